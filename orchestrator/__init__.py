@@ -1,0 +1,5 @@
+"""The Dagster side of reportqueue: sensors that launch exactly one run for each claimed row, and the code around it.
+
+Public: `client.ReportQueueClient`, `resources.ReportQueueResource`, `execution.run_report`, `jobs.build_report_job`,
+`sensors.queue_sensor.build_queue_sensor`. It talks HTTP to the queue and imports nothing of Django.
+"""

@@ -1,0 +1,33 @@
+"""Which reports the demo asks for: its schedules, and what `run.py demo --once` enqueues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+WEATHER, STOCKS, EMPLOYMENT = 1, 2, 3
+
+SCHEDULES: list[dict[str, Any]] = [
+    {"report_id": STOCKS, "modifier_id": 1, "cron": "* * * * *", "timezone": "America/New_York"},
+    {"report_id": WEATHER, "modifier_id": 2014, "cron": "*/5 * * * *", "timezone": "America/Los_Angeles"},
+    {
+        "report_id": EMPLOYMENT,
+        "modifier_id": 1,
+        "cron": "0 8 * * MON",
+        "timezone": "Europe/Paris",
+        "priority": 10,
+    },
+    {"report_id": STOCKS, "modifier_id": 4, "cron": "30 16 * * MON-FRI", "timezone": "America/New_York"},
+    {"report_id": WEATHER, "modifier_id": 2015, "cron": "0 6 1 * *", "timezone": "Asia/Kolkata"},
+]
+
+ONCE: list[dict[str, Any]] = [
+    {"report_id": WEATHER, "modifier_id": 2012},
+    {"report_id": WEATHER, "modifier_id": 2013, "params": {"measure": "precipitation"}},
+    {"report_id": WEATHER, "modifier_id": 2015, "params": {"months": [6, 8]}},
+    {"report_id": STOCKS, "modifier_id": 1},
+    {"report_id": STOCKS, "modifier_id": 3, "params": {"since": "2005-01-01", "moving_average": 6}},
+    {"report_id": STOCKS, "modifier_id": 5, "priority": 10},
+    {"report_id": EMPLOYMENT, "modifier_id": 1},
+    {"report_id": EMPLOYMENT, "modifier_id": 2, "params": {"from_year": 2008, "to_year": 2012}},
+    {"report_id": EMPLOYMENT, "modifier_id": 3},
+]

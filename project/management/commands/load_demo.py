@@ -1,0 +1,43 @@
+"""`manage.py load_demo`: the demo's users and schedules; again, it changes nothing that is there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.contrib.auth.models import Permission, User
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from rest_framework.authtoken.models import Token
+
+from project.demo_reports import SCHEDULES
+from reportqueue.models import ReportSchedule
+
+
+class Command(BaseCommand):
+    """Values come from the environment, as `run.py demo` sets it."""
+
+    help = "Creates the demo's admin user, its consumer with its token, and its schedules, where they are missing."
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Needs ADMIN_PASSWORD and REPORTQUEUE_TOKEN."""
+        try:
+            password, key = os.environ["ADMIN_PASSWORD"], os.environ["REPORTQUEUE_TOKEN"]
+        except KeyError as error:
+            raise CommandError(f"Set {error.args[0]} in the environment.") from None
+        if not User.objects.filter(username="admin").exists():
+            User.objects.create_superuser("admin", "admin@example.com", password)
+        consumer, _ = User.objects.get_or_create(username="dagster")
+        consumer.user_permissions.set(
+            Permission.objects.filter(
+                content_type__app_label="reportqueue",
+                codename__in=["consume_reportqueue", "view_reportqueue"],
+            )
+        )
+        Token.objects.filter(user=consumer).exclude(key=key).delete()
+        Token.objects.get_or_create(user=consumer, key=key)
+        if not ReportSchedule.objects.exists():
+            for fields in SCHEDULES:
+                ReportSchedule(**fields).save()
+        self.stdout.write(f"{ReportSchedule.objects.count()} schedules, users admin and dagster")

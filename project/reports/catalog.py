@@ -1,0 +1,17 @@
+"""What can be asked for: a report, its modifiers, its params."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One report, as far as somebody who schedules it needs to know it."""
+
+    report_id: int
+    name: str
+    modifiers: dict[int, str]
+    """Modifier id to label: which of the report's variants to make."""
+    params: dict[str, str]
+    """Name to a one-line description: what is accepted, and what happens without it."""

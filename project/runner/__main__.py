@@ -1,0 +1,22 @@
+"""Goes on where `run.py` left off, inside the virtual environment."""
+
+from __future__ import annotations
+
+import sys
+
+from project.runner import arguments
+
+
+def main() -> int:
+    """The chosen command's exit code."""
+    chosen = arguments.parse()
+    if chosen.command == "demo":
+        from project.runner import demo
+
+        return demo.run(chosen)
+    from project.runner import checks
+
+    return checks.lint() if chosen.command == "lint" else checks.test(chosen.pytest)
+
+
+sys.exit(main())

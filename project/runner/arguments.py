@@ -1,0 +1,39 @@
+"""The command line of `run.py`. Standard library only: it is read before anything is installed."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def parse() -> argparse.Namespace:
+    """The arguments; exits with 2 and a usage line for wrong ones."""
+    parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint")
+    demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
+    demo.add_argument("--once", action="store_true", help="make the demo's reports, say how each went, and stop")
+    demo.add_argument("--port", type=_port, default=8000, help="of the web app (default 8000)")
+    demo.add_argument("--dagster-port", type=_port, default=3000, help="of Dagster's UI (default 3000)")
+    demo.add_argument("--timeout", type=_seconds, default=900, help="with --once: give up after SECONDS (default 900)")
+    test = commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
+    test.set_defaults(pytest=[])
+    commands.add_parser("lint", help="ruff, mypy, import-linter, missing migrations")
+    arguments, rest = parser.parse_known_args()
+    if arguments.command == "test":
+        arguments.pytest = rest
+    elif rest:
+        commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    if arguments.command == "demo" and arguments.port == arguments.dagster_port:
+        demo.error("--port and --dagster-port must differ")
+    return arguments
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 1 to 86400")
+    return int(text)

@@ -1,0 +1,112 @@
+"""Every refusal as RFC 9457 `application/problem+json`: the one place that maps errors to answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+from rest_framework.serializers import as_serializer_error
+from rest_framework.views import set_rollback
+
+from reportqueue import errors
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class BodyTooLarge(exceptions.APIException):
+    """The request's body is over the limit."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "body-too-large"
+
+
+_QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
+    (errors.RowNotFound, "not-found", status.HTTP_404_NOT_FOUND),
+    (errors.LeaseLost, "stale-lease", status.HTTP_409_CONFLICT),
+    (errors.InvalidTransition, "invalid-state", status.HTTP_409_CONFLICT),
+    (errors.IdempotencyKeyReused, "idempotency-key-reused", status.HTTP_409_CONFLICT),
+]
+_TITLES = {
+    "not-found": "Not found",
+    "stale-lease": "The lease is not yours",
+    "invalid-state": "The report's status does not allow this",
+    "idempotency-key-reused": "Idempotency key reused",
+    "validation": "Invalid request",
+    "malformed": "Malformed request",
+    "not-authenticated": "Authentication required",
+    "permission-denied": "Permission denied",
+    "method-not-allowed": "Method not allowed",
+    "unsupported-media-type": "Unsupported media type",
+    "not-acceptable": "Not acceptable",
+    "throttled": "Too many requests",
+    "body-too-large": "Request body too large",
+}
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """A DRF exception handler; None leaves an unexpected error to Django, its logging and its 500."""
+    response = _answer(error)
+    if response is not None:
+        set_rollback()
+    return response
+
+
+def _answer(error: Exception) -> Response | None:
+    if isinstance(error, errors.ReportQueueError):
+        for family, kind, code in _QUEUE_ERRORS:
+            if isinstance(error, family):
+                more = {"current_status": error.current_status} if error.current_status else {}
+                return problem(kind, code, str(error), **more)
+    if isinstance(error, ValidationError):
+        error = exceptions.ValidationError(as_serializer_error(error))
+    if isinstance(error, exceptions.ValidationError):
+        found = error.detail if isinstance(error.detail, dict | list) else [error.detail]
+        fields = _flatten(found)
+        detail = " ".join(f"{name}: {' '.join(texts)}" if name else " ".join(texts) for name, texts in fields.items())
+        return problem("validation", status.HTTP_400_BAD_REQUEST, detail, errors=fields)
+    if isinstance(error, Http404):
+        error = exceptions.NotFound()
+    if isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied()
+    if not isinstance(error, exceptions.APIException):
+        return None
+    kind = {
+        exceptions.ParseError: "malformed",
+        exceptions.AuthenticationFailed: "not-authenticated",
+        exceptions.NotAuthenticated: "not-authenticated",
+        exceptions.PermissionDenied: "permission-denied",
+        exceptions.NotFound: "not-found",
+        exceptions.MethodNotAllowed: "method-not-allowed",
+        exceptions.UnsupportedMediaType: "unsupported-media-type",
+        exceptions.NotAcceptable: "not-acceptable",
+        exceptions.Throttled: "throttled",
+    }.get(type(error), error.default_code)
+    response = problem(kind, error.status_code, str(error.detail))
+    for name, header in (("auth_header", "WWW-Authenticate"), ("wait", "Retry-After")):
+        if (value := getattr(error, name, None)) is not None:
+            response[header] = str(value)
+    return response
+
+
+def problem(kind: str, code: int, detail: str, **more: Any) -> Response:
+    """A problem document; `kind` is its stable `type`, what a client may branch on."""
+    document = {"type": kind, "title": _TITLES.get(kind, kind), "status": code, "detail": detail, **more}
+    return Response(document, status=code, content_type=CONTENT_TYPE)
+
+
+def _flatten(found: Any, name: str = "") -> dict[str, list[str]]:
+    """Nested messages as `{"[3].priority": ["..."]}`; what belongs to no field goes under ''."""
+    flat: dict[str, list[str]] = {}
+    if isinstance(found, dict):
+        for key, value in found.items():
+            inner = name if key == "non_field_errors" else f"{name}.{key}" if name else str(key)
+            flat.update(_flatten(value, inner))
+    elif any(isinstance(value, dict | list) for value in found):
+        for place, value in enumerate(found):
+            flat.update(_flatten(value, f"{name}[{place}]"))
+    elif found:
+        flat[name] = [str(value) for value in found]
+    return flat

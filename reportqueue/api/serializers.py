@@ -1,0 +1,282 @@
+"""The shapes of api.md, in and out. Unknown fields are refused: a misspelt one must not be ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from django.db import models
+from rest_framework import ISO_8601, serializers
+
+from reportqueue import bounds
+from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
+
+M = TypeVar("M", bound=models.Model)
+
+
+def _refuse_unknown(data: Any, known: Any) -> None:
+    if isinstance(data, Mapping):
+        unknown = sorted(str(name) for name in data if name not in known)
+        if unknown:
+            text = f"Unknown field; the fields here are {', '.join(known)}."
+            raise serializers.ValidationError({name: [text] for name in unknown})
+
+
+class InstantField(serializers.DateTimeField):
+    """ISO 8601 with its offset in, UTC with `Z` out, whatever time zone and formats the project has set."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(format=ISO_8601, input_formats=[ISO_8601], default_timezone=UTC, **options)
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        """Refuse a time without its offset: whose would it be?"""
+        if value.tzinfo is None:
+            raise serializers.ValidationError("Must have a UTC offset, for instance 2026-11-23T08:00:00Z.")
+        return super().enforce_timezone(value)
+
+
+class Body(serializers.Serializer[Any]):
+    """A request's body."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """As DRF's, refusing unknown fields."""
+        _refuse_unknown(data, self.fields)
+        return super().to_internal_value(data)
+
+
+def _text(limit: int, **options: Any) -> serializers.CharField:
+    return serializers.CharField(max_length=limit, validators=[bounds.validate_text], trim_whitespace=False, **options)
+
+
+def _lease(**options: Any) -> serializers.IntegerField:
+    return serializers.IntegerField(
+        min_value=bounds.MIN_LEASE_SECONDS, max_value=bounds.MAX_LEASE_SECONDS, required=False, **options
+    )
+
+
+def _delay() -> serializers.IntegerField:
+    return serializers.IntegerField(min_value=0, max_value=bounds.MAX_DELAY_SECONDS, required=False)
+
+
+def _generation() -> serializers.IntegerField:
+    return serializers.IntegerField(min_value=1, max_value=2**31 - 1)
+
+
+def _error() -> serializers.CharField:
+    # Longer ones are cut to their last 16 KiB, not refused: a run must always be able to say why it failed.
+    return serializers.CharField(allow_blank=True, trim_whitespace=False)
+
+
+def _reason() -> serializers.CharField:
+    return _text(bounds.MAX_REASON_LENGTH, required=False, allow_blank=True)
+
+
+class EnqueueBody(Body):
+    """One report to enqueue."""
+
+    report_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID)
+    modifier_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID)
+    trigger_time = InstantField(required=False)
+    params = serializers.JSONField(required=False, validators=[bounds.validate_json_object])
+    priority = serializers.IntegerField(min_value=bounds.MIN_PRIORITY, max_value=bounds.MAX_PRIORITY, required=False)
+    max_attempts = serializers.IntegerField(
+        min_value=bounds.MIN_ATTEMPTS, max_value=bounds.MAX_ATTEMPTS, required=False
+    )
+    idempotency_key = _text(bounds.MAX_KEY_LENGTH, required=False, min_length=1)
+
+
+class ClaimBody(Body):
+    """A consumer asks for rows."""
+
+    consumer = _text(bounds.MAX_NAME_LENGTH)
+    ack = serializers.UUIDField(required=False, allow_null=True)
+    limit = serializers.IntegerField(min_value=1, max_value=bounds.MAX_CLAIM, default=25)
+    wait_seconds = serializers.FloatField(min_value=0, max_value=bounds.MAX_WAIT_SECONDS, default=0)
+    lease_seconds = _lease()
+    dispatch_lease_seconds = _lease()
+    max_in_flight = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+
+
+class StartBody(Body):
+    """A run takes its row."""
+
+    generation = _generation()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    lease_seconds = _lease()
+
+
+class HeartbeatBody(Body):
+    """A run is alive."""
+
+    lease_token = serializers.UUIDField()
+    lease_seconds = _lease()
+    progress = _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
+
+
+class CompleteBody(Body):
+    """A run has made its report."""
+
+    lease_token = serializers.UUIDField()
+    result = serializers.JSONField(required=False, allow_null=True, validators=[bounds.validate_json_object])
+
+
+class FailBody(Body):
+    """A run's attempt failed."""
+
+    lease_token = serializers.UUIDField()
+    error = _error()
+    retryable = serializers.BooleanField(default=True)
+    retry_after_seconds = _delay()
+
+
+class FailLaunchBody(Body):
+    """A run ended without ever starting its row."""
+
+    generation = _generation()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    error = _error()
+
+
+class ReleaseBody(Body):
+    """A run gives its row back."""
+
+    lease_token = serializers.UUIDField()
+    delay_seconds = _delay()
+    reason = _reason()
+
+
+class ReleaseClaimedBody(Body):
+    """A consumer gives back a row of its claim."""
+
+    claim_id = serializers.UUIDField()
+    delay_seconds = _delay()
+    reason = _reason()
+
+
+class CancelBody(Body):
+    """Somebody does not want the report any more; its owner adds the token."""
+
+    reason = _reason()
+    lease_token = serializers.UUIDField(required=False)
+
+
+class RequeueBody(Body):
+    """Somebody wants a finished report again."""
+
+    reason = _reason()
+
+
+class BeatSerializer(serializers.Serializer[Any]):
+    """The answer to a heartbeat."""
+
+    lease_expires_at = InstantField()
+    cancel_requested = serializers.BooleanField()
+
+
+class _ModelSerializer(serializers.ModelSerializer[M]):
+    """A model's row, its times in UTC."""
+
+    serializer_field_mapping = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.DateTimeField: InstantField,
+    }
+
+
+class AttemptSerializer(_ModelSerializer[ReportAttempt]):
+    """One attempt of a row's history; never its token."""
+
+    class Meta:
+        model = ReportAttempt
+        fields = [
+            "attempt",
+            "generation",
+            "run_id",
+            "parent_run_id",
+            "started_at",
+            "finished_at",
+            "outcome",
+            "progress",
+            "error",
+        ]
+
+
+class ItemSerializer(_ModelSerializer[ReportQueue]):
+    """A queue row as everybody with `view_reportqueue` sees it; never its token."""
+
+    class Meta:
+        model = ReportQueue
+        fields = [
+            "queue_id",
+            "report_id",
+            "modifier_id",
+            "trigger_time",
+            "processed",
+            "status",
+            "source",
+            "priority",
+            "params",
+            "idempotency_key",
+            "schedule_id",
+            "generation",
+            "attempt",
+            "max_attempts",
+            "run_key",
+            "run_id",
+            "available_at",
+            "created_at",
+            "claimed_by",
+            "claimed_at",
+            "dispatched_at",
+            "started_at",
+            "finished_at",
+            "lease_expires_at",
+            "cancel_requested",
+            "error",
+            "result",
+        ]
+
+
+class StartedSerializer(ItemSerializer):
+    """The answer to `start` alone: the row with its owner's token."""
+
+    class Meta(ItemSerializer.Meta):
+        fields = [*ItemSerializer.Meta.fields, "lease_token"]
+
+
+class ItemWithAttemptsSerializer(ItemSerializer):
+    """A queue row with its history."""
+
+    attempts = AttemptSerializer(many=True)
+
+    class Meta(ItemSerializer.Meta):
+        fields = [*ItemSerializer.Meta.fields, "attempts"]
+
+
+class ScheduleSerializer(_ModelSerializer[ReportSchedule]):
+    """A schedule; the model itself refuses what cannot fire."""
+
+    schedule_id = serializers.IntegerField(source="pk", read_only=True)
+
+    class Meta:
+        model = ReportSchedule
+        fields = [
+            "schedule_id",
+            "report_id",
+            "modifier_id",
+            "cron",
+            "timezone",
+            "enabled",
+            "priority",
+            "max_attempts",
+            "params",
+            "next_run_at",
+            "error",
+        ]
+        read_only_fields = ["next_run_at", "error"]
+
+    def to_internal_value(self, data: Any) -> Any:
+        """As DRF's, refusing unknown fields and those that the scheduler owns."""
+        _refuse_unknown(data, [name for name, field in self.fields.items() if not field.read_only])
+        return super().to_internal_value(data)

@@ -1,0 +1,75 @@
+"""The limits on everything that comes from outside, and the validators that hold them.
+
+The numbers are the API's contract; models, serializers and commands all take them from here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+MAX_ID = 2**63 - 1
+MIN_PRIORITY, MAX_PRIORITY = -100, 100
+MIN_ATTEMPTS, MAX_ATTEMPTS, DEFAULT_ATTEMPTS = 1, 100, 3
+MAX_JSON_BYTES = 64 * 1024
+MAX_ERROR_BYTES = 16 * 1024
+MAX_KEY_LENGTH = 200
+MAX_NAME_LENGTH = 100
+"""Of a consumer and of a run id."""
+MAX_REASON_LENGTH = 1_000
+MAX_PROGRESS_LENGTH = 200
+MAX_CLAIM = 1_000
+MAX_BULK = 1_000
+MAX_WAIT_SECONDS = 25
+MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
+MAX_DELAY_SECONDS = 30 * 86_400
+"""The longest that a retry or a release may put a row off."""
+MAX_PAGE = 1_000
+
+
+def validate_text(value: str) -> None:
+    """Refuse what PostgreSQL cannot store in a text: NUL characters and lone surrogates."""
+    if "\x00" in value:
+        raise ValidationError("NUL characters are not allowed.", code="nul")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("Lone surrogates (half a character) are not allowed.", code="surrogate") from None
+
+
+def validate_json_object(value: Any) -> None:
+    """Refuse anything but a JSON object of at most 64 KiB, as compact UTF-8, that PostgreSQL can store."""
+    if not isinstance(value, Mapping):
+        raise ValidationError("Must be a JSON object.", code="not-an-object")
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except (TypeError, RecursionError):
+        raise ValidationError("Must be plain JSON, not nested too deeply.", code="not-json") from None
+    except UnicodeEncodeError:
+        raise ValidationError("Lone surrogates (half a character) are not allowed.", code="surrogate") from None
+    except ValueError:
+        raise ValidationError("NaN, infinity and huge integers are not JSON.", code="not-finite") from None
+    if size > MAX_JSON_BYTES:
+        raise ValidationError(f"Must be at most {MAX_JSON_BYTES:,} bytes of JSON; it has {size:,}.", code="too-large")
+    if "\\u0000" in text and _has_nul(value):
+        raise ValidationError("NUL characters are not allowed.", code="nul")
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return any(_has_nul(part) for part in value)
+    return False
+
+
+def last_bytes(text: str, limit: int = MAX_ERROR_BYTES) -> str:
+    """The end of a text, at most `limit` bytes of UTF-8 and storable: an error's last lines say what happened."""
+    data = text.replace("\x00", "\ufffd").encode(errors="replace")
+    return data[-limit:].decode(errors="ignore")

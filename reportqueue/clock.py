@@ -1,0 +1,26 @@
+"""The one clock: the database's. Callers' clocks differ, and a lease is only as good as the clock it is read by."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection, models
+
+
+class ClockTimestamp(models.Func):
+    """The instant at which the expression is evaluated: for what is written.
+
+    Django's `Now()` is the statement's start: right in a condition, where an index can use it, but it lies before
+    the wait for a row's lock, so that a row could be found to have been started before it was dispatched.
+    """
+
+    template = "clock_timestamp()"
+    output_field = models.DateTimeField()
+
+
+def database_now() -> datetime:
+    """The database's time, aware UTC."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+    return now

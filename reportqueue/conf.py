@@ -1,0 +1,70 @@
+"""The project's `REPORTQUEUE` settings dict, with its defaults; read lazily, checked by `reportqueue.checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from reportqueue import bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conf:
+    """Each field is a key of `REPORTQUEUE` in upper case; times are in seconds."""
+
+    claim_lease_seconds: int = 120
+    """How long a consumer may hold claimed rows without acknowledging them."""
+    dispatch_lease_seconds: int = 900
+    """How long a run may take from acknowledged to started; size it to the longest wait in Dagster's run queue."""
+    run_lease_seconds: int = 60
+    """How long a run may be silent. Runs beat three times as often."""
+    retry_backoff_seconds: int = 30
+    """The delay before the second attempt; it doubles with each further one."""
+    retry_backoff_max_seconds: int = 3600
+    retry_jitter: float = 0.2
+    """The share of a delay that is random, so that what failed together does not come back together."""
+    wait_poll_seconds: float = 0.5
+    """How often a waiting claim looks for rows."""
+    max_body_bytes: int = 8 * 1024 * 1024
+    """A larger request body is answered with 413."""
+    ready_overdue_seconds: int = 300
+    """`/readyz` says no when a schedule is overdue by more than this: no scheduler is running."""
+    run_url: str = ""
+    """Where people look at a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
+
+    def __post_init__(self) -> None:
+        for name in ("claim_lease_seconds", "dispatch_lease_seconds", "run_lease_seconds"):
+            _between(name, getattr(self, name), bounds.MIN_LEASE_SECONDS, bounds.MAX_LEASE_SECONDS)
+        _between("retry_backoff_seconds", self.retry_backoff_seconds, 0, bounds.MAX_DELAY_SECONDS)
+        _between("retry_backoff_max_seconds", self.retry_backoff_max_seconds, 0, bounds.MAX_DELAY_SECONDS)
+        _between("retry_jitter", self.retry_jitter, 0, 1)
+        _between("wait_poll_seconds", self.wait_poll_seconds, 0.05, bounds.MAX_WAIT_SECONDS)
+        _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
+        _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
+        if not isinstance(self.run_url, str) or (self.run_url and "{run_id}" not in self.run_url):
+            raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must be a URL that contains {run_id}.")
+
+
+def _between(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ImproperlyConfigured(
+            f"REPORTQUEUE['{name.upper()}'] must be a number from {low} to {high}; it is {value!r}."
+        )
+
+
+def conf() -> Conf:
+    """The settings now in force. Raises `ImproperlyConfigured`, naming the key, for one that makes no sense."""
+    given = getattr(settings, "REPORTQUEUE", {})
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured("REPORTQUEUE must be a dict.")
+    known = {field.name.upper(): field.name for field in fields(Conf)}
+    unknown = sorted(map(str, given.keys() - known.keys()))
+    if unknown:
+        raise ImproperlyConfigured(
+            f"REPORTQUEUE has no setting {', '.join(unknown)}. Its settings are {', '.join(sorted(known))}."
+        )
+    return Conf(**{known[key]: value for key, value in given.items()})

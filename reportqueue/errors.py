@@ -1,0 +1,28 @@
+"""What the queue refuses to do, as one family: the API maps it to answers in one place."""
+
+from __future__ import annotations
+
+
+class ReportQueueError(Exception):
+    """The report queue refused; nothing was changed."""
+
+    def __init__(self, detail: str = "", *, current_status: str | None = None) -> None:
+        super().__init__(detail or (self.__doc__ or "").strip().splitlines()[0])
+        self.current_status = current_status
+        """The row's status, where that is the reason."""
+
+
+class RowNotFound(ReportQueueError):
+    """There is no such report in the queue."""
+
+
+class InvalidTransition(ReportQueueError):
+    """The row's status does not allow this."""
+
+
+class LeaseLost(ReportQueueError):
+    """The lease token is not the row's: another owner, the rescuer or a cancel has taken the row."""
+
+
+class IdempotencyKeyReused(ReportQueueError):
+    """The idempotency key is known, with other content."""

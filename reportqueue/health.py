@@ -1,0 +1,42 @@
+"""Is it alive, is it ready: for load balancers and probes. `path("", include("reportqueue.health"))`."""
+
+from __future__ import annotations
+
+from django.db import DatabaseError, connections, router
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from django.views.decorators.http import require_safe
+
+from reportqueue.conf import conf
+from reportqueue.models import ReportQueue, ReportSchedule
+
+
+@require_safe
+def live(request: HttpRequest) -> JsonResponse:
+    """200 as long as the process answers; looks at nothing else, or a slow database would restart the web app."""
+    return JsonResponse({"status": "live"})
+
+
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """200 when the database answers, migrations are applied and no schedule is overdue; else 503 with the reasons."""
+    try:
+        connection = connections[router.db_for_write(ReportQueue)]
+        executor = MigrationExecutor(connection)
+        targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "reportqueue"]
+        if executor.migration_plan(targets):
+            reasons = ["Migrations of reportqueue are not applied: run manage.py migrate."]
+        else:
+            bound = conf().ready_overdue_seconds
+            overdue = ReportSchedule.objects.overdue(bound).count()
+            reasons = [f"{overdue} schedules are overdue by more than {bound} s: is a scheduler running?"]
+            reasons = reasons if overdue else []
+    except DatabaseError:
+        reasons = ["The database does not answer."]
+    if reasons:
+        return JsonResponse({"status": "not ready", "reasons": reasons}, status=503)
+    return JsonResponse({"status": "ready"})
+
+
+urlpatterns = [path("healthz", live, name="healthz"), path("readyz", ready, name="readyz")]

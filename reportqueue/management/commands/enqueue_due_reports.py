@@ -1,0 +1,108 @@
+"""`manage.py enqueue_due_reports`: due schedules become queue rows."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from argparse import ArgumentTypeError
+from datetime import UTC
+from types import FrameType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import InterfaceError, OperationalError, connection
+
+from reportqueue import queue, schedules
+from reportqueue.clock import database_now
+
+logger = logging.getLogger("reportqueue")
+DRY_RUN_LIMIT = 1_000
+
+
+class Command(BaseCommand):
+    """One pass, or one after the other with `--loop`; any number of these may run at once."""
+
+    help = (
+        "Puts every due report of the schedules into the queue, one row per schedule and instant, and takes "
+        "rows back whose lease has run out. Safe to run several times at once."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The options."""
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument("--loop", action="store_true", help="go on until SIGTERM or Ctrl-C, awake at each due instant")
+        how.add_argument("--dry-run", action="store_true", help="print what is due, change nothing")
+        parser.add_argument(
+            "--interval",
+            type=_seconds,
+            default=5.0,
+            metavar="SECONDS",
+            help="with --loop: look at least this often, for edits and expired leases (0.1 to 3600, default 5)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run; the exit code is 0 unless the database refuses a single pass."""
+        if options["dry_run"]:
+            self._dry_run()
+        elif options["loop"]:
+            self._loop(options["interval"])
+        else:
+            self._pass(quiet=False)
+
+    def _dry_run(self) -> None:
+        firings = schedules.due_firings(DRY_RUN_LIMIT)
+        for firing in firings:
+            schedule = firing.schedule
+            local = firing.instant.astimezone(ZoneInfo(schedule.timezone))
+            self.stdout.write(
+                f"{firing.instant.astimezone(UTC):%Y-%m-%d %H:%M:%SZ} ({local:%H:%M} {schedule.timezone})  "
+                f"report {schedule.report_id}, modifier {schedule.modifier_id}, schedule {schedule.pk}"
+            )
+        more = " or more" if len(firings) == DRY_RUN_LIMIT else ""
+        self.stdout.write(f"{len(firings)}{more} due; nothing was changed.")
+
+    def _pass(self, *, quiet: bool) -> None:
+        rescued = queue.rescue_expired()
+        done = schedules.enqueue_due()
+        counts = {
+            "enqueued": done.enqueued,
+            "newly planned": done.planned,
+            "schedules disabled as broken": done.disabled,
+            "expired rows queued again": rescued.queued,
+            "expired rows ended": rescued.ended,
+        }
+        if not quiet or any(counts.values()):
+            said = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "enqueued")
+            self.stdout.write(f"{database_now():%Y-%m-%d %H:%M:%SZ}  {said}")
+
+    def _loop(self, interval: float) -> None:
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+        while not stop.is_set():
+            pause = interval
+            try:
+                self._pass(quiet=True)
+                if (due := schedules.next_due()) is not None:
+                    pause = max(0.0, min(interval, (due - database_now()).total_seconds()))
+            except (OperationalError, InterfaceError) as error:
+                # The database restarts or is out of reach: nothing is lost by waiting for it.
+                logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
+                connection.close()
+            stop.wait(pause)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0.1 <= seconds <= 3600:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return seconds

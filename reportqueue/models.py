@@ -1,0 +1,330 @@
+"""The three tables: schedules, the queue, and the history of attempts; their invariants live in the database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue import bounds, cron
+from reportqueue.clock import ClockTimestamp, database_now
+from reportqueue.states import FINAL, LEASED, WITH_CONSUMER, Outcome, Source, Status
+
+
+def _final() -> Q:
+    return Q(status__in=sorted(FINAL))
+
+
+def _id_validators() -> list[MinValueValidator | MaxValueValidator]:
+    return [MinValueValidator(0), MaxValueValidator(bounds.MAX_ID)]
+
+
+class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
+    """Schedules, by where the clock stands."""
+
+    def due(self) -> Self:
+        """Enabled schedules whose next firing has come."""
+        return self.filter(enabled=True, next_run_at__lte=Now())
+
+    def unplanned(self) -> Self:
+        """Enabled schedules without a next firing: written around `save()`, to be planned from now on."""
+        return self.filter(enabled=True, next_run_at=None)
+
+    def overdue(self, seconds: int) -> Self:
+        """Enabled schedules that should have fired more than `seconds` ago."""
+        return self.filter(enabled=True, next_run_at__lt=Now() - timedelta(seconds=seconds))
+
+    def update(self, **values: Any) -> int:
+        """As Django's, and a change of the timing drops the planned firing: an edit never fires the past."""
+        if values.keys() & set(ReportSchedule.TIMING) and "next_run_at" not in values:
+            values["next_run_at"] = None
+        return super().update(**values)
+
+
+class ReportSchedule(models.Model):
+    """One report's firing rule, edited by people: the cron expression holds in the schedule's own time zone."""
+
+    TIMING = ("cron", "timezone", "enabled")
+    """The fields that decide when it fires: a change of one moves the anchor to now (design rule R6)."""
+
+    report_id = models.BigIntegerField(_("report"), validators=_id_validators())
+    modifier_id = models.BigIntegerField(
+        _("modifier"), validators=_id_validators(), help_text=_("The variant: a customer, a year, a region.")
+    )
+    cron = models.CharField(
+        max_length=200,
+        help_text=_(
+            "Five fields: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, "
+            "@monthly, @yearly. Example: 0 8 * * MON"
+        ),
+    )
+    timezone = models.CharField(
+        _("time zone"), max_length=64, default="UTC", help_text=_("An IANA name such as Europe/Paris.")
+    )
+    enabled = models.BooleanField(default=True)
+    params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
+    priority = models.SmallIntegerField(
+        default=0,
+        validators=[MinValueValidator(bounds.MIN_PRIORITY), MaxValueValidator(bounds.MAX_PRIORITY)],
+        help_text=_("-100 to 100, higher first."),
+    )
+    max_attempts = models.PositiveSmallIntegerField(
+        default=bounds.DEFAULT_ATTEMPTS,
+        validators=[MinValueValidator(bounds.MIN_ATTEMPTS), MaxValueValidator(bounds.MAX_ATTEMPTS)],
+    )
+    next_run_at = models.DateTimeField(_("next run (UTC)"), null=True, editable=False)
+    error = models.TextField(
+        blank=True, editable=False, help_text=_("Why the scheduler disabled it; cleared by a good save.")
+    )
+    created_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
+
+    objects = ReportScheduleQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("report schedule")
+        ordering = ["report_id", "modifier_id", "id"]
+        indexes = [
+            models.Index("next_run_at", name="reportqueue_schedule_next_run", condition=Q(enabled=True)),
+            models.Index("report_id", "modifier_id", name="reportqueue_schedule_report"),
+        ]
+        constraints = [
+            models.CheckConstraint(name="reportqueue_schedule_ids", condition=Q(report_id__gte=0, modifier_id__gte=0)),
+            models.CheckConstraint(
+                name="reportqueue_schedule_disabled_never_fires",
+                condition=Q(enabled=True) | Q(next_run_at=None),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"report {self.report_id}, modifier {self.modifier_id}: {self.cron} ({self.timezone})"
+
+    def clean(self) -> None:
+        """Refuse an expression or a zone that cannot fire, naming the field."""
+        try:
+            cron.validate(self.cron, self.timezone)
+        except cron.CronError as error:
+            raise ValidationError({error.field: str(error)}) from None
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Validate, and plan the next firing: from now if the timing changed, else as it stands in the database.
+
+        Raises `ValidationError` naming the field, also for callers that never heard of `full_clean`. The row is
+        locked meanwhile, so that an edit and the scheduler cannot undo each other's `next_run_at`.
+        """
+        self.full_clean(validate_unique=False, validate_constraints=False)
+        with transaction.atomic():
+            stored = ReportSchedule.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
+            if stored is None or any(getattr(self, name) != getattr(stored, name) for name in self.TIMING):
+                self.next_run_at = self._next_firing() if self.enabled else None
+                self.error = ""
+            else:
+                self.next_run_at, self.error = stored.next_run_at, stored.error
+            if (only := kwargs.get("update_fields")) is not None:
+                kwargs["update_fields"] = {*only, "next_run_at", "error"}
+            super().save(*args, **kwargs)
+
+    def _next_firing(self) -> Any:
+        return cron.next_after(self.cron, self.timezone, database_now())
+
+
+class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
+    """Queue rows, by what may happen to them."""
+
+    def in_claim_order(self) -> Self:
+        """Higher priority first, then what has been available longest; the order of the partial index."""
+        return self.order_by("-priority", "available_at", "id")
+
+    def claimable(self) -> Self:
+        """Due rows, in the order in which consumers get them."""
+        return self.filter(status=Status.QUEUED, available_at__lte=Now()).in_claim_order()
+
+    def held_by(self, consumer: str) -> Self:
+        """Rows that this consumer was given and that are not finished."""
+        return self.filter(claimed_by=consumer, status__in=LEASED)
+
+    def unacknowledged_by(self, consumer: str) -> Self:
+        """Rows handed to this consumer that it has not confirmed."""
+        return self.filter(claimed_by=consumer, status=Status.CLAIMED)
+
+    def expired(self) -> Self:
+        """Leased rows whose lease has run out."""
+        return self.filter(status__in=LEASED, lease_expires_at__lt=Now())
+
+
+class ReportQueue(models.Model):
+    """One due report, from the instant that it is due to its end. Change it through `reportqueue.queue` alone."""
+
+    report_id = models.BigIntegerField(_("report"), validators=_id_validators())
+    modifier_id = models.BigIntegerField(_("modifier"), validators=_id_validators())
+    trigger_time = models.DateTimeField(_("due (UTC)"), help_text=_("The nominal instant; never changes."))
+    available_at = models.DateTimeField(_("available (UTC)"), help_text=_("When it may first be claimed."))
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    processed = models.GeneratedField(
+        expression=models.Case(
+            models.When(status__in=sorted(FINAL), then=models.Value(True)), default=models.Value(False)
+        ),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
+    source = models.CharField(max_length=10, choices=Source.choices, default=Source.CODE)
+    schedule = models.ForeignKey(
+        ReportSchedule, null=True, blank=True, on_delete=models.SET_NULL, related_name="queue_rows"
+    )
+    params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
+    priority = models.SmallIntegerField(
+        default=0, validators=[MinValueValidator(bounds.MIN_PRIORITY), MaxValueValidator(bounds.MAX_PRIORITY)]
+    )
+    idempotency_key = models.CharField(
+        max_length=bounds.MAX_KEY_LENGTH,
+        null=True,
+        blank=True,
+        validators=[MinLengthValidator(1), bounds.validate_text],
+    )
+    idempotency_digest = models.CharField(
+        max_length=64,
+        null=True,
+        editable=False,
+        help_text=_("Of the content that the key was first used with."),
+    )
+
+    generation = models.PositiveIntegerField(
+        default=0, help_text=_("+1 at each claim; names the run, so that no run is ever asked for twice.")
+    )
+    attempt = models.PositiveSmallIntegerField(default=0, help_text=_("+1 at each start; counted afresh by a requeue."))
+    max_attempts = models.PositiveSmallIntegerField(
+        default=bounds.DEFAULT_ATTEMPTS,
+        validators=[MinValueValidator(bounds.MIN_ATTEMPTS), MaxValueValidator(bounds.MAX_ATTEMPTS)],
+    )
+    launch_failures = models.PositiveSmallIntegerField(
+        default=0, help_text=_("Launches in a row that never started; they delay, but use up no attempt.")
+    )
+
+    claim_id = models.UUIDField(null=True)
+    claimed_by = models.CharField(max_length=bounds.MAX_NAME_LENGTH, blank=True)
+    claimed_at = models.DateTimeField(null=True)
+    dispatched_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    lease_token = models.UUIDField(null=True)
+    run_id = models.CharField(_("run"), max_length=bounds.MAX_NAME_LENGTH, blank=True)
+    cancel_requested = models.BooleanField(default=False)
+    error = models.TextField(blank=True, help_text=_("Of the last attempt, or why it was cancelled or skipped."))
+    result = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(_("enqueued (UTC)"), db_default=ClockTimestamp(), editable=False)
+
+    objects = ReportQueueQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("queued report")
+        verbose_name_plural = _("report queue")
+        permissions = [
+            ("consume_reportqueue", "Can claim, run and finish queued reports"),
+            ("cancel_reportqueue", "Can cancel queued reports"),
+            ("requeue_reportqueue", "Can requeue finished reports"),
+        ]
+        indexes = [
+            # The claim reads nothing but this: its size follows the backlog, not the history.
+            models.Index(
+                F("priority").desc(),
+                "available_at",
+                "id",
+                name="reportqueue_claim_order",
+                condition=Q(status=Status.QUEUED),
+            ),
+            models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(status__in=sorted(LEASED))),
+            models.Index("claimed_by", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
+            models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
+            models.Index("trigger_time", name="reportqueue_trigger_time"),
+        ]
+        constraints = [
+            models.UniqueConstraint("schedule", "trigger_time", name="reportqueue_once_per_schedule_and_instant"),
+            models.UniqueConstraint("idempotency_key", name="reportqueue_idempotency_key"),
+            models.CheckConstraint(name="reportqueue_status", condition=Q(status__in=sorted(Status))),
+            models.CheckConstraint(name="reportqueue_ids", condition=Q(report_id__gte=0, modifier_id__gte=0)),
+            models.CheckConstraint(
+                name="reportqueue_priority",
+                condition=Q(priority__range=(bounds.MIN_PRIORITY, bounds.MAX_PRIORITY)),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_max_attempts",
+                condition=Q(max_attempts__range=(bounds.MIN_ATTEMPTS, bounds.MAX_ATTEMPTS)),
+            ),
+            models.CheckConstraint(name="reportqueue_attempts_bounded", condition=Q(attempt__lte=F("max_attempts"))),
+            models.CheckConstraint(
+                name="reportqueue_finished_iff_final",
+                condition=(_final() & Q(finished_at__isnull=False)) | (~_final() & Q(finished_at=None)),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_lease_iff_leased",
+                condition=(Q(status__in=sorted(LEASED)) & Q(lease_expires_at__isnull=False))
+                | (~Q(status__in=sorted(LEASED)) & Q(lease_expires_at=None)),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_token_iff_running",
+                condition=(Q(status=Status.RUNNING) & Q(lease_token__isnull=False) & ~Q(run_id=""))
+                | (~Q(status=Status.RUNNING) & Q(lease_token=None)),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_claim_names_its_consumer",
+                condition=~Q(status__in=sorted(WITH_CONSUMER))
+                | (Q(claim_id__isnull=False, generation__gte=1) & ~Q(claimed_by="")),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_cancel_asked_only_of_runs",
+                condition=Q(cancel_requested=False) | Q(status=Status.RUNNING),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}: report {self.report_id}, modifier {self.modifier_id}"
+
+    @property
+    def queue_id(self) -> int:
+        """The id, as the API calls it."""
+        return int(self.pk)
+
+    @property
+    def run_key(self) -> str | None:
+        """What Dagster knows the claimed row's run by, for ever; None before the first claim."""
+        return f"{self.pk}:{self.generation}" if self.generation else None
+
+
+class ReportAttempt(models.Model):
+    """One start of one row: which run, when, and how it ended. Kept as written; a row's history."""
+
+    queue = models.ForeignKey(ReportQueue, on_delete=models.CASCADE, related_name="attempts")
+    generation = models.PositiveIntegerField()
+    attempt = models.PositiveSmallIntegerField()
+    run_id = models.CharField(_("run"), max_length=bounds.MAX_NAME_LENGTH)
+    parent_run_id = models.CharField(max_length=bounds.MAX_NAME_LENGTH, blank=True)
+    lease_token = models.UUIDField(
+        unique=True, editable=False, help_text=_("Kept after the end: it recognises a repeated call.")
+    )
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
+    progress = models.CharField(max_length=bounds.MAX_PROGRESS_LENGTH, blank=True)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name = _("attempt")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint("queue", "run_id", name="reportqueue_attempt_once_per_run"),
+            models.UniqueConstraint("queue", name="reportqueue_attempt_one_open", condition=Q(outcome="")),
+            models.CheckConstraint(
+                name="reportqueue_attempt_finished_iff_outcome",
+                condition=(Q(outcome="") & Q(finished_at=None))
+                | (Q(outcome__in=sorted(Outcome)) & Q(finished_at__isnull=False)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} by run {self.run_id}"

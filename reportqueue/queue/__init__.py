@@ -1,0 +1,35 @@
+"""The queue's verbs, one function each.
+
+Each is one short transaction (a savepoint inside the caller's). Single rows are locked, checked against
+`states.TRANSITIONS`, and written; many rows are taken with SKIP LOCKED. Time is the database's, durations are in
+seconds. Nothing is changed when a function raises.
+"""
+
+from reportqueue.queue.consumers import Claim, claim, fail_launch, release_claimed
+from reportqueue.queue.intake import Enqueued, Firing, NewReport, enqueue, enqueue_firings, enqueue_many
+from reportqueue.queue.operators import cancel, requeue
+from reportqueue.queue.rescue import Rescued, rescue_expired
+from reportqueue.queue.runs import Beat, complete, fail, heartbeat, release, start
+
+__all__ = [
+    "Beat",
+    "Claim",
+    "Enqueued",
+    "Firing",
+    "NewReport",
+    "Rescued",
+    "cancel",
+    "claim",
+    "complete",
+    "enqueue",
+    "enqueue_firings",
+    "enqueue_many",
+    "fail",
+    "fail_launch",
+    "heartbeat",
+    "release",
+    "release_claimed",
+    "requeue",
+    "rescue_expired",
+    "start",
+]

@@ -1,0 +1,126 @@
+"""What a consumer does: claim rows, acknowledge them, and give back or report what never started."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from django.db import connection, transaction
+
+from reportqueue import bounds
+from reportqueue.clock import ClockTimestamp
+from reportqueue.conf import conf
+from reportqueue.errors import InvalidTransition, LeaseLost
+from reportqueue.models import ReportQueue
+from reportqueue.queue.moves import back_to_queue, backoff, check, locked, move_all, refusal, take, write_all
+from reportqueue.queue.rescue import rescue_expired
+from reportqueue.states import WITH_CONSUMER, Status, Verb
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Rows handed to a consumer under one id, which it acknowledges with its next call; None: nothing was due."""
+
+    claim_id: UUID | None
+    rows: list[ReportQueue]
+
+
+def claim(
+    consumer: str,
+    *,
+    ack: UUID | None = None,
+    limit: int = 25,
+    lease_seconds: int | None = None,
+    dispatch_lease_seconds: int | None = None,
+    max_in_flight: int | None = None,
+) -> Claim:
+    """Hand due rows to `consumer`, a stable name; repeat it without its `ack` and the same rows come back.
+
+    `ack` is the claim id that the consumer last saw safely stored: its rows become dispatched. A claim that is
+    not acknowledged is handed out again, same id and run keys, with a new lease. Otherwise up to `limit` due rows
+    are claimed, as many as `max_in_flight` leaves room for among the consumer's unfinished rows.
+    """
+    lease = timedelta(seconds=lease_seconds or conf().claim_lease_seconds)
+    dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
+    with transaction.atomic():
+        _serialise(consumer)
+        if ack is not None:
+            _acknowledge(consumer, ack, dispatch_lease)
+        rescue_expired()
+        held = take(ReportQueue.objects.unacknowledged_by(consumer).in_claim_order().select_for_update())
+        if held:
+            # By construction there is one open claim a consumer: a new one is made only when none is left.
+            write_all(held, lease_expires_at=held[0].now + lease)
+            return Claim(held[0].claim_id, held)
+        if max_in_flight is not None:
+            limit = min(limit, max_in_flight - ReportQueue.objects.held_by(consumer).count())
+        if limit < 1:
+            return Claim(None, [])
+        rows = take(ReportQueue.objects.claimable().select_for_update(skip_locked=True)[:limit])
+        if not rows:
+            return Claim(None, [])
+        claim_id, now = uuid4(), rows[0].now
+        move_all(
+            rows,
+            Verb.CLAIM,
+            Status.CLAIMED,
+            claim_id=claim_id,
+            claimed_by=consumer,
+            claimed_at=now,
+            lease_expires_at=now + lease,
+        )
+        return Claim(claim_id, rows)
+
+
+def _serialise(consumer: str) -> None:
+    """One claim of a consumer at a time: a zombie's call and its successor's must not interleave."""
+    key = int.from_bytes(hashlib.blake2b(f"reportqueue:{consumer}".encode(), digest_size=8).digest(), signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+
+
+def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
+    check(Verb.ACKNOWLEDGE, Status.CLAIMED, Status.DISPATCHED)
+    ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id).update(
+        status=Status.DISPATCHED, dispatched_at=ClockTimestamp(), lease_expires_at=ClockTimestamp() + lease
+    )
+
+
+def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: str = "") -> ReportQueue:
+    """Give a claimed or dispatched row back, to be offered again after `delay_seconds`; no attempt is used.
+
+    Raises `LeaseLost` if the row is not of this claim, `InvalidTransition` if it has started or is final.
+    """
+    with locked(pk) as (row, now):
+        if row.status not in WITH_CONSUMER:
+            raise refusal(row, "released by its claim")
+        if row.claim_id != claim_id:
+            raise LeaseLost("The row belongs to another claim.", current_status=row.status)
+        return back_to_queue(row, Verb.RELEASE, now + timedelta(seconds=delay_seconds), error=reason)
+
+
+def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQueue:
+    """Report a run that ended without ever starting its row: queued again, later each time, no attempt used.
+
+    A repeat, or news of an older generation, changes nothing. Raises `InvalidTransition` if the row is running or
+    final, or if the generation was never handed out.
+    """
+    with locked(pk) as (row, now):
+        if generation > row.generation:
+            raise InvalidTransition(
+                f"Generation {generation} was never handed out; the row is at {row.generation}.",
+                current_status=row.status,
+            )
+        if generation < row.generation or row.status == Status.QUEUED:
+            return row
+        if row.status not in WITH_CONSUMER:
+            raise refusal(row, "reported as never started")
+        return back_to_queue(
+            row,
+            Verb.FAIL,
+            now + backoff(row.launch_failures + 1),
+            launch_failures=row.launch_failures + 1,
+            error=bounds.last_bytes(f"Run {run_id} ended without starting: {error}"),
+        )

@@ -1,0 +1,194 @@
+"""Rows come into the queue: one, many, or the firings of schedules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from reportqueue import bounds
+from reportqueue.clock import database_now
+from reportqueue.errors import IdempotencyKeyReused
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.states import Source
+
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewReport:
+    """What is asked for: one report, now or at `trigger_time` (aware; None means now)."""
+
+    report_id: int
+    modifier_id: int
+    trigger_time: datetime | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    max_attempts: int = bounds.DEFAULT_ATTEMPTS
+    idempotency_key: str | None = None
+
+    def digest(self) -> str:
+        """Of the content as it was asked for: tells a repeated request from another one under the same key."""
+        content = asdict(self)
+        if self.trigger_time is not None:
+            content["trigger_time"] = self.trigger_time.astimezone(UTC).isoformat()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+_ASKED_FOR = {field.name for field in fields(NewReport)} - {"trigger_time"}
+_NOT_ASKED_FOR = [field.name for field in ReportQueue._meta.fields if field.name not in _ASKED_FOR]
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """The row that holds the report, and whether this call made it (a known idempotency key does not)."""
+
+    row: ReportQueue
+    created: bool
+
+
+def enqueue(
+    report_id: int,
+    modifier_id: int,
+    *,
+    trigger_time: datetime | None = None,
+    params: Mapping[str, Any] | None = None,
+    priority: int = 0,
+    max_attempts: int = bounds.DEFAULT_ATTEMPTS,
+    idempotency_key: str | None = None,
+    source: Source = Source.CODE,
+) -> ReportQueue:
+    """Put one report into the queue; part of the caller's transaction: rolled back, no report.
+
+    With an `idempotency_key` that is known with the same content, the first row comes back. Raises
+    `ValidationError` naming the field, `IdempotencyKeyReused` for a key known with other content.
+    """
+    new = NewReport(
+        report_id=report_id,
+        modifier_id=modifier_id,
+        trigger_time=trigger_time,
+        params=params or {},
+        priority=priority,
+        max_attempts=max_attempts,
+        idempotency_key=idempotency_key,
+    )
+    return enqueue_many([new], source=source)[0].row
+
+
+def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) -> list[Enqueued]:
+    """Put reports into the queue, all or none; the answer is in the order asked.
+
+    Raises as `enqueue`; of several, the field is named with its place: `[3].priority`.
+    """
+    if len(reports) > bounds.MAX_BULK:
+        raise ValidationError(f"At most {bounds.MAX_BULK:,} reports at once; there are {len(reports):,}.")
+    now = database_now()
+    rows = [
+        _new_row(report, now, source, place=f"[{place}]." if len(reports) > 1 else "")
+        for place, report in enumerate(reports)
+    ]
+    with transaction.atomic():
+        by_key = _insert_once(rows)
+    answers = []
+    for row in rows:
+        kept = by_key[row.idempotency_key] if row.idempotency_key else row
+        if kept.idempotency_digest != row.idempotency_digest:
+            raise IdempotencyKeyReused(
+                f"Idempotency key {row.idempotency_key!r} was first used with other content, for row {kept.pk}."
+            )
+        answers.append(Enqueued(kept, created=kept is row))
+    return answers
+
+
+def _new_row(report: NewReport, now: datetime, source: Source, *, place: str) -> ReportQueue:
+    problems: dict[str, Any] = {}
+    due = report.trigger_time or now
+    if not isinstance(due, datetime) or due.tzinfo is None:
+        problems["trigger_time"] = "Must be a date and time with its time zone."
+    elif not _EARLIEST <= due < _LATEST:
+        problems["trigger_time"] = "Must lie between the years 1970 and 2999."
+    row = ReportQueue(
+        report_id=report.report_id,
+        modifier_id=report.modifier_id,
+        trigger_time=due,
+        available_at=due,
+        params=report.params,
+        priority=report.priority,
+        max_attempts=report.max_attempts,
+        idempotency_key=report.idempotency_key,
+        source=source,
+    )
+    if not problems:
+        try:
+            # An empty key is a mistake, not the absence of one: `blank` would let it pass unseen.
+            if row.idempotency_key == "":
+                raise ValidationError({"idempotency_key": "Must not be empty; leave it out instead."})
+            row.clean_fields(exclude=_NOT_ASKED_FOR)
+        except ValidationError as error:
+            problems.update(error.message_dict)
+    if problems:
+        raise ValidationError({f"{place}{name}": messages for name, messages in problems.items()})
+    if row.idempotency_key:
+        row.idempotency_digest = report.digest()
+    return row
+
+
+def _insert_once(rows: list[ReportQueue]) -> dict[str | None, ReportQueue]:
+    """Insert what has no known key; the row now behind each key. Two callers with one key: the second waits."""
+    keys = {row.idempotency_key for row in rows if row.idempotency_key}
+    while True:
+        by_key: dict[str | None, ReportQueue] = (
+            {row.idempotency_key: row for row in ReportQueue.objects.filter(idempotency_key__in=keys)} if keys else {}
+        )
+        # Sorted: two bulk inserts that share keys then wait for each other in one order, never in a circle.
+        fresh = [
+            row
+            for row in sorted(rows, key=lambda row: row.idempotency_key or "")
+            if row.idempotency_key is None or by_key.setdefault(row.idempotency_key, row) is row
+        ]
+        try:
+            with transaction.atomic():
+                ReportQueue.objects.bulk_create(fresh)
+        except IntegrityError as error:
+            if "reportqueue_idempotency_key" not in str(error):
+                raise
+            for row in fresh:
+                row.pk = None
+            continue  # somebody committed one of the keys since the look-up: look again, and find it
+        return by_key
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One instant (aware UTC) at which a schedule is due."""
+
+    schedule: ReportSchedule
+    instant: datetime
+
+
+def enqueue_firings(firings: Iterable[Firing]) -> None:
+    """Put firings of schedules into the queue; one row per schedule and instant, however often it is called."""
+    ReportQueue.objects.bulk_create(
+        (
+            ReportQueue(
+                report_id=firing.schedule.report_id,
+                modifier_id=firing.schedule.modifier_id,
+                trigger_time=firing.instant,
+                available_at=firing.instant,
+                params=firing.schedule.params,
+                priority=firing.schedule.priority,
+                max_attempts=firing.schedule.max_attempts,
+                schedule=firing.schedule,
+                source=Source.SCHEDULE,
+            )
+            for firing in firings
+        ),
+        ignore_conflicts=True,
+        batch_size=bounds.MAX_BULK,
+    )

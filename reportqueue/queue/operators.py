@@ -1,0 +1,54 @@
+"""What people do: cancel what they no longer want, requeue what has ended."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from reportqueue.models import ReportQueue
+from reportqueue.queue.moves import (
+    back_to_queue,
+    end_attempt,
+    finish,
+    locked,
+    refusal,
+    repeated,
+    require_owner,
+    write_all,
+)
+from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
+
+
+def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> ReportQueue:
+    """End a row that nobody wants any more; cancelling a cancelled row is answered alike.
+
+    A running row is only asked: its run learns of it with its next heartbeat and cancels it with its
+    `lease_token`. Raises `InvalidTransition` for a row that has ended otherwise, `LeaseLost` for a stale token.
+    """
+    with locked(pk) as (row, now):
+        if row.status == Status.CANCELLED and (lease_token is None or repeated(row, lease_token, Outcome.CANCELLED)):
+            return row
+        if lease_token is not None:
+            require_owner(row, lease_token)
+        elif row.status == Status.RUNNING:
+            write_all([row], cancel_requested=True, **({"error": reason} if reason else {}))
+            return row
+        elif row.status in FINAL:
+            raise refusal(row, "cancelled")
+        else:
+            return finish(row, Verb.CANCEL, Status.CANCELLED, now, error=reason)
+        reason = reason or row.error
+        end_attempt(row, Outcome.CANCELLED, now, reason)
+        return finish(row, Verb.CANCEL, Status.CANCELLED, now, error=reason)
+
+
+def requeue(pk: int, *, reason: str = "") -> ReportQueue:
+    """Run a finished row again, as soon as a consumer asks; its attempts are counted afresh.
+
+    Raises `InvalidTransition` if the row is not final, or was skipped.
+    """
+    with locked(pk) as (row, now):
+        if row.status not in TRANSITIONS[Verb.REQUEUE]:
+            raise refusal(row, "requeued")
+        return back_to_queue(
+            row, Verb.REQUEUE, now, attempt=0, launch_failures=0, finished_at=None, result=None, error=reason
+        )

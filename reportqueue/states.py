@@ -1,0 +1,108 @@
+"""The statuses of a queue row and the transitions between them: the vocabulary of everything else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Status(models.TextChoices):
+    """Where a row is. Only `reportqueue.queue` and the scheduler's insert write it."""
+
+    QUEUED = "queued", _("Queued")
+    """Waiting; claimable once `available_at` has come. Leaves by claim, start, cancel. A crash changes nothing."""
+    CLAIMED = "claimed", _("Claimed")
+    """Handed to a consumer that has not yet confirmed that it stored it. Leaves by its acknowledgement, start,
+    fail, release, cancel. The consumer crashes: the same rows come back to it; gone for good: rescue_expired."""
+    DISPATCHED = "dispatched", _("Dispatched")
+    """The consumer confirmed: a run exists or will. Leaves by start, fail (a run that never started), release,
+    cancel. The launch is lost: rescue_expired offers it again, later each time."""
+    RUNNING = "running", _("Running")
+    """Owned by a run through its lease token. Leaves by complete, fail, release, cancel (by its owner). The run
+    crashes: rescue_expired, for another attempt or, when attempts are used up, to failed."""
+    SUCCEEDED = "succeeded", _("Succeeded")
+    """Final: the report was made. Leaves by requeue."""
+    FAILED = "failed", _("Failed")
+    """Final: attempts used up, or not worth another. Leaves by requeue."""
+    CANCELLED = "cancelled", _("Cancelled")
+    """Final: somebody did not want it any more. Leaves by requeue."""
+    SKIPPED = "skipped", _("Skipped")
+    """Final: the scheduler did not run it and says why in `error`. Stays."""
+
+
+LEASED = frozenset({Status.CLAIMED, Status.DISPATCHED, Status.RUNNING})
+"""Statuses in which somebody holds the row for a limited time."""
+WITH_CONSUMER = frozenset({Status.CLAIMED, Status.DISPATCHED})
+"""Handed out, not yet started."""
+FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED})
+"""Statuses in which a row is `processed`."""
+
+
+class Verb(StrEnum):
+    """What can be done to a row; each has one function in `reportqueue.queue`."""
+
+    CLAIM = "claim"
+    ACKNOWLEDGE = "acknowledge"
+    START = "start"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    RELEASE = "release"
+    CANCEL = "cancel"
+    REQUEUE = "requeue"
+    RESCUE = "rescue_expired"
+
+
+S, V = Status, Verb
+TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
+    V.CLAIM: {S.QUEUED: frozenset({S.CLAIMED})},
+    V.ACKNOWLEDGE: {S.CLAIMED: frozenset({S.DISPATCHED})},
+    # A final row starts only for a person's re-execution of its last run.
+    V.START: {
+        **{status: frozenset({S.RUNNING}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED)},
+        **{status: frozenset({S.RUNNING}) for status in (S.SUCCEEDED, S.FAILED, S.CANCELLED)},
+    },
+    V.COMPLETE: {S.RUNNING: frozenset({S.SUCCEEDED})},
+    V.FAIL: {
+        S.CLAIMED: frozenset({S.QUEUED}),
+        S.DISPATCHED: frozenset({S.QUEUED}),
+        S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+    },
+    V.RELEASE: {
+        S.CLAIMED: frozenset({S.QUEUED}),
+        S.DISPATCHED: frozenset({S.QUEUED}),
+        S.RUNNING: frozenset({S.QUEUED, S.CANCELLED}),
+    },
+    V.CANCEL: {status: frozenset({S.CANCELLED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED, S.RUNNING)},
+    V.REQUEUE: {status: frozenset({S.QUEUED}) for status in (S.SUCCEEDED, S.FAILED, S.CANCELLED)},
+    V.RESCUE: {
+        S.CLAIMED: frozenset({S.QUEUED}),
+        S.DISPATCHED: frozenset({S.QUEUED}),
+        S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+    },
+}
+"""verb -> status before -> statuses after. `queue` refuses whatever is not here."""
+del S, V
+
+
+class Source(models.TextChoices):
+    """Who put a row into the queue."""
+
+    SCHEDULE = "schedule", _("Schedule")
+    API = "api", _("API")
+    CODE = "code", _("Code")
+    """`queue.enqueue` called by the project, usually inside its own transaction."""
+    ADMIN = "admin", _("Admin")
+
+
+class Outcome(models.TextChoices):
+    """How an attempt ended; an attempt without one is still running."""
+
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    CANCELLED = "cancelled", _("Cancelled")
+    RELEASED = "released", _("Released")
+    """The run gave the row back unharmed (a machine shutting down)."""
+    EXPIRED = "expired", _("Lease expired")
+    """The run stopped beating: killed, cut off, or frozen."""

@@ -1,0 +1,97 @@
+"""What tests of every tier share: rows consistent with their status, users with chosen permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
+from reportqueue.states import FINAL, LEASED, Outcome, Status
+
+RowFactory = Callable[..., ReportQueue]
+ClientFactory = Callable[..., APIClient]
+
+
+def minutes_ago(minutes: float) -> datetime:
+    """An instant in the past: tests move time by writing it, never by sleeping."""
+    return datetime.now(UTC) - timedelta(minutes=minutes)
+
+
+def build_row(**fields: Any) -> ReportQueue:
+    """A row as `queue` would have left it in its status, with an attempt where a run has started; `fields` override."""
+    status = Status(fields.get("status", Status.QUEUED))
+    then = minutes_ago(1)
+    row: dict[str, Any] = {"report_id": 1, "modifier_id": 2, "trigger_time": then, "available_at": then}
+    started = status is Status.RUNNING or status in (Status.SUCCEEDED, Status.FAILED)
+    if status in LEASED or started:
+        row |= {"generation": 1, "claimed_by": "sensor", "claimed_at": then, "claim_id": uuid4()}
+    if status in LEASED:
+        row["lease_expires_at"] = minutes_ago(-5)
+    if status is Status.DISPATCHED or started:
+        row["dispatched_at"] = then
+    if started:
+        row |= {"attempt": 1, "run_id": f"run-{uuid4()}", "started_at": then}
+    if status is Status.RUNNING:
+        row["lease_token"] = uuid4()
+    if status in FINAL:
+        row["finished_at"] = then
+    made = ReportQueue.objects.create(**(row | fields))
+    if started:
+        outcome = {Status.SUCCEEDED: Outcome.SUCCEEDED, Status.FAILED: Outcome.FAILED}.get(status, "")
+        ReportAttempt.objects.create(
+            queue=made,
+            generation=made.generation,
+            attempt=made.attempt,
+            run_id=made.run_id,
+            lease_token=made.lease_token or uuid4(),
+            started_at=then,
+            outcome=outcome,
+            finished_at=then if outcome else None,
+        )
+    return made
+
+
+@pytest.fixture
+def make_row(db: None) -> RowFactory:
+    """Builds rows; see `build_row`."""
+    return build_row
+
+
+@pytest.fixture
+def make_schedule(db: None) -> Callable[..., ReportSchedule]:
+    """Saves a schedule, every minute in UTC unless told otherwise; `next_run_at` is written past the planning."""
+
+    def make(**fields: Any) -> ReportSchedule:
+        planned = fields.pop("next_run_at", None)
+        schedule = ReportSchedule(**({"report_id": 1, "modifier_id": 2, "cron": "* * * * *"} | fields))
+        schedule.save()
+        if planned is not None:
+            ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=planned)
+            schedule.refresh_from_db()
+        return schedule
+
+    return make
+
+
+@pytest.fixture
+def client_with(db: None) -> ClientFactory:
+    """An API client with a token whose user has just these permissions of reportqueue; `client_with(None)`: no token."""
+
+    def make(*codenames: str | None) -> APIClient:
+        client = APIClient()
+        if codenames != (None,):
+            user = User.objects.create_user(f"user-{uuid4()}")
+            found = Permission.objects.filter(content_type__app_label="reportqueue", codename__in=codenames)
+            assert found.count() == len(codenames), f"no such permission among {codenames}"
+            user.user_permissions.set(found)
+            client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+        return client
+
+    return make
