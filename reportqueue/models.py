@@ -105,11 +105,20 @@ class ReportSchedule(models.Model):
         return f"report {self.report_id}, modifier {self.modifier_id}: {self.cron} ({self.timezone})"
 
     def clean(self) -> None:
-        """Refuse an expression or a zone that cannot fire, naming the field."""
+        """Refuse an expression or a zone that cannot fire, and params that are no object, naming the field."""
+        problems: dict[str, Any] = {}
+        if self.params is None:
+            self.params = {}  # an emptied form field
+        try:
+            bounds.validate_json_object(self.params)  # Django skips a field's validators for an empty list
+        except ValidationError as error:
+            problems["params"] = error.messages
         try:
             cron.validate(self.cron, self.timezone)
         except cron.CronError as error:
-            raise ValidationError({error.field: str(error)}) from None
+            problems[error.field] = str(error)
+        if problems:
+            raise ValidationError(problems)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Validate, and plan the next firing: from now if the timing changed, else as it stands in the database.

@@ -40,16 +40,30 @@ def enqueue_due(*, batch: int = BATCH) -> Pass:
     return done
 
 
-def due_firings(limit: int) -> list[queue.Firing]:
-    """What a pass would enqueue now, at most `limit`, without doing so; for a dry run."""
+@dataclass
+class Preview:
+    """What a pass would do: firings it would enqueue, and schedules it would disable, with their `error` set."""
+
+    firings: list[queue.Firing]
+    broken: list[ReportSchedule]
+
+
+def preview(limit: int) -> Preview:
+    """What a pass would do now, without doing it; at most `limit` firings."""
     now = database_now()
-    firings: list[queue.Firing] = []
+    found = Preview([], [])
     for schedule in ReportSchedule.objects.due().order_by("next_run_at").iterator():
-        planned = schedule.next_run_at or now
-        firings += [queue.Firing(schedule, instant) for instant in _instants(schedule, planned, now)]
-        if len(firings) >= limit:
+        try:
+            instants = _instants(schedule, schedule.next_run_at or now, now)
+        except cron.CronError as error:
+            schedule.error = str(error)
+            found.broken.append(schedule)
+            continue
+        found.firings += [queue.Firing(schedule, instant) for instant in instants]
+        if len(found.firings) >= limit:
+            del found.firings[limit:]
             break
-    return firings[:limit]
+    return found
 
 
 def next_due() -> datetime | None:

@@ -73,7 +73,7 @@ def enqueue(
         report_id=report_id,
         modifier_id=modifier_id,
         trigger_time=trigger_time,
-        params=params or {},
+        params={} if params is None else params,
         priority=priority,
         max_attempts=max_attempts,
         idempotency_key=idempotency_key,
@@ -132,6 +132,10 @@ def _new_row(report: NewReport, now: datetime, source: Source, *, place: str) ->
             row.clean_fields(exclude=_NOT_ASKED_FOR)
         except ValidationError as error:
             problems.update(error.message_dict)
+        try:
+            bounds.validate_json_object(row.params)  # Django skips a field's validators for an empty list
+        except ValidationError as error:
+            problems["params"] = error.messages
     if problems:
         raise ValidationError({f"{place}{name}": messages for name, messages in problems.items()})
     if row.idempotency_key:

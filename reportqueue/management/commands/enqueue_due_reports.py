@@ -52,16 +52,18 @@ class Command(BaseCommand):
             self._pass(quiet=False)
 
     def _dry_run(self) -> None:
-        firings = schedules.due_firings(DRY_RUN_LIMIT)
-        for firing in firings:
+        found = schedules.preview(DRY_RUN_LIMIT)
+        for firing in found.firings:
             schedule = firing.schedule
             local = firing.instant.astimezone(ZoneInfo(schedule.timezone))
             self.stdout.write(
                 f"{firing.instant.astimezone(UTC):%Y-%m-%d %H:%M:%SZ} ({local:%H:%M} {schedule.timezone})  "
                 f"report {schedule.report_id}, modifier {schedule.modifier_id}, schedule {schedule.pk}"
             )
-        more = " or more" if len(firings) == DRY_RUN_LIMIT else ""
-        self.stdout.write(f"{len(firings)}{more} due; nothing was changed.")
+        for schedule in found.broken:
+            self.stdout.write(f"schedule {schedule.pk} would be disabled: {schedule.error}")
+        more = " or more" if len(found.firings) == DRY_RUN_LIMIT else ""
+        self.stdout.write(f"{len(found.firings)}{more} due; nothing was changed.")
 
     def _pass(self, *, quiet: bool) -> None:
         rescued = queue.rescue_expired()

@@ -1,0 +1,197 @@
+"""What a consumer relies on: no row twice, the same answer again until it acknowledges."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from reportqueue import queue
+from reportqueue.errors import InvalidTransition, LeaseLost
+from reportqueue.models import ReportQueue
+from reportqueue.states import Status
+from tests.concurrency import at_once
+from tests.conftest import RowFactory, build_row, minutes_ago
+
+
+def ids(claim: queue.Claim) -> list[int]:
+    return [row.pk for row in claim.rows]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_claims_at_once_never_share_a_row():
+    rows = {build_row().pk for _ in range(60)}
+    calls = [lambda name=f"sensor-{n}": queue.claim(name, limit=10) for n in range(8)]
+    claims = at_once(calls)
+    handed_out = [pk for claim in claims for pk in ids(claim)]
+    assert len(handed_out) == len(set(handed_out)) == 60
+    assert set(handed_out) == rows
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_does_not_wait_for_a_row_that_another_connection_holds():
+    first, second = build_row(priority=5), build_row()
+    with transaction.atomic():
+        ReportQueue.objects.select_for_update().get(pk=first.pk)
+        (claim,) = at_once([lambda: queue.claim("sensor", limit=10)])
+    assert ids(claim) == [second.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_calls_of_one_consumer_at_once_get_the_same_claim():
+    for _ in range(10):
+        build_row()
+    claims = at_once([lambda: queue.claim("sensor", limit=5)] * 4)
+    assert len({claim.claim_id for claim in claims}) == 1
+    assert len({tuple(ids(claim)) for claim in claims}) == 1
+
+
+def test_a_claim_repeated_without_its_ack_returns_the_same_rows_and_keys(make_row: RowFactory):
+    for _ in range(3):
+        make_row()
+    first = queue.claim("sensor", limit=2)
+    ReportQueue.objects.filter(status=Status.CLAIMED).update(lease_expires_at=minutes_ago(-1))
+    again = queue.claim("sensor", limit=2)
+    assert again.claim_id == first.claim_id
+    assert [row.run_key for row in again.rows] == [row.run_key for row in first.rows]
+    assert all(row.lease_expires_at > minutes_ago(-1.5) for row in again.rows), "the lease was not renewed"
+    stored = ReportQueue.objects.filter(status=Status.CLAIMED)
+    assert {row.generation for row in stored} == {1}
+
+
+def test_an_acknowledged_claim_is_dispatched_and_the_next_rows_come(make_row: RowFactory):
+    for _ in range(3):
+        make_row()
+    first = queue.claim("sensor", limit=2)
+    second = queue.claim("sensor", ack=first.claim_id, limit=2, dispatch_lease_seconds=600)
+    assert len(second.rows) == 1
+    for row in ReportQueue.objects.filter(pk__in=ids(first)):
+        assert row.status == Status.DISPATCHED
+        assert row.dispatched_at is not None
+        assert row.lease_expires_at > timezone.now() + timedelta(seconds=500)
+
+
+def test_an_old_or_foreign_ack_changes_nothing(make_row: RowFactory):
+    make_row()
+    first = queue.claim("sensor")
+    assert queue.claim("other", ack=first.claim_id).rows == []
+    assert queue.claim("sensor", ack=uuid4()).claim_id == first.claim_id
+    assert ReportQueue.objects.get().status == Status.CLAIMED
+
+
+def test_a_repeated_ack_is_harmless(make_row: RowFactory):
+    make_row()
+    first = queue.claim("sensor")
+    queue.claim("sensor", ack=first.claim_id)
+    dispatched_at = ReportQueue.objects.get().dispatched_at
+    assert queue.claim("sensor", ack=first.claim_id).rows == []
+    assert ReportQueue.objects.get().dispatched_at == dispatched_at
+
+
+def test_an_ack_in_time_for_its_rows_wins_over_their_expiry(make_row: RowFactory):
+    make_row()
+    first = queue.claim("sensor")
+    ReportQueue.objects.update(lease_expires_at=minutes_ago(1))
+    assert queue.claim("sensor", ack=first.claim_id).rows == []
+    assert ReportQueue.objects.get().status == Status.DISPATCHED
+
+
+def test_rows_come_by_priority_then_by_how_long_they_have_been_available(make_row: RowFactory):
+    late = make_row(available_at=minutes_ago(1))
+    early = make_row(available_at=minutes_ago(9))
+    urgent = make_row(available_at=minutes_ago(0.5), priority=1)
+    make_row(available_at=minutes_ago(-5), priority=100)
+    assert ids(queue.claim("sensor")) == [urgent.pk, early.pk, late.pk]
+
+
+def test_an_expired_claim_goes_to_any_consumer_as_the_next_generation(make_row: RowFactory):
+    row = make_row(status=Status.CLAIMED, claimed_by="gone", lease_expires_at=minutes_ago(1))
+    claim = queue.claim("other")
+    assert ids(claim) == [row.pk]
+    assert claim.rows[0].run_key == f"{row.pk}:2"
+    assert claim.rows[0].claimed_by == "other"
+
+
+def test_a_row_of_an_open_claim_that_has_started_is_not_handed_out_again(make_row: RowFactory):
+    make_row(), make_row()
+    claim = queue.claim("sensor")
+    queue.start(claim.rows[0].pk, generation=1, run_id="quick")
+    assert ids(queue.claim("sensor")) == [claim.rows[1].pk]
+
+
+def test_max_in_flight_counts_what_the_consumer_has_not_finished(make_row: RowFactory):
+    for _ in range(10):
+        make_row()
+    first = queue.claim("sensor", limit=4, max_in_flight=5)
+    assert len(first.rows) == 4
+    queue.start(first.rows[0].pk, generation=1, run_id="run")
+    second = queue.claim("sensor", ack=first.claim_id, limit=4, max_in_flight=5)
+    assert len(second.rows) == 1
+    assert queue.claim("sensor", ack=second.claim_id, max_in_flight=5).rows == []
+    assert len(queue.claim("other", max_in_flight=3).rows) == 3
+
+
+def test_nothing_due_is_an_empty_claim(make_row: RowFactory):
+    make_row(status=Status.SUCCEEDED)
+    assert queue.claim("sensor") == queue.Claim(None, [])
+
+
+def test_a_claimed_row_can_be_given_back_by_its_claim_alone(make_row: RowFactory):
+    make_row()
+    claim = queue.claim("sensor")
+    with pytest.raises(LeaseLost):
+        queue.release_claimed(claim.rows[0].pk, claim_id=uuid4())
+    row = queue.release_claimed(claim.rows[0].pk, claim_id=claim.claim_id, delay_seconds=60, reason="not now")
+    assert (row.status, row.attempt, row.error) == (Status.QUEUED, 0, "not now")
+    assert row.available_at > timezone.now() + timedelta(seconds=50)
+    assert queue.claim("sensor").rows == []
+
+
+def test_a_launch_that_never_started_is_offered_again_later_each_time(make_row: RowFactory, settings):
+    settings.REPORTQUEUE = {"RETRY_BACKOFF_SECONDS": 100, "RETRY_JITTER": 0}
+    row = make_row(status=Status.DISPATCHED, max_attempts=1)
+    delays = []
+    for generation in (1, 2, 3):
+        failed = queue.fail_launch(row.pk, generation=generation, run_id="r", error="no image")
+        delays.append(round((failed.available_at - timezone.now()).total_seconds(), -1))
+        assert (failed.status, failed.attempt) == (Status.QUEUED, 0)
+        ReportQueue.objects.update(available_at=minutes_ago(1))
+        assert queue.claim("sensor").rows[0].generation == generation + 1
+    assert delays == [100, 200, 400]
+
+
+def test_late_news_of_a_launch_changes_nothing(make_row: RowFactory):
+    row = make_row(status=Status.CLAIMED, generation=3)
+    for generation in (1, 2):
+        assert queue.fail_launch(row.pk, generation=generation, run_id="r", error="x").status == Status.CLAIMED
+    with pytest.raises(InvalidTransition, match="never handed out"):
+        queue.fail_launch(row.pk, generation=4, run_id="r", error="x")
+    queue.fail_launch(row.pk, generation=3, run_id="r", error="x")
+    again = queue.fail_launch(row.pk, generation=3, run_id="r", error="x")
+    assert (again.status, again.launch_failures) == (Status.QUEUED, 1)
+
+
+def test_a_claim_reads_the_partial_index_alone_however_many_rows_are_finished(make_row: RowFactory):
+    final = minutes_ago(9)
+    ReportQueue.objects.bulk_create(
+        ReportQueue(
+            report_id=1,
+            modifier_id=n,
+            trigger_time=final,
+            available_at=final,
+            status=Status.SUCCEEDED,
+            finished_at=final,
+        )
+        for n in range(5000)
+    )
+    for _ in range(50):
+        make_row()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE reportqueue_reportqueue")
+    plan = ReportQueue.objects.claimable()[:10].explain()
+    assert "reportqueue_claim_order" in plan
+    assert "Sort" not in plan
+    assert "Seq Scan" not in plan

@@ -1,0 +1,132 @@
+"""How rows come in: inside the caller's transaction, once per idempotency key, within their bounds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+
+from reportqueue import queue
+from reportqueue.errors import IdempotencyKeyReused
+from reportqueue.models import ReportQueue
+from reportqueue.states import Source, Status
+from tests.concurrency import at_once
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rolled_back_enqueue_leaves_nothing():
+    with pytest.raises(RuntimeError), transaction.atomic():
+        queue.enqueue(1, 2, idempotency_key="order-7")
+        raise RuntimeError("the order could not be saved")
+    assert not ReportQueue.objects.exists()
+    assert queue.enqueue(1, 2, idempotency_key="order-7").pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_uncommitted_enqueue_is_invisible_to_a_claim():
+    with transaction.atomic():
+        row = queue.enqueue(1, 2)
+        (before,) = at_once([lambda: queue.claim("sensor")])
+    (after,) = at_once([lambda: queue.claim("sensor")])
+    assert before.rows == []
+    assert [claimed.pk for claimed in after.rows] == [row.pk]
+
+
+def test_an_enqueued_report_is_due_now_unless_told_otherwise(db: None):
+    row = queue.enqueue(1, 2)
+    assert (row.status, row.source, row.attempt, row.generation) == (Status.QUEUED, Source.CODE, 0, 0)
+    assert row.run_key is None
+    assert abs(row.trigger_time - timezone.now()) < timedelta(minutes=1)
+    later = datetime(2030, 1, 1, tzinfo=UTC)
+    assert queue.enqueue(1, 2, trigger_time=later).available_at == later
+
+
+def test_a_known_key_with_the_same_content_is_the_first_row(db: None):
+    first = queue.enqueue(1, 2, params={"b": 1, "a": [2]}, idempotency_key="k")
+    queue.claim("sensor")
+    again = queue.enqueue(1, 2, params={"a": [2], "b": 1}, idempotency_key="k")
+    assert again.pk == first.pk
+    assert again.status == Status.CLAIMED
+
+
+@pytest.mark.parametrize(
+    "other", [{"modifier_id": 3}, {"params": {"x": 1}}, {"priority": 1}, {"trigger_time": timezone.now()}]
+)
+def test_a_known_key_with_other_content_is_refused(db: None, other: dict[str, Any]):
+    queue.enqueue(report_id=1, modifier_id=2, idempotency_key="k")
+    with pytest.raises(IdempotencyKeyReused, match="'k'"):
+        queue.enqueue(**({"report_id": 1, "modifier_id": 2, "idempotency_key": "k"} | other))
+    assert ReportQueue.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_key_from_many_connections_at_once_is_one_row():
+    keys = ["a", "b", "c"]
+    lists = [
+        [queue.NewReport(report_id=1, modifier_id=2, idempotency_key=key) for key in order]
+        for order in (keys, keys[::-1], ["b", "a", "c"], ["c", "b", "a"])
+    ]
+    answers = at_once([lambda reports=reports: queue.enqueue_many(reports) for reports in lists])
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+    assert ReportQueue.objects.count() == 3
+    assert sum(done.created for answer in answers for done in answer) == 3
+
+
+def test_a_list_is_all_or_nothing_and_names_the_place(db: None):
+    good = queue.NewReport(report_id=1, modifier_id=2)
+    with pytest.raises(ValidationError) as refusal:
+        queue.enqueue_many([good, good, queue.NewReport(report_id=1, modifier_id=2, priority=101)])
+    assert list(refusal.value.message_dict) == ["[2].priority"]
+    queue.enqueue(1, 2, idempotency_key="k")
+    with pytest.raises(IdempotencyKeyReused), transaction.atomic():
+        queue.enqueue_many([good, queue.NewReport(report_id=9, modifier_id=2, idempotency_key="k")])
+    assert ReportQueue.objects.count() == 1
+
+
+def test_a_key_twice_in_one_list_is_one_row(db: None):
+    same = queue.NewReport(report_id=1, modifier_id=2, idempotency_key="k")
+    first, second = queue.enqueue_many([same, same])
+    assert (first.row.pk, first.created) == (second.row.pk, True)
+    assert ReportQueue.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("report_id", -1),
+        ("report_id", 2**63),
+        ("modifier_id", "seven"),
+        ("priority", -101),
+        ("max_attempts", 0),
+        ("max_attempts", 101),
+        ("params", []),
+        ("params", {"text": "x" * 65_536}),
+        ("params", {"text": "a\x00b"}),
+        ("params", {"text": "\ud800"}),
+        ("params", {"number": float("nan")}),
+        ("params", {"date": timezone.now()}),
+        ("idempotency_key", ""),
+        ("idempotency_key", "x" * 201),
+        ("idempotency_key", "a\x00b"),
+        ("trigger_time", datetime(2026, 1, 1)),  # noqa: DTZ001
+        ("trigger_time", datetime(1969, 12, 31, tzinfo=UTC)),
+        ("trigger_time", datetime.max.replace(tzinfo=UTC)),
+        ("trigger_time", "tomorrow"),
+    ],
+)
+def test_a_value_beyond_its_bound_is_refused_by_name(db: None, field: str, value: Any):
+    with pytest.raises(ValidationError) as refusal:
+        queue.enqueue(**({"report_id": 1, "modifier_id": 2} | {field: value}))
+    assert list(refusal.value.message_dict) == [field]
+    assert not ReportQueue.objects.exists()
+
+
+def test_the_bounds_themselves_are_accepted(db: None):
+    row = queue.enqueue(2**63 - 1, 0, priority=100, max_attempts=100, idempotency_key="x" * 200)
+    assert row.pk
+    text = "x" * (64 * 1024 - len('{"t":""}'))
+    assert queue.enqueue(1, 2, params={"t": text}).pk
