@@ -53,7 +53,7 @@ process_report_job = build_report_job(
     make_report, lease_seconds=int(os.environ.get("REPORT_LEASE_SECONDS", LEASE_SECONDS))
 )
 database_queue_sensor = build_queue_sensor(
-    process_report_job, wait_seconds=2, default_status=DefaultSensorStatus.RUNNING
+    process_report_job, wait_seconds=20, default_status=DefaultSensorStatus.RUNNING
 )
 
 defs = Definitions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,6 +11,20 @@ from typing import TypeVar
 from django.db import connection
 
 T = TypeVar("T")
+
+
+def wait_for_a_blocked_connection(seconds: float = 10) -> None:
+    """Return once another connection to this database waits for a lock."""
+    until = time.monotonic() + seconds
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while time.monotonic() < until:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction sees the activity it first looked at
+            cursor.execute(query)
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.01)
+    raise AssertionError("no connection came to wait for a lock")
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,14 +15,14 @@ from reportqueue import queue
 from reportqueue.errors import IdempotencyKeyReused
 from reportqueue.models import ReportQueue
 from reportqueue.states import Source, Status
-from tests.concurrency import at_once
+from tests.concurrency import at_once, wait_for_a_blocked_connection
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_rolled_back_enqueue_leaves_nothing():
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with transaction.atomic():
         queue.enqueue(1, 2, idempotency_key="order-7")
-        raise RuntimeError("the order could not be saved")
+        transaction.set_rollback(True)
     assert not ReportQueue.objects.exists()
     assert queue.enqueue(1, 2, idempotency_key="order-7").pk
 
@@ -74,6 +75,17 @@ def test_one_key_from_many_connections_at_once_is_one_row():
     assert [answer for answer in answers if isinstance(answer, Exception)] == []
     assert ReportQueue.objects.count() == 3
     assert sum(done.created for answer in answers for done in answer) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_another_connection_is_about_to_commit_is_waited_for():
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            first = queue.enqueue(1, 2, idempotency_key="k")
+            second = pool.submit(at_once, [lambda: queue.enqueue(1, 2, idempotency_key="k")])
+            wait_for_a_blocked_connection()
+        (row,) = second.result(timeout=30)
+    assert row.pk == first.pk
 
 
 def test_a_list_is_all_or_nothing_and_names_the_place(db: None):

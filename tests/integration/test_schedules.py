@@ -66,6 +66,15 @@ def test_passes_at_once_make_one_row_for_each_schedule_and_instant():
     assert {sum(1 for pair in pairs if pair[0] == pk) for pk, _ in pairs} <= {4, 5}
 
 
+def test_an_instant_that_was_enqueued_before_is_not_enqueued_again(make_schedule):
+    due = this_minute()
+    schedule = make_schedule(next_run_at=due)
+    schedules.enqueue_due()
+    due_since(schedule, due)
+    schedules.enqueue_due()
+    assert ReportQueue.objects.count() == 1
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_pass_that_dies_before_its_commit_is_repeated_in_full(monkeypatch: pytest.MonkeyPatch):
     due_since(save_schedule(), this_minute())
