@@ -1,4 +1,4 @@
-"""The app's registration: its system checks."""
+"""The app's registration: its system checks and its log."""
 
 from django.apps import AppConfig
 
@@ -11,5 +11,9 @@ class ReportQueueConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import for the side effect: the checks register themselves."""
+        """The checks register themselves; the log is the first receiver of the signal."""
         from reportqueue import checks  # noqa: F401
+        from reportqueue.log import log_transition
+        from reportqueue.signals import transitioned
+
+        transitioned.connect(log_transition, dispatch_uid="reportqueue.log")

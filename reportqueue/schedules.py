@@ -96,9 +96,9 @@ def _expand_batch(done: Pass, batch: int) -> bool:
             except cron.CronError as error:
                 schedule.enabled, schedule.next_run_at, schedule.error = False, None, str(error)
                 done.disabled += 1
-        queue.enqueue_firings(firings)
+        enqueued = queue.enqueue_firings(firings)
         ReportSchedule.objects.bulk_update(schedules, ["enabled", "next_run_at", "error"])
-    done.enqueued += len(firings)
+    done.enqueued += enqueued
     return bool(schedules)
 
 

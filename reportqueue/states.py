@@ -43,6 +43,7 @@ FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKI
 class Verb(StrEnum):
     """What can be done to a row; each has one function in `reportqueue.queue`."""
 
+    ENQUEUE = "enqueue"
     CLAIM = "claim"
     ACKNOWLEDGE = "acknowledge"
     START = "start"
@@ -82,7 +83,7 @@ TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
         S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
     },
 }
-"""verb -> status before -> statuses after. `queue` refuses whatever is not here."""
+"""verb -> status before -> statuses after; a new row is queued. `queue` refuses whatever is not here."""
 del S, V
 
 

@@ -10,11 +10,10 @@ from uuid import UUID, uuid4
 from django.db import connection, transaction
 
 from reportqueue import bounds
-from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
-from reportqueue.queue.moves import back_to_queue, backoff, check, locked, move_all, refusal, take, write_all
+from reportqueue.queue.moves import back_to_queue, backoff, locked, move_all, refusal, take, write_all
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.states import WITH_CONSUMER, Status, Verb
 
@@ -82,10 +81,10 @@ def _serialise(consumer: str) -> None:
 
 
 def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
-    check(Verb.ACKNOWLEDGE, Status.CLAIMED, Status.DISPATCHED)
-    ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id).update(
-        status=Status.DISPATCHED, dispatched_at=ClockTimestamp(), lease_expires_at=ClockTimestamp() + lease
-    )
+    rows = take(ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id).select_for_update())
+    if rows:
+        now = rows[0].now
+        move_all(rows, Verb.ACKNOWLEDGE, Status.DISPATCHED, dispatched_at=now, lease_expires_at=now + lease)
 
 
 def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: str = "") -> ReportQueue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,8 @@ from reportqueue import bounds
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.states import Source
+from reportqueue.signals import announce
+from reportqueue.states import Source, Verb
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
@@ -95,6 +96,7 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
     ]
     with transaction.atomic():
         by_key = _insert_once(rows)
+        announce(Verb.ENQUEUE, [row for row in rows if by_key.get(row.idempotency_key, row) is row], before="")
     answers = []
     for row in rows:
         kept = by_key[row.idempotency_key] if row.idempotency_key else row
@@ -176,10 +178,22 @@ class Firing:
     instant: datetime
 
 
-def enqueue_firings(firings: Iterable[Firing]) -> None:
-    """Put firings of schedules into the queue; one row per schedule and instant, however often it is called."""
-    ReportQueue.objects.bulk_create(
-        (
+def enqueue_firings(firings: Sequence[Firing]) -> int:
+    """Put firings of schedules into the queue, one row per schedule and instant; how many were new.
+
+    The caller holds the schedules' locks: nobody else inserts their instants meanwhile.
+    """
+    if not firings:
+        return 0
+    wanted = {(firing.schedule.pk, firing.instant): firing for firing in firings}
+    instants = [firing.instant for firing in firings]
+    known = ReportQueue.objects.filter(
+        schedule__in={firing.schedule.pk for firing in firings}, trigger_time__range=(min(instants), max(instants))
+    ).values_list("schedule_id", "trigger_time")
+    for pair in known:
+        wanted.pop(pair, None)
+    rows = ReportQueue.objects.bulk_create(
+        [
             ReportQueue(
                 report_id=firing.schedule.report_id,
                 modifier_id=firing.schedule.modifier_id,
@@ -191,8 +205,9 @@ def enqueue_firings(firings: Iterable[Firing]) -> None:
                 schedule=firing.schedule,
                 source=Source.SCHEDULE,
             )
-            for firing in firings
-        ),
-        ignore_conflicts=True,
+            for firing in wanted.values()
+        ],
         batch_size=bounds.MAX_BULK,
     )
+    announce(Verb.ENQUEUE, rows, before="")
+    return len(rows)

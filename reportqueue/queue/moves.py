@@ -16,6 +16,7 @@ from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost, RowNotFound
 from reportqueue.models import ReportQueue
+from reportqueue.signals import announce
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
 _UNHELD: dict[str, Any] = {
@@ -46,19 +47,17 @@ def take(rows: Any) -> list[Any]:
     return list(rows.annotate(now=ClockTimestamp()))
 
 
-def check(verb: Verb, before: str, after: Status) -> None:
-    if after not in TRANSITIONS[verb].get(Status(before), ()):
-        raise InvalidTransition(f"{verb} cannot bring a {before} row to {after}.", current_status=before)
-
-
 def move_all(rows: Sequence[ReportQueue], verb: Verb, to: Status, **changes: Any) -> None:
     """Bring locked rows, all of one status, to another; a claim also opens their next generation."""
-    check(verb, rows[0].status, to)
+    before, consumer = rows[0].status, rows[0].claimed_by
+    if to not in TRANSITIONS[verb].get(Status(before), ()):
+        raise InvalidTransition(f"{verb} cannot bring a {before} row to {to}.", current_status=before)
     if verb is Verb.CLAIM:
         for row in rows:
             row.generation += 1
         changes["generation"] = F("generation") + 1
     write_all(rows, status=to, **changes)
+    announce(verb, rows, before, claimed_by=consumer)
 
 
 def move(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> ReportQueue:
@@ -77,14 +76,7 @@ def write_all(rows: Sequence[ReportQueue], **changes: Any) -> None:
 
 
 def back_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **changes: Any) -> ReportQueue:
-    return move(
-        row,
-        verb,
-        Status.QUEUED,
-        **_UNHELD,
-        available_at=available_at,
-        **changes,
-    )
+    return move(row, verb, Status.QUEUED, **_UNHELD, available_at=available_at, **changes)
 
 
 def finish(row: ReportQueue, verb: Verb, to: Status, now: datetime, **changes: Any) -> ReportQueue:

@@ -63,7 +63,7 @@ def changed(row: ReportQueue, act: Act) -> Status | None:
     return after if after != before[0]["status"] else None
 
 
-@pytest.mark.parametrize("verb", list(Verb))
+@pytest.mark.parametrize("verb", list(TRANSITIONS))
 @pytest.mark.parametrize("status", list(Status))
 @pytest.mark.parametrize("variant", ["plain", "last attempt", "cancel requested"])
 def test_a_verb_moves_a_row_as_the_table_says_and_no_other_way(

@@ -1,0 +1,31 @@
+"""The log: one record for each transition, its facts as attributes of the record. A receiver like any other."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from reportqueue.signals import Transition
+from reportqueue.states import Verb
+
+logger = logging.getLogger("reportqueue")
+_LEVELS = {Verb.RESCUE: logging.WARNING, Verb.FAIL: logging.WARNING}
+
+
+def log_transition(sender: Any, transition: Transition, **_: Any) -> None:
+    """A line for people, and `action`, `queue_id`, `status_before`, `status_after`, ... for machines."""
+    facts = asdict(transition)
+    facts["action"] = facts.pop("verb").value
+    facts["status_before"], facts["status_after"] = facts.pop("before"), facts.pop("after")
+    logger.log(
+        _LEVELS.get(transition.verb, logging.INFO),
+        "%s: report %d (%d, %d) %s -> %s",
+        transition.verb,
+        transition.queue_id,
+        transition.report_id,
+        transition.modifier_id,
+        transition.before or "new",
+        transition.after,
+        extra=facts,
+    )

@@ -1,0 +1,64 @@
+"""What happened to a row, told once it is committed: `transitioned`, for logs, metrics and the project's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from django.db import transaction
+from django.dispatch import Signal
+
+from reportqueue.models import ReportQueue
+from reportqueue.states import Verb
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One row's move; without params, token and texts: they may be confidential."""
+
+    verb: Verb
+    queue_id: int
+    report_id: int
+    modifier_id: int
+    before: str
+    """The status it left; empty for a new row."""
+    after: str
+    generation: int
+    attempt: int
+    run_id: str
+    claimed_by: str
+
+
+transitioned = Signal()
+"""Sent with `transition=Transition(...)` after commit, in order; sender is `ReportQueue`. A receiver that raises is
+logged by Django and stops nobody: the row has moved."""
+
+
+def announce(verb: Verb, rows: Iterable[ReportQueue], before: str, *, claimed_by: str = "") -> None:
+    """Send `transitioned` for rows as they are now, once the transaction around them commits.
+
+    `claimed_by` is who held the rows, where the move itself took that from them.
+    """
+    moves = [
+        Transition(
+            verb=verb,
+            queue_id=row.pk,
+            report_id=row.report_id,
+            modifier_id=row.modifier_id,
+            before=before,
+            after=row.status,
+            generation=row.generation,
+            attempt=row.attempt,
+            run_id=row.run_id,
+            claimed_by=row.claimed_by or claimed_by,
+        )
+        for row in rows
+    ]
+    if moves:
+        transaction.on_commit(partial(_send, moves))
+
+
+def _send(moves: list[Transition]) -> None:
+    for move in moves:
+        transitioned.send_robust(sender=ReportQueue, transition=move)
