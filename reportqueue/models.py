@@ -251,6 +251,7 @@ class ReportQueue(models.Model):
             models.Index("claimed_by", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
             models.Index("trigger_time", name="reportqueue_trigger_time"),
+            models.Index("finished_at", name="reportqueue_finished", condition=_final()),
         ]
         constraints = [
             models.UniqueConstraint("schedule", "trigger_time", name="reportqueue_once_per_schedule_and_instant"),

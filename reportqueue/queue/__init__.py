@@ -8,6 +8,7 @@ seconds. Nothing is changed when a function raises.
 from reportqueue.queue.consumers import Claim, claim, fail_launch, release_claimed
 from reportqueue.queue.intake import Enqueued, Firing, NewReport, enqueue, enqueue_firings, enqueue_many
 from reportqueue.queue.operators import cancel, requeue
+from reportqueue.queue.pruning import prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import Beat, complete, fail, heartbeat, release, start
 
@@ -27,6 +28,8 @@ __all__ = [
     "fail",
     "fail_launch",
     "heartbeat",
+    "prunable",
+    "prune",
     "release",
     "release_claimed",
     "requeue",

@@ -1,0 +1,18 @@
+"""Durations as people write them on a command line."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from datetime import timedelta
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST = timedelta(days=36_500)
+
+
+def duration(text: str) -> timedelta:
+    """`90d`, `12h`, `30m`, `45s` or `2w`. Raises `ArgumentTypeError`, as argparse wants it."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    if match is None or (found := timedelta(**{_UNITS[match[2]]: int(match[1])})) > _LONGEST:
+        raise ArgumentTypeError(f"{text!r} is not a duration such as 90d, 12h, 30m or 2w, of at most 100 years")
+    return found

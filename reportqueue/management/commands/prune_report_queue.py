@@ -1,0 +1,60 @@
+"""`manage.py prune_report_queue`: delete finished rows that nobody needs any more."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from reportqueue import queue
+from reportqueue.durations import duration
+
+
+class Command(BaseCommand):
+    """In batches, each committed by itself: it may be stopped at any time, and run beside everything else."""
+
+    help = "Deletes finished reports, with their attempts, that ended longer ago than a given time."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The options."""
+        parser.add_argument(
+            "--older-than",
+            type=duration,
+            required=True,
+            metavar="DURATION",
+            help="how long ago they must have ended: 90d, 12h, 30m, 2w",
+        )
+        parser.add_argument(
+            "--keep",
+            type=_count(0, 1_000_000),
+            default=0,
+            metavar="N",
+            help="keep the newest N finished rows of each report and modifier, however old (default 0)",
+        )
+        parser.add_argument(
+            "--batch", type=_count(1, 10_000), default=1_000, metavar="N", help="rows a transaction (default 1000)"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="count, delete nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Prints the count; a line a batch with more than one."""
+        chosen = {"older_than": options["older_than"], "keep": options["keep"]}
+        if options["dry_run"]:
+            self.stdout.write(f"{queue.prunable(**chosen).count():,} finished reports would be deleted.")
+            return
+        deleted = 0
+        for count in queue.prune(**chosen, batch=options["batch"]):
+            deleted += count
+            if count == options["batch"]:
+                self.stdout.write(f"{deleted:,} deleted so far ...")
+        self.stdout.write(f"{deleted:,} finished reports deleted.")
+
+
+def _count(low: int, high: int) -> Any:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
+        return int(text)
+
+    return parse
