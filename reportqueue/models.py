@@ -314,6 +314,9 @@ class ReportAttempt(models.Model):
     attempt = models.PositiveSmallIntegerField()
     run_id = models.CharField(_("run"), max_length=bounds.MAX_NAME_LENGTH)
     parent_run_id = models.CharField(max_length=bounds.MAX_NAME_LENGTH, blank=True)
+    worker = models.CharField(
+        max_length=bounds.MAX_NAME_LENGTH, blank=True, help_text=_("Where it ran: the host and the process.")
+    )
     lease_token = models.UUIDField(
         unique=True, editable=False, help_text=_("Kept after the end: it recognises a repeated call.")
     )

@@ -5,12 +5,13 @@ Each is one short transaction (a savepoint inside the caller's). Single rows are
 seconds. Nothing is changed when a function raises.
 """
 
-from reportqueue.queue.consumers import Claim, claim, fail_launch, release_claimed
+from reportqueue.queue.consumers import Claim, claim, fail_launch, keep_waiting, release_claimed
 from reportqueue.queue.intake import Enqueued, Firing, NewReport, enqueue, enqueue_firings, enqueue_many
+from reportqueue.queue.moves import Beat
 from reportqueue.queue.operators import cancel, requeue
 from reportqueue.queue.pruning import prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
-from reportqueue.queue.runs import Beat, complete, fail, heartbeat, release, start
+from reportqueue.queue.runs import complete, fail, heartbeat, release, start
 
 __all__ = [
     "Beat",
@@ -28,6 +29,7 @@ __all__ = [
     "fail",
     "fail_launch",
     "heartbeat",
+    "keep_waiting",
     "prunable",
     "prune",
     "release",

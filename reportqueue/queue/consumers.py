@@ -13,7 +13,7 @@ from reportqueue import bounds
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
-from reportqueue.queue.moves import back_to_queue, backoff, locked, move_all, refusal, take, write_all
+from reportqueue.queue.moves import Beat, back_to_queue, backoff, locked, move_all, refusal, take, write_all
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.states import WITH_CONSUMER, Status, Verb
 
@@ -98,6 +98,21 @@ def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: 
         if row.claim_id != claim_id:
             raise LeaseLost("The row belongs to another claim.", current_status=row.status)
         return back_to_queue(row, Verb.RELEASE, now + timedelta(seconds=delay_seconds), error=reason)
+
+
+def keep_waiting(pk: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> Beat:
+    """Renew the lease of a row whose run `run_id` exists but waits to start: in a long run queue, no launch is lost.
+
+    Raises `InvalidTransition` if the row has started or is final, `LeaseLost` if it was handed out again since.
+    """
+    lease = timedelta(seconds=lease_seconds or conf().dispatch_lease_seconds)
+    with locked(pk) as (row, now):
+        if row.generation != generation:
+            raise LeaseLost(f"Run {run_id} is of generation {generation}; the row is at {row.generation}.")
+        if row.status not in WITH_CONSUMER:
+            raise refusal(row, f"waiting for run {run_id}")
+        write_all([row], lease_expires_at=now + lease)
+        return Beat(now + lease, cancel_requested=False)
 
 
 def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQueue:

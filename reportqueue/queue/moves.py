@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,14 @@ _UNHELD: dict[str, Any] = {
     "cancel_requested": False,
 }
 """A queued row is nobody's."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A renewed lease: until when its holder may be silent, and whether somebody wants its run to stop."""
+
+    lease_expires_at: datetime
+    cancel_requested: bool
 
 
 @contextmanager

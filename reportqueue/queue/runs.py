@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +14,7 @@ from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue.moves import (
+    Beat,
     after_failed_attempt,
     back_to_queue,
     backoff,
@@ -31,7 +31,13 @@ from reportqueue.states import FINAL, Outcome, Status, Verb
 
 
 def start(
-    pk: int, *, generation: int, run_id: str, parent_run_id: str = "", lease_seconds: int | None = None
+    pk: int,
+    *,
+    generation: int,
+    run_id: str,
+    parent_run_id: str = "",
+    worker: str = "",
+    lease_seconds: int | None = None,
 ) -> ReportQueue:
     """Make `run_id` the row's owner: running, with a `lease_token` for every later call of the run.
 
@@ -75,18 +81,11 @@ def start(
             attempt=row.attempt,
             run_id=run_id,
             parent_run_id=parent_run_id,
+            worker=worker,
             lease_token=token,
             started_at=now,
         )
         return row
-
-
-@dataclass(frozen=True)
-class Beat:
-    """A heartbeat's answer: how long the run may now be silent, and whether somebody wants it to stop."""
-
-    lease_expires_at: datetime
-    cancel_requested: bool
 
 
 def heartbeat(pk: int, *, lease_token: UUID, lease_seconds: int | None = None, progress: str | None = None) -> Beat:
