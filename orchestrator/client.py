@@ -1,51 +1,35 @@
 """The queue's protocol from the consumer's side: a typed HTTP client.
 
 Every verb is idempotent by design (a claim until acknowledged, a start by its run id, an end by its token), so every
-call may be repeated when its answer was lost; urllib3 does that. Times are aware UTC, durations in seconds.
+call may be repeated when its answer was lost. Times are aware UTC, durations in seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
+from orchestrator.transport import ApiError, ApiRefused, ApiUnreachable, Conflict, Transport
 
-CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 10.0
-RETRIES = 3
+__all__ = [
+    "ApiError",
+    "ApiRefused",
+    "ApiUnreachable",
+    "Claim",
+    "Conflict",
+    "HeldRow",
+    "QueueItem",
+    "ReportQueueClient",
+    "Started",
+]
+ANSWER_SECONDS = 10.0
+"""How long a waiting claim may take beyond its wait."""
 T = TypeVar("T")
-
-
-class ApiError(Exception):
-    """The queue's API did not do what was asked; the message is one line that says why and what to look at."""
-
-
-class ApiUnreachable(ApiError):
-    """No answer, or none of the API's own: it is down, restarting, or behind something that is. Worth repeating."""
-
-
-class ApiRefused(ApiError):
-    """The API answered that the request is wrong: the token, a permission, or the request itself."""
-
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Conflict(ApiRefused):
-    """409: the row has moved on; `kind` is the problem's type (`stale-lease`, `invalid-state`)."""
-
-    def __init__(self, message: str, *, kind: str, current_status: str | None) -> None:
-        super().__init__(message, status=409)
-        self.kind = kind
-        self.current_status = current_status
 
 
 @dataclass(frozen=True)
@@ -89,6 +73,29 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class HeldRow:
+    """A row as a reconciler compares it with Dagster's runs; `dispatched_at` is None before the acknowledgement."""
+
+    queue_id: int
+    generation: int
+    status: str
+    claimed_by: str
+    dispatched_at: datetime | None
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> HeldRow:
+        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        at = data["dispatched_at"]
+        return cls(
+            queue_id=int(data["queue_id"]),
+            generation=int(data["generation"]),
+            status=str(data["status"]),
+            claimed_by=str(data["claimed_by"]),
+            dispatched_at=None if at is None else datetime.fromisoformat(at),
+        )
+
+
+@dataclass(frozen=True)
 class Started:
     """The row that a run now owns, and the token that proves it."""
 
@@ -96,44 +103,8 @@ class Started:
     lease_token: UUID = field(repr=False)
 
 
-class ReportQueueClient:
-    """One session with the API; for one thread (`clone()` makes another's)."""
-
-    def __init__(self, url: str, token: str, *, retries: int = RETRIES, read_timeout: float = READ_TIMEOUT) -> None:
-        """`url` is the web app's address, with or without `/api`. Raises `ValueError` for another scheme."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(f"REPORTQUEUE_URL must be an http(s) URL such as http://127.0.0.1:8000; it is {url!r}.")
-        self.url = url.rstrip("/").removesuffix("/api")
-        self._token = token
-        self._retries = retries
-        self._read_timeout = read_timeout
-        self._session = requests.Session()
-        self._session.headers["Authorization"] = f"Token {token}"
-        # The environment may name a proxy or a .netrc for the outside world; the token goes to this URL alone.
-        self._session.trust_env = False
-        retry = Retry(
-            total=retries,
-            backoff_factor=0.2,
-            status_forcelist=[502, 503, 504],
-            allowed_methods=None,  # POST too: see the module's docstring
-            raise_on_status=False,
-        )
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
-
-    def clone(self, *, retries: int | None = None, read_timeout: float | None = None) -> ReportQueueClient:
-        """Another session with the same API, for another thread or another patience."""
-        return ReportQueueClient(
-            self.url,
-            self._token,
-            retries=self._retries if retries is None else retries,
-            read_timeout=self._read_timeout if read_timeout is None else read_timeout,
-        )
-
-    def close(self) -> None:
-        """Close the session's connections."""
-        self._session.close()
+class ReportQueueClient(Transport):
+    """The verbs; one session with the API, for one thread (`clone()` makes another's)."""
 
     def claim(
         self,
@@ -147,7 +118,7 @@ class ReportQueueClient:
         max_in_flight: int | None = None,
     ) -> Claim:
         """Acknowledge `ack` and take up to `limit` due rows, or again those not acknowledged yet."""
-        body = {
+        body: dict[str, Any] = {
             "consumer": consumer,
             "ack": str(ack) if ack else None,
             "limit": limit,
@@ -156,7 +127,7 @@ class ReportQueueClient:
             "dispatch_lease_seconds": dispatch_lease_seconds,
             "max_in_flight": max_in_flight,
         }
-        answer = self._post("claim/", body, read_timeout=wait_seconds + self._read_timeout)
+        answer = self._post("claim/", body, read_timeout=wait_seconds + ANSWER_SECONDS)
         return _parsed(
             "a claim",
             lambda: Claim(
@@ -165,6 +136,26 @@ class ReportQueueClient:
             ),
         )
 
+    def rows(self, status: str, *, pages: int) -> Iterator[HeldRow]:
+        """Rows of a status in claim order, at most `pages` of 1,000. Needs the permission to view."""
+        path: str | None = f"/api/report-queue/?{urlencode({'status': status, 'limit': 1000})}"
+        while path is not None and pages > 0:
+            answer = self.request("GET", path)
+            pages -= 1
+            yield from _parsed("a list of rows", partial(_held_rows, answer))
+            following = urlsplit(answer["next"] or "")
+            path = f"/api/report-queue/?{following.query}" if following.query else None
+
+    def row(self, queue_id: int) -> HeldRow:
+        """One row as it is now. Needs the permission to view."""
+        answer = self.request("GET", f"/api/report-queue/{queue_id}/")
+        return _parsed("a row", lambda: HeldRow.parse(answer))
+
+    def keep_waiting(self, queue_id: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> None:
+        """Renew the lease of a row whose run exists but waits to start. Raises `Conflict` if it is not so any more."""
+        body = {"generation": generation, "run_id": run_id, "lease_seconds": lease_seconds}
+        self._post(f"{queue_id}/heartbeat/", body)
+
     def start(
         self,
         queue_id: int,
@@ -172,13 +163,15 @@ class ReportQueueClient:
         generation: int,
         run_id: str,
         parent_run_id: str | None = None,
+        worker: str | None = None,
         lease_seconds: int | None = None,
     ) -> Started:
-        """Make the run the row's owner. Raises `Conflict` if it is not to do the work."""
+        """Make the run the row's owner; `worker` says where it runs. Raises `Conflict` if it is not to do the work."""
         body = {
             "generation": generation,
             "run_id": run_id,
             "parent_run_id": parent_run_id,
+            "worker": worker,
             "lease_seconds": lease_seconds,
         }
         answer = self._post(f"{queue_id}/start/", body)
@@ -193,13 +186,17 @@ class ReportQueueClient:
         progress: str | None = None,
     ) -> bool:
         """Renew the lease; whether the run is asked to stop. Raises `Conflict` if the row is no longer its own."""
-        body = {"lease_token": str(lease_token), "lease_seconds": lease_seconds, "progress": progress}
+        body = {
+            "lease_token": str(lease_token),
+            "lease_seconds": lease_seconds,
+            "progress": progress if progress is None else storable(progress),
+        }
         answer = self._post(f"{queue_id}/heartbeat/", body)
-        return _parsed("a heartbeat", lambda: bool(answer["cancel_requested"]))
+        return _parsed("a heartbeat", lambda: _boolean(answer["cancel_requested"]))
 
     def complete(self, queue_id: int, *, lease_token: UUID, result: Mapping[str, Any] | None = None) -> None:
-        """The report is made. Raises `Conflict` if the row is no longer the run's."""
-        self._post(f"{queue_id}/complete/", {"lease_token": str(lease_token), "result": result})
+        """The report is made. Raises `Conflict` if the row is no longer the run's, `ApiRefused` for a bad result."""
+        self._post_for_row(queue_id, "complete", {"lease_token": str(lease_token), "result": result})
 
     def fail(
         self,
@@ -213,73 +210,51 @@ class ReportQueueClient:
         """The attempt failed; the row's status now (queued, failed or cancelled)."""
         body = {
             "lease_token": str(lease_token),
-            "error": error,
+            "error": storable(error),
             "retryable": retryable,
             "retry_after_seconds": retry_after_seconds,
         }
-        answer = self._post(f"{queue_id}/fail/", body)
-        return _parsed("a row", lambda: str(answer["status"]))
+        return self._post_for_row(queue_id, "fail", body)
+
+    def fail_launch(self, queue_id: int, *, generation: int, run_id: str, error: str) -> str:
+        """A run ended, or could not be made, before it started the row; the row's status now."""
+        body = {"generation": generation, "run_id": run_id, "error": storable(error)}
+        return self._post_for_row(queue_id, "fail", body)
 
     def release(self, queue_id: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "") -> None:
         """Give the row back unharmed, for another run."""
-        body = {"lease_token": str(lease_token), "delay_seconds": delay_seconds, "reason": reason}
-        self._post(f"{queue_id}/release/", body)
+        body = {"lease_token": str(lease_token), "delay_seconds": delay_seconds, "reason": storable(reason)}
+        self._post_for_row(queue_id, "release", body)
 
     def cancel(self, queue_id: int, *, lease_token: UUID, reason: str = "") -> None:
         """End the run's own row because somebody asked for it."""
-        self._post(f"{queue_id}/cancel/", {"lease_token": str(lease_token), "reason": reason})
+        self._post_for_row(queue_id, "cancel", {"lease_token": str(lease_token), "reason": storable(reason)})
+
+    def _post_for_row(self, queue_id: int, verb: str, body: Mapping[str, Any]) -> str:
+        """Only the row itself, as it is now, says that the verb was done: not whatever else answers 200."""
+        answer = self._post(f"{queue_id}/{verb}/", body)
+        return _parsed("this row", lambda: {queue_id: str(answer["status"])}[answer["queue_id"]])
 
     def _post(self, path: str, body: Mapping[str, Any], *, read_timeout: float | None = None) -> Any:
         """POST below `report-queue/`; fields that are None are left out, which every verb reads as its default."""
-        return self.request(
-            "POST",
-            f"/api/report-queue/{path}",
-            json={name: value for name, value in body.items() if value is not None},
-            timeout=(CONNECT_TIMEOUT, read_timeout or self._read_timeout),
-        )
-
-    def request(self, method: str, path: str, **options: Any) -> Any:
-        """Any call to the web app with the client's token: the answer's JSON. Raises `ApiError`s."""
-        url = f"{self.url}{path}"
-        options.setdefault("timeout", (CONNECT_TIMEOUT, self._read_timeout))
-        try:
-            response = self._session.request(method, url, allow_redirects=False, **options)
-        except requests.RequestException as error:
-            raise ApiUnreachable(f"{url} does not answer ({_reason(error)}); is the web app running?") from None
-        if 200 <= response.status_code < 300:
-            try:
-                return response.json()
-            except ValueError:
-                raise ApiUnreachable(f"{url} answered something that is not JSON; is it the queue's API?") from None
-        raise _refusal(response, url)
+        sent = {name: value for name, value in body.items() if value is not None}
+        return self.post(f"/api/report-queue/{path}", sent, read_timeout=read_timeout)
 
 
-def _refusal(response: requests.Response, url: str) -> ApiError:
-    try:
-        problem = dict(response.json())
-    except ValueError:
-        problem = {}
-    status = response.status_code
-    said = str(problem.get("detail") or response.reason or "no reason given").splitlines()[0][:500]
-    if status == 409:
-        return Conflict(said, kind=str(problem.get("type", "")), current_status=problem.get("current_status"))
-    if status >= 500 or status == 429 or status < 400:
-        return ApiUnreachable(f"{url} answered {status}: {said}")
-    hint = {
-        401: "; check REPORTQUEUE_TOKEN",
-        403: "; the token's user lacks a permission of reportqueue",
-    }.get(status, "")
-    return ApiRefused(f"{url} answered {status}: {said}{hint}", status=status)
+def _held_rows(answer: Any) -> list[HeldRow]:
+    urlsplit(answer["next"] or "")
+    return [HeldRow.parse(item) for item in answer["queue"]]
 
 
-def _reason(error: requests.RequestException) -> str:
-    """The innermost cause in a few words: urllib3 wraps it several times over."""
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    cause: Any = error.args[0] if error.args else error
-    cause = getattr(cause, "reason", cause)
-    text = str(cause).rsplit(": ", 1)[-1]
-    return text.strip("()'\" ")[:200] or type(error).__name__
+def storable(text: str) -> str:
+    """The text without what the queue refuses in one: NUL characters and halves of characters."""
+    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(value)
+    return value
 
 
 def _parsed(what: str, parse: Callable[[], T]) -> T:

@@ -17,6 +17,7 @@ from orchestrator.execution import LEASE_SECONDS, ReportRun
 from orchestrator.jobs import build_report_job
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import build_queue_sensor
+from orchestrator.sensors.repair_sensors import build_repair_sensors
 from project import reports
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -58,6 +59,9 @@ database_queue_sensor = build_queue_sensor(
 
 defs = Definitions(
     jobs=[process_report_job],
-    sensors=[database_queue_sensor],
+    sensors=[
+        database_queue_sensor,
+        *build_repair_sensors(default_status=DefaultSensorStatus.RUNNING),
+    ],
     resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},
 )

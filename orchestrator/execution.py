@@ -6,28 +6,42 @@ its work before the lease ends, and a run that is refused at the start ends with
 
 from __future__ import annotations
 
-import signal
-import threading
+import os
+import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
-from uuid import UUID
+from typing import Any, NoReturn, TypeVar
 
-from dagster import DagsterRunStatus, Failure, OpExecutionContext, RetryRequested
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster import (
+    AssetExecutionContext,
+    DagsterExecutionInterruptedError,
+    DagsterRunStatus,
+    Failure,
+    OpExecutionContext,
+    RetryRequested,
+)
 
-from orchestrator.client import ApiError, ApiRefused, ApiUnreachable, Conflict, ReportQueueClient, Started
+from orchestrator.client import ApiError, ApiRefused, ApiUnreachable, ReportQueueClient, Started
+from orchestrator.heart import Heart, Stop
+from orchestrator.interrupts import Interrupts
 
 LEASE_SECONDS = 60
+MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
+"""The API's bounds."""
 PATIENCE_SECONDS = 300.0
-"""How long a finished report waits for an API that does not answer, before its result is given up."""
+"""How long a run waits for an API that does not answer, before it gives up its start or its finished report."""
+GRACE_SECONDS = 5.0
+"""The same for a run that was interrupted from outside: whoever did it will soon kill it."""
+MAX_DELAY_SECONDS = 30 * 86_400
 ERROR_CHARACTERS = 16 * 1024
 QUEUE_ID_TAG = "reportqueue/queue_id"
 GENERATION_TAG = "reportqueue/generation"
 T = TypeVar("T")
+_INTERRUPTS = (KeyboardInterrupt, DagsterExecutionInterruptedError)
 
 
 @dataclass(frozen=True)
@@ -61,7 +75,7 @@ class ReportRun:
     generation: int | None = None
     attempt: int = 1
     trigger_time: datetime | None = None
-    _heart: _Heart | None = field(default=None, repr=False)
+    _heart: Heart | None = field(default=None, repr=False)
 
     def progress(self, text: str) -> None:
         """Show up to 200 characters to whoever looks at the row; sent with the next heartbeat."""
@@ -69,7 +83,11 @@ class ReportRun:
             self._heart.progress = text[:200]
 
     def stop_requested(self) -> bool:
-        """Whether the work is no longer wanted. In the main thread it is interrupted anyway; other threads ask."""
+        """Whether the work is no longer wanted: raise anything to end it.
+
+        In the main thread the work is interrupted anyway; in another thread, or between long calls into C code,
+        it has to ask.
+        """
         return self._heart is not None and self._heart.stop is not None
 
 
@@ -79,7 +97,7 @@ Work = Callable[[ReportRun], Mapping[str, Any] | None]
 
 
 def run_report(
-    context: OpExecutionContext,
+    context: OpExecutionContext | AssetExecutionContext,
     client: ReportQueueClient,
     ticket: Ticket,
     work: Work,
@@ -90,210 +108,198 @@ def run_report(
 
     Raises what `work` raises, after reporting it: queued again after a delay or failed, as the queue decides. A
     `Failure(allow_retries=False)` is not tried again; `RetryRequested` carries its delay. A cancel ends the run as
-    cancelled; a lost lease fails it, as another run has the row.
+    cancelled; a lost lease fails it, as another run has the row. Call it once in a run.
     """
-    log = context.log
-    sent = time.monotonic()
-    try:
-        started = _patiently(
-            lambda: client.start(
+    check_lease_seconds(lease_seconds)
+    context = context.op_execution_context  # an asset's own warns of what an op's has
+    if context.retry_number:
+        raise Failure("The queue owns retries: give the op no RetryPolicy.", allow_retries=False)
+    # No retries inside a call: here they are made with an eye on the clock and on signals.
+    with Interrupts() as interrupts, closing(client.clone(retries=0)) as calls:
+        sent = 0.0
+
+        def start() -> Started:
+            nonlocal sent
+            sent = time.monotonic()
+            return calls.start(
                 ticket.queue_id,
                 generation=ticket.generation,
                 run_id=context.run_id,
                 parent_run_id=context.run.parent_run_id,
+                worker=f"{socket.gethostname()[:80]}:{os.getpid()}",
                 lease_seconds=lease_seconds,
-            ),
-            patience=float(lease_seconds),
-        )
-    except Conflict as conflict:
-        log.warning(f"Not started, this run ends without work: {conflict}")
-        return None
-    item = started.item
-    log.info(
-        f"Started report {item.report_id}, modifier {item.modifier_id}: attempt {item.attempt} of {item.max_attempts}."
-    )
-    heart = _Heart(client.clone(retries=0, read_timeout=lease_seconds / 3), started, lease_seconds, sent)
-    run = ReportRun(
-        report_id=item.report_id,
-        modifier_id=item.modifier_id,
-        run_id=context.run_id,
-        params=item.params,
-        queue_id=item.queue_id,
-        generation=item.generation,
-        attempt=item.attempt,
-        trigger_time=item.trigger_time,
-        _heart=heart,
-    )
-    with heart:
-        try:
-            with heart.interrupting():
-                result = work(run)
-        except BaseException as error:
-            _end_badly(context, client, started, heart, error)
-            raise
-        return _complete(client, started, result)
-
-
-def _complete(
-    client: ReportQueueClient, started: Started, result: Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
-    queue_id, token = started.item.queue_id, started.lease_token
-    try:
-        _patiently(lambda: client.complete(queue_id, lease_token=token, result=result))
-    except Conflict as conflict:
-        raise Failure(
-            f"The report was made, but the row is no longer this run's: {conflict}", allow_retries=False
-        ) from None
-    except ApiRefused as refused:
-        # The result itself was refused (too large, not JSON): the next attempt would make the same one.
-        if refused.status in (400, 413):
-            text = str(refused)
-            _patiently(lambda: client.fail(queue_id, lease_token=token, error=text, retryable=False))
-        raise
-    return result or {}
-
-
-def _end_badly(
-    context: OpExecutionContext,
-    client: ReportQueueClient,
-    started: Started,
-    heart: _Heart,
-    error: BaseException,
-) -> None:
-    """Tell the queue why the work did not end well. Raises what the run should end with, if not `error` itself."""
-    queue_id, token = started.item.queue_id, started.lease_token
-    if heart.stop == "lease":
-        raise Failure(
-            f"Stopped: the lease of row {queue_id} could not be renewed; another run does the work.",
-            allow_retries=False,
-        ) from error
-    try:
-        if heart.stop == "cancel":
-            _patiently(lambda: client.cancel(queue_id, lease_token=token))
-            context.log.info("Cancelled in the report queue.")
-            # Dagster calls an interrupted run cancelled only if it was asked to cancel it, else failed.
-            context.instance.report_run_canceling(context.run, "Cancelled in the report queue.")
-            raise DagsterExecutionInterruptedError from error
-        if isinstance(error, KeyboardInterrupt | DagsterExecutionInterruptedError):
-            run = context.instance.get_run_by_id(context.run_id)
-            if run is not None and run.status == DagsterRunStatus.CANCELING:
-                reason = "The run was terminated in Dagster."
-                _patiently(lambda: client.cancel(queue_id, lease_token=token, reason=reason))
-            else:
-                reason = f"Run {context.run_id} was interrupted from outside; it gave the row back."
-                _patiently(lambda: client.release(queue_id, lease_token=token, reason=reason), patience=5.0)
-            return
-        text = "".join(traceback.format_exception(error))[-ERROR_CHARACTERS:]
-        retryable = not (isinstance(error, Failure) and not error.allow_retries)
-        delay = error.seconds_to_wait if isinstance(error, RetryRequested) else None
-        status = _patiently(
-            lambda: client.fail(
-                queue_id,
-                lease_token=token,
-                error=text,
-                retryable=retryable,
-                retry_after_seconds=int(delay) if delay is not None else None,
             )
+
+        try:
+            started = _patiently(start, interrupts)
+        except ApiRefused as refused:
+            if not refused.moved_on:
+                raise
+            context.log.warning(f"Not started, this run ends without work: {refused}")
+            return None
+        with Heart(calls, started, lease_seconds, sent=sent, interrupt=interrupts.interrupt) as heart:
+            return _Attempt(context, calls, started, heart, interrupts).make(work)
+
+
+def check_lease_seconds(seconds: int) -> None:
+    """Raises `ValueError` beyond the API's bounds: better now than in every run."""
+    if not MIN_LEASE_SECONDS <= seconds <= MAX_LEASE_SECONDS:
+        raise ValueError(
+            f"lease_seconds must be from {MIN_LEASE_SECONDS} to {MAX_LEASE_SECONDS:,} seconds; it is {seconds}."
         )
-        context.log.warning(f"The report failed; its row is now {status}.")
-    except ApiError as refused:
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A started row, and the way to its end."""
+
+    context: OpExecutionContext
+    client: ReportQueueClient
+    started: Started
+    heart: Heart
+    interrupts: Interrupts
+
+    def make(self, work: Work) -> Mapping[str, Any]:
+        item = self.started.item
+        run = ReportRun(
+            report_id=item.report_id,
+            modifier_id=item.modifier_id,
+            run_id=self.context.run_id,
+            params=item.params,
+            queue_id=item.queue_id,
+            generation=item.generation,
+            attempt=item.attempt,
+            trigger_time=item.trigger_time,
+            _heart=self.heart,
+        )
+        try:
+            try:
+                self.context.log.info(
+                    f"Started report {item.report_id}, modifier {item.modifier_id}: "
+                    f"attempt {item.attempt} of {item.max_attempts}."
+                )
+                self.interrupts.deliver()
+                if run.stop_requested():
+                    raise DagsterExecutionInterruptedError
+                result = work(run)
+            finally:
+                self.interrupts.hold()
+        except BaseException as error:
+            self.interrupts.hold()
+            self._end_badly(error)
+            raise
+        if self.heart.stop is Stop.CANCEL:
+            # Work that was told to stop may well return: what it returns is not the report.
+            self._cancel(None)
+        return self._complete(result)
+
+    def _tell(self, verb: Callable[..., T], patience: float | None = None, **body: Any) -> T:
+        def call() -> T:
+            return verb(self.started.item.queue_id, lease_token=self.started.lease_token, **body)
+
+        return _patiently(call, self.interrupts, patience)
+
+    def _complete(self, result: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        try:
+            self._tell(self.client.complete, result=result)
+        except ApiRefused as refused:
+            if refused.moved_on:
+                text = f"The report was made, but the row is no longer this run's: {refused}"
+                raise Failure(text, allow_retries=False) from None
+            if refused.status != 413 and not (refused.status == 400 and refused.kind):
+                raise
+            # The result itself: the next attempt would make the same one.
+            text = f"The report was made, but the queue refused its result: {refused}"
+            self._fail(text, retryable=False)
+            raise Failure(text, allow_retries=False) from None
+        return result or {}
+
+    def _end_badly(self, error: BaseException) -> None:
+        """Tell the queue why the work did not end well. Raises what the run should end with, if not `error` itself."""
+        interrupted = isinstance(error, _INTERRUPTS)
+        row = f"row {self.started.item.queue_id}"
+        match self.heart.stop:
+            case Stop.CANCEL:
+                self._cancel(error)
+            case Stop.LOST:
+                text = f"Stopped: {row} is no longer this run's; another run does the work."
+                raise Failure(text, allow_retries=False) from error
+            case Stop.SILENT if interrupted:
+                text = f"Stopped: no heartbeat got through, and the lease of {row} was about to end."
+                self._fail(text, patience=GRACE_SECONDS)
+                raise Failure(text, allow_retries=False) from error
+        if interrupted or self.interrupts.received_at is not None:
+            self._give_back()
+            return
+        delay = error.seconds_to_wait if isinstance(error, RetryRequested) else None
+        self._fail(
+            "".join(traceback.format_exception(error))[-ERROR_CHARACTERS:],
+            retryable=not (isinstance(error, Failure) and not error.allow_retries),
+            retry_after_seconds=None if delay is None else int(max(0, min(delay, MAX_DELAY_SECONDS))),
+        )
+        if isinstance(error, RetryRequested):
+            # The queue owns retries: this run's attempt is over, Dagster must not run the op again within it.
+            text = "The report asked for another attempt; the queue schedules it."
+            raise Failure(text, allow_retries=False) from error
+
+    def _fail(self, error: str, patience: float | None = None, **how: Any) -> None:
+        try:
+            status = self._tell(self.client.fail, patience, error=error, **how)
+            self.context.log.warning(f"The report failed; its row is now {status}.")
+        except ApiError as refused:
+            self._untold(refused)
+
+    def _cancel(self, error: BaseException | None) -> NoReturn:
+        try:
+            self._tell(self.client.cancel)
+        except ApiError as refused:
+            self._untold(refused)
+        text = "Cancelled in the report queue."
+        self.context.log.info(text)
+        # Dagster calls an interrupted run cancelled only if it was asked to cancel it, else failed.
+        self.context.instance.report_run_canceling(self.context.run, text)
+        raise DagsterExecutionInterruptedError(text) from error
+
+    def _give_back(self) -> None:
+        run_id = self.context.run_id
+        try:
+            if self._terminated():
+                reason = f"Run {run_id} was terminated in Dagster."
+                self._tell(self.client.cancel, GRACE_SECONDS, reason=reason)
+            else:
+                reason = f"Run {run_id} was interrupted from outside; it gave the row back."
+                self._tell(self.client.release, GRACE_SECONDS, reason=reason)
+        except ApiError as refused:
+            self._untold(refused)
+
+    def _terminated(self) -> bool:
+        """Whether a person wants the run stopped, and not a machine its processes."""
+        try:
+            run = self.context.instance.get_run_by_id(self.context.run_id)
+        except Exception as error:
+            self.context.log.warning(f"Dagster's storage does not say why the run was interrupted: {error}")
+            return False
+        return run is not None and run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
+
+    def _untold(self, refused: ApiError) -> None:
         # Nothing is lost: the lease runs out and the row is offered again.
-        context.log.warning(f"The queue could not be told how this run ended: {refused}")
-    if isinstance(error, RetryRequested):
-        # The queue owns retries: this run's attempt is over, Dagster must not run the op again within it.
-        raise Failure("The report asked for another attempt; the queue schedules it.", allow_retries=False) from error
+        self.context.log.warning(f"The queue could not be told how this run ended: {refused}")
 
 
-def _patiently(call: Callable[[], T], *, patience: float = PATIENCE_SECONDS) -> T:
-    """Repeat a call while the API does not answer, for about `patience` seconds."""
-    until = time.monotonic() + patience
+def _patiently(call: Callable[[], T], interrupts: Interrupts, patience: float | None = None) -> T:
+    """Repeat a call while the API does not answer, for about `patience` seconds; less if the run is interrupted."""
+    begun = time.monotonic()
     pause = 0.5
     while True:
         try:
             return call()
         except ApiUnreachable:
-            if time.monotonic() + pause > until:
-                raise
-            time.sleep(pause)
+            again = time.monotonic() + pause
+            while time.monotonic() < again:
+                until = begun + (PATIENCE_SECONDS if patience is None else patience)
+                if interrupts.received_at is not None:
+                    until = min(until, max(begun, interrupts.received_at) + GRACE_SECONDS)
+                if again > until:
+                    raise
+                time.sleep(0.05)
             pause = min(2 * pause, 10.0)
-
-
-class _Heart:
-    """The heartbeat: a thread that renews the lease, and interrupts the work when it is to stop.
-
-    `stop` is None, "cancel" (somebody wants the report no more) or "lease" (the row is, or may soon be, another's).
-    """
-
-    def __init__(self, client: ReportQueueClient, started: Started, lease_seconds: int, sent: float) -> None:
-        self.stop: str | None = None
-        self.progress: str | None = None
-        self._client = client
-        self._queue_id = started.item.queue_id
-        self._token: UUID = started.lease_token
-        self._lease = lease_seconds
-        self._renewed = sent
-        self._done = threading.Event()
-        self._working = False
-        self._lock = threading.Lock()
-        self._worker = threading.current_thread()
-        self._thread = threading.Thread(target=self._beat, name="reportqueue-heartbeat", daemon=True)
-
-    def __enter__(self) -> _Heart:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join(timeout=self._lease)
-        self._client.close()
-
-    def interrupting(self) -> _Interrupting:
-        """While in this context, a stop interrupts the worker."""
-        return _Interrupting(self)
-
-    def set_working(self, working: bool) -> None:
-        """Within the lock, so that no interrupt arrives after the work."""
-        with self._lock:
-            self._working = working
-
-    def _beat(self) -> None:
-        interval = self._lease / 3
-        while not self._done.wait(interval):
-            sent = time.monotonic()
-            progress, self.progress = self.progress, None
-            try:
-                cancel = self._client.heartbeat(
-                    self._queue_id, lease_token=self._token, lease_seconds=self._lease, progress=progress
-                )
-            except Conflict:
-                return self._interrupt("lease")
-            except ApiError:
-                # Not renewed. Stop while the lease still holds, or another run would work beside this one.
-                if time.monotonic() - self._renewed > self._lease * 2 / 3:
-                    return self._interrupt("lease")
-                self.progress = self.progress or progress
-                interval = min(1.0, self._lease / 6)
-                continue
-            self._renewed, interval = sent, self._lease / 3
-            if cancel and self.stop is None:
-                self._interrupt("cancel")
-        return None
-
-    def _interrupt(self, why: str) -> None:
-        with self._lock:
-            self.stop = why
-            if self._working and self._worker is threading.main_thread() and self._worker.ident is not None:
-                # A real signal, so that a sleep or a read in the report's code wakes up; within an op, Dagster turns
-                # it into DagsterExecutionInterruptedError.
-                signal.pthread_kill(self._worker.ident, signal.SIGINT)
-
-
-class _Interrupting:
-    def __init__(self, heart: _Heart) -> None:
-        self._heart = heart
-
-    def __enter__(self) -> None:
-        self._heart.set_working(True)
-
-    def __exit__(self, *_: object) -> None:
-        self._heart.set_working(False)

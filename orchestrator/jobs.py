@@ -16,7 +16,7 @@ from dagster import (
     op,
 )
 
-from orchestrator.execution import LEASE_SECONDS, ReportRun, Ticket, Work, run_report
+from orchestrator.execution import LEASE_SECONDS, ReportRun, Ticket, Work, check_lease_seconds, run_report
 from orchestrator.resources import ReportQueueResource
 
 
@@ -36,8 +36,9 @@ def build_report_job(
 
     Launched by hand without a `queue_id`, it does the work with no parameters and tells the queue nothing. The job
     needs the resource `report_queue`, a `ReportQueueResource`. Its executor is in-process: another process for a
-    single op costs seconds.
+    single op costs seconds. Raises `ValueError` for a lease beyond the API's bounds.
     """
+    check_lease_seconds(lease_seconds)
 
     # Nothing as output: the result lives in the queue's row, not in an I/O manager's storage.
     @op(name="report_data", out=Out(Nothing), description="Makes one report and tells the queue how it went.")

@@ -6,6 +6,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from orchestrator.client import ReportQueueClient
+from orchestrator.transport import RETRIES
 
 
 class ReportQueueResource(ConfigurableResource[ReportQueueClient]):
@@ -14,6 +15,9 @@ class ReportQueueResource(ConfigurableResource[ReportQueueClient]):
     url: str = Field(description="The web app's address, for instance http://127.0.0.1:8000.")
     token: str = Field(description="An API token whose user has reportqueue's consume permission.")
 
-    def client(self) -> ReportQueueClient:
-        """A client of its own for each user: sessions are neither shared between threads nor across forks."""
-        return ReportQueueClient(self.url, self.token)
+    def client(self, *, retries: int = RETRIES) -> ReportQueueClient:
+        """A client of its own for each user: sessions are neither shared between threads nor across forks.
+
+        Raises `ValueError` if one of the values cannot be right.
+        """
+        return ReportQueueClient(self.url, self.token, retries=retries)

@@ -1,7 +1,8 @@
 """The claim protocol as a sensor: each claimed row becomes exactly one run."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from dagster import (
@@ -13,12 +14,15 @@ from dagster import (
     SensorResult,
     SkipReason,
     sensor,
+    validate_run_config,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from orchestrator.client import ApiError, QueueItem
+from orchestrator.client import ApiError, QueueItem, ReportQueueClient
 from orchestrator.execution import Ticket
 from orchestrator.resources import ReportQueueResource
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 RunConfigOf = Callable[[QueueItem], Mapping[str, Any]]
 MAX_BATCH = 100
@@ -42,7 +46,7 @@ def report_data_config(item: QueueItem) -> dict[str, Any]:
 
 
 def build_queue_sensor(
-    job: JobDefinition | UnresolvedAssetJobDefinition,
+    job: "JobDefinition | UnresolvedAssetJobDefinition",
     *,
     name: str = "database_queue_sensor",
     consumer: str | None = None,
@@ -60,7 +64,8 @@ def build_queue_sensor(
     under way to nobody until their lease ends. `limit` is 1 to 100 rows a tick; `wait_seconds`, up to 25, lets an
     empty claim wait for a row (only with `sensors: use_threads` in dagster.yaml, or it holds up every other
     sensor); `max_in_flight` bounds the rows that Dagster holds at once. The sensor needs the resource
-    `report_queue`. Raises `ValueError` for a bound exceeded.
+    `report_queue`. A row whose run config raises or does not validate is given back to the queue with that error.
+    Raises `ValueError` for a bound exceeded.
     """
     if not 1 <= limit <= MAX_BATCH:
         raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
@@ -77,8 +82,8 @@ def build_queue_sensor(
     )
     def queue_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult | SkipReason:
         try:
-            client = report_queue.client()
-            try:
+            # No retries: the next tick is one, and this one's time is short.
+            with closing(report_queue.client(retries=0)) as client:
                 claim = client.claim(
                     consumer_name,
                     ack=_stored_claim(context),
@@ -86,15 +91,20 @@ def build_queue_sensor(
                     wait_seconds=wait_seconds,
                     max_in_flight=max_in_flight,
                 )
-            finally:
-                client.close()
+                if claim.claim_id is None:
+                    return SkipReason("No report is due.")
+                repository = context.repository_def
+                launched = repository.get_job(job.name) if repository else None
+                requests = [
+                    request
+                    for item in claim.items
+                    if (request := _request(context, client, item, run_config, launched)) is not None
+                ]
         except (ApiError, ValueError) as error:
             raise TickFailed(str(error)) from None
-        if claim.claim_id is None:
-            return SkipReason("No report is due.")
-        requests = [_request(item, run_config) for item in claim.items]
         # Dagster stores the requests and the cursor together: an unstored tick asks for the same rows again.
-        return SensorResult(run_requests=requests, cursor=str(claim.claim_id))
+        skipped = None if requests else SkipReason("None of the rows can be run; they are back in the queue.")
+        return SensorResult(run_requests=requests, skip_reason=skipped, cursor=str(claim.claim_id))
 
     return queue_sensor
 
@@ -110,10 +120,31 @@ def _stored_claim(context: SensorEvaluationContext) -> UUID | None:
         return None
 
 
-def _request(item: QueueItem, run_config: RunConfigOf | None) -> RunRequest:
+def _request(
+    context: SensorEvaluationContext,
+    client: ReportQueueClient,
+    item: QueueItem,
+    run_config: RunConfigOf | None,
+    job: JobDefinition | None,
+) -> RunRequest | None:
+    """The row's run request; None if its run config is no good, which the queue is told.
+
+    One such request would fail the whole tick, and every later one, as the same rows come again.
+    """
+    config = None
+    try:
+        if run_config is not None:
+            config = dict(run_config(item))
+        if job is not None:
+            validate_run_config(job, config)
+    except Exception as error:
+        reason = f"its run config is no good: {type(error).__name__}: {error}"
+        context.log.error(f"No run for row {item.queue_id}, {reason}")
+        client.fail_launch(item.queue_id, generation=item.generation, run_id=item.run_key, error=reason)
+        return None
     return RunRequest(
         run_key=item.run_key,
-        run_config=dict(run_config(item)) if run_config else None,
+        run_config=config,
         tags={
             **Ticket(item.queue_id, item.generation).tags(),
             "reportqueue/report_id": str(item.report_id),

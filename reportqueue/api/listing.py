@@ -5,34 +5,55 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import django_filters
+from django import forms
 from django.db.models import Q, QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from reportqueue import bounds
+from reportqueue.api.serializers import InstantField
 from reportqueue.models import ReportQueue
 from reportqueue.states import Source, Status
 
 PAGE = 100
 
 
+class InstantFormField(forms.Field):
+    """A time with its offset, as in a body: whose would it be without?"""
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Aware UTC."""
+        if not value:
+            return None
+        try:
+            return InstantField().run_validation(value)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise forms.ValidationError([str(text) for text in error.detail]) from None
+
+
+class InstantFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
+    """Of a time."""
+
+    field_class = InstantFormField
+
+
 class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     """`status` and `source` may be repeated; `processed` is true, false (the default) or any."""
 
-    status = django_filters.MultipleChoiceFilter(choices=Status.choices)
-    source = django_filters.MultipleChoiceFilter(choices=Source.choices)
+    status = django_filters.MultipleChoiceFilter(choices=Status.choices, distinct=False)
+    source = django_filters.MultipleChoiceFilter(choices=Source.choices, distinct=False)
     processed = django_filters.ChoiceFilter(
         choices=[("true", "true"), ("false", "false"), ("any", "any")], method="filter_processed"
     )
     report_id = django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
     modifier_id = django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
-    trigger_time_after = django_filters.IsoDateTimeFilter("trigger_time", "gte")
-    trigger_time_before = django_filters.IsoDateTimeFilter("trigger_time", "lt")
+    trigger_time_after = InstantFilter("trigger_time", "gte")
+    trigger_time_before = InstantFilter("trigger_time", "lt")
 
     class Meta:
         model = ReportQueue
@@ -43,18 +64,18 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
         return rows if value == "any" else rows.filter(processed=value == "true")
 
 
+PARAMETERS = [*QueueFilter.base_filters, "cursor", "limit"]
+
+
 def page(rows: QuerySet[ReportQueue], request: Request) -> dict[str, Any]:
     """One page in claim order: `{"queue": rows, "next": URL or None, "previous": URL or None}`.
 
     Raises `ValidationError` naming the parameter. The cursor is the place of a row, not a count: rows that are
     claimed meanwhile neither repeat nor hide others.
     """
-    known = [*QueueFilter.base_filters, "cursor", "limit"]
-    if unknown := sorted(set(request.query_params) - set(known)):
-        text = f"Unknown parameter; the parameters here are {', '.join(known)}."
-        raise ValidationError({name: [text] for name in unknown})
     query = request.query_params.copy()
-    query.setdefault("processed", "any" if "status" in query else "false")
+    if not query.get("processed"):
+        query["processed"] = "any" if any(query.getlist("status")) else "false"
     chosen = QueueFilter(query, queryset=rows)
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
@@ -108,6 +129,6 @@ def _read_cursor(cursor: str) -> tuple[bool, tuple[int, datetime, int]]:
         instant = datetime.fromisoformat(available_at)
         if instant.tzinfo is None or not 0 <= int(pk) <= bounds.MAX_ID or abs(int(priority)) > bounds.MAX_PRIORITY:
             raise ValueError(cursor)
-        return bool(backwards), (int(priority), instant, int(pk))
+        return bool(backwards), (int(priority), instant.astimezone(UTC), int(pk))
     except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error):
         raise ValidationError({"cursor": ["Not a cursor of this list; take it from `next` or `previous`."]}) from None

@@ -9,6 +9,7 @@ from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
+from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
 from reportqueue import errors
@@ -21,6 +22,13 @@ class BodyTooLarge(exceptions.APIException):
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "body-too-large"
+
+
+class LengthRequired(exceptions.APIException):
+    """The request does not say how long its body is."""
+
+    status_code = status.HTTP_411_LENGTH_REQUIRED
+    default_code = "length-required"
 
 
 _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
@@ -43,6 +51,7 @@ _TITLES = {
     "not-acceptable": "Not acceptable",
     "throttled": "Too many requests",
     "body-too-large": "Request body too large",
+    "length-required": "Length required",
 }
 
 
@@ -93,7 +102,7 @@ def _answer(error: Exception) -> Response | None:
 
 def problem(kind: str, code: int, detail: str, **more: Any) -> Response:
     """A problem document; `kind` is its stable `type`, what a client may branch on."""
-    document = {"type": kind, "title": _TITLES.get(kind, kind), "status": code, "detail": detail, **more}
+    document = {"type": kind, "title": _TITLES.get(kind, kind), "status": code, "detail": _whole(detail), **more}
     return Response(document, status=code, content_type=CONTENT_TYPE)
 
 
@@ -102,11 +111,21 @@ def _flatten(found: Any, name: str = "") -> dict[str, list[str]]:
     flat: dict[str, list[str]] = {}
     if isinstance(found, dict):
         for key, value in found.items():
-            inner = name if key == "non_field_errors" else f"{name}.{key}" if name else str(key)
+            if isinstance(key, int):  # a place in a list; names of fields are texts
+                inner = f"{name}[{key}]"
+            elif key == api_settings.NON_FIELD_ERRORS_KEY:
+                inner = name
+            else:
+                inner = f"{name}.{key}" if name else str(key)
             flat.update(_flatten(value, inner))
     elif any(isinstance(value, dict | list) for value in found):
         for place, value in enumerate(found):
             flat.update(_flatten(value, f"{name}[{place}]"))
     elif found:
-        flat[name] = [str(value) for value in found]
+        flat[_whole(name)] = [_whole(str(value)) for value in found]
     return flat
+
+
+def _whole(text: str) -> str:
+    """The text, its lone surrogates replaced: it may quote what was sent, and must be UTF-8."""
+    return text.encode(errors="replace").decode()

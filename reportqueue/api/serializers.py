@@ -17,7 +17,8 @@ M = TypeVar("M", bound=models.Model)
 
 def _refuse_unknown(data: Any, known: Any) -> None:
     if isinstance(data, Mapping):
-        unknown = sorted(str(name) for name in data if name not in known)
+        # Not all of millions: the answer must not be larger than the body.
+        unknown = sorted(name[:100] for name in data if name not in known)[:10]
         if unknown:
             text = f"Unknown field; the fields here are {', '.join(known)}."
             raise serializers.ValidationError({name: [text] for name in unknown})
@@ -63,9 +64,12 @@ def _generation() -> serializers.IntegerField:
     return serializers.IntegerField(min_value=1, max_value=2**31 - 1)
 
 
-def _error() -> serializers.CharField:
-    # Longer ones are cut to their last 16 KiB, not refused: a run must always be able to say why it failed.
-    return serializers.CharField(allow_blank=True, trim_whitespace=False)
+class ErrorField(serializers.CharField):
+    """Any text, of any length: a run must always be able to say why it failed. The queue keeps what can be stored."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_blank=True, trim_whitespace=False, **options)
+        self.validators = []  # DRF's refuse NUL characters and lone surrogates
 
 
 def _reason() -> serializers.CharField:
@@ -104,6 +108,7 @@ class StartBody(Body):
     generation = _generation()
     run_id = _text(bounds.MAX_NAME_LENGTH)
     parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
     lease_seconds = _lease()
 
 
@@ -113,6 +118,14 @@ class HeartbeatBody(Body):
     lease_token = serializers.UUIDField()
     lease_seconds = _lease()
     progress = _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
+
+
+class KeepWaitingBody(Body):
+    """A run exists, and waits to start."""
+
+    generation = _generation()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    lease_seconds = _lease()
 
 
 class CompleteBody(Body):
@@ -126,7 +139,7 @@ class FailBody(Body):
     """A run's attempt failed."""
 
     lease_token = serializers.UUIDField()
-    error = _error()
+    error = ErrorField()
     retryable = serializers.BooleanField(default=True)
     retry_after_seconds = _delay()
 
@@ -136,7 +149,7 @@ class FailLaunchBody(Body):
 
     generation = _generation()
     run_id = _text(bounds.MAX_NAME_LENGTH)
-    error = _error()
+    error = ErrorField()
 
 
 class ReleaseBody(Body):
@@ -176,11 +189,12 @@ class BeatSerializer(serializers.Serializer[Any]):
 
 
 class _ModelSerializer(serializers.ModelSerializer[M]):
-    """A model's row, its times in UTC."""
+    """A model's row: its times in UTC, its numbers as numbers, whatever the project has set."""
 
     serializer_field_mapping = {
         **serializers.ModelSerializer.serializer_field_mapping,
         models.DateTimeField: InstantField,
+        models.BigIntegerField: serializers.IntegerField,  # DRF's own may answer with strings
     }
 
 
@@ -194,6 +208,7 @@ class AttemptSerializer(_ModelSerializer[ReportAttempt]):
             "generation",
             "run_id",
             "parent_run_id",
+            "worker",
             "started_at",
             "finished_at",
             "outcome",

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 from django.db import transaction
 from django.utils.decorators import method_decorator
 from rest_framework.authentication import SessionAuthentication, TokenAuthentication
-from rest_framework.exceptions import NotFound, ParseError, ValidationError
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import get_object_or_404
-from rest_framework.parsers import JSONParser
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,25 +19,18 @@ from rest_framework.views import APIView
 from reportqueue import bounds, queue, wakeup
 from reportqueue.api import listing, problems
 from reportqueue.api import serializers as shapes
+from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
-from reportqueue.conf import conf
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source
 
 
-class BoundedJSONParser(JSONParser):
-    """JSON of bounded size; nesting that exhausts the parser is bad input, not a server error."""
+class OneFormat(DefaultContentNegotiation):
+    """JSON or 406; `?format=` is a parameter like any other."""
 
-    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        """Raises `BodyTooLarge` (413) or `ParseError` (400)."""
-        limit = conf().max_body_bytes
-        length = (parser_context or {})["request"].META.get("CONTENT_LENGTH") or "0"
-        if not length.isdigit() or int(length) > limit:
-            raise problems.BodyTooLarge(f"The body may have at most {limit:,} bytes; it has {length}.")
-        try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError:
-            raise ParseError("The JSON is nested too deeply.") from None
+    def filter_renderers(self, renderers: Any, format: Any) -> Any:
+        """All of them."""
+        return renderers
 
 
 # A claim that waits must not do so inside a request's transaction, whatever the project's ATOMIC_REQUESTS says.
@@ -49,7 +42,25 @@ class ApiView(APIView):
     permission_classes = [Scopes]
     parser_classes = [BoundedJSONParser]
     renderer_classes = [JSONRenderer]
+    content_negotiation_class = OneFormat
+    versioning_class = None
     scopes: dict[str, str] = {}
+    parameters: list[str] = []
+    """Of a GET's query; no other method has any."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """As DRF's, and unknown parameters are refused; so is a chunked body, since DRF would take it for none."""
+        super().initial(request, *args, **kwargs)
+        known = self.parameters if request.method in ("GET", "HEAD") else []
+        if unknown := sorted(set(request.query_params) - set(known)):
+            text = (
+                f"Unknown parameter; the parameters here are {', '.join(known)}."
+                if known
+                else "There are no parameters here."
+            )
+            raise ValidationError({name: [text] for name in unknown})
+        if "Transfer-Encoding" in request.headers and not request.META.get("CONTENT_LENGTH"):
+            raise problems.LengthRequired("Send the body with a Content-Length, not in chunks.")
 
     def get_exception_handler(self) -> Any:
         """Problem documents."""
@@ -74,6 +85,7 @@ class QueueView(ApiView):
     """`report-queue/`: list rows, enqueue one or many."""
 
     scopes = {"GET": "view_reportqueue", "POST": "add_reportqueue"}
+    parameters = listing.PARAMETERS
 
     def get(self, request: Request) -> Response:
         """A page in claim order."""
@@ -147,8 +159,11 @@ class HeartbeatView(ApiView):
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request, pk: int) -> Response:
-        """Until when the lease holds, and whether somebody wants the run to stop."""
-        beat = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
+        """Until when the lease holds, and whether somebody wants the run to stop; before its start, for a waiting run."""
+        if "generation" in _fields(request):
+            beat = queue.keep_waiting(pk, **self.body(request, shapes.KeepWaitingBody))
+        else:
+            beat = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
         return Response(shapes.BeatSerializer(beat).data)
 
 
@@ -193,7 +208,10 @@ class CancelView(ApiView):
 
     def check_permissions(self, request: Request) -> None:
         """The owner's own cancel needs the consumer's permission, not a person's."""
-        if request.user.is_authenticated and "lease_token" in _fields(request):
+        # Whoever has neither is refused before the body is read, as everywhere else.
+        user = request.user
+        known = user and any(user.has_perm(f"reportqueue.{verb}_reportqueue") for verb in ("cancel", "consume"))
+        if known and "lease_token" in _fields(request):
             self.scopes = {"POST": "consume_reportqueue"}
         super().check_permissions(request)
 

@@ -1,0 +1,92 @@
+"""Sensors that repair: launches that came to nothing are reported at once, and the rest is compared now and then."""
+
+from contextlib import closing
+
+from dagster import (
+    DagsterRun,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunStatusSensorContext,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    run_status_sensor,
+    sensor,
+)
+
+from orchestrator.client import ApiError, ApiRefused
+from orchestrator.execution import Ticket
+from orchestrator.reconciliation import reconcile
+from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.queue_sensor import TickFailed
+
+
+def build_repair_sensors(
+    *,
+    consumer: str = "database_queue_sensor",
+    minimum_interval_seconds: int = 30,
+    default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
+) -> list[SensorDefinition]:
+    """The sensors `report_launch_failed`, `report_launch_cancelled` and `report_reconciler`.
+
+    The first two report runs that ended without ever starting their row, which is then launched again, later each
+    time; a run that did start is left to its lease. The third finds what they missed: rows without a run, ended runs,
+    and waiting runs of rows that nobody wants any more; and renews the lease of rows whose run waits in Dagster's
+    queue. `consumer` is the queue sensor's. The token's user needs the permission to view, as well as to consume.
+    They need the resource `report_queue`.
+    """
+    return [
+        _run_end_sensor("report_launch_failed", DagsterRunStatus.FAILURE, default_status),
+        _run_end_sensor("report_launch_cancelled", DagsterRunStatus.CANCELED, default_status),
+        _reconciler(consumer, minimum_interval_seconds, default_status),
+    ]
+
+
+def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: DefaultSensorStatus) -> SensorDefinition:
+    @run_status_sensor(
+        name=name,
+        run_status=status,
+        minimum_interval_seconds=5,
+        default_status=default_status,
+        description="Reports runs that ended without ever starting their report.",
+    )
+    def run_end_sensor(context: RunStatusSensorContext, report_queue: ReportQueueResource) -> SkipReason:
+        run = context.dagster_run
+        ticket = Ticket.of_run(run.tags)
+        if ticket is None:
+            return SkipReason("Not a run of the report queue.")
+        said = context.dagster_event.message or status.value
+        try:
+            with closing(report_queue.client()) as client:
+                client.fail_launch(ticket.queue_id, generation=ticket.generation, run_id=run.run_id, error=said[-4096:])
+        except ApiRefused as refused:
+            if refused.moved_on or refused.status == 404:
+                return SkipReason(_settled(run, refused))
+            raise TickFailed(str(refused)) from None
+        except ApiError as error:
+            # Dagster does not come back to this run: the reconciler will find its row.
+            raise TickFailed(str(error)) from None
+        return SkipReason(f"Reported run {run.run_id}: row {ticket.queue_id} is launched again if it had not started.")
+
+    return run_end_sensor
+
+
+def _settled(run: DagsterRun, refused: ApiRefused) -> str:
+    return f"Run {run.run_id} had started its report, or was not to: {refused}"
+
+
+def _reconciler(consumer: str, interval: int, default_status: DefaultSensorStatus) -> SensorDefinition:
+    @sensor(
+        name="report_reconciler",
+        minimum_interval_seconds=interval,
+        default_status=default_status,
+        description="Compares dispatched reports with Dagster's runs, and repairs what differs.",
+    )
+    def report_reconciler(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SkipReason:
+        try:
+            with closing(report_queue.client()) as client:
+                return SkipReason(str(reconcile(context.instance, client, consumer)))
+        except (ApiError, ValueError) as error:
+            raise TickFailed(str(error)) from None
+
+    return report_reconciler

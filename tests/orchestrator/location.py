@@ -1,0 +1,84 @@
+"""A code location for tests: what a report does is in its row's parameters."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import DefaultSensorStatus, Definitions, EnvVar, OpExecutionContext, job, op
+
+from orchestrator.client import QueueItem
+from orchestrator.execution import ReportRun, Ticket, run_report
+from orchestrator.jobs import build_report_job
+from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.queue_sensor import build_queue_sensor
+
+
+def make(run: ReportRun) -> Mapping[str, Any]:
+    """`{"do": "raise"}` fails, `{"do": "wait"}` goes on until it is interrupted, anything else is made at once."""
+    if run.params.get("do") == "raise":
+        raise ZeroDivisionError("the year has no months")
+    if run.params.get("do") == "wait":
+        run.progress("waiting")
+        threading.Event().wait(120)
+        raise TimeoutError("nobody interrupted the report")
+    return {"rows": 3}
+
+
+report_job = build_report_job(make, name="report_job", lease_seconds=5)
+
+
+@op
+def render(context: OpExecutionContext, report_queue: ReportQueueResource) -> str:
+    """Anybody's op: its run finds its row by its tags."""
+    ticket = Ticket.of_run(context.run.tags)
+    if ticket is None:
+        return "by hand"
+    result = run_report(context, report_queue.client(), ticket, make)
+    return "not mine" if result is None else f"{result['rows']} rows"
+
+
+@op
+def send(text: str) -> str:
+    """What a job does after its report."""
+    return f"sent {text}"
+
+
+@job
+def own_job() -> None:
+    """Anybody's job, which takes no run config."""
+    send(render())
+
+
+@op(config_schema={"year": int})
+def render_year(context: OpExecutionContext, report_queue: ReportQueueResource) -> None:
+    """Anybody's op with run config."""
+    ticket = Ticket.of_run(context.run.tags)
+    assert ticket is not None
+    run_report(context, report_queue.client(), ticket, make)
+
+
+@job
+def year_job() -> None:
+    """Anybody's job, which wants run config."""
+    render_year()
+
+
+def year_config(item: QueueItem) -> Mapping[str, Any]:
+    """Raises KeyError for a row without a year; its config does not validate if the year is no number."""
+    return {"ops": {"render_year": {"config": {"year": item.params["year"]}}}}
+
+
+RUNNING = DefaultSensorStatus.RUNNING
+report_sensor = build_queue_sensor(report_job, name="report_sensor", default_status=RUNNING)
+own_sensor = build_queue_sensor(own_job, name="own_sensor", consumer="own", run_config=None)
+year_sensor = build_queue_sensor(year_job, name="year_sensor", run_config=year_config)
+defs = Definitions(
+    jobs=[report_job, own_job, year_job],
+    sensors=[report_sensor, own_sensor, year_sensor],
+    resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},
+)
+
+
+def the_report_job() -> Any:
+    """For `reconstructable`."""
+    return defs.resolve_job_def("report_job")

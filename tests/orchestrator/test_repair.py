@@ -1,0 +1,268 @@
+"""Rows compared with Dagster's runs: what differs is repaired, what runs is left to its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    RunStatusSensorContext,
+    SensorDefinition,
+    build_run_status_sensor_context,
+    build_sensor_context,
+)
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.test_utils import create_run_for_test, instance_for_test
+from django.contrib.auth.models import Permission, User
+from django.utils import timezone
+from pytest_django.live_server_helper import LiveServer
+
+from orchestrator.client import ApiRefused, ReportQueueClient
+from orchestrator.execution import Ticket
+from orchestrator.reconciliation import PAGES, reconcile
+from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.queue_sensor import TickFailed
+from orchestrator.sensors.repair_sensors import build_repair_sensors
+from reportqueue import queue
+from reportqueue.models import ReportQueue
+from reportqueue.states import Status
+from tests.conftest import build_row, minutes_ago
+from tests.orchestrator.conftest import ClientFactory
+
+SENSOR = "sensor"
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    config = {"run_coordinator": {"module": "dagster.core.run_coordinator", "class": "QueuedRunCoordinator"}}
+    with instance_for_test(overrides=config) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _may_view(token: str) -> None:
+    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename="view_reportqueue"))
+
+
+@pytest.fixture
+def client(make_client: ClientFactory, live_server: LiveServer) -> ReportQueueClient:
+    return make_client(url=live_server.url)
+
+
+def dispatched(**fields: object) -> ReportQueue:
+    return build_row(**({"status": Status.DISPATCHED, "claimed_by": SENSOR} | fields))
+
+
+def run_for(
+    instance: DagsterInstance, row: ReportQueue, status: DagsterRunStatus, generation: int | None = None
+) -> DagsterRun:
+    return make_run(instance, status, Ticket(row.pk, generation or row.generation).tags())
+
+
+def make_run(instance: DagsterInstance, status: DagsterRunStatus, tags: dict[str, str]) -> DagsterRun:
+    location = RegisteredCodeLocationOrigin("somewhere")  # a queued run says where its job is
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "report_job")
+    return create_run_for_test(instance, job_name="report_job", status=status, tags=tags, remote_job_origin=origin)
+
+
+def lease_left(row: ReportQueue) -> timedelta:
+    row.refresh_from_db()
+    assert row.lease_expires_at is not None
+    return row.lease_expires_at - timezone.now()
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED])
+def test_a_row_whose_run_waits_keeps_its_lease(
+    instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
+):
+    row = dispatched(lease_expires_at=minutes_ago(-1))
+    run_for(instance, row, status)
+    assert reconcile(instance, client, SENSOR).kept_waiting == 1
+    assert lease_left(row) > timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED, DagsterRunStatus.SUCCESS])
+def test_a_row_whose_run_ended_without_starting_it_is_launched_again(
+    instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
+):
+    row = dispatched()
+    run = run_for(instance, row, status)
+    assert reconcile(instance, client, SENSOR).launched_again == 1
+    row.refresh_from_db()
+    assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
+    assert run.run_id in row.error
+    assert reconcile(instance, client, SENSOR).launched_again == 0
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
+def test_a_row_whose_run_is_about_to_start_it_is_left_alone(
+    instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
+):
+    row = dispatched()
+    run_for(instance, row, status)
+    before = ReportQueue.objects.values().get()
+    done = reconcile(instance, client, SENSOR)
+    assert (done.compared, done.kept_waiting, done.launched_again) == (1, 0, 0)
+    assert ReportQueue.objects.values().get() == before
+
+
+def test_a_row_that_dagster_dropped_is_launched_again_once_it_is_old_enough(
+    instance: DagsterInstance, client: ReportQueueClient
+):
+    old, young = dispatched(dispatched_at=minutes_ago(2)), dispatched(dispatched_at=timezone.now())
+    assert reconcile(instance, client, SENSOR).launched_again == 1
+    old.refresh_from_db()
+    young.refresh_from_db()
+    assert (old.status, young.status) == (Status.QUEUED, Status.DISPATCHED)
+    assert "no run" in old.error
+
+
+def test_a_run_of_an_older_generation_is_not_the_rows(instance: DagsterInstance, client: ReportQueueClient):
+    row = dispatched(generation=2)
+    run_for(instance, row, DagsterRunStatus.FAILURE, generation=1)
+    run_for(instance, row, DagsterRunStatus.QUEUED, generation=2)
+    done = reconcile(instance, client, SENSOR)
+    assert (done.kept_waiting, done.launched_again) == (1, 0)
+
+
+def test_a_running_row_is_left_to_its_lease_whatever_dagster_says(instance: DagsterInstance, client: ReportQueueClient):
+    row = build_row(status=Status.RUNNING, claimed_by=SENSOR)
+    run_for(instance, row, DagsterRunStatus.FAILURE)
+    before = ReportQueue.objects.values().get()
+    assert reconcile(instance, client, SENSOR).compared == 0
+    assert ReportQueue.objects.values().get() == before
+
+
+def test_rows_of_another_consumer_are_not_touched(instance: DagsterInstance, client: ReportQueueClient):
+    row = dispatched(claimed_by="elsewhere", dispatched_at=minutes_ago(20))
+    assert reconcile(instance, client, SENSOR).compared == 0
+    row.refresh_from_db()
+    assert row.status == Status.DISPATCHED
+
+
+def test_a_waiting_run_of_a_row_that_nobody_wants_is_cancelled(instance: DagsterInstance, client: ReportQueueClient):
+    cancelled, wanted, foreign = build_row(status=Status.CANCELLED, generation=1), dispatched(), uuid4().int >> 70
+    unwanted = run_for(instance, cancelled, DagsterRunStatus.QUEUED)
+    waits = run_for(instance, wanted, DagsterRunStatus.QUEUED)
+    pruned = make_run(instance, DagsterRunStatus.QUEUED, Ticket(foreign, 1).tags())
+    other = make_run(instance, DagsterRunStatus.QUEUED, {})
+    assert reconcile(instance, client, SENSOR).runs_cancelled == 2
+    statuses = {run.run_id: run.status for run in instance.get_runs()}
+    assert statuses == {
+        unwanted.run_id: DagsterRunStatus.CANCELED,
+        pruned.run_id: DagsterRunStatus.CANCELED,
+        waits.run_id: DagsterRunStatus.QUEUED,
+        other.run_id: DagsterRunStatus.QUEUED,
+    }
+
+
+def test_more_rows_than_a_page_are_all_compared(instance: DagsterInstance, client: ReportQueueClient):
+    template = dispatched(dispatched_at=timezone.now())
+    fields = {
+        field.name: getattr(template, field.name)
+        for field in ReportQueue._meta.fields
+        if field.name not in ("id", "processed", "created_at")
+    }
+    ReportQueue.objects.bulk_create(ReportQueue(**fields) for _ in range(1_200))
+    assert PAGES > 1
+    assert reconcile(instance, client, SENSOR).compared == 1_201
+
+
+def test_a_consumer_that_may_not_view_is_told(instance: DagsterInstance, client: ReportQueueClient):
+    User.objects.get(username="dagster").user_permissions.remove(Permission.objects.get(codename="view_reportqueue"))
+    with pytest.raises(ApiRefused, match="lacks a permission"):
+        reconcile(instance, client, SENSOR)
+
+
+def sensor_named(name: str) -> SensorDefinition:
+    return next(one for one in build_repair_sensors(consumer=SENSOR) if one.name == name)
+
+
+def end_of(instance: DagsterInstance, run: DagsterRun, resource: ReportQueueResource) -> RunStatusSensorContext:
+    event = instance.all_logs(run.run_id)[-1].dagster_event
+    assert event is not None
+    return build_run_status_sensor_context(
+        sensor_name="x",
+        dagster_instance=instance,
+        dagster_run=run,
+        dagster_event=event,
+        resources={"report_queue": resource},
+    )
+
+
+@pytest.fixture
+def resource(live_server: LiveServer, token: str) -> ReportQueueResource:
+    return ReportQueueResource(url=live_server.url, token=token)
+
+
+def failed_run(instance: DagsterInstance, row: ReportQueue) -> DagsterRun:
+    run = create_run_for_test(
+        instance, job_name="report_job", status=DagsterRunStatus.STARTING, tags=Ticket(row.pk, row.generation).tags()
+    )
+    instance.report_run_failed(run, "the image could not be pulled")
+    return run
+
+
+def test_a_run_that_failed_before_it_started_its_row_is_reported(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    row = dispatched()
+    run = failed_run(instance, row)
+    sensor_named("report_launch_failed")(end_of(instance, run, resource))
+    row.refresh_from_db()
+    assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
+    assert "image could not be pulled" in row.error
+
+
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.SUCCEEDED, Status.CANCELLED])
+def test_the_end_of_a_run_whose_row_started_or_ended_changes_nothing(
+    instance: DagsterInstance, resource: ReportQueueResource, status: Status
+):
+    row = build_row(status=status, generation=1)
+    run = failed_run(instance, row)
+    before = ReportQueue.objects.values().get()
+    sensor_named("report_launch_failed")(end_of(instance, run, resource))
+    assert ReportQueue.objects.values().get() == before
+
+
+def test_the_end_of_a_run_after_its_report_failed_uses_up_nothing_more(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    row = dispatched()
+    started = queue.start(row.pk, generation=1, run_id="x")
+    queue.fail(row.pk, lease_token=started.lease_token, error="boom")
+    before = ReportQueue.objects.values().get()
+    sensor_named("report_launch_failed")(end_of(instance, failed_run(instance, row), resource))
+    assert ReportQueue.objects.values().get() == before
+
+
+def test_other_peoples_runs_are_none_of_its_business(instance: DagsterInstance, resource: ReportQueueResource):
+    run = create_run_for_test(instance, job_name="somebody_elses", status=DagsterRunStatus.STARTED)
+    instance.report_run_failed(run)
+    said = sensor_named("report_launch_failed")(end_of(instance, run, resource))
+    assert "Not a run of the report queue" in str(said)
+
+
+def test_an_api_that_is_down_fails_the_tick_in_one_line_and_the_reconciler_finds_the_row(
+    instance: DagsterInstance, token: str, client: ReportQueueClient
+):
+    row = dispatched()
+    run = failed_run(instance, row)
+    nowhere = ReportQueueResource(url="http://127.0.0.1:9", token=token)
+    with pytest.raises(TickFailed, match="does not answer"):
+        sensor_named("report_launch_failed")(end_of(instance, run, nowhere))
+    with pytest.raises(TickFailed, match="does not answer"):
+        sensor_named("report_reconciler")(build_sensor_context(instance, resources={"report_queue": nowhere}))
+    assert reconcile(instance, client, SENSOR).launched_again == 1
+
+
+def test_the_reconcilers_tick_says_what_it_did(instance: DagsterInstance, resource: ReportQueueResource):
+    run_for(instance, dispatched(), DagsterRunStatus.FAILURE)
+    said = sensor_named("report_reconciler")(build_sensor_context(instance, resources={"report_queue": resource}))
+    assert "1 dispatched rows compared" in str(said)
+    assert "1 launched again" in str(said)
