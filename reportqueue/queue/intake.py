@@ -97,14 +97,14 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
     with transaction.atomic():
         by_key = _insert_once(rows)
         announce(Verb.ENQUEUE, [row for row in rows if by_key.get(row.idempotency_key, row) is row], before="")
-    answers = []
-    for row in rows:
-        kept = by_key[row.idempotency_key] if row.idempotency_key else row
-        if kept.idempotency_digest != row.idempotency_digest:
-            raise IdempotencyKeyReused(
-                f"Idempotency key {row.idempotency_key!r} was first used with other content, for row {kept.pk}."
-            )
-        answers.append(Enqueued(kept, created=kept is row))
+        answers = []
+        for row in rows:
+            kept = by_key[row.idempotency_key] if row.idempotency_key else row
+            if kept.idempotency_digest != row.idempotency_digest:
+                raise IdempotencyKeyReused(
+                    f"Idempotency key {row.idempotency_key!r} was first used with other content, for row {kept.pk}."
+                )
+            answers.append(Enqueued(kept, created=kept is row))
     return answers
 
 

@@ -88,13 +88,14 @@ def test_a_key_that_another_connection_is_about_to_commit_is_waited_for():
     assert row.pk == first.pk
 
 
-def test_a_list_is_all_or_nothing_and_names_the_place(db: None):
+@pytest.mark.django_db(transaction=True)
+def test_a_list_is_all_or_nothing_and_names_the_place():
     good = queue.NewReport(report_id=1, modifier_id=2)
     with pytest.raises(ValidationError) as refusal:
         queue.enqueue_many([good, good, queue.NewReport(report_id=1, modifier_id=2, priority=101)])
     assert list(refusal.value.message_dict) == ["[2].priority"]
     queue.enqueue(1, 2, idempotency_key="k")
-    with pytest.raises(IdempotencyKeyReused), transaction.atomic():
+    with pytest.raises(IdempotencyKeyReused):
         queue.enqueue_many([good, queue.NewReport(report_id=9, modifier_id=2, idempotency_key="k")])
     assert ReportQueue.objects.count() == 1
 
