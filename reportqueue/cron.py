@@ -203,7 +203,7 @@ def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
 
 def _wall(time: datetime) -> datetime:
     """What a clock reads: naive, on purpose."""
-    return time.replace(tzinfo=None, fold=0)
+    return time.replace(tzinfo=None)
 
 
 @lru_cache(maxsize=1)
