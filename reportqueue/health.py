@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import DatabaseError, connections, router
+from django.db import Error, connections, router
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
@@ -30,9 +30,10 @@ def ready(request: HttpRequest) -> JsonResponse:
         else:
             bound = conf().ready_overdue_seconds
             overdue = ReportSchedule.objects.overdue(bound).count()
-            reasons = [f"{overdue} schedules are overdue by more than {bound} s: is a scheduler running?"]
-            reasons = reasons if overdue else []
-    except DatabaseError:
+            reasons = (
+                [f"Schedules overdue by more than {bound} s: {overdue}. Is a scheduler running?"] if overdue else []
+            )
+    except Error:
         reasons = ["The database does not answer."]
     if reasons:
         return JsonResponse({"status": "not ready", "reasons": reasons}, status=503)

@@ -82,7 +82,7 @@ def make_schedule(db: None) -> Callable[..., ReportSchedule]:
 
 @pytest.fixture
 def client_with(db: None) -> ClientFactory:
-    """An API client with a token whose user has just these permissions of reportqueue; `client_with(None)`: no token."""
+    """An API client whose token's user has just these permissions of reportqueue; `client_with(None)`: no token."""
 
     def make(*codenames: str | None) -> APIClient:
         client = APIClient()

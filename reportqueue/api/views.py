@@ -159,7 +159,7 @@ class HeartbeatView(ApiView):
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request, pk: int) -> Response:
-        """Until when the lease holds, and whether somebody wants the run to stop; before its start, for a waiting run."""
+        """Until when the lease holds, and whether somebody wants the run to stop; also for a run that waits."""
         if "generation" in _fields(request):
             beat = queue.keep_waiting(pk, **self.body(request, shapes.KeepWaitingBody))
         else:

@@ -1,4 +1,4 @@
-"""The table of transitions, verb by status: what is not in it is refused and changes nothing; and the database agrees."""
+"""The table of transitions, verb by status: what is not in it is refused, changing nothing; and the database agrees."""
 
 from __future__ import annotations
 

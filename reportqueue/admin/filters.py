@@ -1,0 +1,218 @@
+"""The lists' filters: choices and inputs, each with a condition that stays fast over a long history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue import bounds
+from reportqueue.admin.search import NotUnderstood, number
+from reportqueue.models import ReportSchedule
+from reportqueue.states import LEASED, Source, Status
+
+
+class ChoiceFilter(admin.SimpleListFilter):
+    """One of a few values; any other is refused before the database sees it."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The rows of the chosen value, or all."""
+        if (value := self.value()) is None:
+            return queryset
+        if value not in {str(choice) for choice, _ in self.lookup_choices}:
+            raise IncorrectLookupParameters(f"{self.parameter_name} has no such value.")
+        return queryset.filter(self.condition(value))
+
+    def condition(self, value: str) -> Q:
+        """What the value, one of the choices, means."""
+        return Q((self.parameter_name, value))
+
+
+class StatusFilter(ChoiceFilter):
+    """Where a row is."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """Every status."""
+        return Status.choices
+
+
+class SourceFilter(ChoiceFilter):
+    """Who queued a row."""
+
+    title = _("source")
+    parameter_name = "source"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """Every source."""
+        return Source.choices
+
+
+class YesNoFilter(ChoiceFilter):
+    """A question about a row."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """Yes or no."""
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+
+class ProcessedFilter(YesNoFilter):
+    """Whether a row has ended."""
+
+    title = _("processed")
+    parameter_name = "processed"
+
+    def condition(self, value: str) -> Q:
+        """As two conditions that the two partial indexes answer; `processed = false` would read the whole history."""
+        if value == "no":
+            return Q(status=Status.QUEUED) | Q(status__in=sorted(LEASED))
+        return Q(processed=True)
+
+
+class ScheduleFilter(ChoiceFilter):
+    """The rows of one schedule: shown once a link has chosen it."""
+
+    title = _("schedule")
+    parameter_name = "schedule"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The chosen one alone; there may be thousands."""
+        try:
+            value = number(self.value() or "", "schedule")
+        except NotUnderstood:
+            return []
+        return [(str(value), _("Schedule %(id)s") % {"id": value})]
+
+    def has_output(self) -> bool:
+        """Also for a value that is none, which is then refused."""
+        return self.value() is not None
+
+
+class EnabledFilter(YesNoFilter):
+    """Whether a schedule fires."""
+
+    title = _("enabled")
+    parameter_name = "enabled"
+
+    def condition(self, value: str) -> Q:
+        """By the switch."""
+        return Q(enabled=value == "yes")
+
+
+class ProblemFilter(YesNoFilter):
+    """Whether the scheduler has disabled a schedule."""
+
+    title = _("problem")
+    parameter_name = "problem"
+
+    def condition(self, value: str) -> Q:
+        """By the error it has left."""
+        return ~Q(error="") if value == "yes" else Q(error="")
+
+
+class TimezoneFilter(ChoiceFilter):
+    """The zone in which a schedule's expression holds."""
+
+    title = _("time zone")
+    parameter_name = "timezone"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The zones in use."""
+        zones = ReportSchedule.objects.order_by("timezone").values_list("timezone", flat=True).distinct()
+        return [(zone, zone) for zone in zones]
+
+
+class FormFilter(admin.ListFilter):
+    """Values to type instead of choices, since there may be millions; a wrong one finds nothing and says why."""
+
+    template = "admin/reportqueue/form_filter.html"
+    form_class: type[forms.Form]
+
+    def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any) -> None:
+        super().__init__(request, params, model, model_admin)
+        for name in self.expected_parameters():
+            if name in params:
+                self.used_parameters[name] = params.pop(name)[-1]
+        self.form = self.form_class(self.used_parameters, auto_id="filter-%s")
+
+    def has_output(self) -> bool:
+        """Always: it costs no query."""
+        return True
+
+    def expected_parameters(self) -> list[str | None]:
+        """The inputs' names."""
+        return list(self.form_class.base_fields)
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        """What the template needs: the form, and the list's other parameters, which it has to keep."""
+        mine = {*self.expected_parameters(), PAGE_VAR}
+        yield {
+            "form": self.form,
+            "kept": [(name, value) for name, value in changelist.params.items() if name not in mine],
+            "used": any(self.used_parameters.values()),
+            "without": changelist.get_query_string(dict.fromkeys(map(str, mine))),
+        }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The rows that the inputs describe."""
+        if not self.form.is_valid():
+            return queryset.none()
+        given = {name: value for name, value in self.form.cleaned_data.items() if value is not None}
+        return queryset.filter(self.condition(given))
+
+    def condition(self, given: dict[str, Any]) -> Q:
+        """What the filled inputs mean."""
+        return Q(**given)
+
+
+class _ReportForm(forms.Form):
+    report_id = forms.IntegerField(label=_("Report"), required=False, min_value=0, max_value=bounds.MAX_ID)
+    modifier_id = forms.IntegerField(label=_("Modifier"), required=False, min_value=0, max_value=bounds.MAX_ID)
+
+
+class ReportFilter(FormFilter):
+    """One report, or one modifier, or one of one; found through the index over both."""
+
+    title = _("report")
+    form_class = _ReportForm
+
+
+def _day(label: Any) -> forms.DateField:
+    return forms.DateField(
+        label=label,
+        required=False,
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+        validators=[MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(2999, 12, 31))],
+    )
+
+
+class _DueForm(forms.Form):
+    due_from = _day(_("From"))
+    due_until = _day(_("To"))
+
+
+class DueFilter(FormFilter):
+    """Whole days in UTC, both included: the way to rows beyond the last page."""
+
+    title = _("day due (UTC)")
+    form_class = _DueForm
+
+    def condition(self, given: dict[str, Any]) -> Q:
+        """Bounds of the indexed instant."""
+        meant = Q()
+        if day := given.get("due_from"):
+            meant &= Q(trigger_time__gte=datetime.combine(day, time(), UTC))
+        if day := given.get("due_until"):
+            meant &= Q(trigger_time__lt=datetime.combine(day + timedelta(days=1), time(), UTC))
+        return meant

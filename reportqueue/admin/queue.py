@@ -1,0 +1,212 @@
+"""The queue in the admin: read only, with its two operations; everything about one row on one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue.admin import search, shown
+from reportqueue.admin.filters import (
+    DueFilter,
+    ProcessedFilter,
+    ReportFilter,
+    ScheduleFilter,
+    SourceFilter,
+    StatusFilter,
+)
+from reportqueue.admin.lists import QueueChangeList
+from reportqueue.admin.operations import MAX_AT_ONCE, OperableAdmin
+from reportqueue.models import ReportQueue
+
+ATTEMPTS_SHOWN = 50
+"""The newest attempts of a row; one that people requeue for years has many."""
+
+
+@admin.register(ReportQueue)
+class ReportQueueAdmin(OperableAdmin):
+    """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
+
+    list_display = [
+        "id",
+        "report_id",
+        "modifier_id",
+        "status_and_error",
+        "due",
+        "lateness",
+        "attempts_used",
+        "source_and_priority",
+        "run_and_artifacts",
+    ]
+    list_display_links = ["id", "report_id", "modifier_id"]
+    list_filter = [StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
+    list_select_related = ["schedule"]
+    changelist_class = QueueChangeList
+    find = search.find_rows
+    search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
+    search_help_text = _(
+        "The number of a row or a report, the begin of a run's id, an idempotency key; or "
+        "report:3 modifier:2014 schedule:5 id:7 run:0b1f key:order-7. All words must match."
+    )
+    ordering = ["-trigger_time", "-id"]
+    sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
+    fieldsets = [
+        (None, {"fields": ["report_id", "modifier_id", "status_now", "lateness", "run", "artifacts", "error_text"]}),
+        (_("History"), {"fields": ["timeline", "attempts"]}),
+        (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
+        (_("Protocol"), {"fields": ["source", "schedule", "priority", "attempts_used", "run_key"]}),
+    ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Rows come from schedules, the API and code."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Rows change through transitions only."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Cancel instead: a deleted row would leave its run without an owner."""
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list; its template knows how many rows an action takes."""
+        return super().changelist_view(request, {"max_at_once": MAX_AT_ONCE, **(extra_context or {})})
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """A row's page, with a button for each operation that this person may do to it now."""
+        context["operations"] = self.operations_for(request, obj) if obj else []
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    @admin.display(description=_("status"))
+    def status_now(self, row: ReportQueue) -> str:
+        """The status, and whether a running row has been asked to stop."""
+        label = row.get_status_display()
+        if row.cancel_requested:
+            label = gettext("%(status)s, asked to cancel") % {"status": label}
+        return shown.badge(row.status, label)
+
+    @admin.display(description=_("status"))
+    def status_and_error(self, row: Any) -> str:
+        """The status, and the last line of what went wrong."""
+        return shown.two_lines(self.status_now(row), shown.last_line(row.error_end, 80))
+
+    @admin.display(description=_("due (UTC)"), ordering="trigger_time")
+    def due(self, row: ReportQueue) -> str:
+        """The nominal instant; below, as the schedule's own clock shows it."""
+        zone = row.schedule.timezone if row.schedule else "UTC"
+        return shown.two_lines(shown.utc(row.trigger_time), shown.local(row.trigger_time, zone))
+
+    @admin.display(description=_("lateness"))
+    def lateness(self, row: Any) -> str:
+        """How late it is or was, and how long it took."""
+        late, then = shown.lateness(row, row.now)
+        if shown.is_late(row, row.now):
+            late = format_html('<strong class="rq-late">{}</strong>', late)
+        return shown.two_lines(late, then)
+
+    @admin.display(description=_("attempts"))
+    def attempts_used(self, row: ReportQueue) -> str:
+        """Used and allowed."""
+        return gettext("%(used)s of %(allowed)s") % {"used": row.attempt, "allowed": row.max_attempts}
+
+    @admin.display(description=_("source"))
+    def source_and_priority(self, row: ReportQueue) -> str:
+        """Who queued it, and its priority if it is not the usual one."""
+        priority = gettext("priority %(number)s") % {"number": row.priority} if row.priority else ""
+        return shown.two_lines(row.get_source_display(), priority)
+
+    @admin.display(description=_("run, artifacts"))
+    def run_and_artifacts(self, row: Any) -> str:
+        """Links to the last run and to what it made."""
+        return shown.two_lines(self.run(row), shown.artifact_links(row.artifacts_made) if row.artifacts_made else "")
+
+    @admin.display(description=_("run"))
+    def run(self, row: ReportQueue) -> str:
+        """The last run, with a link to it."""
+        return shown.run_link(row.run_id)
+
+    @admin.display(description=_("artifacts"))
+    def artifacts(self, row: ReportQueue) -> str:
+        """Links to what the run made: its result's `artifacts`, names to addresses."""
+        return shown.artifact_links(row.result.get("artifacts") if isinstance(row.result, dict) else None)
+
+    @admin.display(description=_("error or reason"))
+    def error_text(self, row: ReportQueue) -> str:
+        """What went wrong last, or why it was cancelled or skipped."""
+        return shown.traceback(row.error, unfolded=True)
+
+    @admin.display(description=_("timeline"))
+    def timeline(self, row: Any) -> str:
+        """Every instant of the row in UTC, in the schedule's own zone, and after it was due."""
+        zone = row.schedule.timezone if row.schedule else "UTC"
+        claimed = (
+            gettext("claimed by %(consumer)s") % {"consumer": row.claimed_by} if row.claimed_by else gettext("claimed")
+        )
+        instants = [
+            (gettext("due"), row.trigger_time),
+            (gettext("enqueued"), row.created_at),
+            (gettext("available"), row.available_at),
+            (claimed, row.claimed_at),
+            (gettext("dispatched"), row.dispatched_at),
+            (gettext("started"), row.started_at),
+            (gettext("finished"), row.finished_at),
+            (gettext("lease until"), row.lease_expires_at),
+        ]
+        lines = [
+            (name, shown.utc(instant), shown.local(instant, zone), shown.offset(instant - row.trigger_time))
+            for name, instant in instants
+            if instant is not None
+        ]
+        return render_to_string("admin/reportqueue/timeline.html", {"lines": lines, "zone": zone})
+
+    @admin.display(description=_("attempts"))
+    def attempts(self, row: Any) -> str:
+        """The newest attempts, the latest first: which run, how it ended, its traceback."""
+        found = list(row.attempts.order_by("-id")[: ATTEMPTS_SHOWN + 1])
+        if not found:
+            return shown.EMPTY
+        lines = [
+            {
+                "attempt": attempt,
+                "run": shown.run_link(attempt.run_id),
+                "parent": shown.run_link(attempt.parent_run_id) if attempt.parent_run_id else "",
+                "started": shown.utc(attempt.started_at),
+                "took": shown.duration((attempt.finished_at or row.now) - attempt.started_at),
+                "outcome": shown.badge(
+                    attempt.outcome or "running", attempt.get_outcome_display() or gettext("Running")
+                ),
+                "error": shown.traceback(attempt.error, unfolded=False) if attempt.error else "",
+            }
+            for attempt in found[:ATTEMPTS_SHOWN]
+        ]
+        more = len(found) > ATTEMPTS_SHOWN
+        return render_to_string("admin/reportqueue/attempts.html", {"lines": lines, "more": more})
+
+    @admin.display(description=_("parameters"))
+    def params_text(self, row: ReportQueue) -> str:
+        """What the report was asked for with."""
+        return shown.json_block(row.params)
+
+    @admin.display(description=_("result"))
+    def result_text(self, row: ReportQueue) -> str:
+        """What its last run answered."""
+        return shown.json_block(row.result)
+
+    @admin.display(description=_("run key"))
+    def run_key(self, row: ReportQueue) -> str:
+        """What Dagster knows the last claim by."""
+        return row.run_key or shown.EMPTY

@@ -1,0 +1,93 @@
+"""What one may type into the search box: ids, numbers and names that an index can find, never a scan by `LIKE %x%`."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from django.db.models import Model, Q, QuerySet
+from django.utils.text import smart_split, unescape_string_literal
+from django.utils.translation import gettext
+
+from reportqueue import bounds
+
+M = TypeVar("M", bound=Model)
+
+OF_SCHEDULES = {"report": "report_id", "modifier": "modifier_id", "id": "pk"}
+OF_ROWS = {**OF_SCHEDULES, "schedule": "schedule_id"}
+"""Numbers that may be asked for by name, and their fields."""
+SHOWN_RUN_ID = 8
+"""As many characters of a run's id as the list shows: a number of that length may be one."""
+
+
+class NotUnderstood(ValueError):
+    """The search text cannot be meant; `str()` tells a person why."""
+
+
+def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
+    """Queue rows that match every word: `report:3 modifier:2014 schedule:5 id:7 run:0b1f key:order-7`, or a bare one.
+
+    A bare number is a row or a report; another word is the begin of a run's id, or an idempotency key.
+    Raises `NotUnderstood`.
+    """
+    for name, word in _words(text, {*OF_ROWS, "run", "key"}):
+        if name in OF_ROWS:
+            rows = rows.filter(**{OF_ROWS[name]: number(word, name)})
+        elif name == "run":
+            rows = rows.filter(run_id__startswith=word)
+        elif name == "key":
+            rows = rows.filter(idempotency_key=word)
+        else:
+            meant = Q()
+            if (given := as_id(word.removeprefix("#"))) is not None:
+                meant = Q(pk=given) | Q(report_id=given)
+            if given is None or len(word) >= SHOWN_RUN_ID:
+                meant |= Q(run_id__startswith=word) | Q(idempotency_key=word)
+            rows = rows.filter(meant)
+    return rows
+
+
+def find_schedules(schedules: QuerySet[M], text: str) -> QuerySet[M]:
+    """Schedules that match every word: `report:3 modifier:2014`, a bare number for either, or a part of the timing.
+
+    Raises `NotUnderstood`.
+    """
+    for name, word in _words(text, set(OF_SCHEDULES)):
+        if name in OF_SCHEDULES:
+            schedules = schedules.filter(**{OF_SCHEDULES[name]: number(word, name)})
+        else:
+            meant = Q(cron__icontains=word) | Q(timezone__icontains=word)
+            if (given := as_id(word)) is not None:
+                meant |= Q(report_id=given) | Q(modifier_id=given)
+            schedules = schedules.filter(meant)
+    return schedules
+
+
+def number(text: str, name: str) -> int:
+    """An id. Raises `NotUnderstood`."""
+    if (given := as_id(text)) is None:
+        raise NotUnderstood(
+            gettext("“%(text)s” is not a %(name)s's number: a whole number from 0 to %(max)s is wanted.")
+            % {"text": text[:30], "name": name, "max": bounds.MAX_ID}
+        )
+    return given
+
+
+def as_id(text: str) -> int | None:
+    """The number, if the database can hold it. Digits of other scripts, which int() takes, are no id."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(bounds.MAX_ID))):
+        return None
+    given = int(text)
+    return given if given <= bounds.MAX_ID else None
+
+
+def _words(text: str, names: set[str]) -> list[tuple[str, str]]:
+    """The words, each with the name before its colon if that is one of `names`; quotes keep spaces together."""
+    found = []
+    for bit in smart_split(text):
+        name, colon, word = bit.partition(":")
+        if not colon or name.lower() not in names:
+            name, word = "", bit
+        if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'":
+            word = unescape_string_literal(word)
+        found.append((name.lower(), word))
+    return found

@@ -1,0 +1,208 @@
+"""The queue in the admin: what the list and a row's own page show."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.utils import translation
+
+from reportqueue.admin.queue import ATTEMPTS_SHOWN
+from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.states import Outcome, Status
+from tests.conftest import RowFactory, minutes_ago
+from tests.integration.test_admin_permissions import QUEUE, ScheduleFactory, queries_of, staff, text_of
+
+TRACEBACK = "Traceback (most recent call last):\n" + "  File x\n" * 500 + "ValueError: no <year> 1800"
+
+
+@pytest.fixture
+def viewer(db: None) -> Client:
+    """The browser of somebody who may look."""
+    return staff("view_reportqueue")
+
+
+def page_of(client: Client, row: ReportQueue) -> str:
+    """The row's own page."""
+    return text_of(client.get(f"{QUEUE}{row.pk}/change/"))
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_a_word_and_a_sign_in_the_list(viewer: Client, make_row: RowFactory, status: Status):
+    make_row(status=status)
+    (badge,) = re.findall(
+        r'<span class="rq-status rq-(\w+)"><span aria-hidden="true">(.+?)</span> (\w+)', text_of(viewer.get(QUEUE))
+    )
+    assert badge[0] == status
+    assert badge[1] != "•", "every status has its own sign"
+    assert badge[2] == status.label
+
+
+def test_the_list_shows_utc_and_the_schedule_s_own_clock(
+    viewer: Client, make_row: RowFactory, make_schedule: ScheduleFactory, settings: Any
+):
+    settings.TIME_ZONE = "Asia/Kolkata"  # the project's display zone is neither
+    due = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+    row = make_row(trigger_time=due, schedule=make_schedule(timezone="America/New_York"))
+    for page in (text_of(viewer.get(QUEUE)), page_of(viewer, row)):
+        assert "2026-07-01 12:00:00" in page
+        assert "Wed 2026-07-01 08:00 EDT" in page
+
+
+def test_a_zone_that_this_machine_lacks_does_not_take_the_list_down(
+    viewer: Client, make_row: RowFactory, make_schedule: ScheduleFactory
+):
+    schedule = make_schedule()
+    type(schedule).objects.filter(pk=schedule.pk).update(timezone="Mars/Olympus")
+    row = make_row(schedule=schedule)
+    assert viewer.get(QUEUE).status_code == 200
+    assert viewer.get(f"{QUEUE}{row.pk}/change/").status_code == 200
+
+
+def test_lateness_is_readable_and_a_late_row_stands_out(viewer: Client, make_row: RowFactory):
+    make_row(trigger_time=minutes_ago(2.09), available_at=minutes_ago(2.09))
+    listed = text_of(viewer.get(QUEUE))
+    assert re.search(r'<strong class="rq-late">2 min [5-9] s late</strong>', listed)
+
+
+def test_a_row_that_is_not_due_yet_says_when(viewer: Client, make_row: RowFactory):
+    make_row(trigger_time=minutes_ago(-3.5), available_at=minutes_ago(-3.5))
+    assert re.search(r"due in 3 min \d+ s", text_of(viewer.get(QUEUE)))
+
+
+def test_params_are_on_the_row_s_page_alone(viewer: Client, make_row: RowFactory):
+    row = make_row(params={"customer": "Ünique & Söhne"}, result={"note": "secretish"}, idempotency_key="order-7")
+    listed = text_of(viewer.get(QUEUE))
+    assert "Ünique" not in listed
+    assert "secretish" not in listed
+    page = page_of(viewer, row)
+    assert '"customer": "Ünique & Söhne"' in page
+    assert "secretish" in page
+    assert "order-7" in page
+
+
+def test_the_lease_token_is_on_no_page(viewer: Client, make_row: RowFactory):
+    row = make_row(status=Status.RUNNING)
+    assert str(row.lease_token) not in text_of(viewer.get(QUEUE)) + page_of(viewer, row)
+
+
+def test_an_error_shows_its_last_line_in_the_list_and_all_of_it_on_the_page(viewer: Client, make_row: RowFactory):
+    row = make_row(status=Status.FAILED, error=TRACEBACK)
+    listed, page = text_of(viewer.get(QUEUE)), page_of(viewer, row)
+    assert "ValueError: no &lt;year&gt; 1800" in listed
+    assert "Traceback" not in listed
+    assert "Traceback (most recent call last):" in page
+    assert "<year>" not in page
+
+
+def test_a_row_s_page_tells_its_attempts_latest_first(viewer: Client, make_row: RowFactory):
+    row = make_row(status=Status.FAILED)
+    first = row.attempts.get()
+    ReportAttempt.objects.filter(pk=first.pk).update(
+        outcome=Outcome.EXPIRED, error=TRACEBACK, progress="step 2 of 5", run_id="first", worker="host-7:123"
+    )
+    ReportAttempt.objects.create(
+        queue=row, generation=2, attempt=2, run_id="second", lease_token=uuid4(), started_at=minutes_ago(0)
+    )
+    page = page_of(viewer, row)
+    assert page.index("second") < page.index("first")
+    for part in (
+        "Lease expired",
+        "step 2 of 5",
+        "host-7:123",
+        "<details><summary>ValueError: no &lt;year&gt; 1800",
+        "Running",
+    ):
+        assert part in page
+
+
+def test_a_long_history_of_attempts_is_bounded(viewer: Client, make_row: RowFactory):
+    row = make_row(status=Status.FAILED)
+    then = minutes_ago(1)
+    ReportAttempt.objects.bulk_create(
+        ReportAttempt(
+            queue=row, generation=1, attempt=1, run_id=f"old-{n}-", lease_token=uuid4(), started_at=then,
+            finished_at=then, outcome=Outcome.FAILED,
+        )
+        for n in range(ATTEMPTS_SHOWN + 1)
+    )  # fmt: skip
+    page = page_of(viewer, row)
+    assert page.count('title="old-') == ATTEMPTS_SHOWN
+    assert "Older attempts are not shown." in page
+
+
+def test_the_timeline_names_every_instant_once_it_has_come(viewer: Client, make_row: RowFactory):
+    assert "claimed</th>" not in page_of(viewer, make_row())
+    page = page_of(viewer, make_row(status=Status.RUNNING))
+    for name in ("due", "enqueued", "available", "claimed by sensor", "dispatched", "started", "lease until"):
+        assert f'<th scope="row">{name}</th>' in page
+
+
+def test_a_run_is_a_link_to_dagster(viewer: Client, make_row: RowFactory, settings: Any):
+    settings.REPORTQUEUE = {"RUN_URL": "https://dagster.example.com/runs/{run_id}"}
+    row = make_row(status=Status.RUNNING, run_id="0b1f2c3d-1111")
+    for page in (text_of(viewer.get(QUEUE)), page_of(viewer, row)):
+        assert 'href="https://dagster.example.com/runs/0b1f2c3d-1111"' in page
+
+
+def test_a_run_id_cannot_leave_its_place_in_the_link(viewer: Client, make_row: RowFactory, settings: Any):
+    settings.REPORTQUEUE = {"RUN_URL": "https://dagster.example.com/runs/{run_id}"}
+    make_row(status=Status.RUNNING, run_id='../../x?y#"><script>')
+    listed = text_of(viewer.get(QUEUE))
+    assert 'href="https://dagster.example.com/runs/..%2F..%2Fx%3Fy%23%22%3E%3Cscript%3E"' in listed
+
+
+def test_without_a_run_url_the_id_is_text(viewer: Client, make_row: RowFactory, settings: Any):
+    settings.REPORTQUEUE = {}
+    make_row(status=Status.RUNNING, run_id="some-run")
+    listed = text_of(viewer.get(QUEUE))
+    assert "some-run" in listed
+    assert "some-run</a>" not in listed
+
+
+def test_artifacts_are_links_only_where_that_is_safe(viewer: Client, make_row: RowFactory):
+    artifacts = {"page": "/artifacts/1/report.html", "elsewhere": "https://example.com/x", "evil": "//evil.example"}
+    row = make_row(status=Status.SUCCEEDED, result={"artifacts": artifacts | {"script": "javascript:alert(1)"}})
+    for page in (text_of(viewer.get(QUEUE)), page_of(viewer, row)):
+        assert '<a href="/artifacts/1/report.html" rel="noopener">page</a>' in page
+        assert '<a href="https://example.com/x" rel="noopener">elsewhere</a>' in page
+        assert 'href="//evil' not in page
+        assert 'href="javascript' not in page
+        assert "evil" in page
+
+
+@pytest.mark.parametrize("result", [None, {}, {"artifacts": None}, {"artifacts": ["x"]}, {"artifacts": {"a": 1}}])
+def test_a_result_of_any_shape_can_be_shown(viewer: Client, make_row: RowFactory, result: Any):
+    row = make_row(status=Status.SUCCEEDED, result=result)
+    assert viewer.get(QUEUE).status_code == 200
+    assert viewer.get(f"{QUEUE}{row.pk}/change/").status_code == 200
+
+
+@pytest.mark.parametrize("pk", ["999999", "9" * 30, "x", "%00", "-1"])
+def test_a_row_that_is_not_there_leads_back(viewer: Client, pk: str):
+    assert viewer.get(f"{QUEUE}{pk}/change/").status_code == 302
+
+
+def test_a_row_s_page_takes_the_same_queries_however_many_attempts(viewer: Client, make_row: RowFactory):
+    row = make_row(status=Status.FAILED)
+    url = f"{QUEUE}{row.pk}/change/"
+    one = queries_of(viewer, url)
+    for n in range(5):
+        then = minutes_ago(1)
+        ReportAttempt.objects.create(
+            queue=row, generation=1, attempt=1, run_id=f"r{n}", lease_token=uuid4(), started_at=then,
+            finished_at=then, outcome=Outcome.FAILED,
+        )  # fmt: skip
+    assert len(queries_of(viewer, url)) == len(one)
+
+
+def test_the_pages_can_be_translated(viewer: Client, make_row: RowFactory, settings: Any):
+    settings.LANGUAGE_CODE = "de"
+    row = make_row(status=Status.RUNNING, cancel_requested=True)
+    with translation.override("de"):
+        assert viewer.get(QUEUE).status_code == 200
+        assert viewer.get(f"{QUEUE}{row.pk}/change/").status_code == 200

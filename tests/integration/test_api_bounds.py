@@ -1,0 +1,181 @@
+"""Every bound of the contract, just inside and just beyond; beyond is refused by the field's name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from rest_framework.test import APIClient
+
+from reportqueue import wakeup
+from tests.conftest import ClientFactory
+from tests.integration.test_api_endpoints import CALLS, WITH_BODY, Call, problem, tables
+
+NUMBERS = ["x", "", None, True, [], {}, 1.5, 1e300, -1e300, 10**4000]
+"""None of them is a whole number within any bound."""
+TEXTS = [None, True, [], {}, "a\0b", "\ud800", "b\udc00"]
+"""None of them is a text that can be stored."""
+
+
+@pytest.fixture
+def api(client_with: ClientFactory, monkeypatch: pytest.MonkeyPatch) -> APIClient:
+    """A client that may do everything; its claims do not wait."""
+    monkeypatch.setattr(wakeup, "wait", lambda *arguments, **more: False)
+    return client_with(*{call.scope for call in CALLS})
+
+
+def send(api: APIClient, call: Call, subject: Any, body: Any, **headers: str) -> HttpResponse:
+    """The call with another body: text and bytes as they are, anything else as JSON, NaN and all."""
+    text = body if isinstance(body, str | bytes) else json.dumps(body, default=str)
+    return api.generic(call.method, call.address(subject), text, "application/json", headers=headers)
+
+
+def object_of(size: int) -> dict[str, str]:
+    """A JSON object of that many bytes, compact; its characters have two each."""
+    padding = size - len('{"é":""}'.encode())
+    return {"é": "é" * (padding // 2) + "x" * (padding % 2)}
+
+
+CALL = {str(call): call for call in CALLS}
+LEASE = ([5, 86_400], [4, 86_401, 0, -1, *NUMBERS])
+DELAY = ([0, 30 * 86_400], [-1, 30 * 86_400 + 1, *NUMBERS])
+GENERATION = ([1], [0, -1, 2**31, *NUMBERS])
+ID = ([0, 2**63 - 1], [-1, 2**63, *NUMBERS])
+PRIORITY = ([-100, 100, 0], [-101, 101, *NUMBERS])
+ATTEMPTS = ([1, 100], [0, 101, *NUMBERS])
+NAME = (["x", "é" * 100], ["", "x" * 101, *TEXTS])
+REASON = (["", "é" * 1000], ["x" * 1001, *TEXTS])
+TOKEN = ([], ["", "x", None, 1.5, [], {}, "a\0b", "\ud800"])
+UNSTORABLE = [{"text": "a\0b"}, {"a\0b": 1}, {"list": [{"x": ["\0"]}]}, {"text": "\ud800"}, {"\udc00": 1}]
+OBJECT = (
+    [
+        {},
+        object_of(64 * 1024),
+        {"text": "\\u0000"},
+        {"n": [10**300, 1e-300, -0.0, None, True]},
+        {"\\": "\x01\x7f\uffff😀"},
+    ],
+    [object_of(64 * 1024 + 1), [], "{}", 1, False, [{}], *UNSTORABLE],
+)
+BOUNDS = {
+    "POST queue": {
+        "report_id": ID,
+        "modifier_id": ID,
+        "trigger_time": (
+            [
+                "1970-01-01T00:00:00Z",
+                "2999-12-31T23:59:59.999999Z",
+                "2026-11-23T08:00:00+05:30",
+                "1970-01-01T14:00+14:00",
+            ],
+            [
+                *("2026-11-23T08:00:00", "2026-11-23", "2026-02-30T08:00:00Z", "tomorrow", "", 1_795_420_800),
+                *("1969-12-31T23:59:59Z", "3000-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01"),
+                *("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"),
+                *("9999-12-31T23:59:59.999999Z", "10000-01-01T00:00:00Z", "0000-01-01T00:00:00Z", *TEXTS),
+            ],
+        ),
+        "params": (OBJECT[0], [*OBJECT[1], None]),
+        "priority": PRIORITY,
+        "max_attempts": ATTEMPTS,
+        "idempotency_key": (["x", "é" * 200], ["", "x" * 201, *TEXTS]),
+    },
+    "POST claim": {
+        "consumer": NAME,
+        "ack": ([None], [value for value in TOKEN[1] if value is not None]),
+        "limit": ([1, 1000], [0, 1001, *NUMBERS]),
+        "wait_seconds": ([0, 0.5, 25], [-0.1, 25.1, "nan", "inf", "x", None, [], {}, 1e300, 10**4000]),
+        "lease_seconds": LEASE,
+        "dispatch_lease_seconds": LEASE,
+        "max_in_flight": ([1, 2**31 - 1], [0, -1, 2**31, *NUMBERS]),
+    },
+    "POST start": {
+        "generation": GENERATION,
+        "run_id": NAME,
+        "parent_run_id": (["", *NAME[0]], NAME[1][1:]),
+        "worker": (["", *NAME[0]], NAME[1][1:]),
+        "lease_seconds": LEASE,
+    },
+    "POST heartbeat": {
+        "lease_token": TOKEN,
+        "lease_seconds": LEASE,
+        "progress": (["", "é" * 200], ["x" * 201, *TEXTS]),
+    },
+    "POST heartbeat of a waiting run": {"generation": GENERATION, "run_id": NAME, "lease_seconds": LEASE},
+    "POST complete": {"lease_token": TOKEN, "result": ([None, *OBJECT[0]], OBJECT[1])},
+    "POST fail": {
+        "lease_token": TOKEN,
+        "error": (["", "x" * 100_000, "a\0b", "\ud800"], [None, True, [], {}]),
+        "retryable": ([True, False], ["maybe", None, 2, [], {}]),
+        "retry_after_seconds": DELAY,
+    },
+    "POST fail of a launch": {
+        "generation": GENERATION,
+        "run_id": NAME,
+        "error": (["", "x" * 100_000, "a\0b", "\ud800"], [None, True, [], {}]),
+    },
+    "POST release": {"lease_token": TOKEN, "delay_seconds": DELAY, "reason": REASON},
+    "POST release of a claim": {"claim_id": TOKEN, "delay_seconds": DELAY, "reason": REASON},
+    "POST cancel": {"reason": REASON},
+    "POST cancel by its owner": {"lease_token": TOKEN, "reason": REASON},
+    "POST requeue": {"reason": REASON},
+    "POST schedules": {
+        "report_id": ID,
+        "modifier_id": ID,
+        "cron": (["* * * * *", "0 8 * * MON", "@daily"], ["", "x", "* * * * * *", "60 * * * *", "* " * 101, *TEXTS]),
+        "timezone": (["UTC", "Europe/Paris"], ["", "Mars/Olympus", "../etc/passwd", "x" * 65, *TEXTS]),
+        "enabled": ([True, False], ["maybe", None, 2, [], {}]),
+        "params": (OBJECT[0], [*OBJECT[1], None]),
+        "priority": PRIORITY,
+        "max_attempts": ATTEMPTS,
+    },
+}
+BOUNDS["PATCH schedule"] = BOUNDS["POST schedules"]
+each_field = pytest.mark.parametrize(
+    ("call", "field"),
+    [pytest.param(CALL[name], field, id=f"{name}: {field}") for name, fields in BOUNDS.items() for field in fields],
+)
+
+
+@each_field
+def test_the_bound_itself_is_accepted(api: APIClient, call: Call, field: str):
+    for value in BOUNDS[str(call)][field][0]:
+        subject = call.subject() if call.subject else None
+        response = send(api, call, subject, {**call.body(subject), field: value})
+        assert response.status_code == call.code, (value, response.content)
+
+
+@each_field
+def test_beyond_the_bound_is_400_naming_the_field(api: APIClient, call: Call, field: str):
+    subject = call.subject() if call.subject else None
+    before = tables()
+    for value in BOUNDS[str(call)][field][1]:
+        refused = problem(send(api, call, subject, {**call.body(subject), field: value}), "validation", 400)
+        assert list(refused["errors"]) == [field], (value, refused)
+        assert refused["detail"].startswith(f"{field}: ")
+    assert tables() == before
+
+
+def test_every_field_has_its_bounds_in_the_table(api: APIClient):
+    listed: dict[str, set[str]] = {}
+    for name, fields in BOUNDS.items():
+        listed.setdefault(" ".join(name.split()[:2]), set()).update(fields)
+    for call in WITH_BODY:
+        subject = call.subject() if call.subject else None
+        refused = problem(send(api, call, subject, {**call.body(subject), "unknown": 1}), "validation", 400)
+        known = refused["errors"]["unknown"][0].partition("the fields here are ")[2].rstrip(".").split(", ")
+        assert set(known) <= listed[f"{call.method} {call.name}"]
+
+
+@pytest.mark.parametrize("call", WITH_BODY, ids=str)
+def test_an_unknown_field_is_400_naming_it(api: APIClient, call: Call):
+    subject = call.subject() if call.subject else None
+    before = tables()
+    for name in ("reprot_id", "", "status", "id", "\ud800", "\0", "x" * 100, "Consumer"):
+        refused = problem(send(api, call, subject, {**call.body(subject), name: 1}), "validation", 400)
+        assert list(refused["errors"]) == [name.replace("\ud800", "?")]
+    many = dict.fromkeys(map(str, range(100_000)))
+    assert len(send(api, call, subject, {**call.body(subject), **many}).content) < 10_000
+    assert tables() == before

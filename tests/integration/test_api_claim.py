@@ -1,0 +1,107 @@
+"""`POST report-queue/claim/`: redelivery, leases, and waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.utils.dateparse import parse_datetime
+from rest_framework.test import APIClient
+
+from reportqueue import queue, wakeup
+from reportqueue.models import ReportQueue
+from reportqueue.states import Status
+from tests.conftest import ClientFactory, RowFactory, minutes_ago
+from tests.integration.test_api_endpoints import post
+
+
+@pytest.fixture
+def api(client_with: ClientFactory) -> APIClient:
+    return client_with(*(f"{verb}_reportqueue" for verb in ("view", "add", "consume", "cancel", "requeue")))
+
+
+def test_a_claim_comes_back_until_it_is_acknowledged(api: APIClient, make_row: RowFactory):
+    rows = [make_row(priority=-n) for n in range(3)]
+    first = post(api, "claim/", {"consumer": "sensor", "limit": 2})
+    assert [item["queue_id"] for item in first["queue"]] == [row.pk for row in rows[:2]]
+    assert [item["run_key"] for item in first["queue"]] == [f"{row.pk}:1" for row in rows[:2]]
+    assert {item["claimed_by"] for item in first["queue"]} == {"sensor"}
+    again = post(api, "claim/", {"consumer": "sensor", "limit": 1, "ack": None})
+    assert (again["claim_id"], [item["run_key"] for item in again["queue"]]) == (
+        first["claim_id"],
+        [item["run_key"] for item in first["queue"]],
+    )
+    second = post(api, "claim/", {"consumer": "sensor", "ack": first["claim_id"]})
+    assert [item["queue_id"] for item in second["queue"]] == [rows[2].pk]
+    assert second["claim_id"] not in (None, first["claim_id"])
+    rows[0].refresh_from_db()
+    assert rows[0].status == Status.DISPATCHED
+    nothing = post(api, "claim/", {"consumer": "sensor", "ack": second["claim_id"], "max_in_flight": 1})
+    assert nothing == {"claim_id": None, "queue": []}
+
+
+def test_a_claim_takes_its_leases_and_its_cap_from_the_caller(api: APIClient, make_row: RowFactory):
+    for _ in range(3):
+        make_row()
+    body = {"consumer": "sensor", "lease_seconds": 5000, "dispatch_lease_seconds": 50_000, "max_in_flight": 2}
+    first = post(api, "claim/", body)
+    assert len(first["queue"]) == 2
+    far = minutes_ago(-4900 / 60)
+    assert all(parse_datetime(item["lease_expires_at"]) > far for item in first["queue"])
+    assert post(api, "claim/", body | {"ack": first["claim_id"]})["queue"] == []
+    row = ReportQueue.objects.filter(status=Status.DISPATCHED)[0]
+    assert row.lease_expires_at > row.dispatched_at + timedelta(seconds=49_000)
+
+
+def waiting_claim(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> Any:
+    """The answer to a claim that waits, while another connection does something as soon as it has begun to."""
+    client = APIClient()
+    began = threading.Event()
+    wait = wakeup.wait
+
+    def observed(*arguments: Any, **more: Any) -> Any:
+        began.set()
+        return wait(*arguments, **more)
+
+    def act() -> None:
+        try:
+            assert began.wait(30)
+            meanwhile()
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(wakeup, "wait", observed)
+    client.force_authenticate(User.objects.create_superuser("root"))
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        response = client.post("/api/report-queue/claim/", {"consumer": "sensor", "wait_seconds": 25}, format="json")
+        assert began.is_set(), "the claim did not wait"
+    finally:
+        began.set()
+        thread.join()
+    assert response.status_code == 200
+    return response.json()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_waiting_claim_gets_what_is_enqueued_meanwhile(monkeypatch: pytest.MonkeyPatch):
+    claim = waiting_claim(monkeypatch, lambda: queue.enqueue(7, 8))
+    assert claim["claim_id"]
+    assert [(item["report_id"], item["modifier_id"]) for item in claim["queue"]] == [(7, 8)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_waits_outside_the_requests_transaction(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    assert waiting_claim(monkeypatch, lambda: queue.enqueue(7, 8))["queue"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_waited_in_vain_is_an_empty_claim(api: APIClient):
+    assert post(api, "claim/", {"consumer": "sensor", "wait_seconds": 0.01}) == {"claim_id": None, "queue": []}

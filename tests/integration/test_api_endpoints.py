@@ -1,0 +1,146 @@
+"""Every call that the API knows, as one table for the other tests; a new endpoint without a line here fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+from django.http import HttpResponse
+from django.urls import reverse
+from rest_framework.test import APIClient
+
+from reportqueue.api import urls, views
+from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
+from reportqueue.states import Status
+from tests.conftest import build_row
+
+
+def build_schedule() -> ReportSchedule:
+    """A schedule that does not fire during a test."""
+    return ReportSchedule.objects.create(report_id=1, modifier_id=2, cron="0 0 1 1 *")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One way of calling one endpoint, and what it takes to succeed."""
+
+    method: str
+    name: str
+    scope: str
+    """The permission that it needs, and the only one."""
+    code: int = 200
+    subject: Callable[[], models.Model] | None = None
+    """Builds what the address names."""
+    body: Callable[[Any], Any] = lambda subject: {}
+    """The body, from the subject."""
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.method, self.name, self.variant]))
+
+    def address(self, subject: models.Model | None) -> str:
+        """The URL."""
+        return reverse(f"reportqueue:{self.name}", args=[subject.pk] if subject else [])
+
+    def send(self, client: APIClient, subject: models.Model | None, **headers: str) -> HttpResponse:
+        """Make the call."""
+        body = None if self.method in ("GET", "DELETE") else self.body(subject)
+        return client.generic(
+            self.method,
+            self.address(subject),
+            *([] if body is None else [client._encode_data(body, "json")[0], "application/json"]),
+            headers=headers,
+        )
+
+
+def row(status: Status) -> Callable[[], ReportQueue]:
+    """Builds a row of that status."""
+    return lambda: build_row(status=status)
+
+
+def token(subject: ReportQueue, **more: Any) -> dict[str, Any]:
+    """The owner's body."""
+    return {"lease_token": subject.lease_token, **more}
+
+
+VIEW, CONSUME = "view_reportqueue", "consume_reportqueue"
+RUNNING = row(Status.RUNNING)
+SCHEDULE = {"report_id": 1, "modifier_id": 2, "cron": "0 8 * * MON"}
+CALLS = [
+    Call("GET", "queue", VIEW),
+    Call("POST", "queue", "add_reportqueue", 201, body=lambda _: {"report_id": 1, "modifier_id": 2}),
+    Call("POST", "claim", CONSUME, body=lambda _: {"consumer": "sensor"}),
+    Call("GET", "item", VIEW, subject=RUNNING),
+    Call(
+        *("POST", "start", CONSUME),
+        subject=row(Status.CLAIMED),
+        body=lambda row: {"generation": row.generation, "run_id": "run"},
+    ),
+    Call("POST", "heartbeat", CONSUME, subject=RUNNING, body=token),
+    Call(
+        *("POST", "heartbeat", CONSUME),
+        subject=row(Status.DISPATCHED),
+        body=lambda row: {"generation": row.generation, "run_id": "run"},
+        variant="of a waiting run",
+    ),
+    Call("POST", "complete", CONSUME, subject=RUNNING, body=token),
+    Call("POST", "fail", CONSUME, subject=RUNNING, body=lambda row: token(row, error="no")),
+    Call(
+        *("POST", "fail", CONSUME),
+        subject=row(Status.DISPATCHED),
+        body=lambda row: {"generation": row.generation, "run_id": "run", "error": "no"},
+        variant="of a launch",
+    ),
+    Call("POST", "release", CONSUME, subject=RUNNING, body=token),
+    Call(
+        *("POST", "release", CONSUME),
+        subject=row(Status.CLAIMED),
+        body=lambda row: {"claim_id": row.claim_id},
+        variant="of a claim",
+    ),
+    Call("POST", "cancel", "cancel_reportqueue", subject=row(Status.QUEUED)),
+    Call("POST", "cancel", "cancel_reportqueue", subject=RUNNING, variant="of a running row"),
+    Call("POST", "cancel", CONSUME, subject=RUNNING, body=token, variant="by its owner"),
+    Call("POST", "requeue", "requeue_reportqueue", subject=row(Status.FAILED)),
+    Call("GET", "schedules", "view_reportschedule"),
+    Call("POST", "schedules", "add_reportschedule", 201, body=lambda _: SCHEDULE),
+    Call("GET", "schedule", "view_reportschedule", subject=build_schedule),
+    Call("PATCH", "schedule", "change_reportschedule", subject=build_schedule, body=lambda _: {"priority": 5}),
+    Call("DELETE", "schedule", "delete_reportschedule", 204, subject=build_schedule),
+]
+WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]
+
+
+def tables() -> list[list[dict[str, Any]]]:
+    """Everything that a call could have changed."""
+    return [list(model.objects.order_by("pk").values()) for model in (ReportSchedule, ReportQueue, ReportAttempt)]
+
+
+def problem(response: HttpResponse, kind: str, code: int) -> dict[str, Any]:
+    """The problem document of a refusal, after checking its form."""
+    document: dict[str, Any] = response.json()
+    assert (response.status_code, document["type"], document["status"]) == (code, kind, code), document
+    assert response["Content-Type"] == "application/problem+json"
+    assert {key: type(document[key]) for key in ("title", "detail")} == {"title": str, "detail": str}
+    assert document["title"]
+    assert document["detail"]
+    return document
+
+
+def post(api: APIClient, path: str, body: Any, code: int = 200, **headers: str) -> Any:
+    """Post below `report-queue/`; the answer's JSON, after checking its code and, if it is a refusal, its form."""
+    response = api.post(f"/api/report-queue/{path}", body, format="json", headers=headers)
+    assert response.status_code == code, response.content
+    return problem(response, response.json()["type"], code) if code >= 400 else response.json()
+
+
+def test_every_endpoint_and_method_has_a_call_in_the_table():
+    offered = set()
+    for pattern in urls.urlpatterns:
+        view = pattern.callback.view_class
+        methods = {method.upper() for method in view.http_method_names if hasattr(view, method)} - {"OPTIONS"}
+        offered |= {(method, pattern.name) for method in methods}
+        assert methods or view is views.UnknownEndpoint
+    assert offered == {(call.method, call.name) for call in CALLS}
