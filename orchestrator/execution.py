@@ -12,8 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from dagster import (
@@ -28,6 +27,9 @@ from dagster import (
 from orchestrator.client import ApiError, ApiRefused, ApiUnreachable, ReportQueueClient, Started
 from orchestrator.heart import Heart, Stop
 from orchestrator.interrupts import Interrupts
+from orchestrator.report_run import QUEUE_ID_TAG, ReportRun, Ticket, Work
+
+__all__ = ["LEASE_SECONDS", "QUEUE_ID_TAG", "ReportRun", "Ticket", "Work", "check_lease_seconds", "run_report"]
 
 LEASE_SECONDS = 60
 MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
@@ -38,62 +40,8 @@ GRACE_SECONDS = 5.0
 """The same for a run that was interrupted from outside: whoever did it will soon kill it."""
 MAX_DELAY_SECONDS = 30 * 86_400
 ERROR_CHARACTERS = 16 * 1024
-QUEUE_ID_TAG = "reportqueue/queue_id"
-GENERATION_TAG = "reportqueue/generation"
 T = TypeVar("T")
 _INTERRUPTS = (KeyboardInterrupt, DagsterExecutionInterruptedError)
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """What names a row and the claim that this run was made for."""
-
-    queue_id: int
-    generation: int
-
-    @classmethod
-    def of_run(cls, tags: Mapping[str, str]) -> Ticket | None:
-        """From the tags that the queue sensor gives a run; None for a run that somebody else launched."""
-        if QUEUE_ID_TAG not in tags:
-            return None
-        return cls(int(tags[QUEUE_ID_TAG]), int(tags[GENERATION_TAG]))
-
-    def tags(self) -> dict[str, str]:
-        """The tags for a run."""
-        return {QUEUE_ID_TAG: str(self.queue_id), GENERATION_TAG: str(self.generation)}
-
-
-@dataclass(frozen=True)
-class ReportRun:
-    """What the report's code is given; `params` come from the row, never from run config or tags."""
-
-    report_id: int
-    modifier_id: int
-    run_id: str
-    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    queue_id: int | None = None
-    generation: int | None = None
-    attempt: int = 1
-    trigger_time: datetime | None = None
-    _heart: Heart | None = field(default=None, repr=False)
-
-    def progress(self, text: str) -> None:
-        """Show up to 200 characters to whoever looks at the row; sent with the next heartbeat."""
-        if self._heart is not None:
-            self._heart.progress = text[:200]
-
-    def stop_requested(self) -> bool:
-        """Whether the work is no longer wanted: raise anything to end it.
-
-        In the main thread the work is interrupted anyway; in another thread, or between long calls into C code,
-        it has to ask.
-        """
-        return self._heart is not None and self._heart.stop is not None
-
-
-Work = Callable[[ReportRun], Mapping[str, Any] | None]
-"""The report's code: makes the report and returns its result, a JSON object of at most 64 KiB. In it,
-`{"artifacts": {name: address}}` becomes links in the queue's admin and in the run's metadata."""
 
 
 def run_report(

@@ -15,6 +15,8 @@ BEATS = 3
 STOP_AT = 0.75
 """The share of a lease without a beat after which the work stops: the rest is for it to unwind in, while no other
 run can have the row."""
+REMIND_SECONDS = 1.0
+"""How often the work is interrupted again until it has noticed."""
 
 
 class Stop(StrEnum):
@@ -38,11 +40,12 @@ class Heart:
         lease_seconds: int,
         *,
         sent: float,
-        interrupt: Callable[[], None],
+        interrupt: Callable[..., None],
     ) -> None:
         """`sent` is when (`time.monotonic()`) the start was asked for: the lease holds from then on, if not longer.
 
-        `interrupt` is called when the work is to stop, and again while it does not although its lease ends.
+        `interrupt(again=True)` is called when the work is to stop, and repeated while it does not although its lease
+        ends; `interrupt(again=False)` every second until then: it was perhaps not heard.
         """
         self.stop: Stop | None = None
         self.progress: str | None = None
@@ -103,11 +106,13 @@ class Heart:
 
     def _watch(self) -> None:
         left = self._left()
-        while not self._done.wait(left):
+        while not self._done.wait(min(left, REMIND_SECONDS)):
             left = self._left()
             if left <= 0:
                 self._halt(Stop.SILENT)
                 left = self._lease / 12
+            elif self.stop is not None:
+                self._interrupt(again=False)
 
     def _left(self) -> float:
         return self._renewed + self._lease * STOP_AT - time.monotonic()
@@ -115,4 +120,4 @@ class Heart:
     def _halt(self, why: Stop) -> None:
         if self.stop is None or why is Stop.LOST:
             self.stop = why
-        self._interrupt()
+        self._interrupt(again=True)

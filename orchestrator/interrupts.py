@@ -64,11 +64,15 @@ class Interrupts:
         with self._lock:
             self._interruptible = False
 
-    def interrupt(self) -> None:
-        """From any thread: raise in the main thread, if it is between `deliver()` and `hold()`."""
+    def interrupt(self, *, again: bool = True) -> None:
+        """From any thread: raise in the main thread, if it is between `deliver()` and `hold()`.
+
+        `again=False` repeats one that was not heard: a signal that arrives just before a sleep or a read does not
+        wake it, and is raised only after it.
+        """
         with self._lock:
             ident = threading.main_thread().ident
-            if self._interruptible and ident is not None:
+            if self._interruptible and ident is not None and (again or self._own):
                 self._own = True
                 # A real signal, so that a sleep or a read in the report's code wakes up.
                 signal.pthread_kill(ident, signal.SIGINT)

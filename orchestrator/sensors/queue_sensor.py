@@ -150,5 +150,7 @@ def _request(
             "reportqueue/report_id": str(item.report_id),
             "reportqueue/modifier_id": str(item.modifier_id),
             "dagster/priority": str(item.priority),
+            # The queue owns retries: one by Dagster would start the row anew, beyond its attempts.
+            "dagster/max_retries": "0",
         },
     )

@@ -4,7 +4,17 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import DefaultSensorStatus, Definitions, EnvVar, OpExecutionContext, job, op
+from dagster import (
+    Definitions,
+    EnvVar,
+    OpExecutionContext,
+    asset,
+    define_asset_job,
+    in_process_executor,
+    job,
+    multiprocess_executor,
+    op,
+)
 
 from orchestrator.client import QueueItem
 from orchestrator.execution import ReportRun, Ticket, run_report
@@ -33,7 +43,7 @@ def render(context: OpExecutionContext, report_queue: ReportQueueResource) -> st
     ticket = Ticket.of_run(context.run.tags)
     if ticket is None:
         return "by hand"
-    result = run_report(context, report_queue.client(), ticket, make)
+    result = run_report(context, report_queue.client(), ticket, make, lease_seconds=5)
     return "not mine" if result is None else f"{result['rows']} rows"
 
 
@@ -47,6 +57,12 @@ def send(text: str) -> str:
 def own_job() -> None:
     """Anybody's job, which takes no run config."""
     send(render())
+
+
+@job(executor_def=multiprocess_executor)
+def default_job() -> None:
+    """Anybody's job with Dagster's default executor: each op in a process of its own."""
+    render()
 
 
 @op(config_schema={"year": int})
@@ -68,17 +84,32 @@ def year_config(item: QueueItem) -> Mapping[str, Any]:
     return {"ops": {"render_year": {"config": {"year": item.params["year"]}}}}
 
 
-RUNNING = DefaultSensorStatus.RUNNING
-report_sensor = build_queue_sensor(report_job, name="report_sensor", default_status=RUNNING)
+@asset
+def report_asset(report_queue: ReportQueueResource) -> None:
+    """Something to launch."""
+
+
+report_sensor = build_queue_sensor(report_job, name="report_sensor", wait_seconds=0.1, max_in_flight=50)
 own_sensor = build_queue_sensor(own_job, name="own_sensor", consumer="own", run_config=None)
 year_sensor = build_queue_sensor(year_job, name="year_sensor", run_config=year_config)
+asset_sensor = build_queue_sensor(
+    define_asset_job("asset_job", [report_asset]), name="asset_sensor", run_config=None, limit=1
+)
 defs = Definitions(
-    jobs=[report_job, own_job, year_job],
-    sensors=[report_sensor, own_sensor, year_sensor],
+    assets=[report_asset],
+    jobs=[report_job, own_job, default_job, year_job],
+    sensors=[report_sensor, own_sensor, year_sensor, asset_sensor],
+    executor=in_process_executor,
     resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},
 )
 
 
+# For `reconstructable`: the jobs with their resources.
+
+
 def the_report_job() -> Any:
-    """For `reconstructable`."""
     return defs.resolve_job_def("report_job")
+
+
+def the_default_job() -> Any:
+    return defs.resolve_job_def("default_job")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -60,7 +61,9 @@ def test_nothing_due_is_an_empty_claim(client: ReportQueueClient):
 
 
 def test_a_claim_waits_on_the_server(client: ReportQueueClient, front: Front):
-    assert client.claim("sensor", wait_seconds=0.2).items == []
+    began = time.monotonic()
+    assert client.claim("sensor", wait_seconds=0.3).items == []
+    assert time.monotonic() - began >= 0.3
     assert front.verbs() == ["claim"]
 
 

@@ -4,14 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, OpExecutionContext, job, op
-from django.db import connection
 from django.utils import timezone
 
 from orchestrator import execution
@@ -26,12 +24,9 @@ from reportqueue.states import Outcome, Status
 from tests.conftest import build_row, minutes_ago
 from tests.orchestrator.front import Fault, Front, Reply
 from tests.orchestrator.runs import LEASE_SECONDS, Runner, the_row
-from tests.orchestrator.waiting import until
+from tests.orchestrator.waiting import NEVER, in_thread, meanwhile, until
 
 FAILED, SUCCESS, CANCELED = DagsterRunStatus.FAILURE, DagsterRunStatus.SUCCESS, DagsterRunStatus.CANCELED
-T = TypeVar("T")
-NEVER = 60.0
-"""Longer than any test here may take: a wait that ends has been interrupted."""
 
 
 def wait() -> None:
@@ -44,25 +39,6 @@ def _handlers_are_put_back() -> Iterator[None]:
     yield
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert not [handler for handler in handlers if isinstance(getattr(handler, "__self__", None), Interrupts)]
-
-
-def in_thread(pool: ThreadPoolExecutor, act: Callable[..., T], *arguments: Any) -> Future[T]:
-    def call() -> T:
-        try:
-            return act(*arguments)
-        finally:
-            connection.close()
-
-    return pool.submit(call)
-
-
-@contextmanager
-def meanwhile(act: Callable[[], object]) -> Iterator[None]:
-    """Do something in a thread, and fail if it fails."""
-    with ThreadPoolExecutor(1) as pool:
-        done = in_thread(pool, act)
-        yield
-        done.result(NEVER)
 
 
 def send(number: signal.Signals) -> None:

@@ -8,12 +8,13 @@ from uuid import uuid4
 
 import pytest
 
+from orchestrator import heart
 from orchestrator.client import QueueItem, ReportQueueClient, Started
 from orchestrator.heart import STOP_AT, Heart, Stop
 from tests.orchestrator.front import Fault, Front, Reply
 from tests.orchestrator.waiting import until
 
-LEASE = 0.9
+LEASE = 1.2
 ALIVE = Reply(200, '{"lease_expires_at": "2026-11-23T08:00:00Z", "cancel_requested": false}')
 CANCELLED = Reply(200, '{"lease_expires_at": "2026-11-23T08:00:00Z", "cancel_requested": true}')
 ITEM = QueueItem(
@@ -33,14 +34,15 @@ ITEM = QueueItem(
 class Body:
     """What a heart beats for: it notes when it was interrupted."""
 
-    def __init__(self, heart: Heart, interrupts: list[float], began: float) -> None:
-        self.heart, self.interrupts, self.began = heart, interrupts, began
+    def __init__(self, heart: Heart, interrupts: list[float], reminders: list[float], began: float) -> None:
+        self.heart, self.interrupts, self.reminders, self.began = heart, interrupts, reminders, began
 
 
 @contextmanager
 def alive(front: Front, *, late: float = 0.0) -> Iterator[Body]:
     client = ReportQueueClient(front.url, "token")
     interrupts: list[float] = []
+    reminders: list[float] = []
     began = time.monotonic() - late
     try:
         with Heart(
@@ -48,9 +50,9 @@ def alive(front: Front, *, late: float = 0.0) -> Iterator[Body]:
             Started(ITEM, uuid4()),
             LEASE,  # type: ignore[arg-type]  # whole seconds outside of tests
             sent=began,
-            interrupt=lambda: interrupts.append(time.monotonic() - began),
-        ) as heart:
-            yield Body(heart, interrupts, began)
+            interrupt=lambda again: (interrupts if again else reminders).append(time.monotonic() - began),
+        ) as beating:
+            yield Body(beating, interrupts, reminders, began)
     finally:
         client.close()
 
@@ -165,6 +167,15 @@ def test_a_cancel_interrupts_once_and_the_lease_is_kept(stranger: Front):
     with alive(stranger) as body:
         stranger.wait_for("heartbeat", 6)
     assert (body.heart.stop, len(body.interrupts)) == (Stop.CANCEL, 1), "what cleans up is left in peace"
+
+
+def test_an_interrupt_is_repeated_in_case_it_was_not_heard(stranger: Front, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heart, "REMIND_SECONDS", 0.05)
+    stranger.fail(CANCELLED)
+    with alive(stranger) as body:
+        until(lambda: len(body.reminders) >= 3)
+        assert body.interrupts[0] < body.reminders[0] < body.interrupts[0] + 0.5
+    assert len(body.interrupts) == 1
 
 
 def test_cancelled_work_that_still_cleans_up_is_interrupted_again_when_its_lease_ends(stranger: Front):

@@ -56,9 +56,13 @@ def test_a_signal_after_the_work_is_sent_again_at_the_end(host: list[int], numbe
 
 
 def test_a_signal_after_the_work_is_sent_again_also_if_the_end_fails(host: list[int]):
-    with pytest.raises(ZeroDivisionError), Interrupts():
-        signal.raise_signal(signal.SIGTERM)
-        raise ZeroDivisionError
+    def fail() -> None:
+        with Interrupts():
+            signal.raise_signal(signal.SIGTERM)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert host == [signal.SIGTERM]
 
 
@@ -98,16 +102,42 @@ def test_a_handler_that_raises_when_it_is_back_leaves_no_other_behind(monkeypatc
 def test_the_hearts_interrupt_is_raised_in_the_work_each_time(host: list[int]):
     interrupted = 0
     with Interrupts() as interrupts, ThreadPoolExecutor(1) as pool:
+
+        def interrupt(heard: threading.Event) -> None:
+            interrupts.interrupt()
+            while not heard.wait(0.2):
+                interrupts.interrupt(again=False)
+
         interrupts.deliver()
         for _ in range(3):
+            heard = threading.Event()
             try:
-                pool.submit(interrupts.interrupt)
+                pool.submit(interrupt, heard)
                 time.sleep(10)
             except DagsterExecutionInterruptedError:
                 interrupted += 1
+            heard.set()
         interrupts.hold()
         assert interrupts.received_at is None, "nobody outside wants anything"
     assert (interrupted, host) == (3, [])
+
+
+def test_the_hearts_interrupt_is_repeated_until_it_is_heard_and_not_longer(host: list[int]):
+    heard = 0
+    with Interrupts() as interrupts:
+        interrupts.deliver()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        interrupts.interrupt(again=False)
+        assert signal.sigpending() == set(), "there was none to repeat"
+        interrupts.interrupt()
+        interrupts.interrupt(again=False)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        except DagsterExecutionInterruptedError:
+            heard += 1
+        interrupts.interrupt(again=False)
+        interrupts.hold()
+    assert (heard, interrupts.received_at, host) == (1, None, [])
 
 
 def test_the_hearts_interrupt_is_not_raised_outside_of_the_work(host: list[int]):
