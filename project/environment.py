@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("REPORTQUEUE_DATA_DIR", BASE_DIR / ".data")).resolve()
+DATA_DIR = Path(os.environ.get("REPORTQUEUE_DATA_DIR") or BASE_DIR / ".data").resolve()
 DEMO_FILE = DATA_DIR / "demo.json"
 
 

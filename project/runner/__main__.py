@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from project.runner import arguments
+from project.runner import arguments, stopping
 
 
 def main() -> int:
     """The chosen command's exit code."""
+    stopping.listen()
     chosen = arguments.parse()
     if chosen.command == "demo":
         from project.runner import demo
@@ -16,6 +17,8 @@ def main() -> int:
         return demo.run(chosen)
     from project.runner import checks
 
+    if chosen.command == "chaos":
+        return checks.chaos(chosen.minutes, chosen.seed)
     return checks.lint() if chosen.command == "lint" else checks.test(chosen.pytest)
 
 

@@ -8,7 +8,7 @@ import argparse
 def parse() -> argparse.Namespace:
     """The arguments; exits with 2 and a usage line for wrong ones."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | chaos")
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, say how each went, and stop")
     demo.add_argument("--port", type=_port, default=8000, help="of the web app (default 8000)")
@@ -17,6 +17,9 @@ def parse() -> argparse.Namespace:
     test = commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
     test.set_defaults(pytest=[])
     commands.add_parser("lint", help="ruff, mypy, import-linter, missing migrations")
+    chaos = commands.add_parser("chaos", help="kill, freeze and cut off real processes, and count what was lost")
+    chaos.add_argument("--minutes", type=_minutes, default=20, help="for how long, about (default 20)")
+    chaos.add_argument("--seed", type=int, help="makes the choices of an earlier run again; their timing differs")
     arguments, rest = parser.parse_known_args()
     if arguments.command == "test":
         arguments.pytest = rest
@@ -30,6 +33,12 @@ def parse() -> argparse.Namespace:
 def _port(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _minutes(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1440:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes from 1 to 1440")
     return int(text)
 
 

@@ -1,8 +1,9 @@
-"""`run.py test` and `run.py lint`."""
+"""`run.py test`, `run.py lint` and `run.py chaos`."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,23 +11,43 @@ import tempfile
 import time
 from pathlib import Path
 
+from project.environment import BASE_DIR
+from project.runner import stopping
 from project.runner.postgres import EmbeddedPostgres
-from project.runner.venv import ROOT
+from project.runner.processes import POLL_SECONDS, ChildFailed, Children
 
 BIN = Path(sys.executable).parent
+PATIENCE_SECONDS = 30.0
+"""How long a check that was asked to end may take: the acceptance tests take down what they have set up."""
 
 
 def test(pytest_arguments: list[str]) -> int:
     """Run pytest against `DATABASE_URL`, or else against a PostgreSQL that is thrown away; its exit code."""
-    if "DATABASE_URL" in os.environ:
-        return _run([sys.executable, "-m", "pytest", *pytest_arguments])
-    with tempfile.TemporaryDirectory(prefix="reportqueue-test-") as folder:
-        postgres = EmbeddedPostgres(Path(folder), durable=False)
+    command = [sys.executable, "-m", "pytest", *pytest_arguments]
+    if os.environ.get("DATABASE_URL"):
+        return _run(command)
+    folder = Path(tempfile.mkdtemp(prefix="reportqueue-test-"))
+    children = Children(folder / "logs")
+    postgres = EmbeddedPostgres(folder, children, durable=False)
+    try:
         os.environ["DATABASE_URL"] = postgres.start()
-        try:
-            return _run([sys.executable, "-m", "pytest", *pytest_arguments])
-        finally:
-            postgres.stop()
+        code = _run(command)
+    except ChildFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1  # the folder stays: the log is in it
+    except stopping.Stopped:
+        code = 130
+    finally:
+        children.stop_all(0, 0, 3.0)
+        postgres.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def chaos(minutes: int, seed: int | None) -> int:
+    """Let everything break for a while; 0 if no report was lost, made twice, or got stuck. See `tests/chaos`."""
+    chosen = [] if seed is None else ["--seed", str(seed)]
+    return _run([sys.executable, "-m", "tests.chaos", "--minutes", str(minutes), *chosen])
 
 
 def lint() -> int:
@@ -47,23 +68,24 @@ def lint() -> int:
         print(f"--- {name}", flush=True)
         if _run(command):
             failed.append(name)
+        if stopping.noted() is not None:
+            return 130
     print(f"lint: {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
     return 1 if failed else 0
 
 
 def _run(command: list[str]) -> int:
-    """Run in the foreground; SIGTERM and Ctrl-C are passed on, so that what was set up around it is taken down."""
-    process = subprocess.Popen(command, cwd=ROOT)
-
-    def pass_on(number: int, frame: object) -> None:
-        if number == signal.SIGTERM:  # Ctrl-C has reached the whole foreground group already
-            process.terminate()
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while process.poll() is None:
-            time.sleep(0.1)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    """Run in the foreground, as a debugger needs it; its exit code, also when it was asked to end."""
+    process = subprocess.Popen(command, cwd=BASE_DIR)
+    until = None
+    while process.poll() is None:
+        if until is None and (number := stopping.noted()) is not None:
+            until = time.monotonic() + PATIENCE_SECONDS
+            # Ctrl-C has reached the whole foreground group already. Everything else becomes one: pytest then ends
+            # its fixtures, where SIGTERM would end it at once.
+            if number != signal.SIGINT:
+                process.send_signal(signal.SIGINT)
+        if until is not None and time.monotonic() > until:
+            process.kill()
+        time.sleep(POLL_SECONDS)
     return process.returncode

@@ -11,59 +11,63 @@ import signal
 import socket
 import sys
 import time
-import urllib.error
+import traceback
 import urllib.request
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
-from types import FrameType
 
 import psycopg
 
-from project.environment import DATA_DIR, DEMO_FILE
+from project.environment import BASE_DIR, DATA_DIR, DEMO_FILE, database
+from project.runner import leftovers, stopping
 from project.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
-from project.runner.processes import Child, ChildFailed, Children
-from project.runner.venv import ROOT
+from project.runner.processes import ChildFailed, Children
+from project.runner.stopping import Stopped
 
 BIN = Path(sys.executable).parent
 HOST = "127.0.0.1"
 LOGS = DATA_DIR / "logs"
-GRACE_SECONDS = 4.0
-"""For each of the two rounds of stopping; with PostgreSQL's own end, all is over within 10 s."""
-
-
-class Stopped(Exception):
-    """Ctrl-C or SIGTERM."""
+REQUEST_SECONDS = 2.0
+"""The longest that anything here is waited for; so that a signal is soon noticed."""
 
 
 def run(arguments: Namespace) -> int:
     """The demo's exit code: 0 if it was stopped by a person, or if `--once` saw every report succeed."""
+    try:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        lock = (DATA_DIR / "demo.lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"error: another demo is running on {DATA_DIR}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or DATA_DIR}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    with lock:
+        return _run(arguments)
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        raise Stopped
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    DATA_DIR.mkdir(parents=True, exist_ok=True)
-    with (DATA_DIR / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"error: another demo is running on {DATA_DIR}", file=sys.stderr)
-            return 1
-        demo = Demo(arguments)
-        try:
-            return demo.run()
-        except Stopped:
-            print("\nStopping ...", flush=True)
-            return 130 if arguments.once else 0
-        except (ChildFailed, psycopg.Error, OSError) as error:
-            print(f"error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-            return 1
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave orphans
-            demo.stop()
+def _run(arguments: Namespace) -> int:
+    demo = Demo(arguments)
+    try:
+        return demo.run()
+    except Stopped:
+        print("\nStopping ...", flush=True)
+        return 130 if arguments.once else 0
+    except ChildFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        log = LOGS / "demo.log"
+        with suppress(OSError):
+            log.write_text(traceback.format_exc())
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        print(f"error: {type(error).__name__}: {said}; see {log}", file=sys.stderr)
+    finally:
+        demo.stop()
+    return 1
 
 
 class Demo:
@@ -73,11 +77,11 @@ class Demo:
         self._arguments = arguments
         self._children = Children(LOGS)
         self._postgres: EmbeddedPostgres | None = None
-        self._web: list[Child] = []
 
     def run(self) -> int:
         """Start, show, and go on until stopped, a child dies, or `--once` is done."""
         began = time.monotonic()
+        _end_leftovers()
         for option, port in (
             ("--port", self._arguments.port),
             ("--dagster-port", self._arguments.dagster_port),
@@ -97,53 +101,66 @@ class Demo:
         return 0
 
     def stop(self) -> None:
-        """End everything that was started; runs give their rows back to the web app, so it goes last."""
-        self._children.stop_all(last=self._web, seconds=GRACE_SECONDS)
+        """End everything that was started, within 10 s: Dagster and the scheduler, the web app, PostgreSQL."""
+        self._children.stop_all(3.5, 1.5, 1.7)
+        leftovers.end(leftovers.of_demo(DATA_DIR), ask=signal.SIGKILL, seconds=0.5)  # who has left its process group
         if self._postgres is not None:
-            self._postgres.stop()
+            self._postgres.close()
 
     def _environment(self) -> dict[str, str]:
-        _say("Starting PostgreSQL")
-        url = os.environ.get("DATABASE_URL")
-        if url is None:
-            self._postgres = EmbeddedPostgres(DATA_DIR)
-            url = self._postgres.start()
-        else:
-            create_database(url)
-        dagster_url = os.environ.get("DAGSTER_DATABASE_URL") or with_database(url, f"{url_name(url)}_dagster")
-        create_database(dagster_url)
-        kept = {
-            **{name: secrets.token_urlsafe(size) for name, size in (("SECRET_KEY", 48), ("ADMIN_PASSWORD", 9))},
-            "REPORTQUEUE_TOKEN": secrets.token_hex(20),
-            **_stored(),
+        url, dagster_url = self._databases()
+        addresses = {
             "DATABASE_URL": url,
             "DAGSTER_URL": f"http://{HOST}:{self._arguments.dagster_port}",
             "REPORTQUEUE_URL": f"http://{HOST}:{self._arguments.port}",
         }
-        with os.fdopen(os.open(DEMO_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(kept, file, indent=1)
+        kept = {**_secrets(), **addresses}
+        _write_privately(DEMO_FILE, json.dumps(kept, indent=1))
+        direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
         return {
             # Whoever sets a variable means it; but the addresses are those of this demo.
             "RETRY_BACKOFF_SECONDS": "5",
             **os.environ,
             **kept,
+            leftovers.MARK: str(DATA_DIR),
             "REPORTQUEUE_DATA_DIR": str(DATA_DIR),
             "DJANGO_SETTINGS_MODULE": "project.settings",
             "DAGSTER_DATABASE_URL": for_dagster(dagster_url),
             "DAGSTER_HOME": str(DATA_DIR / "dagster"),
             "MPLCONFIGDIR": str(DATA_DIR / "matplotlib"),
             "PYTHONUNBUFFERED": "1",
+            "no_proxy": direct,
+            "NO_PROXY": direct,
         }
+
+    def _databases(self) -> tuple[str, str]:
+        """The URLs of Django's database and of Dagster's, both of which exist afterwards."""
+        url = os.environ.get("DATABASE_URL")
+        if not url:
+            _say("Starting PostgreSQL")
+            self._postgres = EmbeddedPostgres(DATA_DIR, self._children)
+            url = self._postgres.start()
+        try:
+            dagster_url = os.environ.get("DAGSTER_DATABASE_URL") or with_database(url, f"{_name(url)}_dagster")
+            for one in (url, dagster_url):
+                create_database(one)
+        except (ValueError, psycopg.Error) as error:
+            stopping.check()
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ChildFailed(f"the database of DATABASE_URL cannot be used: {said}") from None
+        return url, dagster_url
 
     def _prepare(self, environment: dict[str, str]) -> None:
         home = Path(environment["DAGSTER_HOME"])
         home.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / "deploy" / "dagster.yaml", home / "dagster.yaml")
+        shutil.copyfile(BASE_DIR / "deploy" / "dagster.yaml", home / "dagster.yaml")
         _say("Migrating the databases")
+        # Dagster's processes would all migrate an empty database at once, and trip over each other.
+        dagster_command = [str(BIN / "dagster"), "instance", "migrate"]
+        dagster = self._children.start("dagster-migrate", dagster_command, environment, passing=True)
         self._children.run("migrate", [sys.executable, "manage.py", "migrate", "--no-input"], environment)
         self._children.run("load_demo", [sys.executable, "manage.py", "load_demo"], environment)
-        # Dagster's processes would all migrate an empty database at once, and trip over each other.
-        self._children.run("dagster-migrate", [str(BIN / "dagster"), "instance", "migrate"], environment)
+        self._children.finish(dagster)
 
     def _start(self, environment: dict[str, str]) -> None:
         _say("Starting the web app, the scheduler and Dagster")
@@ -153,8 +170,8 @@ class Demo:
         workspace.write_text(
             f"load_from:\n  - grpc_server: {{host: {HOST}, port: {code_port}, location_name: orchestrator}}\n"
         )
-        web = start("web", _gunicorn(web_port), environment)
-        self._web = [web]
+        # Runs give their rows back to the web app when they are stopped: it goes after them.
+        web = start("web", _gunicorn(web_port), environment, stop_round=1)
         code = start(
             "dagster-code",
             [
@@ -173,12 +190,13 @@ class Demo:
         self._children.wait_until("The web app", lambda: _answers(f"http://{HOST}:{web_port}/healthz"), web)
         scheduler = start("scheduler", [sys.executable, "manage.py", "enqueue_due_reports", "--loop"], environment)
         self._children.wait_until("Dagster's code server", lambda: _accepts(code_port), code)
+        daemon_began = time.time()
         daemon = start("dagster-daemon", [str(BIN / "dagster-daemon"), "run", "-w", str(workspace)], environment)
         ui_command = [str(BIN / "dagster-webserver"), "-w", str(workspace), "-h", HOST, "-p", str(ui_port)]
         ui = start("dagster-webserver", ui_command, environment)
         ui_url = f"http://{HOST}:{ui_port}"
         self._children.wait_until("Dagster's UI", lambda: _answers(f"{ui_url}/server_info"), ui)
-        self._children.wait_until("Dagster's daemon", lambda: _daemon_is_healthy(ui_url), daemon)
+        self._children.wait_until("Dagster's daemon", lambda: _daemon_is_up(ui_url, daemon_began), daemon)
         self._children.wait_until("The scheduler", lambda: _answers(f"http://{HOST}:{web_port}/readyz"), scheduler)
 
     def _print_table(self, environment: dict[str, str]) -> None:
@@ -196,22 +214,46 @@ class Demo:
         print(flush=True)
 
 
+def _end_leftovers() -> None:
+    """End what a demo on the same data has left when it was killed itself: it holds ports and the database."""
+    processes = leftovers.of_demo(DATA_DIR)
+    servers = leftovers.of_postgres(DATA_DIR / "postgres")
+    if processes or servers:
+        _say(f"Ending what a killed demo has left: {len(processes) + len(servers)} processes")
+        leftovers.end(processes, ask=signal.SIGTERM, seconds=4)
+        leftovers.end(servers, ask=signal.SIGINT, seconds=10)
+
+
 def _gunicorn(port: int) -> list[str]:
     # One thread for each request at a time: a claim that waits for reports holds one.
     return [
         *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"{HOST}:{port}"),
-        *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--graceful-timeout", "2"),
+        *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--graceful-timeout", "1"),
         "--no-control-socket",
     ]
 
 
-def _stored() -> dict[str, str]:
-    """The secrets of an earlier demo on the same data."""
+def _secrets() -> dict[str, str]:
+    """The environment's, else those of an earlier demo on the same data, else new ones."""
     try:
-        stored = json.loads(DEMO_FILE.read_text())
-        return {name: str(stored[name]) for name in ("SECRET_KEY", "ADMIN_PASSWORD", "REPORTQUEUE_TOKEN")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        stored = dict(json.loads(DEMO_FILE.read_text()))
+    except (OSError, ValueError, TypeError):
+        stored = {}
+    new = {
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "ADMIN_PASSWORD": secrets.token_urlsafe(9),
+        "REPORTQUEUE_TOKEN": secrets.token_hex(20),
+    }
+    return {name: os.environ.get(name) or str(stored.get(name) or value) for name, value in new.items()}
+
+
+def _write_privately(path: Path, text: str) -> None:
+    """Replace a file that only its owner may read, whole or not at all."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
 
 
 def _require_free(port: int, option: str) -> None:
@@ -241,26 +283,26 @@ def _accepts(port: int) -> bool:
 def _answers(url: str, body: bytes | None = None, accept: Callable[[bytes], bool] = lambda answer: True) -> bool:
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
             return accept(answer.read())
-    except (urllib.error.URLError, OSError, ValueError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return False
 
 
-def _daemon_is_healthy(ui_url: str) -> bool:
-    query = '{instance{daemonHealth{daemonStatus(daemonType:"SENSOR"){healthy}}}}'
-    body = json.dumps({"query": query}).encode()
+def _daemon_is_up(ui_url: str, since: float) -> bool:
+    """Whether the daemon has given a sign of life since a time; its last one may be that of an earlier demo."""
+    query = '{instance{daemonHealth{daemonStatus(daemonType:"SENSOR"){healthy lastHeartbeatTime}}}}'
 
     def healthy(answer: bytes) -> bool:
-        data = json.loads(answer).get("data") or {}
-        return bool(data["instance"]["daemonHealth"]["daemonStatus"]["healthy"]) if data else False
+        status = json.loads(answer)["data"]["instance"]["daemonHealth"]["daemonStatus"]
+        return bool(status["healthy"] and status["lastHeartbeatTime"] >= since)
 
-    return _answers(f"{ui_url}/graphql", body, healthy)
+    return _answers(f"{ui_url}/graphql", json.dumps({"query": query}).encode(), healthy)
 
 
-def url_name(url: str) -> str:
-    """The name of a URL's database."""
-    return url.partition("?")[0].rpartition("/")[2]
+def _name(url: str) -> str:
+    """The name of a URL's database. Raises `ValueError` for a URL that Django could not use."""
+    return str(database(url)["NAME"])
 
 
 def _say(text: str) -> None:

@@ -1,69 +1,117 @@
-"""The virtual environment `.venv`: made once, installed again only when `requirements.txt` changes."""
+"""The virtual environment `.venv`: made once, installed again only when `requirements.txt` changes.
+
+Standard library only: it is what everything else is installed with.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
-import subprocess
+import shutil
 import sys
+import time
 from pathlib import Path
+from typing import IO, NoReturn
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-VENV = ROOT / ".venv"
-REQUIREMENTS = ROOT / "requirements.txt"
+from project.environment import BASE_DIR, DATA_DIR
+from project.runner import stopping
+from project.runner.processes import ChildFailed, Children
+
+VENV = (BASE_DIR / ".venv").resolve()  # a link to that of another checkout is that one
+PYTHON = VENV / "bin" / "python"
+REQUIREMENTS = BASE_DIR / "requirements.txt"
 LOG = VENV / "install.log"
-STAMP = VENV / "installed.sha256"
+LOCK = VENV / "lock"
+MADE_FOR = VENV / "made-for"
+INSTALLED = VENV / "installed.sha256"
+HERE = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]} {VENV}"
+"""What an environment is made for: it works neither with another Python nor after a move."""
 
 
 class InstallFailed(Exception):
     """The environment could not be made; the message is one line, with the log's path."""
 
 
-def ensure() -> Path:
-    """The environment's Python, with everything installed. Raises `InstallFailed`."""
-    python = VENV / "bin" / "python"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
-    if _installed() == wanted and python.exists():
-        return python
+def ensure() -> None:
+    """Make the environment unless it is there, with everything installed. Raises `InstallFailed` or `Stopped`."""
     try:
+        wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + HERE.encode()).hexdigest()
+        if _is_ready(wanted):
+            return
         VENV.mkdir(exist_ok=True)
-        with (VENV / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two first runs at once: the second waits for the first
-            if _installed() == wanted and python.exists():
-                return python
-            _make(python)
-            STAMP.write_text(wanted)
+        with LOCK.open("w") as lock:
+            _take(lock)
+            if not _is_ready(wanted):
+                _make(lock)
+                INSTALLED.write_text(wanted)
     except OSError as error:
-        raise InstallFailed(f"{VENV} cannot be written: {error.strerror or error}") from None
-    return python
+        raise InstallFailed(f"{error.filename or VENV}: {error.strerror or error}") from None
 
 
-def _installed() -> str:
+def go_on(arguments: list[str]) -> NoReturn:
+    """Replace this process by the rest of the program, inside the environment. Raises `Stopped`."""
+    if "REPORTQUEUE_DATA_DIR" in os.environ:  # it may be relative to where the user is, and that changes
+        os.environ["REPORTQUEUE_DATA_DIR"] = str(DATA_DIR)
+    os.chdir(BASE_DIR)  # `-m` looks for the project there
+    stopping.unlisten()
+    os.execve(PYTHON, [str(PYTHON), "-m", "project.runner", *arguments], clean_environment())  # noqa: S606
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's, without what would mix other packages into the environment's, or install elsewhere."""
+    foreign = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET", "PIP_PREFIX"}
+    return {name: value for name, value in os.environ.items() if name not in foreign}
+
+
+def _is_ready(wanted: str) -> bool:
+    return _read(INSTALLED) == wanted and PYTHON.exists()
+
+
+def _read(path: Path) -> str:
     try:
-        return STAMP.read_text()
-    except OSError:
+        return path.read_text()
+    except FileNotFoundError:
         return ""
 
 
-def _make(python: Path) -> None:
+def _take(lock: IO[str]) -> None:
+    """Two first runs at once: the second waits for the first."""
+    said = False
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not said:
+                print(f"Waiting for another run.py that installs into {VENV} ...", flush=True)
+            said = True
+            stopping.check()
+            time.sleep(0.2)
+
+
+def _make(lock: IO[str]) -> None:
     print(f"Installing the pinned requirements into {VENV} (about a minute, once) ...", flush=True)
-    STAMP.unlink(missing_ok=True)
-    steps = [
-        ([sys.executable, "-m", "venv", str(VENV)], "the virtual environment could not be made"),
-        (
-            [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(REQUIREMENTS)],
-            "pip could not install the requirements (no network?)",
-        ),
-    ]
-    with LOG.open("w") as log:
-        for command, problem in steps:
-            # Its own group is not needed: Ctrl-C must end pip too.
-            if subprocess.run(command, stdout=log, stderr=log, env=_clean_environment(), check=False).returncode:
-                raise InstallFailed(f"{problem}; see {LOG}")
+    INSTALLED.unlink(missing_ok=True)
+    LOG.unlink(missing_ok=True)
+    if _read(MADE_FOR) != HERE or not PYTHON.exists():
+        for entry in VENV.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry != LOCK:
+                entry.unlink()
+        problem = "the virtual environment could not be made (on Debian and Ubuntu, is python3-venv installed?)"
+        _run(lock, [sys.executable, "-m", "venv", str(VENV)], problem)
+        MADE_FOR.write_text(HERE)
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
+    _run(lock, pip, "pip could not install the requirements (no network?)")
 
 
-def _clean_environment() -> dict[str, str]:
-    return {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
-    }
+def _run(lock: IO[str], command: list[str], problem: str) -> None:
+    children = Children(VENV)
+    try:
+        # It holds the lock too: if this process is killed, the next one waits until pip is done.
+        children.run(LOG.stem, command, clean_environment(), keep_open=[lock.fileno()])
+    except ChildFailed:
+        raise InstallFailed(f"{problem}; see {LOG}") from None
+    finally:
+        children.stop_all(3.0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 
 import django
 
 django.setup()
+logging.getLogger("reportqueue").setLevel(logging.WARNING)  # what it enqueues is shown anyway
 
-from django.db import connection  # noqa: E402
+from django.db import Error, connection  # noqa: E402
 from django.db.models import Count  # noqa: E402
 
 from project import demo_reports, reports  # noqa: E402
@@ -20,6 +22,7 @@ from reportqueue.models import ReportQueue  # noqa: E402
 from reportqueue.states import Status  # noqa: E402
 
 POLL_SECONDS = 0.5
+NO_DATABASE = "the database does not answer"
 
 
 def show(check: Callable[[], None]) -> None:
@@ -28,10 +31,11 @@ def show(check: Callable[[], None]) -> None:
     last = ""
     while True:
         check()
-        line = _counts()
-        if line != last:
-            print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
-            last = line
+        try:
+            line = _counts()
+        except Error:
+            line = NO_DATABASE
+        last = _say_if_new(line, last)
         connection.close()
         time.sleep(POLL_SECONDS)
 
@@ -41,15 +45,18 @@ def once(check: Callable[[], None], environment: dict[str, str], timeout: float)
     wanted = [done.row.pk for done in queue.enqueue_many([queue.NewReport(**report) for report in demo_reports.ONCE])]
     until = time.monotonic() + timeout
     last = ""
+    rows: list[ReportQueue] = []
     while True:
         check()
-        rows = list(ReportQueue.objects.filter(pk__in=wanted).order_by("pk"))
-        line = "  ".join(f"{status.value} {count}" for status in Status if (count := _count(rows, status)))
-        if line != last:
-            print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
-            last = line
-        if all(row.processed for row in rows) or time.monotonic() > until:
+        try:
+            rows = list(ReportQueue.objects.filter(pk__in=wanted).order_by("pk"))
+            line = "  ".join(f"{status.value} {count}" for status in Status if (count := _count(rows, status)))
+        except Error:
+            line = NO_DATABASE
+        last = _say_if_new(line, last)
+        if (rows and all(row.processed for row in rows)) or time.monotonic() > until:
             break
+        connection.close()
         time.sleep(POLL_SECONDS)
     print()
     names = {entry.report_id: entry for entry in reports.catalog()}
@@ -61,8 +68,14 @@ def once(check: Callable[[], None], environment: dict[str, str], timeout: float)
         artifact, present = _artifact(row, environment["REPORTQUEUE_TOKEN"])
         good += row.status == Status.SUCCEEDED and present
         print(f"{title:<44} {row.status:<10} {seconds:>7}  {artifact}")
-    print(f"\n{good} of {len(rows)} reports succeeded", flush=True)
-    return 0 if good == len(rows) else 1
+    print(f"\n{good} of {len(wanted)} reports succeeded", flush=True)
+    return 0 if good == len(wanted) else 1
+
+
+def _say_if_new(line: str, last: str) -> str:
+    if line != last:
+        print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+    return line
 
 
 def _count(rows: list[ReportQueue], status: Status) -> int:
@@ -85,6 +98,6 @@ def _artifact(row: ReportQueue, token: str) -> tuple[str, bool]:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
                 if not answer.read():
                     return f"{url} is empty", False
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, HTTPException) as error:
             return f"{url}: {error}", False
     return artifacts.get("report.html", next(iter(artifacts.values()))), True

@@ -101,8 +101,10 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
         for row in rows:
             kept = by_key[row.idempotency_key] if row.idempotency_key else row
             if kept.idempotency_digest != row.idempotency_digest:
+                # A row of this very list is about to be rolled back: its number would lead nowhere.
+                where = "in this list" if any(kept is one for one in rows) else f"for row {kept.pk}"
                 raise IdempotencyKeyReused(
-                    f"Idempotency key {row.idempotency_key!r} was first used with other content, for row {kept.pk}."
+                    f"Idempotency key {row.idempotency_key!r} was first used with other content, {where}."
                 )
             answers.append(Enqueued(kept, created=kept is row))
     return answers

@@ -25,10 +25,12 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
     `lease_token`. Raises `InvalidTransition` for a row that has ended otherwise, `LeaseLost` for a stale token.
     """
     with locked(pk) as (row, now):
-        if row.status == Status.CANCELLED and (lease_token is None or repeated(row, lease_token, Outcome.CANCELLED)):
-            return row
         if lease_token is not None:
+            if repeated(row, lease_token, Outcome.CANCELLED):
+                return row
             require_owner(row, lease_token)
+        elif row.status == Status.CANCELLED:
+            return row
         elif row.status == Status.RUNNING:
             write_all([row], cancel_requested=True, **({"error": reason} if reason else {}))
             return row

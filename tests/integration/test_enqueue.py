@@ -98,6 +98,10 @@ def test_a_list_is_all_or_nothing_and_names_the_place():
     with pytest.raises(IdempotencyKeyReused):
         queue.enqueue_many([good, queue.NewReport(report_id=9, modifier_id=2, idempotency_key="k")])
     assert ReportQueue.objects.count() == 1
+    with pytest.raises(IdempotencyKeyReused, match="in this list"):
+        queue.enqueue_many(
+            [queue.NewReport(report_id=1, modifier_id=n, idempotency_key="twice") for n in (1, 2)],
+        )
 
 
 def test_a_key_twice_in_one_list_is_one_row(db: None):

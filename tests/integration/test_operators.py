@@ -30,6 +30,13 @@ def test_a_running_row_is_only_asked_and_its_owner_cancels_it(make_row: RowFacto
     assert [attempt.outcome for attempt in row.attempts.all()] == [Outcome.CANCELLED]
 
 
+def test_an_owners_repeated_cancel_is_answered_also_after_a_requeue(make_row: RowFactory):
+    row = make_row(status=Status.RUNNING)
+    queue.cancel(row.pk, lease_token=row.lease_token)
+    queue.requeue(row.pk)
+    assert queue.cancel(row.pk, lease_token=row.lease_token).status == Status.QUEUED
+
+
 def test_a_run_that_finished_before_it_heard_of_the_cancel_has_finished(make_row: RowFactory):
     row = make_row(status=Status.RUNNING)
     queue.cancel(row.pk)

@@ -1,0 +1,70 @@
+"""`run.py demo --once`: from nothing to finished reports, and nothing left running."""
+
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from project.demo_reports import ONCE
+from tests.acceptance.conftest import StartDemo
+from tests.acceptance.demos import processes_on
+
+pytestmark = pytest.mark.timeout(900)  # nine reports take long on a busy machine
+REPORT_LINE = re.compile(r"^(?P<title>\S.*?)\s{2,}(?P<status>\w+) +(?P<seconds>[\d.]+) s  (?P<url>http://\S+)$", re.M)
+
+
+def test_once_makes_every_report_and_leaves_no_process(start_demo: StartDemo, folder: Path):
+    demo = start_demo(folder / "once", "--once")
+
+    assert demo.ended(800) == 0, demo.out + demo.err
+    assert demo.err == ""
+    assert demo.out.endswith(f"\n{len(ONCE)} of {len(ONCE)} reports succeeded\n")
+    lines = [match.groupdict() for match in REPORT_LINE.finditer(demo.out)]
+    assert [line["status"] for line in lines] == ["succeeded"] * len(ONCE)
+    assert len({line["title"] for line in lines}) == len(ONCE)
+    for line in lines:
+        _assert_artifacts_are_valid(demo.data, line["url"], f"{demo.web}/artifacts/")
+    assert processes_on(demo.data) == {}
+
+
+def _assert_artifacts_are_valid(data: Path, url: str, start: str) -> None:
+    assert url.startswith(start)
+    run_id, name = url.removeprefix(start).split("/")
+    assert name == "report.html"
+    page = _Page()
+    page.feed((data / "artifacts" / run_id / "report.html").read_text())
+    page.close()
+    assert page.open == []
+    assert {"html", "h1", "svg"} <= page.seen
+    assert "script" not in page.seen
+    with (data / "artifacts" / run_id / "report.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) > 1
+    assert {len(row) for row in rows} == {len(rows[0])}
+
+
+class _Page(HTMLParser):
+    """Which elements a page has, and whether each is closed where it should be."""
+
+    VOID = frozenset({"meta", "link", "br", "hr", "img", "col"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> without its start"
+        assert self.open.pop() == tag

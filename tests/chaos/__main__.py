@@ -1,0 +1,23 @@
+"""`python -m tests.chaos`: what `run.py chaos` runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from project.runner import stopping
+from tests.chaos import run
+
+
+def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="run.py chaos")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--seed", type=int)
+    arguments = parser.parse_args()
+    stopping.listen()
+    return run.chaos(arguments.minutes, arguments.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

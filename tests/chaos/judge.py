@@ -1,0 +1,180 @@
+"""The verdict: which rows were lost, done twice or stuck, from the ledger and the queue's final state. Pure functions.
+
+A work that ended well but was never accepted is no success if a fault explains it: its process was killed or frozen,
+or calls about its row got lost. At least once is all that anybody can promise for those. Without such a fault it
+counts, and the row's next success is one too many.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.chaos.ledger import Line
+
+FINAL = ("succeeded", "failed", "cancelled", "skipped")
+OUTAGE_BEFORE, OUTAGE_AFTER = 15.0, 30.0
+"""How long before its begin and after its end an outage can have cost a work its acceptance."""
+WAKE_SECONDS = 3.0
+"""How long a frozen work may go on after it was woken up."""
+LOST, TWICE, STUCK = "lost", "twice", "stuck"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row at the end, as the queue knows it."""
+
+    status: str
+    succeeded_runs: frozenset[str] = frozenset()
+
+
+@dataclass
+class Execution:
+    """The work of one run: `outcome` is ok, raise, died (no end line, but a death) or open (neither)."""
+
+    row: int
+    run: str
+    pid: int
+    begin: float
+    end: float = float("inf")
+    outcome: str = "open"
+    accepted: bool = False
+    frozen_at: float | None = None
+    woken_at: float | None = None
+    killed: bool = False
+
+    @property
+    def busy_until(self) -> float:
+        """When it last did anything, but for what it does between its waking up and its stop."""
+        return min(self.end, self.frozen_at) if self.frozen_at is not None else self.end
+
+
+@dataclass
+class Verdict:
+    """What is wrong with a row: for each of lost, twice, stuck the reasons."""
+
+    reasons: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def executions(lines: Iterable[Line]) -> list[Execution]:
+    """Every execution, by its run, in the order of their begins."""
+    found: dict[str, Execution] = {}
+    for line in sorted(lines, key=lambda line: float(line["t"])):
+        at, kind, run = float(line["t"]), line["kind"], line.get("run")
+        if kind == "begin":
+            found[line["run"]] = Execution(line["row"], line["run"], line["pid"], at)
+        elif run not in found:
+            continue
+        elif kind == "end":
+            found[run].end, found[run].outcome = at, line["outcome"]
+        elif kind == "stop":
+            found[run].frozen_at = at
+        elif kind == "cont":
+            found[run].woken_at = at
+        elif kind == "accepted":
+            found[run].accepted = True
+        elif kind == "death":
+            found[run].killed = line["signal"] != 0
+            if found[run].outcome == "open":
+                found[run].end, found[run].outcome = at, "died"
+    return list(found.values())
+
+
+def judge(lines: Sequence[Line], rows: Mapping[int, Row], wanted: Iterable[int]) -> dict[int, Verdict]:
+    """The rows with something wrong, of those `wanted`; a row that `rows` does not have has disappeared."""
+    outages, cycles = _outages(lines), _cycles(lines)
+    late = {line["row"] for line in lines if line["kind"] == "late"}
+    by_row: dict[int, list[Execution]] = defaultdict(list)
+    for execution in executions(lines):
+        by_row[execution.row].append(execution)
+    bad: dict[int, Verdict] = {}
+    for pk in sorted(set(wanted) | set(by_row)):
+        verdict = _judge_row(by_row[pk], rows.get(pk), 1 + cycles[pk], outages[pk])
+        if pk in late and not verdict.reasons.get(STUCK):
+            verdict.reasons[STUCK] = ["final only after its deadline"]
+        if verdict.reasons:
+            bad[pk] = verdict
+    return bad
+
+
+def undelivered(lines: Sequence[Line], rows: Mapping[int, Row]) -> int:
+    """How many works ended well, but their runs were killed, frozen or cut off before they could say so."""
+    outages = _outages(lines)
+    done = executions(lines)
+    for one in done:
+        one.accepted = one.accepted or (one.row in rows and one.run in rows[one.row].succeeded_runs)
+    return sum(1 for one in done if one.outcome == "ok" and _excused(one, outages[one.row]))
+
+
+def _judge_row(done: list[Execution], row: Row | None, expected: int, outages: list[float]) -> Verdict:
+    verdict = Verdict()
+    if row is None:
+        verdict.reasons[LOST].append("the row has disappeared")
+        row = Row("missing")
+    elif row.status not in FINAL:
+        verdict.reasons[STUCK].append(f"still {row.status}")
+    elif row.status != "succeeded":
+        verdict.reasons[LOST].append(f"ended as {row.status}")
+    for one in done:
+        one.accepted = one.accepted or one.run in row.succeeded_runs
+    successes = [one for one in done if one.outcome == "ok" and not _excused(one, outages)]
+    if len(successes) > expected:
+        runs = ", ".join(one.run[:8] for one in successes)
+        verdict.reasons[TWICE].append(f"{len(successes)} successes where {expected} were asked for: runs {runs}")
+    if len(successes) < expected and row.status in FINAL:
+        verdict.reasons[LOST].append(f"{len(successes)} successes in the ledger where {expected} were asked for")
+    unproven = row.succeeded_runs - {one.run for one in done if one.outcome == "ok"}
+    if unproven:
+        verdict.reasons[LOST].append(f"the queue believes in a success of {sorted(unproven)}; the ledger has none")
+    verdict.reasons[TWICE] += _overlaps(done) + _woken(done)
+    verdict.reasons = {kind: reasons for kind, reasons in verdict.reasons.items() if reasons}
+    return verdict
+
+
+def _excused(one: Execution, outages: list[float]) -> bool:
+    if one.accepted:
+        return False
+    near = (one.begin - OUTAGE_BEFORE, one.end + OUTAGE_AFTER)
+    return one.killed or one.frozen_at is not None or any(near[0] <= at <= near[1] for at in outages)
+
+
+def _overlaps(done: list[Execution]) -> list[str]:
+    found = []
+    for place, one in enumerate(done):
+        for other in done[place + 1 :]:
+            together = min(one.busy_until, other.busy_until) - max(one.begin, other.begin)
+            if together > 0:
+                found.append(f"runs {one.run[:8]} and {other.run[:8]} worked at the same time for {together:.3f} s")
+    return found
+
+
+def _woken(done: list[Execution]) -> list[str]:
+    """A frozen work must stop soon after it wakes up, and must not have ended well."""
+    found = []
+    for one in done:
+        # Frozen after its work, on its way to `complete`: then its end is before, and only acceptance counts.
+        if one.woken_at is None or one.frozen_at is None or one.end < one.frozen_at:
+            continue
+        if one.outcome == "ok":
+            found.append(f"run {one.run[:8]} woke up without its lease and ended well")
+        elif one.end - one.woken_at > WAKE_SECONDS:
+            found.append(f"run {one.run[:8]} woke up without its lease and went on for {one.end - one.woken_at:.1f} s")
+    return found
+
+
+def _outages(lines: Iterable[Line]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = defaultdict(list)
+    for line in lines:
+        if line["kind"] == "fault" and line.get("outage"):
+            for pk in line["rows"]:
+                found[pk].append(float(line["t"]))
+    return found
+
+
+def _cycles(lines: Iterable[Line]) -> dict[int, int]:
+    found: dict[int, int] = defaultdict(int)
+    for line in lines:
+        if line["kind"] == "cycle":
+            found[line["row"]] += 1
+    return found

@@ -1,0 +1,44 @@
+"""A minute of chaos in the test suite; `run.py chaos` is the long one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from project.environment import BASE_DIR
+from tests.chaos import points, report
+
+COMMAND = [sys.executable, "-m", "tests.chaos", "--minutes", "1"]
+STOP_SECONDS = 40
+
+
+@pytest.mark.timeout(600)
+def test_no_report_is_lost_made_twice_or_stuck_whatever_dies():
+    process = subprocess.Popen(COMMAND, cwd=BASE_DIR, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        said, _ = process.communicate(timeout=540)
+    finally:
+        _end(process)
+    assert process.returncode == 0, said
+    assert all(point in said for point in points.ALL), said
+    assert report.NEVER_REACHED not in said
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ask it to end, as it takes its own processes down; a chaos that has ended needs nothing."""
+    if process.poll() is not None:
+        return
+    left = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for one in left:
+        if one.is_running():
+            one.kill()

@@ -1,0 +1,361 @@
+"""The queue's state machine once more, in plain Python: what the tests hold the real one against.
+
+Written from the design (statuses, protocol, API), not from the code; it knows no SQL, no locks and no Django. One call
+is one step, time is a number of seconds that moves when the test says so. What only the database can know (ids,
+tokens, claim ids, the microseconds that decide an order) is filled in by the test after each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+QUEUED, CLAIMED, DISPATCHED, RUNNING = "queued", "claimed", "dispatched", "running"
+SUCCEEDED, FAILED, CANCELLED, SKIPPED = "succeeded", "failed", "cancelled", "skipped"
+WITH_CONSUMER = (CLAIMED, DISPATCHED)
+LEASED = (*WITH_CONSUMER, RUNNING)
+FINAL = (SUCCEEDED, FAILED, CANCELLED, SKIPPED)
+
+FRESH = UUID(int=0)
+"""A token or a claim id that the database has just made up."""
+NOT_READ = datetime.min.replace(tzinfo=UTC)
+
+SETTINGS = {
+    "CLAIM_LEASE_SECONDS": 100,
+    "DISPATCH_LEASE_SECONDS": 300,
+    "RUN_LEASE_SECONDS": 100,
+    "RETRY_BACKOFF_SECONDS": 100,
+    "RETRY_BACKOFF_MAX_SECONDS": 400,
+    "RETRY_JITTER": 0,
+}
+"""All times are multiples of 100 s: no test takes that long, so the real clock never decides anything."""
+
+
+def backoff(times: int) -> int:
+    return min(100 * 2 ** (times - 1), 400)
+
+
+class Refused(Exception):
+    """The call changes nothing and raises; `why` is `state`, `owner`, `unknown` or `key`."""
+
+    def __init__(self, why: str, status: str | None = None) -> None:
+        super().__init__(why, status)
+        self.why, self.status = why, status
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is asked for. `delay` None: due now; else the trigger time, from the example's start on."""
+
+    key: str | None = None
+    modifier: int = 1
+    max_attempts: int = 2
+    priority: int = 0
+    delay: int | None = None
+
+
+@dataclass
+class Attempt:
+    run_id: str
+    parent: str
+    generation: int
+    number: int
+    cycle: int
+    token: UUID = FRESH
+    outcome: str = ""
+
+
+@dataclass
+class Row:
+    n: int
+    content: Content
+    due: int
+    available: int
+    status: str = QUEUED
+    generation: int = 0
+    attempt: int = 0
+    launch_failures: int = 0
+    consumer: str = ""
+    claim: UUID | None = None
+    lease: int | None = None
+    token: UUID | None = None
+    asked_to_cancel: bool = False
+    finished: int | None = None
+    result: Any = None
+    cycle: int = 0
+    """Counts requeues and re-executions: within one cycle, a row succeeds at most once."""
+    attempts: list[Attempt] = field(default_factory=list)
+    pk: int = 0
+    available_at: datetime = NOT_READ
+    trigger_time: datetime = NOT_READ
+
+    @property
+    def run_id(self) -> str:
+        return self.attempts[-1].run_id if self.attempts else ""
+
+    def ended(self, token: UUID, outcome: str) -> bool:
+        return any(attempt.token == token and attempt.outcome == outcome for attempt in self.attempts)
+
+
+class Model:
+    """All rows, and the verbs. A verb returns what the caller is told, or raises `Refused`."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.rows: dict[int, Row] = {}
+        self.made = 0
+        self.moves: list[tuple[int, str, str, str]] = []
+        """Of the last step: row, verb, status before, status after."""
+        self.written: set[int] = set()
+        """Rows that the last step wrote: every other one must be left as it was, to the last byte."""
+
+    def step(self, verb: str, **args: Any) -> Any:
+        self.moves, self.written = [], set()
+        return getattr(self, verb)(**args)
+
+    # Intake
+
+    def enqueue(self, contents: Sequence[Content]) -> list[tuple[int, bool]]:
+        """All or none; for each its row and whether it is new."""
+        known = {row.content.key: row.content for row in self.rows.values() if row.content.key}
+        for content in contents:
+            if content.key and known.setdefault(content.key, content) != content:
+                raise Refused("key")
+        answer = []
+        for content in contents:
+            found = [row.n for row in self.rows.values() if content.key and row.content.key == content.key]
+            answer.append((found[0], False) if found else (self._new(content), True))
+        return answer
+
+    def _new(self, content: Content) -> int:
+        self.made += 1
+        due = self.now + (content.delay or 0)
+        row = self.rows[self.made] = Row(self.made, content, due=due, available=due)
+        self._to(row, "enqueue", QUEUED, before="")
+        return row.n
+
+    def skip(self) -> int:
+        """The scheduler writes down a firing that it did not run."""
+        n = self._new(Content())
+        self.moves.clear()  # it is an insert: nothing was told of a queued row
+        self.rows[n].status, self.rows[n].finished = SKIPPED, self.now
+        return n
+
+    # A consumer
+
+    def claim(
+        self,
+        consumer: str,
+        ack: UUID | None = None,
+        limit: int = 25,
+        lease: int | None = None,
+        dispatch_lease: int | None = None,
+        room: int | None = None,
+    ) -> tuple[UUID | None, list[int]]:
+        """The claim id and its rows in order; `room` is `max_in_flight`."""
+        until = self.now + (lease or 100)
+        for row in self._of(consumer, CLAIMED):
+            if row.claim == ack:
+                row.lease = self.now + (dispatch_lease or 300)
+                self._to(row, "acknowledge", DISPATCHED)
+        self.rescue()
+        held = self._in_order(self._of(consumer, CLAIMED))
+        if held:
+            for row in held:
+                row.lease = until
+                self.written.add(row.n)
+            assert len({row.claim for row in held}) == 1, "a consumer has two open claims"
+            return held[0].claim, [row.n for row in held]
+        if room is not None:
+            limit = min(limit, room - len(self._of(consumer, *LEASED)))
+        rows = self._in_order(self.due())[: max(limit, 0)]
+        for row in rows:
+            row.generation += 1
+            row.consumer, row.claim, row.lease = consumer, FRESH, until
+            self._to(row, "claim", CLAIMED)
+        return (FRESH if rows else None), [row.n for row in rows]
+
+    def due(self) -> list[Row]:
+        return [row for row in self.rows.values() if row.status == QUEUED and row.available <= self.now]
+
+    def _of(self, consumer: str, *statuses: str) -> list[Row]:
+        return [row for row in self.rows.values() if row.consumer == consumer and row.status in statuses]
+
+    def _in_order(self, rows: list[Row]) -> list[Row]:
+        return sorted(rows, key=lambda row: (-row.content.priority, row.available_at, row.pk))
+
+    def release_claimed(self, n: int, claim: UUID, delay: int = 0) -> int:
+        row = self._row(n)
+        if row.status not in WITH_CONSUMER:
+            raise Refused("state", row.status)
+        if row.claim != claim:
+            raise Refused("owner", row.status)
+        return self._back(row, "release", self.now + delay)
+
+    def fail_launch(self, n: int, generation: int, run_id: str) -> int:
+        row = self._row(n)
+        if generation > row.generation:
+            raise Refused("state", row.status)
+        if generation < row.generation or row.status == QUEUED:
+            return n
+        if row.status not in WITH_CONSUMER:
+            raise Refused("state", row.status)
+        row.launch_failures += 1
+        return self._back(row, "fail", self.now + backoff(row.launch_failures))
+
+    # A run
+
+    def start(self, n: int, generation: int, run_id: str, parent: str = "", lease: int | None = None) -> int:
+        row = self._row(n)
+        until = self.now + (lease or 100)
+        if row.status == RUNNING and row.run_id == run_id:
+            row.lease = until
+            self.written.add(n)
+            return n
+        re_executed = row.status in FINAL and parent != "" and parent == row.run_id
+        if row.status == RUNNING or (row.status in FINAL and not re_executed):
+            raise Refused("state", row.status)
+        if not 1 <= generation <= row.generation or any(one.run_id == run_id for one in row.attempts):
+            raise Refused("state", row.status)
+        if re_executed:
+            row.attempt, row.cycle = 0, row.cycle + 1
+        row.attempt += 1
+        row.attempts.append(Attempt(run_id, parent, generation, row.attempt, row.cycle))
+        row.token, row.lease = FRESH, until
+        row.finished = row.result = None
+        row.launch_failures = 0
+        self._to(row, "start", RUNNING)
+        return n
+
+    def heartbeat(self, n: int, token: UUID, lease: int | None = None) -> tuple[int, bool]:
+        row = self._owned(n, token)
+        row.lease = self.now + (lease or 100)
+        self.written.add(n)
+        return row.lease, row.asked_to_cancel
+
+    def complete(self, n: int, token: UUID, result: Any = None) -> int:
+        if self._row(n).ended(token, SUCCEEDED):
+            return n
+        row = self._owned(n, token)
+        row.attempts[-1].outcome, row.result = SUCCEEDED, result
+        return self._end(row, "complete", SUCCEEDED)
+
+    def fail(self, n: int, token: UUID, retryable: bool = True, after: int | None = None) -> int:
+        if self._row(n).ended(token, FAILED):
+            return n
+        row = self._owned(n, token)
+        row.attempts[-1].outcome = FAILED
+        return self._attempt_failed(row, "fail", after, retryable=retryable)
+
+    def release(self, n: int, token: UUID, delay: int = 0) -> int:
+        if self._row(n).ended(token, "released"):
+            return n
+        row = self._owned(n, token)
+        row.attempts[-1].outcome = "released"
+        if row.asked_to_cancel:
+            return self._end(row, "release", CANCELLED)
+        row.attempt -= 1
+        return self._back(row, "release", self.now + delay)
+
+    def _owned(self, n: int, token: UUID) -> Row:
+        row = self._row(n)
+        if row.status != RUNNING or row.token != token:
+            raise Refused("owner", row.status)
+        return row
+
+    # People
+
+    def cancel(self, n: int, token: UUID | None = None) -> int:
+        row = self._row(n)
+        if token is not None:
+            if row.ended(token, CANCELLED):
+                return n
+            self._owned(n, token).attempts[-1].outcome = CANCELLED
+            return self._end(row, "cancel", CANCELLED)
+        if row.status == RUNNING:
+            row.asked_to_cancel = True
+            self.written.add(n)
+            return n
+        if row.status == CANCELLED:
+            return n
+        if row.status in FINAL:
+            raise Refused("state", row.status)
+        return self._end(row, "cancel", CANCELLED)
+
+    def requeue(self, n: int) -> int:
+        row = self._row(n)
+        if row.status not in (SUCCEEDED, FAILED, CANCELLED):
+            raise Refused("state", row.status)
+        row.cycle += 1
+        row.attempt = row.launch_failures = 0
+        row.finished = row.result = None
+        return self._back(row, "requeue", self.now)
+
+    # Time
+
+    def rescue(self) -> tuple[int, int]:
+        """How many expired rows are queued again, and how many are final."""
+        queued = ended = 0
+        for row in list(self.rows.values()):
+            if row.status not in LEASED or row.lease is None or row.lease > self.now:
+                continue
+            if row.status == CLAIMED:
+                self._back(row, "rescue_expired", row.available)
+            elif row.status == DISPATCHED:
+                row.launch_failures += 1
+                self._back(row, "rescue_expired", self.now + backoff(row.launch_failures))
+            else:
+                row.attempts[-1].outcome = "expired"
+                self._attempt_failed(row, "rescue_expired", None)
+            queued, ended = queued + (row.status == QUEUED), ended + (row.status in FINAL)
+        return queued, ended
+
+    def prune(self, older_than: int, keep: int, batch: int) -> int:
+        """How many rows went, and with them their attempts and keys."""
+        kept: set[int] = set()
+        for modifier in {row.content.modifier for row in self.rows.values()}:
+            final = [row for row in self.rows.values() if row.content.modifier == modifier and row.status in FINAL]
+            final.sort(key=lambda row: (row.trigger_time, row.pk), reverse=True)
+            kept |= {row.n for row in final[:keep]}
+        old = [
+            row.n
+            for row in self.rows.values()
+            if row.finished is not None and row.finished <= self.now - older_than and row.n not in kept
+        ]
+        for n in old:
+            del self.rows[n]
+        return len(old)
+
+    # What the verbs share
+
+    def _row(self, n: int) -> Row:
+        if n not in self.rows:
+            raise Refused("unknown")
+        return self.rows[n]
+
+    def _to(self, row: Row, verb: str, status: str, before: str | None = None) -> int:
+        self.moves.append((row.n, verb, row.status if before is None else before, status))
+        self.written.add(row.n)
+        row.status = status
+        return row.n
+
+    def _back(self, row: Row, verb: str, available: int) -> int:
+        """A queued row is nobody's."""
+        row.available = available
+        row.consumer, row.claim, row.lease, row.token, row.asked_to_cancel = "", None, None, None, False
+        return self._to(row, verb, QUEUED)
+
+    def _end(self, row: Row, verb: str, status: str) -> int:
+        row.finished = self.now
+        row.lease, row.token, row.asked_to_cancel = None, None, False
+        return self._to(row, verb, status)
+
+    def _attempt_failed(self, row: Row, verb: str, after: int | None, *, retryable: bool = True) -> int:
+        if row.asked_to_cancel:
+            return self._end(row, verb, CANCELLED)
+        if not retryable or row.attempt >= row.content.max_attempts:
+            return self._end(row, verb, FAILED)
+        return self._back(row, verb, self.now + (backoff(row.attempt) if after is None else after))
