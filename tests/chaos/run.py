@@ -44,6 +44,7 @@ def chaos(minutes: float, seed: int | None = None) -> int:
         _run_waves(waves, began + 60 * minutes)
         code = _judge(system, waves, say)
     except stopping.Stopped:
+        say(f"stopped by signal {stopping.noted()}")
         code = 130
     except (ChildFailed, TimeoutError, OSError) as error:
         say(f"error: {type(error).__name__}: {error}")
