@@ -11,9 +11,11 @@ class ReportQueueConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """The checks register themselves; the log is the first receiver of the signal."""
+        """The checks register themselves; the log is the first receiver of the signal; calendars replan schedules."""
         from reportqueue import checks  # noqa: F401
         from reportqueue.log import log_transition
+        from reportqueue.schedules import replanning
         from reportqueue.signals import transitioned
 
         transitioned.connect(log_transition, dispatch_uid="reportqueue.log")
+        replanning.connect()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 
 MAX_ID = 2**63 - 1
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
@@ -28,6 +30,27 @@ MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
 MAX_DELAY_SECONDS = 30 * 86_400
 """The longest that a retry or a release may put a row off."""
 MAX_PAGE = 1_000
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+"""Of the instants that people and callers may name; the latest itself is not included."""
+MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10, 366 * 86_400
+MAX_JITTER_SECONDS = 86_400
+MIN_CATCH_UP_SECONDS, MAX_CATCH_UP_SECONDS = 60, 366 * 86_400
+DEFAULT_CATCH_UP_SECONDS = 7 * 86_400
+MAX_CATCH_UP = DEFAULT_CATCH_UP = 1_000
+"""Missed instants of one schedule that are made up for."""
+
+
+def id_validators() -> list[MinValueValidator | MaxValueValidator]:
+    """Of a report's and a modifier's number."""
+    return [MinValueValidator(0), MaxValueValidator(MAX_ID)]
+
+
+def validate_instant(value: datetime) -> None:
+    """Refuse an instant that is naive, or not between the years 1970 and 2999."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValidationError("Must be a date and time with its time zone.", code="naive")
+    if not EARLIEST <= value < LATEST:
+        raise ValidationError("Must lie between the years 1970 and 2999.", code="out-of-range")
 
 
 def validate_text(value: str) -> None:

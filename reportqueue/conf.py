@@ -27,6 +27,10 @@ class Conf:
     retry_backoff_max_seconds: int = 3600
     retry_jitter: float = 0.2
     """The share of a delay that is random, so that what failed together does not come back together."""
+    misfire_grace_seconds: int = 60
+    """An instant found due later than this was missed: the schedule's catch-up decides what becomes of it."""
+    expand_on_claim: bool = True
+    """Whether a claim also queues what the schedules have due: a small installation needs no scheduler process."""
     wait_poll_seconds: float = 0.5
     """How often a waiting claim looks for rows."""
     max_body_bytes: int = 8 * 1024 * 1024
@@ -42,6 +46,9 @@ class Conf:
         _between("retry_backoff_seconds", self.retry_backoff_seconds, 0, bounds.MAX_DELAY_SECONDS)
         _between("retry_backoff_max_seconds", self.retry_backoff_max_seconds, 0, bounds.MAX_DELAY_SECONDS)
         _between("retry_jitter", self.retry_jitter, 0, 1)
+        _between("misfire_grace_seconds", self.misfire_grace_seconds, 1, bounds.MAX_LEASE_SECONDS)
+        if not isinstance(self.expand_on_claim, bool):
+            raise ImproperlyConfigured("REPORTQUEUE['EXPAND_ON_CLAIM'] must be True or False.")
         _between("wait_poll_seconds", self.wait_poll_seconds, 0.05, bounds.MAX_WAIT_SECONDS)
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
         _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from itertools import takewhile
 from zoneinfo import ZoneInfo, available_timezones
@@ -93,6 +94,58 @@ def between(expression: str, timezone: str, start: datetime, end: datetime) -> I
     """
     start, end = _utc(start), _utc(end)
     return takewhile(lambda fired: fired <= end, _firings(_plan(expression), _zone(timezone), start))
+
+
+def times_a_day(expression: str) -> int:
+    """How many minutes of a matching day fire, on a clock that is not set meanwhile. Raises `InvalidExpression`."""
+    return _plan(expression).times_a_day
+
+
+def fields_of(expression: str) -> str:
+    """The expression, with a name such as `@daily` written out. Raises `InvalidExpression` for an unknown name."""
+    name = expression.strip()
+    if not name.startswith("@"):
+        return expression
+    if name.lower() not in _MACROS:
+        raise InvalidExpression(f"{name!r} is not known. Accepted: {_SYNTAX}.")
+    return _MACROS[name.lower()]
+
+
+class ClockChange(StrEnum):
+    """What a change of the clock does to a firing."""
+
+    SKIPPED = "skipped"
+    """The reading that was meant is left out that day: it fires at the first instant after the gap."""
+    REPEATED = "repeated"
+    """The clock shows that reading twice that day; this is one of the two."""
+
+
+def clock_change(expression: str, timezone: str, fired: datetime) -> ClockChange | None:
+    """What the clock does at one of the expression's own firings (aware); None on an ordinary day.
+
+    An empty expression stands for instants that no reading of a clock decides, which cannot be left out.
+    """
+    zone = _zone(timezone)
+    local = fired.astimezone(zone)
+    if expression and _plan(expression).after(_wall(local) - _TICK) != _wall(local):
+        return ClockChange.SKIPPED
+    early, late = (_wall(local).replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return ClockChange.REPEATED if early < late else None
+
+
+def instant_of(timezone: str, reading: datetime) -> datetime:
+    """When the zone's clock first shows `reading` (naive), or is set past it, in UTC (rule R2)."""
+    return _first_instant(_zone(timezone), reading)
+
+
+def local(timezone: str, instant: datetime) -> datetime:
+    """The instant (aware) by the zone's clock, with its offset."""
+    return instant.astimezone(_zone(timezone))
+
+
+def reading_of(timezone: str, instant: datetime) -> datetime:
+    """What the zone's clock shows at an instant (aware): naive."""
+    return _wall(instant.astimezone(_zone(timezone)))
 
 
 @lru_cache(maxsize=4096)
@@ -226,8 +279,9 @@ def _zone(name: str) -> ZoneInfo:
 class _Plan:
     """An expression, understood: which readings of a clock match, and by which rule they fire."""
 
-    def __init__(self, wildcard: bool, plain: str) -> None:
+    def __init__(self, wildcard: bool, plain: str, times_a_day: int) -> None:
         self.wildcard = wildcard
+        self.times_a_day = times_a_day
         self._search = croniter(plain)
 
     def after(self, wall: datetime) -> datetime:
@@ -311,11 +365,7 @@ def _plan(expression: str) -> _Plan:
 
 @lru_cache(maxsize=1024)
 def _parse(expression: str) -> _Plan:
-    texts = expression.split()
-    if len(texts) == 1 and texts[0].startswith("@"):
-        if texts[0].lower() not in _MACROS:
-            raise InvalidExpression(f"{texts[0]!r} is not known. Accepted: {_SYNTAX}.")
-        texts = _MACROS[texts[0].lower()].split()
+    texts = fields_of(expression).split()
     if (count := len(texts)) != len(_FIELDS):
         raise InvalidExpression(f"The number of fields is {count}. Accepted: {_SYNTAX}; no seconds, no years.")
     values = [field.values(text) for field, text in zip(_FIELDS, texts, strict=True)]
@@ -327,4 +377,8 @@ def _parse(expression: str) -> _Plan:
         if any_weekday:
             raise _FIELDS[2].refusal(texts[2], f"that day never comes in month {texts[3]!r}")
         plain[2] = "*"  # The weekdays alone remain, without a vain search for the day through 50 years.
-    return _Plan(wildcard=texts[0].startswith("*") or texts[1].startswith("*"), plain=" ".join(plain))
+    return _Plan(
+        wildcard=texts[0].startswith("*") or texts[1].startswith("*"),
+        plain=" ".join(plain),
+        times_a_day=len(values[0]) * len(values[1]),
+    )

@@ -16,6 +16,10 @@ class RowNotFound(ReportQueueError):
     """There is no such report in the queue."""
 
 
+class ScheduleNotFound(ReportQueueError):
+    """There is no such schedule."""
+
+
 class InvalidTransition(ReportQueueError):
     """The row's status does not allow this."""
 

@@ -11,6 +11,9 @@ from django.views.decorators.http import require_safe
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue, ReportSchedule
 
+COUNTED = 1_000
+"""Overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
+
 
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
@@ -29,9 +32,12 @@ def ready(request: HttpRequest) -> JsonResponse:
             reasons = ["Migrations of reportqueue are not applied: run manage.py migrate."]
         else:
             bound = conf().ready_overdue_seconds
-            overdue = ReportSchedule.objects.overdue(bound).count()
+            overdue = ReportSchedule.objects.overdue(bound)[: COUNTED + 1].count()
+            more = " or more" if overdue > COUNTED else ""
             reasons = (
-                [f"Schedules overdue by more than {bound} s: {overdue}. Is a scheduler running?"] if overdue else []
+                [f"Schedules overdue by more than {bound} s: {min(overdue, COUNTED)}{more}. Is a scheduler running?"]
+                if overdue
+                else []
             )
     except Error:
         reasons = ["The database does not answer."]

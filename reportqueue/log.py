@@ -15,11 +15,14 @@ _LEVELS = {Verb.RESCUE: logging.WARNING, Verb.FAIL: logging.WARNING}
 
 def log_transition(sender: Any, transition: Transition, **_: Any) -> None:
     """A line for people, and `action`, `queue_id`, `status_before`, `status_after`, ... for machines."""
+    level = _LEVELS.get(transition.verb, logging.INFO)
+    if not logger.isEnabledFor(level):
+        return
     facts = asdict(transition)
     facts["action"] = facts.pop("verb").value
     facts["status_before"], facts["status_after"] = facts.pop("before"), facts.pop("after")
     logger.log(
-        _LEVELS.get(transition.verb, logging.INFO),
+        level,
         "%s: report %d (%d, %d) %s -> %s",
         transition.verb,
         transition.queue_id,

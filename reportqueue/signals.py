@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -55,10 +55,15 @@ def announce(verb: Verb, rows: Iterable[ReportQueue], before: str, *, claimed_by
         )
         for row in rows
     ]
+    announce_all(moves)
+
+
+def announce_all(moves: Sequence[Transition]) -> None:
+    """Send `transitioned` for each, once the transaction around them commits."""
     if moves:
         transaction.on_commit(partial(_send, moves))
 
 
-def _send(moves: list[Transition]) -> None:
+def _send(moves: Sequence[Transition]) -> None:
     for move in moves:
         transitioned.send_robust(sender=ReportQueue, transition=move)

@@ -12,7 +12,8 @@ class Status(models.TextChoices):
     """Where a row is. Only `reportqueue.queue` and the scheduler's insert write it."""
 
     QUEUED = "queued", _("Queued")
-    """Waiting; claimable once `available_at` has come. Leaves by claim, start, cancel. A crash changes nothing."""
+    """Waiting; claimable once `available_at` has come and no earlier report holds it up. Leaves by claim, start,
+    cancel. A crash changes nothing."""
     CLAIMED = "claimed", _("Claimed")
     """Handed to a consumer that has not yet confirmed that it stored it. Leaves by its acknowledgement, start,
     fail, release, cancel. The consumer crashes: the same rows come back to it; gone for good: rescue_expired."""
@@ -38,12 +39,16 @@ WITH_CONSUMER = frozenset({Status.CLAIMED, Status.DISPATCHED})
 """Handed out, not yet started."""
 FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED})
 """Statuses in which a row is `processed`."""
+UNFINISHED = frozenset(Status) - FINAL
+"""Statuses in which a row may still be run."""
 
 
 class Verb(StrEnum):
     """What can be done to a row; each has one function in `reportqueue.queue`."""
 
     ENQUEUE = "enqueue"
+    SKIP = "skip"
+    """The scheduler notes, as a row of its own, what it does not run and why."""
     CLAIM = "claim"
     ACKNOWLEDGE = "acknowledge"
     START = "start"
@@ -83,7 +88,7 @@ TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
         S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
     },
 }
-"""verb -> status before -> statuses after; a new row is queued. `queue` refuses whatever is not here."""
+"""verb -> status before -> statuses after; a new row is queued, or skipped. `queue` refuses whatever is not here."""
 del S, V
 
 
@@ -91,6 +96,8 @@ class Source(models.TextChoices):
     """Who put a row into the queue."""
 
     SCHEDULE = "schedule", _("Schedule")
+    BACKFILL = "backfill", _("Backfill")
+    """Somebody asked for the past instants of a schedule."""
     API = "api", _("API")
     CODE = "code", _("Code")
     """`queue.enqueue` called by the project, usually inside its own transaction."""

@@ -19,7 +19,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import cron, queue
+from reportqueue import cron, schedules
 from reportqueue.admin import search, shown
 from reportqueue.admin.filters import EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.lists import ListAdmin
@@ -108,45 +108,30 @@ class ReportScheduleAdmin(ListAdmin):
         return request.user.has_perm("reportqueue.add_reportqueue")
 
     @admin.action(description=_("Enable the selected schedules"), permissions=["change"])
-    def enable_selected(self, request: HttpRequest, schedules: QuerySet[ReportSchedule]) -> None:
+    def enable_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
         """Planned from now on: what passed while they were disabled is not made up for."""
-        self._switch(request, schedules, enabled=True)
+        self._switch(request, selected, enabled=True)
 
     @admin.action(description=_("Disable the selected schedules"), permissions=["change"])
-    def disable_selected(self, request: HttpRequest, schedules: QuerySet[ReportSchedule]) -> None:
+    def disable_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
         """They fire no more; what is queued already stays queued."""
-        self._switch(request, schedules, enabled=False)
+        self._switch(request, selected, enabled=False)
 
     @admin.action(description=_("Queue the selected schedules' reports now"), permissions=["enqueue"])
-    def run_selected(self, request: HttpRequest, schedules: QuerySet[ReportSchedule]) -> None:
+    def run_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
         """Once, beside the planned firings, which stay as they are; disabled ones too."""
-        if (chosen := self._chosen(request, schedules)) is None:
+        if (chosen := self._chosen(request, selected)) is None:
             return
-        reports = [
-            queue.NewReport(
-                report_id=schedule.report_id,
-                modifier_id=schedule.modifier_id,
-                params=schedule.params,
-                priority=schedule.priority,
-                max_attempts=schedule.max_attempts,
-            )
-            for schedule in chosen
-        ]
-        try:
-            with transaction.atomic():
-                queue.enqueue_many(reports, source=Source.ADMIN)
-                for schedule in chosen:
-                    self.log_change(request, schedule, "Report queued by hand in the admin")
-        except ValidationError as error:
-            text = gettext("Nothing was queued: %(why)s")
-            self.message_user(request, text % {"why": " ".join(error.messages)}, messages.ERROR)
-            return
-        text = ngettext("%(count)s report queued.", "%(count)s reports queued.", len(reports))
-        self.message_user(request, text % {"count": len(reports)}, messages.SUCCESS)
+        with transaction.atomic():
+            for schedule in chosen:
+                schedules.run_now(schedule.pk, source=Source.ADMIN)
+                self.log_change(request, schedule, "Report queued by hand in the admin")
+        text = ngettext("%(count)s report queued.", "%(count)s reports queued.", len(chosen))
+        self.message_user(request, text % {"count": len(chosen)}, messages.SUCCESS)
 
-    def _switch(self, request: HttpRequest, schedules: QuerySet[ReportSchedule], *, enabled: bool) -> None:
+    def _switch(self, request: HttpRequest, selected: QuerySet[ReportSchedule], *, enabled: bool) -> None:
         done, same, refused = 0, 0, []
-        for chosen in self._chosen(request, schedules) or []:
+        for chosen in self._chosen(request, selected) or []:
             try:
                 with transaction.atomic():
                     # Read again under its lock: the next firing is planned from the timing as it now stands.
@@ -174,8 +159,8 @@ class ReportScheduleAdmin(ListAdmin):
             why = " ".join(refused[:5]) + (" …" if len(refused) > 5 else "")
             self.message_user(request, text % {"count": len(refused), "why": why}, messages.WARNING)
 
-    def _chosen(self, request: HttpRequest, schedules: QuerySet[ReportSchedule]) -> list[ReportSchedule] | None:
-        chosen = list(schedules[: MAX_AT_ONCE + 1])
+    def _chosen(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> list[ReportSchedule] | None:
+        chosen = list(selected[: MAX_AT_ONCE + 1])
         if len(chosen) <= MAX_AT_ONCE:
             return chosen
         text = gettext("More than %(max)s schedules are selected, as many as can be done at once. Nothing was changed.")

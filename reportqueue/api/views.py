@@ -16,11 +16,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from reportqueue import bounds, queue, wakeup
+from reportqueue import bounds, queue, schedules, wakeup
 from reportqueue.api import listing, problems
 from reportqueue.api import serializers as shapes
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
+from reportqueue.conf import conf
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source
 
@@ -136,11 +137,17 @@ class ClaimView(ApiView):
         """The claim; with `wait_seconds`, an empty one only after that time."""
         asked = self.body(request, shapes.ClaimBody)
         until = time.monotonic() + asked.pop("wait_seconds")
-        claim = queue.claim(**asked)
+        claim = self._claim(asked)
         while not claim.rows and wakeup.wait(until):
-            claim = queue.claim(**asked)
+            claim = self._claim(asked)
         items = shapes.ItemSerializer(claim.rows, many=True).data
         return Response({"claim_id": claim.claim_id, "queue": items})
+
+    def _claim(self, asked: dict[str, Any]) -> queue.Claim:
+        if conf().expand_on_claim:
+            # One batch: more of them would keep the consumer waiting, and its next claim is the next one.
+            schedules.enqueue_due(batches=1)
+        return queue.claim(**asked)
 
 
 class StartView(ApiView):

@@ -6,7 +6,8 @@ seconds. Nothing is changed when a function raises.
 """
 
 from reportqueue.queue.consumers import Claim, claim, fail_launch, keep_waiting, release_claimed
-from reportqueue.queue.intake import Enqueued, Firing, NewReport, enqueue, enqueue_firings, enqueue_many
+from reportqueue.queue.firings import Firing, Inserted, SkipNote, enqueue_firings
+from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
 from reportqueue.queue.moves import Beat
 from reportqueue.queue.operators import cancel, requeue
 from reportqueue.queue.pruning import prunable, prune
@@ -18,8 +19,10 @@ __all__ = [
     "Claim",
     "Enqueued",
     "Firing",
+    "Inserted",
     "NewReport",
     "Rescued",
+    "SkipNote",
     "cancel",
     "claim",
     "complete",

@@ -1,4 +1,4 @@
-"""Rows come into the queue: one, many, or the firings of schedules."""
+"""Rows come into the queue: one, or many; those of schedules come by `firings`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from django.db import IntegrityError, transaction
 from reportqueue import bounds
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import ReportQueue
 from reportqueue.signals import announce
 from reportqueue.states import Source, Verb
-
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +111,10 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
 def _new_row(report: NewReport, now: datetime, source: Source, *, place: str) -> ReportQueue:
     problems: dict[str, Any] = {}
     due = report.trigger_time or now
-    if not isinstance(due, datetime) or due.tzinfo is None:
-        problems["trigger_time"] = "Must be a date and time with its time zone."
-    elif not _EARLIEST <= due < _LATEST:
-        problems["trigger_time"] = "Must lie between the years 1970 and 2999."
+    try:
+        bounds.validate_instant(due)
+    except ValidationError as error:
+        problems["trigger_time"] = error.messages
     row = ReportQueue(
         report_id=report.report_id,
         modifier_id=report.modifier_id,
@@ -170,46 +168,3 @@ def _insert_once(rows: list[ReportQueue]) -> dict[str | None, ReportQueue]:
                 row.pk = None
             continue  # somebody committed one of the keys since the look-up: look again, and find it
         return by_key
-
-
-@dataclass(frozen=True)
-class Firing:
-    """One instant (aware UTC) at which a schedule is due."""
-
-    schedule: ReportSchedule
-    instant: datetime
-
-
-def enqueue_firings(firings: Sequence[Firing]) -> int:
-    """Put firings of schedules into the queue, one row per schedule and instant; how many were new.
-
-    The caller holds the schedules' locks: nobody else inserts their instants meanwhile.
-    """
-    if not firings:
-        return 0
-    wanted = {(firing.schedule.pk, firing.instant): firing for firing in firings}
-    instants = [firing.instant for firing in firings]
-    known = ReportQueue.objects.filter(
-        schedule__in={firing.schedule.pk for firing in firings}, trigger_time__range=(min(instants), max(instants))
-    ).values_list("schedule_id", "trigger_time")
-    for pair in known:
-        wanted.pop(pair, None)
-    rows = ReportQueue.objects.bulk_create(
-        [
-            ReportQueue(
-                report_id=firing.schedule.report_id,
-                modifier_id=firing.schedule.modifier_id,
-                trigger_time=firing.instant,
-                available_at=firing.instant,
-                params=firing.schedule.params,
-                priority=firing.schedule.priority,
-                max_attempts=firing.schedule.max_attempts,
-                schedule=firing.schedule,
-                source=Source.SCHEDULE,
-            )
-            for firing in wanted.values()
-        ],
-        batch_size=bounds.MAX_BULK,
-    )
-    announce(Verb.ENQUEUE, rows, before="")
-    return len(rows)

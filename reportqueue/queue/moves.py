@@ -89,11 +89,16 @@ def back_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **change
 
 
 def finish(row: ReportQueue, verb: Verb, to: Status, now: datetime, **changes: Any) -> ReportQueue:
+    """End the row, and let the schedule's next report go that waits for it."""
+    if row.schedule_id is not None:
+        # Whoever makes a row wait holds this one's lock meanwhile: none can begin to wait for it unseen.
+        ReportQueue.objects.filter(waits_for=row).update(waits_for=None, error="")
     return move(
         row,
         verb,
         to,
         finished_at=now,
+        waits_for=None,
         lease_token=None,
         lease_expires_at=None,
         cancel_requested=False,

@@ -230,7 +230,7 @@ def test_pages_of_a_long_history_are_read_through_an_index(viewer: Client):
         cursor.execute("ANALYZE reportqueue_reportqueue")
         for query, index in {
             "": "reportqueue_trigger_time",
-            "?processed=no": "reportqueue_claim_order",
+            "?processed=no": "reportqueue_schedule_open",
             "?report_id=3&modifier_id=7": "reportqueue_report",
             "?q=report:3+modifier:7": "reportqueue_report",
             "?due_from=2026-01-01&due_until=2026-01-02": "reportqueue_trigger_time",

@@ -52,7 +52,7 @@ def errors_of(response: Any) -> dict[str, Any]:
         ("cron", "0 0 31 FEB *", "never comes"),
         ("cron", "a\x00b", "Null characters"),
         ("cron", "1," * 200, "at most 200"),
-        ("cron", "", "required"),
+        ("cron", "", "expression is empty"),
         ("timezone", "Europe/Pariss", "not a time zone"),
         ("timezone", "/etc/passwd", "not a time zone"),
         ("timezone", "", "required"),
@@ -188,7 +188,7 @@ def test_reports_can_be_queued_by_hand_without_touching_the_schedule(editor: Cli
     assert messages_of(act(editor, "run_selected", [schedule], SCHEDULES)) == ["1 report queued."]
     row = ReportQueue.objects.get()
     assert (row.report_id, row.modifier_id, row.params, row.priority, row.max_attempts) == (8, 2, {"a": 1}, 5, 2)
-    assert (row.source, row.schedule, row.status) == (Source.ADMIN, None, Status.QUEUED)
+    assert (row.source, row.schedule, row.status) == (Source.ADMIN, schedule, Status.QUEUED)
     schedule.refresh_from_db()
     assert (schedule.enabled, schedule.next_run_at) == (False, None)
     assert LogEntry.objects.get().object_id == str(schedule.pk)

@@ -11,7 +11,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
 from reportqueue.models import ReportSchedule
-from reportqueue.models import ReportScheduleQuerySet as Schedules
+from reportqueue.models.schedule import ReportScheduleQuerySet as Schedules
 from tests.conftest import minutes_ago
 
 ScheduleFactory = Callable[..., ReportSchedule]

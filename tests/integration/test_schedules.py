@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from reportqueue import cron, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.schedules import expansion
 from reportqueue.states import Source, Status
 from tests.concurrency import at_once
 from tests.conftest import minutes_ago
@@ -83,7 +84,7 @@ def test_a_pass_that_dies_before_its_commit_is_repeated_in_full(monkeypatch: pyt
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ReportSchedule.objects.__class__, "bulk_update", die)
+        patch.setattr(expansion, "_move", die)
         with pytest.raises(KeyboardInterrupt):
             schedules.enqueue_due()
     assert not ReportQueue.objects.exists()

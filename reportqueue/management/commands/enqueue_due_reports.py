@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from datetime import UTC
 from types import FrameType
 from typing import Any
@@ -14,8 +15,9 @@ from zoneinfo import ZoneInfo
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
-from reportqueue import queue, schedules
+from reportqueue import queue, schedules, wakeup
 from reportqueue.clock import database_now
+from reportqueue.models import ReportSchedule
 
 logger = logging.getLogger("reportqueue")
 DRY_RUN_LIMIT = 1_000
@@ -39,7 +41,8 @@ class Command(BaseCommand):
             type=_seconds,
             default=5.0,
             metavar="SECONDS",
-            help="with --loop: look at least this often, for edits and expired leases (0.1 to 3600, default 5)",
+            help="with --loop: look at least this often, for expired leases and schedules changed around Django "
+            "(0.1 to 3600, default 5)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -53,30 +56,36 @@ class Command(BaseCommand):
 
     def _dry_run(self) -> None:
         found = schedules.preview(DRY_RUN_LIMIT)
+        named = ReportSchedule.objects.in_bulk({firing.schedule_id for firing in found.firings})
+        skipped = 0
         for firing in found.firings:
-            schedule = firing.schedule
-            local = firing.instant.astimezone(ZoneInfo(schedule.timezone))
+            schedule = named[firing.schedule_id]
+            local = firing.trigger_time.astimezone(ZoneInfo(schedule.timezone))
+            skipped += firing.skipped is not None
             self.stdout.write(
-                f"{firing.instant.astimezone(UTC):%Y-%m-%d %H:%M:%SZ} ({local:%H:%M} {schedule.timezone})  "
+                f"{firing.trigger_time.astimezone(UTC):%Y-%m-%d %H:%M:%SZ} ({local:%H:%M} {schedule.timezone})  "
                 f"report {schedule.report_id}, modifier {schedule.modifier_id}, schedule {schedule.pk}"
+                + (f"  {firing.skipped.error}" if firing.skipped else "")
             )
-        for schedule in found.broken:
-            self.stdout.write(f"schedule {schedule.pk} would be disabled: {schedule.error}")
+        for pk, error in found.broken:
+            self.stdout.write(f"schedule {pk} would be disabled: {error}")
         more = " or more" if len(found.firings) == DRY_RUN_LIMIT else ""
-        self.stdout.write(f"{len(found.firings)}{more} due; nothing was changed.")
+        notes = f", {skipped} to be noted as skipped" if skipped else ""
+        self.stdout.write(f"{len(found.firings) - skipped}{more} due{notes}; nothing was changed.")
 
-    def _pass(self, *, quiet: bool) -> None:
+    def _pass(self, *, quiet: bool, stopping: Callable[[], bool] = lambda: False) -> None:
         rescued = queue.rescue_expired()
-        done = schedules.enqueue_due()
+        done = schedules.enqueue_due(stopping=stopping)
         counts = {
             "enqueued": done.enqueued,
+            "noted as skipped": done.skipped,
             "newly planned": done.planned,
             "schedules disabled as broken": done.disabled,
             "expired rows queued again": rescued.queued,
             "expired rows ended": rescued.ended,
         }
         if not quiet or any(counts.values()):
-            said = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "enqueued")
+            said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "enqueued")
             self.stdout.write(f"{database_now():%Y-%m-%d %H:%M:%SZ}  {said}")
 
     def _loop(self, interval: float) -> None:
@@ -87,17 +96,20 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
-        while not stop.is_set():
-            pause = interval
-            try:
-                self._pass(quiet=True)
-                if (due := schedules.next_due()) is not None:
-                    pause = max(0.0, min(interval, (due - database_now()).total_seconds()))
-            except (OperationalError, InterfaceError) as error:
-                # The database restarts or is out of reach: nothing is lost by waiting for it.
-                logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
-                connection.close()
-            stop.wait(pause)
+        with wakeup.ScheduleWatch() as watch:
+            while not stop.is_set():
+                pause = interval
+                try:
+                    watch.listen()
+                    self._pass(quiet=True, stopping=stop.is_set)
+                    if (due := schedules.next_due()) is not None:
+                        pause = max(0.0, min(interval, (due - database_now()).total_seconds()))
+                except (OperationalError, InterfaceError) as error:
+                    # The database restarts or is out of reach: nothing is lost by waiting for it.
+                    logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
+                    connection.close()
+                if not stop.is_set():
+                    watch.wait(pause)
 
 
 def _seconds(text: str) -> float:

@@ -1,145 +1,23 @@
-"""The three tables: schedules, the queue, and the history of attempts; their invariants live in the database."""
+"""The queue and the history of its attempts; their invariants live in the database."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, Self
+from typing import Self
 
-from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
-from django.db import models, transaction
-from django.db.models import F, Q
+from django.db import models
+from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, cron
-from reportqueue.clock import ClockTimestamp, database_now
-from reportqueue.states import FINAL, LEASED, WITH_CONSUMER, Outcome, Source, Status
+from reportqueue import bounds
+from reportqueue.clock import ClockTimestamp
+from reportqueue.models.schedule import ReportSchedule
+from reportqueue.states import FINAL, LEASED, UNFINISHED, WITH_CONSUMER, Outcome, Source, Status
 
 
 def _final() -> Q:
     return Q(status__in=sorted(FINAL))
-
-
-def _id_validators() -> list[MinValueValidator | MaxValueValidator]:
-    return [MinValueValidator(0), MaxValueValidator(bounds.MAX_ID)]
-
-
-class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
-    """Schedules, by where the clock stands."""
-
-    def due(self) -> Self:
-        """Enabled schedules whose next firing has come."""
-        return self.filter(enabled=True, next_run_at__lte=Now())
-
-    def unplanned(self) -> Self:
-        """Enabled schedules without a next firing: written around `save()`, to be planned from now on."""
-        return self.filter(enabled=True, next_run_at=None)
-
-    def overdue(self, seconds: int) -> Self:
-        """Enabled schedules that should have fired more than `seconds` ago."""
-        return self.filter(enabled=True, next_run_at__lt=Now() - timedelta(seconds=seconds))
-
-    def update(self, **values: Any) -> int:
-        """As Django's, and a change of the timing drops the planned firing: an edit never fires the past."""
-        if values.keys() & set(ReportSchedule.TIMING) and "next_run_at" not in values:
-            values["next_run_at"] = None
-        return super().update(**values)
-
-
-class ReportSchedule(models.Model):
-    """One report's firing rule, edited by people: the cron expression holds in the schedule's own time zone."""
-
-    TIMING = ("cron", "timezone", "enabled")
-    """The fields that decide when it fires: a change of one moves the anchor to now (design rule R6)."""
-
-    report_id = models.BigIntegerField(_("report"), validators=_id_validators())
-    modifier_id = models.BigIntegerField(
-        _("modifier"), validators=_id_validators(), help_text=_("The variant: a customer, a year, a region.")
-    )
-    cron = models.CharField(
-        max_length=200,
-        help_text=_(
-            "Five fields: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, "
-            "@monthly, @yearly. Example: 0 8 * * MON"
-        ),
-    )
-    timezone = models.CharField(
-        _("time zone"), max_length=64, default="UTC", help_text=_("An IANA name such as Europe/Paris.")
-    )
-    enabled = models.BooleanField(default=True)
-    params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
-    priority = models.SmallIntegerField(
-        default=0,
-        validators=[MinValueValidator(bounds.MIN_PRIORITY), MaxValueValidator(bounds.MAX_PRIORITY)],
-        help_text=_("-100 to 100, higher first."),
-    )
-    max_attempts = models.PositiveSmallIntegerField(
-        default=bounds.DEFAULT_ATTEMPTS,
-        validators=[MinValueValidator(bounds.MIN_ATTEMPTS), MaxValueValidator(bounds.MAX_ATTEMPTS)],
-    )
-    next_run_at = models.DateTimeField(_("next run (UTC)"), null=True, editable=False)
-    error = models.TextField(
-        blank=True, editable=False, help_text=_("Why the scheduler disabled it; cleared by a good save.")
-    )
-    created_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
-
-    objects = ReportScheduleQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = _("report schedule")
-        ordering = ["report_id", "modifier_id", "id"]
-        indexes = [
-            models.Index("next_run_at", name="reportqueue_schedule_next_run", condition=Q(enabled=True)),
-            models.Index("report_id", "modifier_id", name="reportqueue_schedule_report"),
-        ]
-        constraints = [
-            models.CheckConstraint(name="reportqueue_schedule_ids", condition=Q(report_id__gte=0, modifier_id__gte=0)),
-            models.CheckConstraint(
-                name="reportqueue_schedule_disabled_never_fires",
-                condition=Q(enabled=True) | Q(next_run_at=None),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"report {self.report_id}, modifier {self.modifier_id}: {self.cron} ({self.timezone})"
-
-    def clean(self) -> None:
-        """Refuse an expression or a zone that cannot fire, and params that are no object, naming the field."""
-        problems: dict[str, Any] = {}
-        if self.params is None:
-            self.params = {}  # an emptied form field
-        try:
-            bounds.validate_json_object(self.params)  # Django skips a field's validators for an empty list
-        except ValidationError as error:
-            problems["params"] = error.messages
-        try:
-            cron.validate(self.cron, self.timezone)
-        except cron.CronError as error:
-            problems[error.field] = str(error)
-        if problems:
-            raise ValidationError(problems)
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Validate, and plan the next firing: from now if the timing changed, else as it stands in the database.
-
-        Raises `ValidationError` naming the field, also for callers that never heard of `full_clean`. The row is
-        locked meanwhile, so that an edit and the scheduler cannot undo each other's `next_run_at`.
-        """
-        self.full_clean(validate_unique=False, validate_constraints=False)
-        with transaction.atomic():
-            stored = ReportSchedule.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
-            if stored is None or any(getattr(self, name) != getattr(stored, name) for name in self.TIMING):
-                self.next_run_at = self._next_firing() if self.enabled else None
-                self.error = ""
-            else:
-                self.next_run_at, self.error = stored.next_run_at, stored.error
-            if (only := kwargs.get("update_fields")) is not None:
-                kwargs["update_fields"] = {*only, "next_run_at", "error"}
-            super().save(*args, **kwargs)
-
-    def _next_firing(self) -> Any:
-        return cron.next_after(self.cron, self.timezone, database_now())
 
 
 class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
@@ -151,7 +29,11 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 
     def claimable(self) -> Self:
         """Due rows, in the order in which consumers get them."""
-        return self.filter(status=Status.QUEUED, available_at__lte=Now()).in_claim_order()
+        return self.filter(status=Status.QUEUED, waits_for=None, available_at__lte=Now()).in_claim_order()
+
+    def unfinished(self) -> Self:
+        """Rows that may still be run."""
+        return self.filter(status__in=UNFINISHED)
 
     def held_by(self, consumer: str) -> Self:
         """Rows that this consumer was given and that are not finished."""
@@ -169,8 +51,8 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 class ReportQueue(models.Model):
     """One due report, from the instant that it is due to its end. Change it through `reportqueue.queue` alone."""
 
-    report_id = models.BigIntegerField(_("report"), validators=_id_validators())
-    modifier_id = models.BigIntegerField(_("modifier"), validators=_id_validators())
+    report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
+    modifier_id = models.BigIntegerField(_("modifier"), validators=bounds.id_validators())
     trigger_time = models.DateTimeField(_("due (UTC)"), help_text=_("The nominal instant; never changes."))
     available_at = models.DateTimeField(_("available (UTC)"), help_text=_("When it may first be claimed."))
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
@@ -183,7 +65,22 @@ class ReportQueue(models.Model):
     )
     source = models.CharField(max_length=10, choices=Source.choices, default=Source.CODE)
     schedule = models.ForeignKey(
-        ReportSchedule, null=True, blank=True, on_delete=models.SET_NULL, related_name="queue_rows"
+        ReportSchedule,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="queue_rows",
+        db_index=False,  # the index of "once per schedule and instant" begins with it
+    )
+    waits_for = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="waiting",
+        db_index=False,
+        help_text=_("The schedule's earlier report: not claimable until it has ended."),
     )
     params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
     priority = models.SmallIntegerField(
@@ -245,8 +142,10 @@ class ReportQueue(models.Model):
                 "available_at",
                 "id",
                 name="reportqueue_claim_order",
-                condition=Q(status=Status.QUEUED),
+                condition=Q(status=Status.QUEUED, waits_for=None),
             ),
+            models.Index("waits_for", name="reportqueue_waiting", condition=Q(waits_for__isnull=False)),
+            models.Index("schedule", name="reportqueue_schedule_open", condition=Q(status__in=sorted(UNFINISHED))),
             models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(status__in=sorted(LEASED))),
             models.Index("claimed_by", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
@@ -254,7 +153,16 @@ class ReportQueue(models.Model):
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
         ]
         constraints = [
-            models.UniqueConstraint("schedule", "trigger_time", name="reportqueue_once_per_schedule_and_instant"),
+            # A skipped instant may be made up for: its row is no obstacle to one that runs.
+            models.UniqueConstraint(
+                F("schedule"),
+                F("trigger_time"),
+                ExpressionWrapper(Q(status=Status.SKIPPED), output_field=models.BooleanField()),
+                name="reportqueue_once_per_schedule_and_instant",
+            ),
+            models.CheckConstraint(
+                name="reportqueue_only_queued_waits", condition=Q(waits_for=None) | Q(status=Status.QUEUED)
+            ),
             models.UniqueConstraint("idempotency_key", name="reportqueue_idempotency_key"),
             models.CheckConstraint(name="reportqueue_status", condition=Q(status__in=sorted(Status))),
             models.CheckConstraint(name="reportqueue_ids", condition=Q(report_id__gte=0, modifier_id__gte=0)),

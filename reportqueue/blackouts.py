@@ -1,0 +1,84 @@
+"""When a calendar is closed: days and weekly hours, by the clock of whichever schedule asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+MAX_MOVE_DAYS = 31
+"""How far a firing may be moved to an open day; with none in reach it is skipped."""
+
+
+@dataclass(frozen=True)
+class ClosedDays:
+    """Days from `first` to `last`, both included; `every_year` on the same days of each year."""
+
+    first: date
+    last: date
+    every_year: bool = False
+    label: str = ""
+
+    def covers(self, day: date) -> bool:
+        """Whether the day is one of them."""
+        if not self.every_year:
+            return self.first <= day <= self.last
+        length = self.last - self.first
+        # A stretch over New Year's Eve began the year before. The 29th of February has no day in most years.
+        return any(
+            begun <= day <= begun + length
+            for year in (day.year - 1, day.year)
+            if year > 0 and (begun := _in_year(self.first, year)) is not None
+        )
+
+
+@dataclass(frozen=True)
+class ClosedHours:
+    """On a weekday (0 is Monday), from `start` until just before `end`; None is the end of the day."""
+
+    weekday: int
+    start: time = time()
+    end: time | None = None
+    label: str = ""
+
+    def covers(self, reading: datetime) -> bool:
+        """Whether a reading of the clock lies within."""
+        at = reading.time()
+        return reading.weekday() == self.weekday and self.start <= at and (self.end is None or at < self.end)
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Closed days and hours; the clock is the schedule's own."""
+
+    name: str
+    days: tuple[ClosedDays, ...] = ()
+    hours: tuple[ClosedHours, ...] = ()
+
+    def closure(self, reading: datetime) -> str | None:
+        """Why it is closed at a naive reading of the clock, in words; None if it is open."""
+        day = reading.date()
+        labels = [days.label for days in self.days if days.covers(day)]
+        labels += [hours.label for hours in self.hours if hours.covers(reading)]
+        if not labels:
+            return None
+        label = next(filter(None, labels), "")
+        return f"{self.name}: {label}" if label else self.name
+
+    def closes_all(self, day: date) -> bool:
+        """Whether closed days cover the whole of that day."""
+        return any(days.covers(day) for days in self.days)
+
+    def open_day(self, reading: datetime, step: int) -> datetime | None:
+        """The same reading on the nearest open day, later (`step` 1) or earlier (-1); None within `MAX_MOVE_DAYS`."""
+        for distance in range(1, MAX_MOVE_DAYS + 1):
+            moved = reading + timedelta(days=step * distance)
+            if self.closure(moved) is None:
+                return moved
+        return None
+
+
+def _in_year(day: date, year: int) -> date | None:
+    try:
+        return day.replace(year=year)
+    except ValueError:
+        return None

@@ -1,0 +1,320 @@
+"""Schedules: when which report is due, edited by people; their invariants live in the database."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue import bounds, cron, wakeup, words
+from reportqueue.clock import ClockTimestamp, database_now
+from reportqueue.models.calendars import BlackoutCalendar
+from reportqueue.policies import Blackout, CatchUp, Overlap
+from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing
+
+
+class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
+    """Schedules, by where the clock stands."""
+
+    def due(self, now: datetime) -> Self:
+        """Enabled schedules whose next firing has come by `now`."""
+        return self.filter(enabled=True, next_run_at__lte=now)
+
+    def unplanned(self) -> Self:
+        """Enabled schedules to be planned from now on: written around `save()`, or their calendar has changed."""
+        # What is due already is fired by the old plan first, and planned anew with that.
+        return self.filter(Q(next_run_at=None) | Q(next_run_at__gt=Now()), enabled=True, plan_needed=True)
+
+    def overdue(self, seconds: int) -> Self:
+        """Enabled schedules that should have fired more than `seconds` ago."""
+        return self.filter(enabled=True, next_run_at__lt=Now() - timedelta(seconds=seconds))
+
+    def update(self, **values: Any) -> int:
+        """As Django's, and a change of the timing drops the planned firing: an edit never fires the past."""
+        changed_fields = {f"{name}_id" if name == "calendar" else name for name in values}
+        if changed_fields & set(ReportSchedule.TIMING) and "next_run_at" not in values:
+            values |= {"next_run_at": None, "plan_needed": True}
+        if changed_fields - ReportSchedule.PLANNED:
+            values.setdefault("version", F("version") + 1)
+        changed = super().update(**values)
+        wakeup.notify_schedules()
+        return changed
+
+
+class ReportSchedule(models.Model):
+    """One report's firing rule, edited by people; a cron expression holds in the schedule's own time zone."""
+
+    TIMING = (
+        "cron",
+        "interval_seconds",
+        "timezone",
+        "enabled",
+        "start_at",
+        "end_at",
+        "calendar_id",
+        "blackout",
+    )
+    """The fields that decide when it fires: a change of one moves the anchor to now (design rule R6)."""
+    PLANNED = frozenset({"next_run_at", "planned_from", "plan_needed", "error"})
+    """The fields that are the scheduler's."""
+
+    report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
+    modifier_id = models.BigIntegerField(
+        _("modifier"), validators=bounds.id_validators(), help_text=_("The variant: a customer, a year, a region.")
+    )
+    cron = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text=_(
+            "Five fields: minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, "
+            "@monthly, @yearly. Example: 0 8 * * MON"
+        ),
+    )
+    interval_seconds = models.PositiveIntegerField(
+        _("interval (seconds)"),
+        null=True,
+        blank=True,
+        validators=[
+            MinValueValidator(bounds.MIN_INTERVAL_SECONDS),
+            MaxValueValidator(bounds.MAX_INTERVAL_SECONDS),
+        ],
+        help_text=_("Instead of a cron expression: elapsed time, whatever the clock does; counted from the start."),
+    )
+    timezone = models.CharField(
+        _("time zone"), max_length=64, default="UTC", help_text=_("An IANA name such as Europe/Paris.")
+    )
+    start_at = models.DateTimeField(
+        _("start"),
+        null=True,
+        blank=True,
+        validators=[bounds.validate_instant],
+        help_text=_("The first instant at which it may fire."),
+    )
+    end_at = models.DateTimeField(
+        _("end"),
+        null=True,
+        blank=True,
+        validators=[bounds.validate_instant],
+        help_text=_("The last instant at which it may fire."),
+    )
+    calendar = models.ForeignKey(
+        BlackoutCalendar,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="schedules",
+        verbose_name=_("blackout calendar"),
+    )
+    blackout = models.CharField(
+        _("when the calendar is closed"), max_length=20, choices=Blackout.choices, default=Blackout.SKIP
+    )
+    enabled = models.BooleanField(default=True)
+    paused_at = models.DateTimeField(null=True, editable=False)
+    paused_by = models.CharField(max_length=150, blank=True, editable=False)
+    pause_note = models.CharField(
+        max_length=bounds.MAX_REASON_LENGTH, blank=True, validators=[bounds.validate_text], editable=False
+    )
+
+    catch_up = models.CharField(
+        _("missed instants"),
+        max_length=10,
+        choices=CatchUp.choices,
+        default=CatchUp.ALL,
+        help_text=_("What becomes of instants that pass while no scheduler runs."),
+    )
+    catch_up_window_seconds = models.PositiveIntegerField(
+        _("catch-up window (seconds)"),
+        default=bounds.DEFAULT_CATCH_UP_SECONDS,
+        validators=[
+            MinValueValidator(bounds.MIN_CATCH_UP_SECONDS),
+            MaxValueValidator(bounds.MAX_CATCH_UP_SECONDS),
+        ],
+        help_text=_("What was missed longer ago than this is skipped."),
+    )
+    catch_up_limit = models.PositiveSmallIntegerField(
+        _("catch-up limit"),
+        default=bounds.DEFAULT_CATCH_UP,
+        validators=[MinValueValidator(1), MaxValueValidator(bounds.MAX_CATCH_UP)],
+        help_text=_("At most this many missed instants are made up for, the newest."),
+    )
+    overlap = models.CharField(
+        _("while an earlier report is unfinished"), max_length=10, choices=Overlap.choices, default=Overlap.ALLOW
+    )
+    jitter_seconds = models.PositiveIntegerField(
+        _("jitter (seconds)"),
+        default=0,
+        validators=[MaxValueValidator(bounds.MAX_JITTER_SECONDS)],
+        help_text=_("Spreads the load: each firing is available up to this much later, always by the same amount."),
+    )
+    params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
+    priority = models.SmallIntegerField(
+        default=0,
+        validators=[MinValueValidator(bounds.MIN_PRIORITY), MaxValueValidator(bounds.MAX_PRIORITY)],
+        help_text=_("-100 to 100, higher first."),
+    )
+    max_attempts = models.PositiveSmallIntegerField(
+        default=bounds.DEFAULT_ATTEMPTS,
+        validators=[MinValueValidator(bounds.MIN_ATTEMPTS), MaxValueValidator(bounds.MAX_ATTEMPTS)],
+    )
+
+    next_run_at = models.DateTimeField(_("next run (UTC)"), null=True, editable=False)
+    planned_from = models.DateTimeField(
+        null=True, editable=False, help_text=_("The anchor: the last firing, edit or resume.")
+    )
+    plan_needed = models.BooleanField(default=True, db_default=True, editable=False)
+    version = models.PositiveIntegerField(
+        default=1, db_default=1, editable=False, help_text=_("+1 at each edit; what If-Match compares.")
+    )
+    error = models.TextField(
+        blank=True, editable=False, help_text=_("Why the scheduler disabled it; cleared by a good save.")
+    )
+    created_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
+
+    objects = ReportScheduleQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("report schedule")
+        ordering = ["report_id", "modifier_id", "id"]
+        indexes = [
+            models.Index("next_run_at", name="reportqueue_schedule_next_run", condition=Q(enabled=True)),
+            models.Index("id", name="reportqueue_schedule_unplanned", condition=Q(enabled=True, plan_needed=True)),
+            models.Index("report_id", "modifier_id", name="reportqueue_schedule_report"),
+        ]
+        constraints = [
+            models.CheckConstraint(name="reportqueue_schedule_ids", condition=Q(report_id__gte=0, modifier_id__gte=0)),
+            models.CheckConstraint(
+                name="reportqueue_schedule_disabled_never_fires",
+                condition=Q(enabled=True) | Q(next_run_at=None),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_schedule_cron_or_interval",
+                condition=(Q(cron="") & Q(interval_seconds__gte=bounds.MIN_INTERVAL_SECONDS))
+                | (~Q(cron="") & Q(interval_seconds=None)),
+            ),
+            # What the queue's own constraints refuse must not come from here, or one row would stop a whole batch.
+            models.CheckConstraint(
+                name="reportqueue_schedule_priority",
+                condition=Q(priority__range=(bounds.MIN_PRIORITY, bounds.MAX_PRIORITY)),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_schedule_max_attempts",
+                condition=Q(max_attempts__range=(bounds.MIN_ATTEMPTS, bounds.MAX_ATTEMPTS)),
+            ),
+            models.CheckConstraint(
+                name="reportqueue_schedule_jitter", condition=Q(jitter_seconds__lte=bounds.MAX_JITTER_SECONDS)
+            ),
+            models.CheckConstraint(
+                name="reportqueue_schedule_policies",
+                condition=Q(
+                    catch_up__in=sorted(CatchUp),
+                    overlap__in=sorted(Overlap),
+                    blackout__in=sorted(Blackout),
+                    catch_up_limit__range=(1, bounds.MAX_CATCH_UP),
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"report {self.report_id}, modifier {self.modifier_id}: {self.rule} ({self.timezone})"
+
+    @property
+    def rule(self) -> str:
+        """The expression, or the interval in words."""
+        return self.cron if self.interval_seconds is None else words.describe_interval(self.interval_seconds)
+
+    @property
+    def in_words(self) -> str:
+        """When it fires, for people. Raises `cron.CronError` for an expression written around the checks."""
+        if self.interval_seconds is not None:
+            return words.describe_interval(self.interval_seconds)
+        return words.describe(self.cron)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is enabled but has no firing left before its end."""
+        return self.enabled and not self.plan_needed and self.next_run_at is None
+
+    def timing(self) -> Timing:
+        """When it fires, as a value; reads its calendar."""
+        calendars = BlackoutCalendar.values_of([self.calendar_id]) if self.calendar_id is not None else {}
+        return Timing(
+            cron=self.cron,
+            timezone=self.timezone,
+            interval_seconds=self.interval_seconds,
+            start_at=self.start_at,
+            end_at=self.end_at,
+            calendar=calendars.get(self.calendar_id) if self.calendar_id is not None else None,
+            blackout=Blackout(self.blackout),
+        )
+
+    def clean(self) -> None:
+        """Refuse what cannot fire, and params that are no object, naming the field."""
+        problems: dict[str, Any] = {}
+        if self.params is None:
+            self.params = {}  # an emptied form field
+        try:
+            bounds.validate_json_object(self.params)  # Django skips a field's validators for an empty list
+        except ValidationError as error:
+            problems["params"] = error.messages
+        problems |= self._timing_problems()
+        if problems:
+            raise ValidationError(problems)
+
+    def _timing_problems(self) -> dict[str, Any]:
+        if self.cron and self.interval_seconds is not None:
+            return {"interval_seconds": "Leave it empty, or leave the cron expression empty: one of them decides."}
+        try:
+            # An empty expression is refused as what it is: a schedule without a rule.
+            cron.validate(self.cron if self.interval_seconds is None else "@daily", self.timezone)
+        except cron.CronError as error:
+            return {error.field: str(error)}
+        if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
+            return {"end_at": "Must not lie before the start."}
+        if self.blackout in (Blackout.NEXT_DAY, Blackout.PREVIOUS_DAY) and self.calendar_id is not None:
+            often = 86_400 / self.interval_seconds if self.interval_seconds else cron.times_a_day(self.cron)
+            if often > MAX_MOVED_A_DAY:
+                return {
+                    "blackout": f"What fires more than {MAX_MOVED_A_DAY} times a day cannot be moved to another day; "
+                    "skip it instead."
+                }
+        return {}
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Validate, and plan the next firing: from now if the timing changed, else as it stands in the database.
+
+        Raises `ValidationError` naming the field, also for callers that never heard of `full_clean`. The row is
+        locked meanwhile, so that an edit and the scheduler cannot undo each other's `next_run_at`.
+        """
+        self.full_clean(validate_unique=False, validate_constraints=False)
+        with transaction.atomic():
+            stored = ReportSchedule.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
+            own = {*self.PLANNED, "version", "paused_at", "paused_by", "pause_note"}
+            if stored is None or any(getattr(self, name) != getattr(stored, name) for name in self.TIMING):
+                self._plan(database_now(), was_enabled=stored is None or stored.enabled)
+            else:
+                for name in own - {"version", "pause_note"}:
+                    setattr(self, name, getattr(stored, name))
+            self.version = 1 if stored is None else stored.version + 1
+            if (only := kwargs.get("update_fields")) is not None:
+                kwargs["update_fields"] = {*only, *own}
+            super().save(*args, **kwargs)
+            wakeup.notify_schedules()
+
+    def _plan(self, now: datetime, *, was_enabled: bool) -> None:
+        self.error, self.planned_from, self.plan_needed = "", now, False
+        if not self.enabled:
+            self.next_run_at = None
+            if was_enabled:
+                self.paused_at = now
+            return
+        self.paused_at, self.paused_by, self.pause_note = None, "", ""
+        try:
+            self.next_run_at = self.timing().next_firing(now)
+        except NeverFires as error:
+            raise ValidationError({"calendar": str(error)}) from None

@@ -1,0 +1,124 @@
+"""The firings of schedules come into the queue, in bulk: queued, waiting for an earlier one, or noted as skipped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.signals import Transition, announce_all
+from reportqueue.states import Source, Status, Verb
+
+
+@dataclass(frozen=True)
+class SkipNote:
+    """Why a firing is not run: in words, and as the row's `result`."""
+
+    error: str
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One instant of a schedule, which becomes one row with the schedule's content; times aware UTC."""
+
+    schedule_id: int
+    trigger_time: datetime
+    available_at: datetime
+    waits_for: int | None = None
+    """The row that has to end first; the caller holds its lock."""
+    skipped: SkipNote | None = None
+
+
+# Rows of schedules are made where the schedules are: their params never leave the database, and a hundred thousand
+# due at once take seconds. The ORM cannot insert from a query.
+_INSERT = """
+INSERT INTO {queue} (
+    schedule_id, trigger_time, available_at, waits_for_id, status, error, result, finished_at,
+    report_id, modifier_id, params, priority, max_attempts, source,
+    generation, attempt, launch_failures, claimed_by, run_id, cancel_requested
+)
+SELECT
+    s.id, f.trigger_time, f.available_at, f.waits_for, f.status, f.error, f.result::jsonb,
+    CASE WHEN f.status = %(skipped)s THEN clock_timestamp() END,
+    s.report_id, s.modifier_id, s.params, s.priority, s.max_attempts, %(source)s,
+    0, 0, 0, '', '', false
+FROM unnest(
+    %(schedules)s::bigint[], %(trigger_times)s::timestamptz[], %(available_ats)s::timestamptz[],
+    %(waits)s::bigint[], %(statuses)s::text[], %(errors)s::text[], %(results)s::text[]
+) AS f (schedule_id, trigger_time, available_at, waits_for, status, error, result)
+JOIN {schedules} s ON s.id = f.schedule_id
+ON CONFLICT DO NOTHING
+RETURNING id, schedule_id, report_id, modifier_id, status
+"""
+
+
+@dataclass
+class Inserted:
+    """The rows that were new: how many of each kind, and the last queued one of each schedule by the schedule's id."""
+
+    queued: int = 0
+    skipped: int = 0
+    last: dict[int, int] = field(default_factory=dict)
+
+
+def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDULE) -> Inserted:
+    """Insert rows for the firings; an instant that its schedule has already had is left out.
+
+    The caller holds the schedules' locks.
+    """
+    inserted = Inserted()
+    if not firings:
+        return inserted
+    sql = _INSERT.format(queue=ReportQueue._meta.db_table, schedules=ReportSchedule._meta.db_table)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            sql,
+            {
+                "skipped": Status.SKIPPED.value,
+                "source": source.value,
+                "schedules": [firing.schedule_id for firing in firings],
+                "trigger_times": [firing.trigger_time for firing in firings],
+                "available_ats": [firing.available_at for firing in firings],
+                "waits": [firing.waits_for for firing in firings],
+                "statuses": [(Status.SKIPPED if firing.skipped else Status.QUEUED).value for firing in firings],
+                "errors": [_error(firing) for firing in firings],
+                "results": [json.dumps(firing.skipped.result) if firing.skipped else None for firing in firings],
+            },
+        )
+        made = cursor.fetchall()
+        announce_all(
+            [
+                Transition(
+                    verb=Verb.SKIP if status == Status.SKIPPED else Verb.ENQUEUE,
+                    queue_id=pk,
+                    report_id=report_id,
+                    modifier_id=modifier_id,
+                    before="",
+                    after=status,
+                    generation=0,
+                    attempt=0,
+                    run_id="",
+                    claimed_by="",
+                )
+                for pk, _, report_id, modifier_id, status in made
+            ]
+        )
+    for pk, schedule_id, _, _, status in made:
+        if status == Status.QUEUED:
+            inserted.queued += 1
+            inserted.last[schedule_id] = max(pk, inserted.last.get(schedule_id, 0))
+        else:
+            inserted.skipped += 1
+    return inserted
+
+
+def _error(firing: Firing) -> str:
+    if firing.skipped:
+        return firing.skipped.error
+    return "" if firing.waits_for is None else f"Waits until report {firing.waits_for} of the same schedule has ended."

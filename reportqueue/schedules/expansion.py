@@ -1,0 +1,298 @@
+"""Due schedules become queue rows: the expansion, one row per schedule and instant however often it runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db import DataError, IntegrityError, connection, transaction
+
+from reportqueue import queue
+from reportqueue.blackouts import Calendar
+from reportqueue.clock import database_now
+from reportqueue.conf import conf
+from reportqueue.cron import CronError
+from reportqueue.models import BlackoutCalendar, ReportSchedule
+from reportqueue.models.schedule import ReportScheduleQuerySet
+from reportqueue.policies import Blackout, CatchUp, Overlap
+from reportqueue.schedules import overlaps, skips
+from reportqueue.schedules.settling import CatchUpRule, Settled, settle
+from reportqueue.timing import NeverFires, Timing
+
+BATCH = 1_000
+"""Schedules locked at once; each batch commits by itself, so that a killed pass loses nothing it has done."""
+ROWS = 10_000
+"""A batch ends early when it has made so many rows: after a long downtime one schedule may have a thousand."""
+REMEMBERED = 20_000
+"""Answers that a pass keeps for schedules that share them."""
+BROKEN = (CronError, NeverFires, OverflowError)
+"""What a schedule that was written around its checks, or whose calendar closes everything, may raise."""
+
+
+class Line(NamedTuple):
+    """What a pass reads of a schedule."""
+
+    pk: int
+    cron: str
+    interval_seconds: int | None
+    timezone: str
+    start_at: datetime | None
+    end_at: datetime | None
+    calendar_id: int | None
+    blackout: str
+    catch_up: str
+    catch_up_window_seconds: int
+    catch_up_limit: int
+    overlap: str
+    jitter_seconds: int
+    next_run_at: datetime
+    planned_from: datetime | None
+
+
+Move = tuple[int, datetime | None, datetime]
+"""A schedule, its next firing, and its new anchor."""
+_FIELDS = ["pk", *Line._fields[1:]]
+
+
+@dataclass
+class Pass:
+    """What one pass did: rows queued, notes of skipped instants, schedules planned anew, schedules disabled."""
+
+    enqueued: int = 0
+    skipped: int = 0
+    planned: int = 0
+    disabled: int = 0
+
+    def __add__(self, other: Pass) -> Pass:
+        """Both together."""
+        return Pass(
+            self.enqueued + other.enqueued,
+            self.skipped + other.skipped,
+            self.planned + other.planned,
+            self.disabled + other.disabled,
+        )
+
+
+def enqueue_due(
+    *, batch: int = BATCH, batches: int | None = None, stopping: Callable[[], bool] = lambda: False
+) -> Pass:
+    """Enqueue every due firing and move its schedule on; safe beside any number of other passes.
+
+    Several passes share the work through SKIP LOCKED. Rows and the schedule's next firing commit together, batch by
+    batch, so a pass that dies repeats its batch or finds it done. A schedule that cannot be evaluated is disabled
+    with its error and does not stop the others. The pass ends after `batches` of them, or between two when
+    `stopping()`.
+    """
+    work = _Expansion(database_now())
+    left = batches
+    while (left is None or left > 0) and not stopping() and work.one_batch(batch):
+        left = None if left is None else left - 1
+    return work.done
+
+
+def next_due() -> datetime | None:
+    """When the next schedule is due, aware UTC; None if none is."""
+    return (
+        ReportSchedule.objects.filter(enabled=True)
+        .exclude(next_run_at=None)
+        .order_by("next_run_at")
+        .values_list("next_run_at", flat=True)
+        .first()
+    )
+
+
+@dataclass
+class Preview:
+    """What a pass would do, before overlaps: rows it would make, and schedules it would disable, with their error."""
+
+    firings: list[queue.Firing]
+    broken: list[tuple[int, str]]
+
+
+def preview(limit: int) -> Preview:
+    """What a pass would do now, without doing it; at most `limit` rows."""
+    work = _Expansion(database_now())
+    found = Preview([], [])
+    due = ReportSchedule.objects.due(work.now).order_by("next_run_at").values_list(*_FIELDS)
+    for values in due.iterator():
+        line = Line(*values)
+        try:
+            settled = work.settled(line, _calendars([line]))
+        except BROKEN as error:
+            found.broken.append((line.pk, str(error)))
+            continue
+        found.firings += sorted(
+            [*_queued(line, settled), *skips.noted(line.pk, settled.skips)], key=lambda firing: firing.trigger_time
+        )
+        if len(found.firings) >= limit:
+            del found.firings[limit:]
+            break
+    return found
+
+
+@dataclass
+class _Expansion:
+    """One pass: it works by the time at which it began, so that equal schedules have equal answers."""
+
+    now: datetime
+    done: Pass = field(default_factory=Pass)
+    _busy: set[int] = field(default_factory=set)
+    """Schedules whose earlier report is being moved by somebody this very moment: the next pass has them."""
+    _answers: dict[Any, Settled | Exception] = field(default_factory=dict)
+
+    def one_batch(self, size: int) -> bool:
+        """One batch in one transaction; False when there was nothing left to do."""
+        pks: list[int] = []
+        try:
+            with transaction.atomic():
+                done = self._batch(ReportSchedule.objects.all(), size, pks)
+        except (IntegrityError, DataError):
+            # The database refuses one of the rows, and nothing of the batch was kept: find out which.
+            done = Pass()
+            for pk in pks:
+                done += self._alone(pk)
+        self.done += done
+        return bool(pks)
+
+    def _alone(self, pk: int) -> Pass:
+        try:
+            with transaction.atomic():
+                return self._batch(ReportSchedule.objects.filter(pk=pk), 1, [])
+        except (IntegrityError, DataError) as error:
+            _disable(pk, f"The database refuses its row: {str(error).splitlines()[0]}")
+            return Pass(disabled=1)
+
+    def _batch(self, schedules: ReportScheduleQuerySet, size: int, pks: list[int]) -> Pass:
+        """Fire what is due, or else plan what is unplanned; `pks` gets the schedules that were locked."""
+        due = schedules.due(self.now).exclude(pk__in=self._busy).order_by("next_run_at")
+        if lines := _locked(due, size):
+            pks += [line.pk for line in lines]
+            return self._fire(lines)
+        lines = _locked(schedules.unplanned().order_by("pk"), size)
+        pks += [line.pk for line in lines]
+        return _plan(lines) if lines else Pass()
+
+    def _fire(self, lines: list[Line]) -> Pass:
+        done = Pass()
+        calendars = _calendars(lines)
+        fires: list[overlaps.Due] = []
+        notes: list[queue.Firing] = []
+        moves: list[Move] = []
+        rows = 0
+        for line in lines:
+            try:
+                settled = self.settled(line, calendars)
+            except BROKEN as error:
+                _disable(line.pk, str(error))
+                done.disabled += 1
+                continue
+            fires.append((line.pk, Overlap(line.overlap), _queued(line, settled)))
+            notes += skips.noted(line.pk, settled.skips)
+            moves.append((line.pk, settled.next_run_at, settled.planned_from))
+            rows += len(settled.fires)
+            if rows >= ROWS:
+                break
+        entered = overlaps.enqueue(fires, notes)
+        self._busy |= entered.busy
+        _move([move for move in moves if move[0] not in entered.busy])
+        done.enqueued, done.skipped = entered.queued, entered.skipped
+        return done
+
+    def settled(self, line: Line, calendars: dict[int, Calendar]) -> Settled:
+        """What becomes of the schedule's due instants; worked out once for all that are alike. Raises `BROKEN`."""
+        calendar = calendars.get(line.calendar_id) if line.calendar_id is not None else None
+        key = (*line[1:6], calendar, *line[7:11], line.next_run_at, line.planned_from if calendar else None)
+        answer = self._answers.get(key)
+        if answer is None:
+            if len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+            try:
+                rule = CatchUpRule(
+                    policy=CatchUp(line.catch_up),
+                    window=timedelta(seconds=line.catch_up_window_seconds),
+                    limit=line.catch_up_limit,
+                    grace=timedelta(seconds=conf().misfire_grace_seconds),
+                )
+                answer = settle(_timing(line, calendars), rule, line.next_run_at, line.planned_from, self.now)
+            except BROKEN as error:
+                answer = error
+            self._answers[key] = answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _locked(ready: ReportScheduleQuerySet, size: int) -> list[Line]:
+    locked = ready.select_for_update(skip_locked=True, of=("self",)).values_list(*_FIELDS)[:size]
+    return [Line(*values) for values in locked]
+
+
+def _plan(lines: list[Line]) -> Pass:
+    """Plan locked schedules from now on."""
+    # By the clock as it is once they are locked: an edit may have been committed since the pass began.
+    done, now, calendars = Pass(), database_now(), _calendars(lines)
+    moves: list[Move] = []
+    for line in lines:
+        try:
+            moves.append((line.pk, _timing(line, calendars).next_firing(now), now))
+        except BROKEN as error:
+            _disable(line.pk, str(error))
+            done.disabled += 1
+    _move(moves)
+    done.planned = len(moves)
+    return done
+
+
+def _disable(pk: int, error: str) -> None:
+    ReportSchedule.objects.filter(pk=pk).update(enabled=False, next_run_at=None, plan_needed=False, error=error)
+
+
+def _calendars(lines: list[Line]) -> dict[int, Calendar]:
+    wanted = {line.calendar_id for line in lines if line.calendar_id is not None}
+    return BlackoutCalendar.values_of(wanted) if wanted else {}
+
+
+def _timing(line: Line, calendars: dict[int, Calendar]) -> Timing:
+    return Timing(
+        cron=line.cron,
+        timezone=line.timezone,
+        interval_seconds=line.interval_seconds,
+        start_at=line.start_at,
+        end_at=line.end_at,
+        calendar=calendars.get(line.calendar_id) if line.calendar_id is not None else None,
+        blackout=Blackout(line.blackout),
+    )
+
+
+def _queued(line: Line, settled: Settled) -> list[queue.Firing]:
+    return [
+        queue.Firing(line.pk, instant, instant + jitter(line.pk, instant, line.jitter_seconds))
+        for instant in settled.fires
+    ]
+
+
+def jitter(schedule_id: int, instant: datetime, most: int) -> timedelta:
+    """By how much a firing is put off: less than `most` seconds, always the same for a schedule and an instant."""
+    if not most:
+        return timedelta(0)
+    seed = f"{schedule_id}:{instant.timestamp()}".encode()
+    share = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest()) / 2**64
+    return timedelta(seconds=share * most)
+
+
+def _move(moves: list[Move]) -> None:
+    """Write each schedule's next firing and anchor, all in one statement: the ORM's has a CASE for each row."""
+    if not moves:
+        return
+    pks, nexts, anchors = zip(*moves, strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {ReportSchedule._meta.db_table} s "  # noqa: S608  # a table's name
+            "SET next_run_at = m.next_run_at, planned_from = m.planned_from, plan_needed = false "
+            "FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[]) AS m (id, next_run_at, planned_from) "
+            "WHERE s.id = m.id",
+            [list(pks), list(nexts), list(anchors)],
+        )

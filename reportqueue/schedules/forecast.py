@@ -1,0 +1,65 @@
+"""What a schedule is going to do: its next firings by both clocks, and what the clock and the calendar do to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reportqueue import cron
+from reportqueue.clock import database_now
+from reportqueue.models import ReportSchedule
+
+MAX_FORECAST = 100
+"""Firings shown at once."""
+SKIPS_SHOWN = 20
+"""Closed instants shown between them: with one a minute, a closed night has hundreds."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One instant to come, aware UTC; `reading` is the schedule's own clock then, with its offset."""
+
+    instant: datetime
+    reading: datetime
+    clock_change: cron.ClockChange | None
+    """Whether its reading is left out that day, or is one of two."""
+    moved_from: datetime | None
+    """Where the calendar has moved it from."""
+    closed: str
+    """Why it will be skipped; empty if it fires."""
+
+
+def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = None) -> list[Forecast]:
+    """The next `count` firings (1 to `MAX_FORECAST`) and the closed instants between them, in order.
+
+    From `after`, or from the planned firing of a schedule that has one, or from now; a schedule need not be saved, nor
+    enabled. Raises `cron.CronError` for one that cannot fire.
+    """
+    if after is None:
+        planned = schedule.next_run_at
+        after = database_now() if planned is None else planned - timedelta(microseconds=1)
+    timing = schedule.timing()
+    found: list[Forecast] = []
+    firings = skipped = 0
+    for occurrence in timing.occurrences(after):
+        instant = occurrence.instant
+        skipped += bool(occurrence.closed)
+        firings += not occurrence.closed
+        if occurrence.closed and skipped > SKIPS_SHOWN:
+            if skipped > 1_000:
+                break
+            continue
+        moved = instant != occurrence.nominal
+        found.append(
+            Forecast(
+                instant=instant,
+                reading=cron.local(timing.timezone, instant),
+                # A moved one is at a reading that the expression may not have.
+                clock_change=cron.clock_change("" if moved else timing.cron, timing.timezone, instant),
+                moved_from=occurrence.nominal if moved else None,
+                closed=occurrence.closed,
+            )
+        )
+        if firings == count:
+            break
+    return found

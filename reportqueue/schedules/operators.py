@@ -1,0 +1,144 @@
+"""What people do to schedules: pause and resume them, run one now, make up for a stretch of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from reportqueue import bounds, cron, queue
+from reportqueue.clock import database_now
+from reportqueue.errors import ScheduleNotFound
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.policies import Overlap
+from reportqueue.states import Source, Status
+
+MAX_BACKFILL = 1_000
+"""Instants that one backfill makes up for."""
+
+
+def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
+    """Let the schedule fire no more until it is resumed; `by` and `note` are shown with it.
+
+    What is queued already stays queued. One that is paused keeps its time and gets the new note.
+    Raises `ScheduleNotFound`, and `ValidationError` for a note beyond its bounds.
+    """
+    with _locked(pk) as schedule:
+        if schedule.enabled or note:
+            schedule.enabled = False
+            schedule.paused_by, schedule.pause_note = by[:150], note
+            schedule.save(update_fields=["enabled"])
+        return schedule
+
+
+def resume(pk: int) -> ReportSchedule:
+    """Let the schedule fire again, from now on: what passed meanwhile is not made up for.
+
+    Raises `ScheduleNotFound`, and `ValidationError` if it cannot fire as it is.
+    """
+    with _locked(pk) as schedule:
+        if not schedule.enabled:
+            schedule.enabled = True
+            schedule.save(update_fields=["enabled"])
+        return schedule
+
+
+def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
+    """Queue the schedule's report now, beside its planned firings, which stay as they are; a paused one's too.
+
+    Where the schedule does not allow overlaps, it waits for the unfinished report. Raises `ScheduleNotFound`.
+    """
+    with _locked(pk) as schedule:
+        before = _to_wait_for(schedule)
+        now = database_now()
+        inserted = queue.enqueue_firings([queue.Firing(pk, now, now, waits_for=before)], source=source)
+        return ReportQueue.objects.get(pk=inserted.last[pk])
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """The instants of a stretch, and how many of them have a row already that ran or will run."""
+
+    instants: list[datetime]
+    known: int
+    enqueued: int
+    """0 for a dry run."""
+
+
+def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) -> Backfill:
+    """Queue the schedule's firings from `start` to `end` (both included, aware, not in the future), oldest first.
+
+    By its timing as it now is, within its start and end. An instant that has a row is left alone, unless that was
+    skipped. Where the schedule does not allow overlaps, each waits for the one before. Raises `ScheduleNotFound`,
+    and `ValidationError` naming the field: for a stretch of more than `MAX_BACKFILL` firings, too.
+    """
+    with _locked(pk) as schedule:
+        instants = _instants(schedule, start, end)
+        have = ReportQueue.objects.filter(schedule=pk, trigger_time__range=(start, end)).exclude(status=Status.SKIPPED)
+        known = set(have.values_list("trigger_time", flat=True)) & set(instants)
+        wanted = [instant for instant in instants if instant not in known]
+        if dry_run:
+            return Backfill(instants, len(known), 0)
+        # Available from now, not from then: a long backfill goes behind what is due today.
+        now = database_now()
+        if schedule.overlap == Overlap.ALLOW:
+            firings = [queue.Firing(pk, instant, now) for instant in wanted]
+            queue.enqueue_firings(firings, source=Source.BACKFILL)
+        else:
+            before = _to_wait_for(schedule)
+            for instant in wanted:
+                firing = queue.Firing(pk, instant, now, waits_for=before)
+                before = queue.enqueue_firings([firing], source=Source.BACKFILL).last[pk]
+        return Backfill(instants, len(known), len(wanted))
+
+
+@contextmanager
+def _locked(pk: int) -> Iterator[ReportSchedule]:
+    """The schedule, locked: its firings and what people ask for come one after the other."""
+    with transaction.atomic():
+        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
+        if schedule is None:
+            raise ScheduleNotFound(f"There is no schedule {pk}.")
+        yield schedule
+
+
+def _to_wait_for(schedule: ReportSchedule) -> int | None:
+    """The unfinished report that a new one has to wait for, locked so that it cannot end unseen."""
+    if schedule.overlap == Overlap.ALLOW:
+        return None
+    unfinished = ReportQueue.objects.unfinished().filter(schedule=schedule).order_by("-pk")
+    while (last := unfinished.values_list("pk", flat=True).first()) is not None:
+        held = ReportQueue.objects.unfinished().filter(pk=last).select_for_update(of=("self",))
+        if held.values_list("pk", flat=True).first() is not None:
+            return last
+    return None
+
+
+def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[datetime]:
+    for name, instant in (("start", start), ("end", end)):
+        try:
+            bounds.validate_instant(instant)
+        except ValidationError as error:
+            raise ValidationError({name: error.messages}) from None
+    if end < start:
+        raise ValidationError({"end": "Must not lie before the start."})
+    if end > database_now():
+        raise ValidationError({"end": "Must not lie in the future: what is to come, the schedule queues itself."})
+    try:
+        found = schedule.timing().firings(start - timedelta(microseconds=1), end)
+        instants = list(islice(found, MAX_BACKFILL + 1))
+    except cron.CronError as error:
+        raise ValidationError({error.field: str(error)}) from None
+    if len(instants) > MAX_BACKFILL:
+        raise ValidationError(
+            {
+                "end": f"The stretch has more than {MAX_BACKFILL:,} firings, as many as can be queued at once: "
+                "shorten it."
+            }
+        )
+    return instants

@@ -1,0 +1,109 @@
+"""Firings go into the queue as their schedule's overlap policy has it, beside its unfinished earlier reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from django.db.models import Count, Max, Q
+
+from reportqueue import queue
+from reportqueue.models import ReportQueue
+from reportqueue.policies import Overlap, SkipReason
+from reportqueue.schedules import skips
+from reportqueue.schedules.settling import Skip
+
+Due = tuple[int, Overlap, Sequence[queue.Firing]]
+"""A schedule, its policy, and its firings, oldest first."""
+
+
+@dataclass
+class Entered:
+    """Rows queued and rows noted as skipped; `busy` schedules got none and are to be tried again soon."""
+
+    queued: int = 0
+    skipped: int = 0
+    busy: set[int] = field(default_factory=set)
+
+    def add(self, inserted: queue.Inserted) -> None:
+        """Count what went in."""
+        self.queued += inserted.queued
+        self.skipped += inserted.skipped
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A schedule's unfinished rows: the last one, and whether one waits already."""
+
+    last: int
+    waits: bool
+
+
+def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing]) -> Entered:
+    """Insert each schedule's firings, oldest first, and the notes of those that are not busy.
+
+    The caller holds the schedules' locks, so that nobody else queues anything for them. A row that is to be waited
+    for is locked as well, or it could end unseen; if somebody else holds it, the schedule is busy.
+    """
+    entered = Entered()
+    first: list[queue.Firing] = []
+    second: list[queue.Firing] = []
+    careful = [pk for pk, overlap, firings in due if overlap != Overlap.ALLOW and firings]
+    unfinished = _unfinished(careful)
+    to_wait_for = {
+        unfinished[pk].last
+        for pk, overlap, firings in due
+        if overlap == Overlap.QUEUE_ONE and firings and pk in unfinished and not unfinished[pk].waits
+    }
+    locked = _lock(to_wait_for)
+    for pk, overlap, firings in due:
+        if overlap == Overlap.ALLOW or not firings:
+            first += firings
+            continue
+        rest = list(firings)
+        before = unfinished.get(pk)
+        if before is None:
+            first.append(rest.pop(0))
+            if overlap == Overlap.QUEUE_ONE and rest:
+                second.append(rest.pop(0))
+            why = "an earlier firing of the schedule was queued with it"
+        elif overlap == Overlap.SKIP:
+            why = f"report {before.last} of the schedule was unfinished"
+        elif before.waits:
+            why = f"report {before.last} of the schedule waited already"
+        elif before.last in locked:
+            first.append(replace(rest.pop(0), waits_for=before.last))
+            why = "another report of the schedule waited already"
+        else:
+            entered.busy.add(pk)
+            continue
+        if rest:
+            skip = Skip(SkipReason.OVERLAP, why, tuple(firing.trigger_time for firing in rest))
+            first += skips.noted(pk, [skip])
+    first += [note for note in notes if note.schedule_id not in entered.busy]
+    inserted = queue.enqueue_firings(first)
+    entered.add(inserted)
+    entered.add(
+        queue.enqueue_firings([replace(firing, waits_for=inserted.last.get(firing.schedule_id)) for firing in second])
+    )
+    return entered
+
+
+def _unfinished(schedules: Sequence[int]) -> dict[int, _Open]:
+    if not schedules:
+        return {}
+    found = (
+        ReportQueue.objects.unfinished()
+        .filter(schedule__in=schedules)
+        .order_by()
+        .values_list("schedule")
+        .annotate(last=Max("pk"), waits=Count("pk", filter=Q(waits_for__isnull=False)))
+    )
+    return {pk: _Open(last, bool(waits)) for pk, last, waits in found}
+
+
+def _lock(rows: set[int]) -> set[int]:
+    if not rows:
+        return set()
+    held = ReportQueue.objects.unfinished().filter(pk__in=rows).order_by("pk")
+    return set(held.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))

@@ -1,0 +1,133 @@
+"""What becomes of a schedule's due instants: which are queued, which are skipped and why, and what comes next.
+
+A function of values alone, so that schedules which share a timing and an anchor share the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
+
+from reportqueue.policies import CatchUp, SkipReason
+from reportqueue.timing import Timing
+
+COUNTED = 10_000
+"""Skipped instants are counted up to here; after a year without a scheduler there may be half a million."""
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatchUpRule:
+    """A schedule's `catch_up` with its bounds; `grace` is the age until which an instant counts as on time."""
+
+    policy: CatchUp
+    window: timedelta
+    limit: int
+    grace: timedelta
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Instants, one after the other, that are not run for one reason."""
+
+    reason: SkipReason
+    why: str
+    """For people, without the count."""
+    instants: tuple[datetime, ...]
+    """Oldest first; at most `COUNTED`, the oldest of them."""
+    complete: bool = True
+    """Whether `instants` are all."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The answer for one schedule, or for all that share its timing, anchor and rule."""
+
+    fires: tuple[datetime, ...]
+    skips: tuple[Skip, ...]
+    next_run_at: datetime | None
+    planned_from: datetime
+    """The new anchor: up to here everything is settled."""
+
+
+def settle(
+    timing: Timing, rule: CatchUpRule, planned: datetime, planned_from: datetime | None, now: datetime
+) -> Settled:
+    """What becomes of `planned`, the first firing after the anchor, and of all that has come due since.
+
+    Instants that are on time are queued. Older ones were missed: the catch-up rule says which of them are made up
+    for, the newest ones first; the others are skipped. Raises `cron.CronError`, `timing.NeverFires`.
+    """
+    before = planned - _TICK
+    on_time = list(_firings(timing, planned, max(before, now - rule.grace), now))
+    made_up = _made_up_for(timing, rule, planned, now, has_later=bool(on_time))
+    fires = (*made_up, *on_time)
+    skips = []
+    first_kept = fires[0] if fires else now + _TICK
+    if missed := _counted(_firings(timing, planned, before, min(now, first_kept - _TICK))):
+        skips.append(Skip(SkipReason.MISFIRE, _why_missed(rule), *missed))
+    settled_until = _last(timing, planned, now, fires)
+    if timing.calendar is not None and planned_from is not None:
+        skips += _blackouts(timing, planned_from, settled_until)
+    return Settled(fires, tuple(skips), timing.next_firing(settled_until), settled_until)
+
+
+def _firings(timing: Timing, planned: datetime, after: datetime, until: datetime) -> Iterable[datetime]:
+    """The due instants in `(after, until]`; the planned one is taken at its word."""
+    if after < planned <= until:
+        yield planned
+    yield from timing.firings(max(after, planned), until)
+
+
+def _made_up_for(
+    timing: Timing, rule: CatchUpRule, planned: datetime, now: datetime, *, has_later: bool
+) -> list[datetime]:
+    if rule.policy == CatchUp.SKIP or (rule.policy == CatchUp.LAST and has_later):
+        return []
+    count = 1 if rule.policy == CatchUp.LAST else rule.limit
+    oldest, newest = max(planned, now - rule.window), now - rule.grace
+    found = timing.newest(count, max(planned, oldest - _TICK), newest) if oldest <= newest else []
+    if len(found) < count and oldest <= planned <= newest:
+        found.insert(0, planned)
+    return found
+
+
+def _why_missed(rule: CatchUpRule) -> str:
+    if rule.policy == CatchUp.SKIP:
+        return "missed while no scheduler ran"
+    if rule.policy == CatchUp.LAST:
+        return "missed while no scheduler ran; only the last is made up for"
+    return (
+        f"missed while no scheduler ran; at most {rule.limit:,} of the last {rule.window.total_seconds():,.0f} s "
+        "are made up for"
+    )
+
+
+def _last(timing: Timing, planned: datetime, now: datetime, fires: tuple[datetime, ...]) -> datetime:
+    """The last due instant, queued or not."""
+    if fires:
+        return fires[-1]
+    newest = timing.newest(1, planned, now)
+    return newest[0] if newest else planned
+
+
+def _blackouts(timing: Timing, after: datetime, until: datetime) -> list[Skip]:
+    """The closed instants in `(after, until]`, those of one closure together."""
+    occurrences = takewhile(lambda occurrence: occurrence.instant <= until, timing.occurrences(after))
+    by_closure: dict[str, list[datetime]] = {}
+    count = 0
+    for occurrence in islice(occurrences, COUNTED):
+        count += 1
+        if occurrence.closed:
+            by_closure.setdefault(occurrence.closed, []).append(occurrence.instant)
+    return [
+        Skip(SkipReason.BLACKOUT, f"closed by the calendar {why}", tuple(instants), count < COUNTED)
+        for why, instants in by_closure.items()
+    ]
+
+
+def _counted(instants: Iterable[datetime]) -> tuple[tuple[datetime, ...], bool] | None:
+    found = tuple(islice(instants, COUNTED + 1))
+    return (found[:COUNTED], len(found) <= COUNTED) if found else None

@@ -1,0 +1,38 @@
+"""What was not run, and why: a row for each instant, or one that counts them where they would flood the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from reportqueue import queue
+from reportqueue.schedules.settling import Skip
+
+ROWS = 10
+"""More instants than this, skipped for one reason at once, share one row."""
+
+
+def noted(schedule_id: int, skipped: Iterable[Skip]) -> list[queue.Firing]:
+    """The rows that say so; one that counts stands at the last of its instants."""
+    rows = []
+    for skip in skipped:
+        instants = skip.instants
+        if skip.complete and len(instants) <= ROWS:
+            note = queue.SkipNote(f"Skipped: {skip.why}.", {"reason": skip.reason.value, "count": 1})
+            rows += [queue.Firing(schedule_id, instant, instant, skipped=note) for instant in instants]
+            continue
+        count = f"{len(instants):,}" if skip.complete else f"{len(instants):,} or more"
+        facts = {
+            "reason": skip.reason.value,
+            "count": len(instants),
+            "complete": skip.complete,
+            "first": _utc(instants[0]),
+            "last": _utc(instants[-1]),
+        }
+        text = f"Skipped {count} firings from {facts['first']} to {facts['last']}: {skip.why}."
+        rows.append(queue.Firing(schedule_id, instants[-1], instants[-1], skipped=queue.SkipNote(text, facts)))
+    return rows
+
+
+def _utc(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
