@@ -7,8 +7,9 @@ import select
 import signal
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import psycopg
 from django.db import connection
 
 from reportqueue.conf import conf
@@ -71,11 +72,17 @@ class ScheduleWatch:
         if listening is None or listening.closed:
             select.select([self._pipe], [], [], seconds)
             return
-        if any(True for _ in listening.notifies(timeout=0)):
+        if _news(listening):
             return
         ready, _, _ = select.select([self._pipe, listening.fileno()], [], [], seconds)
         if self._pipe in ready:
             os.read(self._pipe, 4096)
-        else:
-            for _ in listening.notifies(timeout=0):
-                pass
+        _news(listening)
+
+
+def _news(listening: psycopg.Connection[Any]) -> bool:
+    """Take what has been told since; True as well for a lost connection, which the next look will notice."""
+    try:
+        return bool(list(listening.notifies(timeout=0)))
+    except psycopg.OperationalError:
+        return True

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from reportqueue import schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 from tests.conftest import minutes_ago
@@ -67,31 +73,122 @@ def test_wrong_arguments_are_refused(wrong: list[str]):
         run(*wrong)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_the_loop_enqueues_at_the_instant_and_ends_on_sigterm():
-    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="0 0 1 1 *")
-    schedule.save()
+def database_url() -> str:
+    """Of the test's own database, for another process."""
     settings = connection.settings_dict
-    url = f"postgresql://{settings['USER']}:{settings['PASSWORD']}@/{settings['NAME']}?host={settings['HOST']}"
-    if settings["PORT"]:
-        url = (
-            f"postgresql://{settings['USER']}:{settings['PASSWORD']}@{settings['HOST']}:{settings['PORT']}"
-            f"/{settings['NAME']}"
-        )
-    loop = subprocess.Popen(
-        [sys.executable, "manage.py", "enqueue_due_reports", "--loop", "--interval", "0.2"],
+    options = {"host": settings["HOST"], "port": settings["PORT"]}
+    user = quote(settings["USER"]) + (f":{quote(settings['PASSWORD'])}" if settings["PASSWORD"] else "")
+    given = urlencode({name: value for name, value in options.items() if value})
+    return f"postgresql://{user}@/{settings['NAME']}?{given}"
+
+
+@contextmanager
+def command(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command as a process of its own; killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "enqueue_due_reports", *arguments],
         cwd=ROOT,
-        env=os.environ | {"DATABASE_URL": url},
+        env=os.environ | {"DATABASE_URL": database_url()},
     )
     try:
-        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=minutes_ago(0))
-        until = time.monotonic() + 30
-        while not ReportQueue.objects.exists():
-            assert loop.poll() is None, "the loop ended"
-            assert time.monotonic() < until, "nothing was enqueued"
-            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
+    patience = time.monotonic() + 30
+    while not condition():
+        assert process.poll() is None, "the process ended"
+        assert time.monotonic() < patience, what
+        time.sleep(0.02)
+
+
+def listens() -> bool:
+    """Whether a scheduler waits: its connection is idle, and its last statement was the look for the next firing."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid() "
+            "AND state = 'idle' AND query LIKE 'SELECT clock_timestamp%%'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_waiting_loop_is_woken_by_a_change_enqueues_at_the_instant_and_ends_on_sigterm():
+    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="0 0 1 1 *")
+    schedule.save()
+    # It would sleep for an hour: only the change can wake it, and only the instant that is due then.
+    with command("--loop", "--interval", "3600") as loop:
+        until(listens, loop, "the loop does not wait")
+        due = timezone.now() + timedelta(seconds=1.5)
+        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=due)
+        until(ReportQueue.objects.exists, loop, "nothing was enqueued")
+        assert ReportQueue.objects.get().created_at >= due
+        until(listens, loop, "the loop does not wait again")
         loop.send_signal(signal.SIGTERM)
         assert loop.wait(timeout=10) == 0
-    finally:
-        loop.kill()
-        loop.wait()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_loop_whose_connection_is_lost_listens_again():
+    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="0 0 1 1 *")
+    schedule.save()
+    with command("--loop", "--interval", "3600") as loop:
+        until(listens, loop, "the loop does not wait")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )
+        until(listens, loop, "the loop does not wait again")
+        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=timezone.now())
+        until(ReportQueue.objects.exists, loop, "nothing was enqueued")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pass_that_is_asked_to_end_finishes_its_batch_and_no_other(monkeypatch: pytest.MonkeyPatch):
+    for n in range(6):
+        ReportSchedule(report_id=n, modifier_id=2, cron="0 0 1 1 *").save()
+    ReportSchedule.objects.update(next_run_at=minutes_ago(1))
+    asked = iter([False, True])
+    assert schedules.enqueue_due(batch=4, stopping=lambda: next(asked)).enqueued == 4
+    assert ReportQueue.objects.count() == 4
+    assert schedules.enqueue_due(batch=4).enqueued == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_killed_anywhere_in_a_pass_every_instant_is_enqueued_once():
+    count = 6_000
+    ReportSchedule.objects.bulk_create(
+        ReportSchedule(
+            report_id=n,
+            modifier_id=2,
+            cron=f"{n % 60} * * * *",
+            next_run_at=timezone.now().replace(minute=n % 60, second=0, microsecond=0) - timedelta(hours=2),
+            plan_needed=False,
+            overlap=("allow", "queue_one", "skip")[n % 3],
+        )
+        for n in range(count)
+    )
+    expected = {
+        (schedule.pk, instant)
+        for schedule in ReportSchedule.objects.all()
+        for instant in schedule.timing().firings(schedule.next_run_at - timedelta(seconds=1), timezone.now())
+    }
+    killed = 0
+    began: set[int] = set()
+    while (made := ReportQueue.objects.count()) < len(expected) and killed < 40:
+        with command() as process:
+            until(lambda made=made: ReportQueue.objects.count() > made, process, "nothing was enqueued")
+            began.add(made)
+            time.sleep(random.uniform(0, 0.15))
+            process.kill()
+            killed += 1
+    schedules.enqueue_due()
+    rows = list(ReportQueue.objects.values_list("schedule_id", "trigger_time"))
+    assert len(rows) == len(set(rows))
+    assert expected <= set(rows)
+    assert len(began) > 1, "every kill came after the end"
+    assert not ReportSchedule.objects.filter(next_run_at__lte=timezone.now() - timedelta(minutes=1)).exists()

@@ -21,6 +21,7 @@ from reportqueue.models import ReportSchedule
 
 logger = logging.getLogger("reportqueue")
 DRY_RUN_LIMIT = 1_000
+RECONNECT_SECONDS = 1.0
 
 
 class Command(BaseCommand):
@@ -108,6 +109,7 @@ class Command(BaseCommand):
                     # The database restarts or is out of reach: nothing is lost by waiting for it.
                     logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
                     connection.close()
+                    pause = min(interval, RECONNECT_SECONDS)
                 if not stop.is_set():
                     watch.wait(pause)
 

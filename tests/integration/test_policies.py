@@ -1,0 +1,474 @@
+"""Policies at work, with the database: catch-up, overlaps, calendars, jitter, ends; nothing is left out silently."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection, transaction
+from django.db.models import ProtectedError
+from django.utils import timezone
+
+from reportqueue import queue, schedules
+from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
+from reportqueue.schedules.expansion import jitter
+from reportqueue.signals import transitioned
+from reportqueue.states import Source, Status, Verb
+from reportqueue.timing import Timing
+from tests.concurrency import at_once
+from tests.conftest import minutes_ago
+
+
+def this_hour() -> datetime:
+    return timezone.now().replace(minute=0, second=0, microsecond=0)
+
+
+def rows(status: Status) -> list[ReportQueue]:
+    return list(ReportQueue.objects.filter(status=status).order_by("trigger_time"))
+
+
+@pytest.fixture
+def missed(make_schedule: Any) -> Any:
+    """An hourly schedule that was due four times while no scheduler ran, the last of them minutes ago at least."""
+
+    def make(**fields: Any) -> tuple[ReportSchedule, list[datetime]]:
+        schedule = make_schedule(cron="", interval_seconds=3600, start_at=minutes_ago(10_000), **fields)
+        instants = list(schedule.timing().firings(minutes_ago(245), minutes_ago(5)))[-4:]
+        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=instants[0])
+        return schedule, instants
+
+    return make
+
+
+def test_down_for_hours_all(missed: Any):
+    _, instants = missed(catch_up="all")
+    assert schedules.enqueue_due() == schedules.Pass(enqueued=4)
+    assert [row.trigger_time for row in rows(Status.QUEUED)] == instants
+
+
+def test_down_for_hours_last(missed: Any):
+    schedule, instants = missed(catch_up="last")
+    assert schedules.enqueue_due() == schedules.Pass(enqueued=1, skipped=3)
+    assert [row.trigger_time for row in rows(Status.QUEUED)] == instants[3:]
+    skipped = rows(Status.SKIPPED)
+    assert [row.trigger_time for row in skipped] == instants[:3]
+    assert {row.result["reason"] for row in skipped} == {"misfire"}
+    assert all("only the last is made up for" in row.error and row.processed for row in skipped)
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == instants[3] + timedelta(hours=1)
+
+
+def test_down_for_hours_skip(missed: Any):
+    _, instants = missed(catch_up="skip")
+    assert schedules.enqueue_due() == schedules.Pass(skipped=4)
+    assert [row.trigger_time for row in rows(Status.SKIPPED)] == instants
+    assert schedules.enqueue_due() == schedules.Pass()
+
+
+def test_many_skips_are_one_row_that_counts_them(make_schedule: Any):
+    start = this_hour() - timedelta(hours=30)
+    make_schedule(cron="0 * * * *", catch_up="last", next_run_at=start)
+    done = schedules.enqueue_due()
+    assert (done.enqueued, done.skipped) == (1, 1)
+    (note,) = rows(Status.SKIPPED)
+    assert note.result["count"] in (29, 30)
+    assert note.result["first"] == f"{start:%Y-%m-%dT%H:%M:%SZ}"
+    assert f"Skipped {note.result['count']} firings from" in note.error
+    assert note.result["last"] == f"{note.trigger_time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_notes_are_told_as_skips_and_not_as_reports(missed: Any, django_capture_on_commit_callbacks: Any):
+    told = []
+
+    def receive(sender: Any, transition: Any, **_: Any) -> None:
+        told.append((transition.verb, transition.after))
+
+    missed(catch_up="last")
+    transitioned.connect(receive)
+    try:
+        with django_capture_on_commit_callbacks(execute=True):
+            schedules.enqueue_due()
+    finally:
+        transitioned.disconnect(receive)
+    assert sorted(told) == sorted([(Verb.SKIP, "skipped")] * 3 + [(Verb.ENQUEUE, "queued")])
+
+
+# Overlaps.
+
+
+def fire_again(schedule: ReportSchedule) -> schedules.Pass:
+    """Let the schedule be due now, and run a pass."""
+    ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=timezone.now())
+    return schedules.enqueue_due()
+
+
+def test_overlap_allow_queues_beside_an_unfinished_report(make_schedule: Any):
+    schedule = make_schedule()
+    fire_again(schedule)
+    assert fire_again(schedule) == schedules.Pass(enqueued=1)
+
+
+def test_overlap_skip_notes_what_is_skipped_and_fires_again_once_the_report_has_ended(make_schedule: Any):
+    schedule = make_schedule(overlap="skip")
+    fire_again(schedule)
+    (first,) = rows(Status.QUEUED)
+    assert fire_again(schedule) == schedules.Pass(skipped=1)
+    (note,) = rows(Status.SKIPPED)
+    assert note.result["reason"] == "overlap"
+    assert f"report {first.pk} of the schedule was unfinished" in note.error
+    queue.cancel(first.pk)
+    assert fire_again(schedule) == schedules.Pass(enqueued=1)
+
+
+def test_overlap_queue_one_lets_one_wait_until_the_earlier_has_ended(make_schedule: Any):
+    schedule = make_schedule(overlap="queue_one")
+    fire_again(schedule)
+    assert fire_again(schedule) == schedules.Pass(enqueued=1)
+    assert fire_again(schedule) == schedules.Pass(skipped=1)
+    first, second = rows(Status.QUEUED)
+    assert second.waits_for == first
+    assert f"Waits until report {first.pk}" in second.error
+    claim = queue.claim("sensor")
+    assert [row.pk for row in claim.rows] == [first.pk], "the one that waits is not handed out"
+    assert queue.claim("another").rows == []
+    started = queue.start(first.pk, generation=1, run_id="run")
+    queue.complete(first.pk, lease_token=started.lease_token)
+    second.refresh_from_db()
+    assert (second.waits_for, second.error) == (None, "")
+    assert [row.pk for row in queue.claim("another").rows] == [second.pk]
+
+
+@pytest.mark.parametrize("how", ["cancel", "fail", "rescue", "prune"])
+def test_however_the_earlier_report_ends_the_waiting_one_goes_on(make_schedule: Any, how: str):
+    schedule = make_schedule(overlap="queue_one", max_attempts=1)
+    fire_again(schedule)
+    fire_again(schedule)
+    first, second = rows(Status.QUEUED)
+    if how == "cancel":
+        queue.cancel(first.pk)
+    else:
+        queue.claim("sensor")
+        started = queue.start(first.pk, generation=1, run_id="run")
+        if how == "fail":
+            queue.fail(first.pk, lease_token=started.lease_token, error="no")
+        elif how == "rescue":
+            ReportQueue.objects.filter(pk=first.pk).update(lease_expires_at=minutes_ago(1))
+            queue.rescue_expired()
+        else:
+            queue.complete(first.pk, lease_token=started.lease_token)
+            ReportQueue.objects.filter(pk=first.pk).update(finished_at=minutes_ago(60))
+            assert list(queue.prune(older_than=timedelta(minutes=30))) == [1]
+    second.refresh_from_db()
+    assert (second.status, second.waits_for) == (Status.QUEUED, None)
+
+
+def test_a_retried_report_holds_up_the_waiting_one_until_its_last_attempt(make_schedule: Any):
+    schedule = make_schedule(overlap="queue_one", max_attempts=2)
+    fire_again(schedule)
+    fire_again(schedule)
+    first, second = rows(Status.QUEUED)
+    queue.claim("sensor")
+    started = queue.start(first.pk, generation=1, run_id="run")
+    queue.fail(first.pk, lease_token=started.lease_token, error="once more")
+    second.refresh_from_db()
+    assert second.waits_for == first
+
+
+def test_missed_firings_overlap_with_each_other_too(missed: Any):
+    missed(catch_up="all", overlap="queue_one")
+    assert schedules.enqueue_due() == schedules.Pass(enqueued=2, skipped=2)
+    first, second = rows(Status.QUEUED)
+    assert (first.waits_for, second.waits_for) == (None, first)
+    assert {row.result["reason"] for row in rows(Status.SKIPPED)} == {"overlap"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_somebody_is_moving_is_waited_for_by_the_next_pass_not_by_this_one():
+    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="0 0 1 1 *", overlap="queue_one")
+    schedule.save()
+    fire_again(schedule)
+    (first,) = rows(Status.QUEUED)
+
+    def passes_while_held() -> schedules.Pass:
+        done = fire_again(schedule)
+        connection.close()
+        return done
+
+    with transaction.atomic():
+        ReportQueue.objects.select_for_update().get(pk=first.pk)
+        (done,) = at_once([passes_while_held])
+    assert done == schedules.Pass(), "the pass neither waits for the lock nor guesses"
+    assert schedules.enqueue_due() == schedules.Pass(enqueued=1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_that_ends_while_another_begins_to_wait_for_it_never_leaves_it_waiting():
+    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="0 0 1 1 *", overlap="queue_one")
+    schedule.save()
+    for _ in range(25):
+        fire_again(schedule)
+        (first,) = rows(Status.QUEUED)
+        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=timezone.now())
+        ended = at_once([lambda pk=first.pk: queue.cancel(pk), schedules.enqueue_due])
+        assert [one for one in ended if isinstance(one, Exception)] == []
+        schedules.enqueue_due()
+        (second,) = rows(Status.QUEUED)
+        assert second.waits_for is None
+        queue.cancel(second.pk)
+
+
+# Calendars.
+
+
+@pytest.fixture
+def closed_today(db: None) -> BlackoutCalendar:
+    calendar = BlackoutCalendar.objects.create(name="Holidays")
+    today = timezone.now().date()
+    BlackoutDays.objects.create(
+        calendar=calendar, first_day=today - timedelta(days=1), last_day=today + timedelta(days=1), label="Fair"
+    )
+    return calendar
+
+
+def test_what_a_calendar_closes_is_noted_when_it_opens_again(make_schedule: Any, closed_today: BlackoutCalendar):
+    schedule = make_schedule(cron="0 12 * * *", calendar=closed_today)
+    assert schedule.next_run_at.date() == timezone.now().date() + timedelta(days=2)
+    # Two days later, as it were: the anchor and the firing both moved into the past.
+    past = this_hour() - timedelta(hours=2)
+    BlackoutDays.objects.update(first_day=past.date() - timedelta(days=2), last_day=past.date() - timedelta(days=1))
+    ReportSchedule.objects.filter(pk=schedule.pk).update(
+        next_run_at=past, planned_from=past - timedelta(days=2, hours=20), plan_needed=False
+    )
+    assert schedules.enqueue_due().enqueued == 1
+    notes = rows(Status.SKIPPED)
+    assert 1 <= len(notes) <= 2
+    assert {(row.result["reason"], row.error) for row in notes} == {
+        ("blackout", "Skipped: closed by the calendar Holidays: Fair.")
+    }
+
+
+def test_a_changed_calendar_replans_what_is_to_come_and_loses_nothing_that_is_due(
+    make_schedule: Any, closed_today: BlackoutCalendar
+):
+    waiting = make_schedule(cron="0 12 * * *", calendar=closed_today)
+    due = make_schedule(report_id=9, cron="0 12 * * *", calendar=closed_today, next_run_at=minutes_ago(0))
+    BlackoutDays.objects.all().first().delete()
+    assert schedules.enqueue_due() == schedules.Pass(enqueued=1, planned=1)
+    waiting.refresh_from_db()
+    assert waiting.next_run_at <= timezone.now() + timedelta(days=1)
+    assert ReportQueue.objects.get().schedule == due
+
+
+def test_a_calendar_that_closes_everything_disables_its_schedule_and_says_so(
+    make_schedule: Any, closed_today: BlackoutCalendar
+):
+    schedule = make_schedule(cron="0 12 * * *", calendar=closed_today)
+    for weekday in range(7):
+        BlackoutHours.objects.create(calendar=closed_today, weekday=weekday)
+    assert schedules.enqueue_due().disabled == 1
+    schedule.refresh_from_db()
+    assert not schedule.enabled
+    assert "Holidays" in schedule.error
+
+
+def test_a_calendar_in_use_cannot_be_deleted(make_schedule: Any, closed_today: BlackoutCalendar):
+    make_schedule(calendar=closed_today)
+    with pytest.raises(ProtectedError):
+        closed_today.delete()
+
+
+# Jitter, start and end, broken rows.
+
+
+def test_jitter_puts_off_the_row_and_not_its_due_time_always_alike(make_schedule: Any):
+    schedule = make_schedule(jitter_seconds=600)
+    fire_again(schedule)
+    (row,) = rows(Status.QUEUED)
+    late = row.available_at - row.trigger_time
+    assert late == jitter(schedule.pk, row.trigger_time, 600)
+    assert timedelta(0) < late < timedelta(seconds=600)
+
+
+def test_jitter_spreads_schedules_evenly():
+    instant = datetime(2026, 11, 25, 9, tzinfo=UTC)
+    seconds = [jitter(pk, instant, 100).total_seconds() for pk in range(1000)]
+    assert all(70 < sum(low <= s < low + 10 for s in seconds) < 130 for low in range(0, 100, 10))
+
+
+def test_a_schedule_that_has_ended_stays_enabled_and_costs_no_pass_anything(make_schedule: Any):
+    schedule = make_schedule(end_at=timezone.now() + timedelta(hours=1), next_run_at=minutes_ago(1))
+    assert schedules.enqueue_due().enqueued == 1
+    schedule.refresh_from_db()
+    assert (schedule.enabled, schedule.next_run_at, schedule.has_ended) == (True, None, True)
+    assert schedules.enqueue_due() == schedules.Pass()
+
+
+def test_a_row_that_the_database_refuses_disables_its_schedule_alone(make_schedule: Any):
+    for n in range(5):
+        make_schedule(report_id=n, next_run_at=minutes_ago(0))
+    with connection.cursor() as cursor:
+        cursor.execute("""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON reportqueue_reportqueue
+            FOR EACH ROW WHEN (NEW.report_id = 3) EXECUTE FUNCTION refuse()""")
+    assert schedules.enqueue_due() == schedules.Pass(enqueued=4, disabled=1)
+    broken = ReportSchedule.objects.get(report_id=3)
+    assert not broken.enabled
+    assert "not this one" in broken.error
+
+
+# What people ask for.
+
+
+def test_run_now_leaves_the_plan_alone_and_works_while_paused(make_schedule: Any):
+    schedule = make_schedule(params={"a": 1})
+    schedules.pause(schedule.pk, by="ann")
+    row = schedules.run_now(schedule.pk, source=Source.ADMIN)
+    assert (row.status, row.schedule, row.source, row.params) == (Status.QUEUED, schedule, Source.ADMIN, {"a": 1})
+    schedule.refresh_from_db()
+    assert (schedule.enabled, schedule.next_run_at) == (False, None)
+
+
+def test_run_now_waits_where_overlaps_are_not_allowed(make_schedule: Any):
+    schedule = make_schedule(overlap="skip")
+    first = schedules.run_now(schedule.pk)
+    assert schedules.run_now(schedule.pk).waits_for == first
+
+
+def test_a_backfill_is_counted_first_and_leaves_alone_what_there_is(make_schedule: Any):
+    schedule = make_schedule(cron="0 * * * *")
+    end = this_hour()
+    start = end - timedelta(hours=4)
+    queue.enqueue_firings([queue.Firing(schedule.pk, end, end)])
+    queue.enqueue_firings(
+        [queue.Firing(schedule.pk, start, start, skipped=queue.SkipNote("Skipped: missed.", {"reason": "misfire"}))]
+    )
+    counted = schedules.backfill(schedule.pk, start, end, dry_run=True)
+    assert (len(counted.instants), counted.known, counted.enqueued) == (5, 1, 0)
+    assert len(rows(Status.QUEUED)) == 1
+    assert schedules.backfill(schedule.pk, start, end).enqueued == 4
+    assert [row.trigger_time for row in rows(Status.QUEUED)] == [start + timedelta(hours=n) for n in range(5)]
+    made = ReportQueue.objects.filter(source=Source.BACKFILL)
+    assert all(row.available_at > end for row in made), "behind what is due today"
+    assert schedules.backfill(schedule.pk, start, end).enqueued == 0
+
+
+def test_a_backfill_of_a_schedule_without_overlaps_runs_one_after_the_other(make_schedule: Any):
+    schedule = make_schedule(cron="0 * * * *", overlap="skip")
+    end = this_hour()
+    schedules.backfill(schedule.pk, end - timedelta(hours=3), end)
+    made = rows(Status.QUEUED)
+    assert [row.waits_for for row in made] == [None, *made[:-1]]
+    for row in made:
+        (claimed,) = queue.claim("sensor").rows
+        assert claimed.pk == row.pk
+        queue.cancel(claimed.pk)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "field"),
+    [
+        (timedelta(hours=-1), timedelta(hours=1), "end"),
+        (timedelta(hours=-1), timedelta(hours=-2), "end"),
+        (timedelta(days=-60), timedelta(0), "end"),
+    ],
+)
+def test_a_backfill_out_of_bounds_is_refused_naming_the_field(
+    make_schedule: Any, start: timedelta, end: timedelta, field: str
+):
+    schedule, now = make_schedule(cron="0 * * * *"), timezone.now()
+    with pytest.raises(ValidationError) as refusal:
+        schedules.backfill(schedule.pk, now + start, now + end)
+    assert list(refusal.value.message_dict) == [field]
+    assert not ReportQueue.objects.exists()
+
+
+def test_pause_says_who_and_why_and_a_resume_starts_from_now(make_schedule: Any):
+    schedule = make_schedule(cron="* * * * *", next_run_at=minutes_ago(5))
+    paused = schedules.pause(schedule.pk, by="ann", note="migration")
+    assert (paused.enabled, paused.next_run_at, paused.paused_by, paused.pause_note) == (
+        False,
+        None,
+        "ann",
+        "migration",
+    )
+    assert paused.paused_at is not None
+    assert schedules.enqueue_due() == schedules.Pass()
+    resumed = schedules.resume(schedule.pk)
+    assert (resumed.paused_at, resumed.paused_by, resumed.pause_note) == (None, "", "")
+    assert resumed.next_run_at > timezone.now() - timedelta(seconds=1)
+    assert schedules.enqueue_due().enqueued == 0
+
+
+def test_every_edit_counts_a_version_and_no_pass_does(make_schedule: Any):
+    schedule = make_schedule(next_run_at=minutes_ago(0))
+    assert schedule.version == 1
+    schedule.priority = 3
+    schedule.save()
+    schedules.enqueue_due()
+    schedule.refresh_from_db()
+    assert schedule.version == 2
+    ReportSchedule.objects.update(priority=4)
+    schedule.refresh_from_db()
+    assert schedule.version == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"cron": "0 8 * * *", "interval_seconds": 60}, "interval_seconds"),
+        ({"cron": "", "interval_seconds": 9}, "interval_seconds"),
+        ({"cron": "", "interval_seconds": 367 * 86_400}, "interval_seconds"),
+        ({"jitter_seconds": 86_401}, "jitter_seconds"),
+        ({"catch_up": "some"}, "catch_up"),
+        ({"catch_up_limit": 0}, "catch_up_limit"),
+        ({"catch_up_limit": 1_001}, "catch_up_limit"),
+        ({"catch_up_window_seconds": 59}, "catch_up_window_seconds"),
+        ({"overlap": "queue_two"}, "overlap"),
+        ({"blackout": "move"}, "blackout"),
+        ({"start_at": datetime(2026, 1, 2, tzinfo=UTC), "end_at": datetime(2026, 1, 1, tzinfo=UTC)}, "end_at"),
+        ({"start_at": datetime(1969, 1, 1, tzinfo=UTC)}, "start_at"),
+        ({"end_at": datetime(3000, 1, 1, tzinfo=UTC)}, "end_at"),
+    ],
+)
+def test_a_policy_out_of_bounds_is_refused_naming_the_field(make_schedule: Any, wrong: dict[str, Any], field: str):
+    with pytest.raises(ValidationError) as refusal:
+        make_schedule(**wrong)
+    assert field in refusal.value.message_dict
+
+
+def test_what_fires_all_day_cannot_be_moved_to_another(make_schedule: Any, closed_today: BlackoutCalendar):
+    with pytest.raises(ValidationError) as refusal:
+        make_schedule(cron="*/5 * * * *", calendar=closed_today, blackout="next_open_day")
+    assert list(refusal.value.message_dict) == ["blackout"]
+    make_schedule(cron="*/15 * * * *", calendar=closed_today, blackout="next_open_day")
+
+
+def test_a_forecast_marks_clock_changes_moves_and_skips(make_schedule: Any):
+    gap = ReportSchedule(report_id=1, modifier_id=1, cron="30 2 * * *", timezone="Europe/Paris")
+    found = schedules.forecast(gap, 2, after=datetime(2026, 3, 28, 12, tzinfo=UTC))
+    assert [(f"{one.instant:%d %H:%M}", one.clock_change) for one in found] == [
+        ("29 01:00", "skipped"),
+        ("30 00:30", None),
+    ]
+    twice = ReportSchedule(report_id=1, modifier_id=1, cron="0 * * * *", timezone="Europe/Paris")
+    found = schedules.forecast(twice, 4, after=datetime(2026, 10, 24, 23, 30, tzinfo=UTC))
+    assert [(f"{one.reading:%H:%M%z}", one.clock_change) for one in found] == [
+        *(("02:00+0200", "repeated"), ("02:00+0100", "repeated"), ("03:00+0100", None), ("04:00+0100", None))
+    ]
+    calendar = BlackoutCalendar.objects.create(name="c")
+    BlackoutDays.objects.create(calendar=calendar, first_day=date(2026, 5, 1), last_day=date(2026, 5, 2))
+    closed = ReportSchedule(report_id=1, modifier_id=1, cron="0 8 * * *", calendar=calendar)
+    found = schedules.forecast(closed, 1, after=datetime(2026, 5, 1, tzinfo=UTC))
+    assert [(one.instant.day, one.closed) for one in found] == [(1, "c"), (2, "c"), (3, "")]
+    closed.blackout = "previous_open_day"
+    found = schedules.forecast(closed, 1, after=datetime(2026, 4, 29, 12, tzinfo=UTC))
+    assert [(one.instant.day, one.moved_from) for one in found] == [(30, None)], "moved ones fall together with it"
+
+
+def test_the_timing_of_a_schedule_is_a_value_that_equal_schedules_share(make_schedule: Any):
+    assert make_schedule(report_id=1).timing() == make_schedule(report_id=2).timing()
+    assert len({make_schedule().timing(), Timing(cron="0 0 1 1 *", timezone="UTC")}) == 1

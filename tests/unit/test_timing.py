@@ -1,0 +1,231 @@
+"""When a schedule fires, around its calendar: examples, and properties against definitions that are slow and plain."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice, pairwise, takewhile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reportqueue import cron
+from reportqueue.blackouts import MAX_MOVE_DAYS, Calendar, ClosedDays, ClosedHours
+from reportqueue.policies import Blackout
+from reportqueue.timing import EPOCH, NeverFires, Occurrence, Timing
+
+TICK = timedelta(microseconds=1)
+WEEKEND = Calendar("weekend", hours=(ClosedHours(5), ClosedHours(6)))
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def fired(timing: Timing, start: str, end: str) -> list[str]:
+    return [f"{instant:%m-%d %H:%M}" for instant in timing.firings(at(start) - TICK, at(end))]
+
+
+def test_an_interval_is_counted_from_its_start_whatever_the_clock_does():
+    timing = Timing(cron="", timezone="Europe/Paris", interval_seconds=6 * 3600, start_at=at("2026-03-28 05:30"))
+    assert fired(timing, "2026-03-28", "2026-03-29 18:00") == [
+        *("03-28 05:30", "03-28 11:30", "03-28 17:30", "03-28 23:30"),
+        *("03-29 05:30", "03-29 11:30", "03-29 17:30"),
+    ]
+
+
+def test_an_interval_without_a_start_is_counted_from_the_epoch():
+    timing = Timing(cron="", timezone="UTC", interval_seconds=900)
+    assert timing.next_firing(at("2026-11-25 10:07")) == at("2026-11-25 10:15")
+    assert (timing.next_firing(at("2026-11-25 10:15")) - EPOCH).total_seconds() % 900 == 0  # type: ignore[operator]
+
+
+def test_start_and_end_are_the_first_and_last_instants_that_may_fire():
+    timing = Timing(cron="0 * * * *", timezone="UTC", start_at=at("2026-05-01 08:00"), end_at=at("2026-05-01 10:00"))
+    assert fired(timing, "2026-05-01", "2026-05-02") == ["05-01 08:00", "05-01 09:00", "05-01 10:00"]
+    assert timing.next_firing(at("2020-01-01")) == at("2026-05-01 08:00")
+    assert timing.next_firing(at("2026-05-01 10:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (Blackout.SKIP, ["11-26 08:00", "11-27 08:00", "11-30 08:00"]),
+        # Saturday's and Sunday's fall together with Monday's, or Friday's.
+        (Blackout.NEXT_DAY, ["11-26 08:00", "11-27 08:00", "11-30 08:00"]),
+        (Blackout.PREVIOUS_DAY, ["11-26 08:00", "11-27 08:00", "11-30 08:00"]),
+    ],
+)
+def test_a_daily_report_around_the_weekend_is_one_a_working_day(policy: Blackout, expected: list[str]):
+    timing = Timing(cron="0 8 * * *", timezone="UTC", calendar=WEEKEND, blackout=policy)
+    assert fired(timing, "2026-11-26", "2026-11-30 23:00") == expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (Blackout.SKIP, ["09-01 08:00", "10-01 08:00", "12-01 08:00"]),
+        (Blackout.NEXT_DAY, ["09-01 08:00", "10-01 08:00", "11-02 08:00", "12-01 08:00"]),
+        (Blackout.PREVIOUS_DAY, ["09-01 08:00", "10-01 08:00", "10-30 08:00", "12-01 08:00"]),
+    ],
+)
+def test_a_monthly_report_on_a_sunday_is_skipped_or_moved(policy: Blackout, expected: list[str]):
+    timing = Timing(cron="0 8 1 * *", timezone="UTC", calendar=WEEKEND, blackout=policy)
+    assert fired(timing, "2026-09-01", "2026-12-24") == expected
+
+
+def test_a_moved_firing_says_where_it_comes_from_and_a_skipped_one_why():
+    moved = Timing(cron="0 8 * * SUN", timezone="UTC", calendar=WEEKEND, blackout=Blackout.NEXT_DAY)
+    assert next(moved.occurrences(at("2026-11-26"))) == Occurrence(at("2026-11-30 08:00"), at("2026-11-29 08:00"))
+    holidays = Calendar("Holidays", days=(ClosedDays(date(2026, 12, 25), date(2026, 12, 26), label="Christmas"),))
+    skipped = Timing(cron="0 8 25 * *", timezone="UTC", calendar=holidays)
+    assert next(skipped.occurrences(at("2026-12-24"))).closed == "Holidays: Christmas"
+
+
+def test_a_moved_firing_keeps_its_reading_of_the_clock_across_a_clock_change():
+    closed = Calendar("c", days=(ClosedDays(date(2026, 3, 28), date(2026, 3, 29)),))
+    timing = Timing(cron="30 2 28 3 *", timezone="Europe/Paris", calendar=closed, blackout=Blackout.NEXT_DAY)
+    assert timing.next_firing(at("2026-03-01")) == at("2026-03-30 00:30"), "2:30 in summer time"
+    only_saturday = Calendar("c", days=(ClosedDays(date(2026, 3, 28), date(2026, 3, 28)),))
+    into_the_gap = Timing(cron="30 2 28 3 *", timezone="Europe/Paris", calendar=only_saturday, blackout="next_open_day")
+    assert into_the_gap.next_firing(at("2026-03-01")) == at("2026-03-29 01:00"), "2:30 does not exist: after the gap"
+
+
+def test_the_calendar_is_read_by_the_schedules_own_clock():
+    nights = Calendar("nights", hours=tuple(ClosedHours(day, time(0), time(6)) for day in range(7)))
+    tokyo = Timing(cron="0 * * * *", timezone="Asia/Tokyo", calendar=nights)
+    assert tokyo.next_firing(at("2026-11-25 14:30")) == at("2026-11-25 21:00"), "23:30 there; it opens at 6"
+    assert Timing(cron="0 * * * *", timezone="UTC", calendar=nights).next_firing(at("2026-11-25 23:30")) == at(
+        "2026-11-26 06:00"
+    )
+
+
+def test_days_of_every_year_come_back_across_new_year_and_leap_days():
+    turn = ClosedDays(date(2020, 12, 24), date(2021, 1, 2), every_year=True)
+    assert [turn.covers(date(2026, *day)) for day in ((12, 23), (12, 24), (12, 31), (1, 1), (1, 2), (1, 3))] == [
+        *(False, True, True, True, True, False)
+    ]
+    leap = ClosedDays(date(2024, 2, 29), date(2024, 2, 29), every_year=True)
+    assert (leap.covers(date(2028, 2, 29)), leap.covers(date(2027, 2, 28)), leap.covers(date(2027, 3, 1))) == (
+        *(True, False, False),
+    )
+
+
+def test_hours_end_before_their_end():
+    hours = ClosedHours(0, time(22), time(23, 30))
+    monday = datetime(2026, 11, 23)  # noqa: DTZ001  # a reading
+    assert [hours.covers(monday.replace(hour=h, minute=m)) for h, m in ((21, 59), (22, 0), (23, 29), (23, 30))] == [
+        *(False, True, True, False)
+    ]
+    assert ClosedHours(0, time(22)).covers(monday.replace(hour=23, minute=59))
+
+
+def test_without_an_open_day_in_reach_a_firing_is_skipped_not_moved():
+    long = Calendar("long", days=(ClosedDays(date(2026, 6, 1), date(2026, 7, 31)),))
+    timing = Timing(cron="0 8 1 * *", timezone="UTC", calendar=long, blackout=Blackout.NEXT_DAY)
+    first, second = islice(timing.occurrences(at("2026-05-15")), 2)
+    assert first.closed
+    assert str(MAX_MOVE_DAYS) in first.closed
+    assert second.instant == at("2026-08-01 08:00"), "July's first is 31 days from August's"
+
+
+def test_a_long_closure_costs_a_step_a_day_not_one_a_firing():
+    closed = Calendar("years", days=(ClosedDays(date(2026, 1, 1), date(2028, 12, 31)),))
+    timing = Timing(cron="* * * * *", timezone="UTC", calendar=closed)
+    assert timing.next_firing(at("2026-01-01")) == at("2029-01-01")
+
+
+def test_a_calendar_that_leaves_nothing_open_is_an_error_not_a_search_without_end():
+    always = Calendar("always", hours=tuple(ClosedHours(day) for day in range(7)))
+    with pytest.raises(NeverFires, match="always"):
+        Timing(cron="0 8 * * *", timezone="UTC", calendar=always).next_firing(at("2026-01-01"))
+
+
+# Properties. The plain definition: work out every nominal instant of a wide window, treat each by itself, sort.
+
+EXPRESSIONS = ["0 8 * * *", "30 2 * * *", "0 */6 * * *", "15 1 1,15 * *", "0 9 * * MON,SAT", "45 23 28-31 * *"]
+ZONES = ["UTC", "Europe/Paris", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]
+
+
+@st.composite
+def calendars(draw: st.DrawFn) -> Calendar:
+    days = []
+    for _ in range(draw(st.integers(0, 3))):
+        first = date(2026, 1, 1) + timedelta(days=draw(st.integers(0, 360)))
+        days.append(ClosedDays(first, first + timedelta(days=draw(st.integers(0, 9))), draw(st.booleans())))
+    hours = []
+    for weekday in draw(st.sets(st.integers(0, 6), max_size=4)):
+        start = draw(st.integers(0, 22))
+        end = draw(st.one_of(st.none(), st.integers(start + 1, 23)))
+        hours.append(ClosedHours(weekday, time(start), None if end is None else time(end)))
+    return Calendar("c", tuple(days), tuple(hours))
+
+
+@st.composite
+def timings(draw: st.DrawFn) -> Timing:
+    every = draw(st.one_of(st.none(), st.sampled_from([3600, 7 * 3600, 86_400])))
+    return Timing(
+        cron=draw(st.sampled_from(EXPRESSIONS)) if every is None else "",
+        interval_seconds=every,
+        timezone=draw(st.sampled_from(ZONES)),
+        calendar=draw(calendars()),
+        blackout=draw(st.sampled_from(sorted(Blackout))),
+    )
+
+
+def plainly(timing: Timing, after: datetime, until: datetime) -> list[datetime]:
+    """By the definition: each nominal instant by itself, moved within 31 days, sorted, each once."""
+    reach = timedelta(days=MAX_MOVE_DAYS + 2)
+    bare = Timing(cron=timing.cron, interval_seconds=timing.interval_seconds, timezone=timing.timezone)
+    found = set()
+    assert timing.calendar is not None
+    for nominal in bare.firings(after - reach, until + reach):
+        reading = cron.reading_of(timing.timezone, nominal)
+        if timing.calendar.closure(reading) is None:
+            found.add(nominal)
+        elif timing.blackout != Blackout.SKIP:
+            step = 1 if timing.blackout == Blackout.NEXT_DAY else -1
+            for distance in range(1, MAX_MOVE_DAYS + 1):
+                moved = reading + timedelta(days=step * distance)
+                if timing.calendar.closure(moved) is None:
+                    found.add(cron.instant_of(timing.timezone, moved))
+                    break
+    return sorted(instant for instant in found if after < instant <= until)
+
+
+starts = st.integers(0, 360 * 24 * 60).map(lambda minutes: at("2026-01-01") + timedelta(minutes=minutes))
+
+
+@settings(max_examples=150, deadline=None)
+@given(timing=timings(), start=starts, days=st.integers(1, 40))
+def test_firings_around_a_calendar_are_those_of_the_definition(timing: Timing, start: datetime, days: int):
+    until = start + timedelta(days=days)
+    assert list(timing.firings(start, until)) == plainly(timing, start, until)
+
+
+@settings(max_examples=100, deadline=None)
+@given(timing=timings(), start=starts, data=st.data())
+def test_a_fresh_evaluation_agrees_with_a_continued_one(timing: Timing, start: datetime, data: st.DataObject):
+    until = start + timedelta(days=25)
+    known = list(timing.firings(start, until))
+    assert all(earlier < later for earlier, later in pairwise(known))
+    minutes = data.draw(st.integers(0, 25 * 24 * 60))
+    anywhere = start + timedelta(minutes=minutes)
+    assert list(timing.firings(anywhere, until)) == [instant for instant in known if instant > anywhere]
+    if known:
+        assert timing.next_firing(start) == known[0]
+
+
+@settings(max_examples=80, deadline=None)
+@given(timing=timings(), start=starts, count=st.integers(1, 12))
+def test_the_newest_are_the_end_of_all(timing: Timing, start: datetime, count: int):
+    until = start + timedelta(days=60)
+    assert timing.newest(count, start, until) == list(timing.firings(start, until))[-count:]
+
+
+def test_occurrences_tell_skips_in_their_place():
+    timing = Timing(cron="0 8 * * *", timezone="UTC", calendar=WEEKEND)
+    week = takewhile(lambda o: o.instant < at("2026-12-01"), timing.occurrences(at("2026-11-26")))
+    assert [(f"{o.instant:%d}", bool(o.closed)) for o in week] == [
+        *(("26", False), ("27", False), ("28", True), ("29", True), ("30", False))
+    ]
