@@ -6,18 +6,39 @@ from typing import Any
 
 WEATHER, STOCKS, EMPLOYMENT = 1, 2, 3
 
+CALENDAR = "Weekends and holidays"
+HOLIDAYS = [("12-25", "12-26", "Christmas"), ("01-01", "01-01", "New Year's Day"), ("05-01", "05-01", "Labour Day")]
+"""First and last day of every year, and why."""
+CLOSED_WEEKDAYS = (5, 6)
+
 SCHEDULES: list[dict[str, Any]] = [
-    {"report_id": STOCKS, "modifier_id": 1, "cron": "* * * * *", "timezone": "America/New_York"},
+    {
+        "report_id": STOCKS,
+        "modifier_id": 1,
+        "cron": "* * * * *",
+        "timezone": "America/New_York",
+        "overlap": "queue_one",
+        "catch_up": "last",
+    },
     {"report_id": WEATHER, "modifier_id": 2014, "cron": "*/5 * * * *", "timezone": "America/Los_Angeles"},
     {
         "report_id": EMPLOYMENT,
         "modifier_id": 1,
         "cron": "0 8 * * MON",
         "timezone": "Europe/Paris",
+        "calendar": CALENDAR,
+        "blackout": "next_open_day",
         "priority": 10,
     },
-    {"report_id": STOCKS, "modifier_id": 4, "cron": "30 16 * * MON-FRI", "timezone": "America/New_York"},
-    {"report_id": WEATHER, "modifier_id": 2015, "cron": "0 6 1 * *", "timezone": "Asia/Kolkata"},
+    {"report_id": STOCKS, "modifier_id": 2, "interval_seconds": 7200},
+    {
+        "report_id": STOCKS,
+        "modifier_id": 4,
+        "cron": "30 16 * * *",
+        "timezone": "America/New_York",
+        "calendar": CALENDAR,
+    },
+    {"report_id": WEATHER, "modifier_id": 2015, "cron": "0 6 1 * *", "timezone": "Asia/Kolkata", "jitter_seconds": 600},
 ]
 
 ONCE: list[dict[str, Any]] = [

@@ -89,10 +89,6 @@ class Timing:
                 return list(found)
             span *= 4
 
-    def times_a_day(self) -> float:
-        """How often it fires on a day that matches."""
-        return 86_400 / self.interval_seconds if self.interval_seconds else cron.times_a_day(self.cron)
-
     def _nominal(self, after: datetime) -> Iterator[datetime]:
         if self.start_at is not None:
             after = max(after, self.start_at - _TICK)

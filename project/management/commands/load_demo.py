@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
@@ -10,8 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from rest_framework.authtoken.models import Token
 
-from project.demo_reports import SCHEDULES
-from reportqueue.models import ReportSchedule
+from project.demo_reports import CALENDAR, CLOSED_WEEKDAYS, HOLIDAYS, SCHEDULES
+from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
 
 
 class Command(BaseCommand):
@@ -38,6 +39,23 @@ class Command(BaseCommand):
         Token.objects.filter(user=consumer).exclude(key=key).delete()
         Token.objects.get_or_create(user=consumer, key=key)
         if not ReportSchedule.objects.exists():
+            calendars = {CALENDAR: self._calendar()}
             for fields in SCHEDULES:
-                ReportSchedule(**fields).save()
+                calendar = calendars[fields["calendar"]] if "calendar" in fields else None
+                ReportSchedule(**{**fields, "calendar": calendar}).save()
         self.stdout.write(f"{ReportSchedule.objects.count()} schedules, users admin and dagster")
+
+    def _calendar(self) -> BlackoutCalendar:
+        calendar, made = BlackoutCalendar.objects.get_or_create(name=CALENDAR)
+        if made:
+            for first, last, label in HOLIDAYS:
+                BlackoutDays.objects.create(
+                    calendar=calendar,
+                    first_day=date.fromisoformat(f"2026-{first}"),
+                    last_day=date.fromisoformat(f"2026-{last}"),
+                    every_year=True,
+                    label=label,
+                )
+            for weekday in CLOSED_WEEKDAYS:
+                BlackoutHours.objects.create(calendar=calendar, weekday=weekday, label="weekend")
+        return calendar
