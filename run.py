@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The project's commands, for a machine with nothing but Python 3.11 and pip: demo, test, lint.
+"""The project's commands, for a machine with nothing but Python 3.11 and pip: demo, test, lint, chaos, bench.
 
 Uses the standard library alone: it makes `.venv`, installs what `requirements.txt` pins, and goes on in there.
 """

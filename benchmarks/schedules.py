@@ -119,7 +119,13 @@ def _fill(size: int) -> None:
 
 
 def _make_due(count: int) -> None:
-    """The first firing of so many schedules moves into this minute."""
+    """The next firing of so many schedules moves into this minute, and that of all others out of the way."""
+    _execute(
+        """
+        UPDATE reportqueue_reportschedule SET next_run_at = now() + interval '1 day'
+        WHERE next_run_at < now() + interval '6 hours'
+        """
+    )
     _execute(
         """
         UPDATE reportqueue_reportschedule SET next_run_at = date_trunc('minute', now())

@@ -15,6 +15,10 @@ def main() -> int:
         from project.runner import demo
 
         return demo.run(chosen)
+    if chosen.command == "bench":
+        from project.runner import benches
+
+        return benches.run(chosen.name)
     from project.runner import checks
 
     if chosen.command == "chaos":

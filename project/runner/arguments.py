@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+BENCHMARKS = ["schedules"]
+"""The modules of `benchmarks/`."""
+
 
 def parse() -> argparse.Namespace:
     """The arguments; exits with 2 and a usage line for wrong ones."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | chaos")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | chaos | bench")
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, say how each went, and stop")
     demo.add_argument("--port", type=_port, default=8000, help="of the web app (default 8000)")
@@ -20,6 +23,8 @@ def parse() -> argparse.Namespace:
     chaos = commands.add_parser("chaos", help="kill, freeze and cut off real processes, and count what was lost")
     chaos.add_argument("--minutes", type=_minutes, default=20, help="for how long, about (default 20)")
     chaos.add_argument("--seed", type=int, help="makes the choices of an earlier run again; their timing differs")
+    bench = commands.add_parser("bench", help="measure what something costs, and whether it holds its goals")
+    bench.add_argument("name", choices=BENCHMARKS, help="what to measure")
     arguments, rest = parser.parse_known_args()
     if arguments.command == "test":
         arguments.pytest = rest

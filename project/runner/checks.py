@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 from project.environment import BASE_DIR
 from project.runner import stopping
@@ -20,18 +21,25 @@ BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 30.0
 """How long a check that was asked to end may take: the acceptance tests take down what they have set up."""
 
+WORKERS = 2
+"""Processes for the tests that bear company; each has a database of its own."""
+ALONE = ("tests/acceptance", "tests/chaos")
+"""These start whole demos and time them: nothing else may run beside them."""
+
 
 def test(pytest_arguments: list[str]) -> int:
-    """Run pytest against `DATABASE_URL`, or else against a PostgreSQL that is thrown away; its exit code."""
-    command = [sys.executable, "-m", "pytest", *pytest_arguments]
+    """Run pytest against `DATABASE_URL`, or else against a PostgreSQL that is thrown away; its exit code.
+
+    Without arguments everything, in two parts, also the second if the first fails; 1 if one has.
+    """
     if os.environ.get("DATABASE_URL"):
-        return _run(command)
+        return _pytest(pytest_arguments)
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-test-"))
     children = Children(folder / "logs")
     postgres = EmbeddedPostgres(folder, children, durable=False)
     try:
         os.environ["DATABASE_URL"] = postgres.start()
-        code = _run(command)
+        code = _pytest(pytest_arguments)
     except ChildFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1  # the folder stays: the log is in it
@@ -47,7 +55,7 @@ def test(pytest_arguments: list[str]) -> int:
 def chaos(minutes: int, seed: int | None) -> int:
     """Let everything break for a while; 0 if no report was lost, made twice, or got stuck. See `tests/chaos`."""
     chosen = [] if seed is None else ["--seed", str(seed)]
-    return _run([sys.executable, "-m", "tests.chaos", "--minutes", str(minutes), *chosen])
+    return run_in_foreground([sys.executable, "-m", "tests.chaos", "--minutes", str(minutes), *chosen])
 
 
 def lint() -> int:
@@ -66,7 +74,7 @@ def lint() -> int:
     failed = []
     for name, command in steps.items():
         print(f"--- {name}", flush=True)
-        if _run(command):
+        if run_in_foreground(command):
             failed.append(name)
         if stopping.noted() is not None:
             return 130
@@ -74,9 +82,32 @@ def lint() -> int:
     return 1 if failed else 0
 
 
-def _run(command: list[str]) -> int:
+def _pytest(arguments: list[str]) -> int:
+    command = [sys.executable, "-m", "pytest"]
+    if arguments:
+        return run_in_foreground([*command, *arguments])
+    parts = {
+        # Named by what it leaves out, so that a new folder is not forgotten. A file's tests share fixtures.
+        f"tests in {WORKERS} processes": [
+            *("-n", str(WORKERS), "--dist", "loadfile"),
+            *(f"--ignore={folder}" for folder in ALONE),
+        ],
+        "tests that run alone": list(ALONE),
+    }
+    failed = []
+    for name, chosen in parts.items():
+        print(f"--- {name}", flush=True)
+        if run_in_foreground([*command, *chosen]):
+            failed.append(name)
+        if stopping.noted() is not None:
+            return 130
+    print(f"test: {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
+    return 1 if failed else 0
+
+
+def run_in_foreground(command: list[str], *, stderr: IO[str] | None = None) -> int:
     """Run in the foreground, as a debugger needs it; its exit code, also when it was asked to end."""
-    process = subprocess.Popen(command, cwd=BASE_DIR)
+    process = subprocess.Popen(command, cwd=BASE_DIR, stderr=stderr)
     until = None
     while process.poll() is None:
         if until is None and (number := stopping.noted()) is not None:

@@ -27,6 +27,7 @@ from tests.acceptance.demos import (
     http,
     processes_on,
     the_line,
+    wait_for,
 )
 
 pytestmark = pytest.mark.timeout(600)  # starting a demo, or installing, takes long on a busy machine
@@ -137,7 +138,7 @@ def test_demo_on_a_given_server_ends_in_one_line_when_a_child_dies(
     assert processes_on(demo.data) == {}
     # What it did not start it does not stop.
     with psycopg.connect(fresh_database_url) as connection:
-        assert connection.execute("SELECT count(*) FROM reportqueue_reportschedule").fetchone() == (5,)
+        assert connection.execute("SELECT count(*) FROM reportqueue_reportschedule").fetchone() == (6,)
 
 
 def test_installation_fails_in_one_line_and_is_made_good_later(folder: Path):
@@ -205,6 +206,110 @@ def test_installation_that_is_stopped_ends_its_pip_and_one_that_is_killed_keeps_
                 assert waiting.stdout.readline().startswith("Waiting for another run.py")
                 waiting.terminate()
                 assert waiting.wait(60) == 130
+
+
+RECORDS = """
+import os
+from pathlib import Path
+
+
+def test_it():
+    Path(__file__).with_suffix(".ran").write_text(os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+    assert Path(__file__).stem not in os.environ.get("FAILING", "")
+"""
+WAITS = """
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def waiting():
+    Path("began").touch()
+    yield
+    Path("ended").touch()
+
+
+def test_it(waiting):
+    time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        ("test_unit", "failed: tests in 2 processes"),
+        ("test_chaos", "failed: tests that run alone"),
+        ("", "all passed"),
+    ],
+)
+def test_all_tests_run_in_two_parts_whichever_fails(tmp_path: Path, failing: str, said: str):
+    folders = ("unit", "a_new_one", "acceptance", "chaos")
+    checkout = _checkout(tmp_path, {f"{folder}/test_{folder}.py": RECORDS for folder in folders})
+    with _run_tests(checkout, FAILING=failing) as running:
+        out, _ = running.communicate(timeout=120)
+    assert out.endswith(f"test: {said}\n"), out
+    assert running.returncode == bool(failing)
+    workers = {path.stem: path.read_text() for path in checkout.rglob("*.ran")}
+    assert set(workers) == {f"test_{folder}" for folder in folders}
+    assert {name for name, worker in workers.items() if worker == "alone"} == {"test_acceptance", "test_chaos"}
+
+
+def test_arguments_go_to_one_run_of_pytest(tmp_path: Path):
+    checkout = _checkout(
+        tmp_path, {f"{folder}/test_{folder}.py": RECORDS for folder in ("unit", "chaos", "acceptance")}
+    )
+    with _run_tests(checkout, "-k", "unit or chaos", FAILING="test_acceptance") as running:
+        out, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, out
+    assert "2 passed, 1 deselected" in out
+    assert {path.stem: path.read_text() for path in checkout.rglob("*.ran")} == dict.fromkeys(
+        ("test_unit", "test_chaos"), "alone"
+    )
+
+
+@pytest.mark.parametrize("stop", ["Ctrl-C", "SIGTERM"])
+def test_tests_that_are_stopped_tear_down_and_start_no_second_part(tmp_path: Path, stop: str):
+    checkout = _checkout(tmp_path, {"unit/test_waits.py": WAITS, "chaos/test_chaos.py": RECORDS})
+    with _run_tests(checkout) as running, _ended(checkout):
+        wait_for("a test began", (checkout / "began").exists, 120)
+        if stop == "Ctrl-C":
+            os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to all of the foreground
+        else:
+            running.terminate()
+        running.communicate(timeout=25)  # sooner than it is killed for not answering
+        assert running.returncode == 130
+        assert processes_on(checkout) == {}
+    assert (checkout / "ended").exists()
+    assert list(checkout.rglob("*.ran")) == []
+
+
+def _checkout(path: Path, tests: dict[str, str]) -> Path:
+    """The code of `run.py`, and tests of one's own."""
+    clone = _clone(path / "tested")
+    shutil.copy(ROOT / "project" / "runner" / "__main__.py", clone / "project" / "runner")
+    for name, text in tests.items():
+        (clone / "tests" / name).parent.mkdir(parents=True)
+        (clone / "tests" / name).write_text(text)
+    return clone
+
+
+def _run_tests(checkout: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """`run.py test` in the environment that is there, in a group of its own, with a database that nobody asks for."""
+    # Of pytest's plugins only the one in question: the others take seconds to load, in each of three processes.
+    plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    return subprocess.Popen(
+        [sys.executable, "-m", "project.runner", "test", *arguments],
+        cwd=checkout,
+        env=clean_environment(DATABASE_URL=url, **plugins, **variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @contextmanager
