@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
 MAX_MOVE_DAYS = 31
@@ -42,8 +42,10 @@ class ClosedHours:
 
     def covers(self, reading: datetime) -> bool:
         """Whether a reading of the clock lies within."""
+        if reading.weekday() != self.weekday:
+            return False
         at = reading.time()
-        return reading.weekday() == self.weekday and self.start <= at and (self.end is None or at < self.end)
+        return self.start <= at and (self.end is None or at < self.end)
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,28 @@ class Calendar:
     name: str
     days: tuple[ClosedDays, ...] = ()
     hours: tuple[ClosedHours, ...] = ()
+    _labels: dict[date, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `closes_all` has found: a move asks for the same month of days again and again."""
 
     def closure(self, reading: datetime) -> str | None:
         """Why it is closed at a naive reading of the clock, in words; None if it is open."""
-        day = reading.date()
-        labels = [days.label for days in self.days if days.covers(day)]
-        labels += [hours.label for hours in self.hours if hours.covers(reading)]
-        if not labels:
+        label = self._label(reading.date())
+        if not label:
+            labels = [hours.label for hours in self.hours if hours.covers(reading)]
+            label = next(filter(None, labels), "" if labels else label)
+        if label is None:
             return None
-        label = next(filter(None, labels), "")
         return f"{self.name}: {label}" if label else self.name
 
     def closes_all(self, day: date) -> bool:
         """Whether closed days cover the whole of that day."""
-        return any(days.covers(day) for days in self.days)
+        return self._label(day) is not None
+
+    def _label(self, day: date) -> str | None:
+        if day not in self._labels:
+            labels = [days.label for days in self.days if days.covers(day)]
+            self._labels[day] = next(filter(None, labels), "") if labels else None
+        return self._labels[day]
 
     def open_day(self, reading: datetime, step: int) -> datetime | None:
         """The same reading on the nearest open day, later (`step` 1) or earlier (-1); None within `MAX_MOVE_DAYS`."""

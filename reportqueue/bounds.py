@@ -30,6 +30,8 @@ MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
 MAX_DELAY_SECONDS = 30 * 86_400
 """The longest that a retry or a release may put a row off."""
 MAX_PAGE = 1_000
+MAX_PENDING = 1_000
+"""Rows that a poll answers at once."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 """Of the instants that people and callers may name; the latest itself is not included."""
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10, 366 * 86_400

@@ -133,6 +133,14 @@ def clock_change(expression: str, timezone: str, fired: datetime) -> ClockChange
     return ClockChange.REPEATED if early < late else None
 
 
+def meant_reading(expression: str, timezone: str, fired: datetime) -> datetime:
+    """The reading (naive) of the clock for which the expression fired: in a gap, one that it never showed."""
+    reading = reading_of(timezone, fired)
+    if clock_change(expression, timezone, fired) is ClockChange.SKIPPED:
+        return _plan(expression).before(reading)
+    return reading
+
+
 def instant_of(timezone: str, reading: datetime) -> datetime:
     """When the zone's clock first shows `reading` (naive), or is set past it, in UTC (rule R2)."""
     return _first_instant(_zone(timezone), reading)

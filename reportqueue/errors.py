@@ -20,6 +20,14 @@ class ScheduleNotFound(ReportQueueError):
     """There is no such schedule."""
 
 
+class SourceNotFound(ReportQueueError):
+    """There is no such webhook source."""
+
+
+class BadSignature(ReportQueueError):
+    """The delivery is not signed by its source."""
+
+
 class InvalidTransition(ReportQueueError):
     """The row's status does not allow this."""
 

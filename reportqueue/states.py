@@ -57,6 +57,8 @@ class Verb(StrEnum):
     RELEASE = "release"
     CANCEL = "cancel"
     REQUEUE = "requeue"
+    MARK_PROCESSED = "mark_processed"
+    """A consumer that polls has launched the row's run, and the queue follows it no further."""
     RESCUE = "rescue_expired"
 
 
@@ -81,6 +83,7 @@ TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
         S.RUNNING: frozenset({S.QUEUED, S.CANCELLED}),
     },
     V.CANCEL: {status: frozenset({S.CANCELLED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED, S.RUNNING)},
+    V.MARK_PROCESSED: {status: frozenset({S.SUCCEEDED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED)},
     V.REQUEUE: {status: frozenset({S.QUEUED}) for status in (S.SUCCEEDED, S.FAILED, S.CANCELLED)},
     V.RESCUE: {
         S.CLAIMED: frozenset({S.QUEUED}),
@@ -102,6 +105,8 @@ class Source(models.TextChoices):
     CODE = "code", _("Code")
     """`queue.enqueue` called by the project, usually inside its own transaction."""
     ADMIN = "admin", _("Admin")
+    WEBHOOK = "webhook", _("Webhook")
+    """A signed delivery of another system."""
 
 
 class Outcome(models.TextChoices):

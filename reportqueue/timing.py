@@ -93,6 +93,8 @@ class Timing:
         if self.start_at is not None:
             after = max(after, self.start_at - _TICK)
         last = cron.LAST if self.end_at is None else min(self.end_at, cron.LAST)
+        if after > cron.LAST or last < cron.FIRST:
+            return iter(())  # somebody has written a start or an end around the checks
         if self.interval_seconds is None:
             return cron.between(self.cron, self.timezone, after, last)
         return self._steps(timedelta(seconds=self.interval_seconds), after.astimezone(UTC), last)
@@ -110,6 +112,9 @@ class Timing:
         closed = calendar.closure(reading)
         if closed is None or self.blackout == Blackout.SKIP:
             return Occurrence(nominal, nominal, closed or "")
+        if self.cron:
+            # What the clock left out on the closed day, it shows on the open one: the two fall together there.
+            reading = cron.meant_reading(self.cron, self.timezone, nominal)
         moved = calendar.open_day(reading, 1 if self.blackout == Blackout.NEXT_DAY else -1)
         if moved is None:
             return Occurrence(nominal, nominal, f"{closed}, and no day within {MAX_MOVE_DAYS} is open")
@@ -146,8 +151,10 @@ def _next_firing(timing: Timing, after: datetime) -> datetime | None:
             if not occurrence.closed:
                 return occurrence.instant
             examined += 1
+            if timing.calendar is None or timing.blackout != Blackout.SKIP:
+                continue  # Where instants are moved, to begin anew is to go back by as far as they may be.
             reading = cron.reading_of(timing.timezone, occurrence.nominal)
-            if timing.calendar is not None and timing.calendar.closes_all(reading.date()):
+            if timing.calendar.closes_all(reading.date()):
                 # On past the closed day at once: it may be one of many, with an instant a minute.
                 midnight = datetime.combine(reading.date() + _DAY, reading.min.time())
                 after = max(occurrence.instant, cron.instant_of(timing.timezone, midnight) - _TICK)

@@ -1,8 +1,9 @@
-"""The tables: schedules and their calendars, the queue, and the history of attempts."""
+"""The tables: schedules and their calendars, the queue, the history of attempts, and webhook sources."""
 
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.queue import ReportAttempt, ReportQueue
 from reportqueue.models.schedule import ReportSchedule
+from reportqueue.models.webhook import WebhookSource
 
 __all__ = [
     "BlackoutCalendar",
@@ -11,4 +12,5 @@ __all__ = [
     "ReportAttempt",
     "ReportQueue",
     "ReportSchedule",
+    "WebhookSource",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import time
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -87,7 +88,7 @@ class BlackoutHours(models.Model):
     weekday = models.PositiveSmallIntegerField(
         choices=Weekday.choices, validators=[MinValueValidator(0), MaxValueValidator(6)]
     )
-    start = models.TimeField(default="00:00", help_text=_("By the schedule's own clock."))
+    start = models.TimeField(default=time.min, help_text=_("By the schedule's own clock."))
     end = models.TimeField(null=True, blank=True, help_text=_("Not included; empty: the end of the day."))
     label = models.CharField(max_length=100, blank=True, help_text=_("Why: shown where a firing is skipped."))
 

@@ -31,6 +31,10 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         """Due rows, in the order in which consumers get them."""
         return self.filter(status=Status.QUEUED, waits_for=None, available_at__lte=Now()).in_claim_order()
 
+    def pending(self) -> Self:
+        """Due rows that nobody holds, as a consumer polls them: each with the generation of its next hand-over."""
+        return self.claimable().annotate(next_generation=F("generation") + 1)
+
     def unfinished(self) -> Self:
         """Rows that may still be run."""
         return self.filter(status__in=UNFINISHED)

@@ -277,7 +277,9 @@ class ReportSchedule(models.Model):
         if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
             return {"end_at": "Must not lie before the start."}
         if self.blackout in (Blackout.NEXT_DAY, Blackout.PREVIOUS_DAY) and self.calendar_id is not None:
-            often = 86_400 / self.interval_seconds if self.interval_seconds else cron.times_a_day(self.cron)
+            # An interval of 0 gets as far as this: that its own validator refuses it does not stop `clean`.
+            step = self.interval_seconds
+            often = cron.times_a_day(self.cron) if step is None else 86_400 / max(step, 1)
             if often > MAX_MOVED_A_DAY:
                 return {
                     "blackout": f"What fires more than {MAX_MOVED_A_DAY} times a day cannot be moved to another day; "

@@ -5,7 +5,7 @@ Each is one short transaction (a savepoint inside the caller's). Single rows are
 seconds. Nothing is changed when a function raises.
 """
 
-from reportqueue.queue.consumers import Claim, claim, fail_launch, keep_waiting, release_claimed
+from reportqueue.queue.consumers import Claim, claim, fail_launch, keep_waiting, mark_processed, release_claimed
 from reportqueue.queue.firings import Firing, Inserted, SkipNote, enqueue_firings
 from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
 from reportqueue.queue.moves import Beat
@@ -33,6 +33,7 @@ __all__ = [
     "fail_launch",
     "heartbeat",
     "keep_waiting",
+    "mark_processed",
     "prunable",
     "prune",
     "release",

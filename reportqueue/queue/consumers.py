@@ -13,9 +13,9 @@ from reportqueue import bounds
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
-from reportqueue.queue.moves import Beat, back_to_queue, backoff, locked, move_all, refusal, take, write_all
+from reportqueue.queue.moves import Beat, back_to_queue, backoff, finish, locked, move_all, refusal, take, write_all
 from reportqueue.queue.rescue import rescue_expired
-from reportqueue.states import WITH_CONSUMER, Status, Verb
+from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,24 @@ def keep_waiting(pk: int, *, generation: int, run_id: str, lease_seconds: int | 
             raise refusal(row, f"waiting for run {run_id}")
         write_all([row], lease_expires_at=now + lease)
         return Beat(now + lease, cancel_requested=False)
+
+
+def mark_processed(pk: int) -> ReportQueue:
+    """Record that a consumer which polls has launched the row's run: succeeded, as far as the queue can know.
+
+    A repeat, and a row that has ended otherwise, are answered alike and changed nothing. The hand-over counts as a
+    generation, so that a requeue of the row is launched under a key of its own. Raises `InvalidTransition` for a
+    row that a run owns.
+    """
+    with locked(pk) as (row, now):
+        if row.status in FINAL:
+            return row
+        if row.status not in TRANSITIONS[Verb.MARK_PROCESSED]:
+            raise refusal(row, "marked as processed")
+        generation = row.generation + (row.status == Status.QUEUED)
+        ReportQueue.objects.filter(pk=pk).update(generation=generation)
+        row.generation = generation
+        return finish(row, Verb.MARK_PROCESSED, Status.SUCCEEDED, now, error="")
 
 
 def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQueue:

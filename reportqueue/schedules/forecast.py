@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 from reportqueue import cron
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
+from reportqueue.timing import NeverFires
 
 MAX_FORECAST = 100
 """Firings shown at once."""
 SKIPS_SHOWN = 20
 """Closed instants shown between them: with one a minute, a closed night has hundreds."""
+SKIPS_EXAMINED = 1_000
+"""After so many, what is closed is passed over at once to the firing behind it."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,20 @@ def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = N
     timing = schedule.timing()
     found: list[Forecast] = []
     firings = skipped = 0
-    for occurrence in timing.occurrences(after):
+    occurrences = timing.occurrences(after)
+    while firings < count and (occurrence := next(occurrences, None)) is not None:
         instant = occurrence.instant
         skipped += bool(occurrence.closed)
         firings += not occurrence.closed
         if occurrence.closed and skipped > SKIPS_SHOWN:
-            if skipped > 1_000:
-                break
+            if skipped > SKIPS_EXAMINED:
+                try:
+                    following = timing.next_firing(instant)
+                except NeverFires:
+                    break
+                if following is None:
+                    break
+                occurrences = timing.occurrences(following - timedelta(microseconds=1))
             continue
         moved = instant != occurrence.nominal
         found.append(
@@ -60,6 +70,4 @@ def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = N
                 closed=occurrence.closed,
             )
         )
-        if firings == count:
-            break
     return found

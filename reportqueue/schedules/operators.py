@@ -25,11 +25,11 @@ MAX_BACKFILL = 1_000
 def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
     """Let the schedule fire no more until it is resumed; `by` and `note` are shown with it.
 
-    What is queued already stays queued. One that is paused keeps its time and gets the new note.
+    What is queued already stays queued. One that is paused, or was disabled by the scheduler, is left as it is.
     Raises `ScheduleNotFound`, and `ValidationError` for a note beyond its bounds.
     """
     with _locked(pk) as schedule:
-        if schedule.enabled or note:
+        if schedule.enabled:
             schedule.enabled = False
             schedule.paused_by, schedule.pause_note = by[:150], note
             schedule.save(update_fields=["enabled"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Q
-from django.db.models.functions import Now
 from django.db.models.signals import post_delete, post_save
 
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
@@ -19,9 +17,8 @@ def connect() -> None:
 
 
 def replan(calendar_id: int) -> None:
-    """Have the schedules of a calendar planned by the next pass, but for those that are due."""
-    waiting = Q(next_run_at=None) | Q(next_run_at__gt=Now())
-    ReportSchedule.objects.filter(waiting, calendar=calendar_id, enabled=True).update(plan_needed=True)
+    """Have the schedules of a calendar planned by the next pass, which fires what is due by the old plan first."""
+    ReportSchedule.objects.filter(calendar=calendar_id, enabled=True).update(plan_needed=True)
 
 
 def _part_changed(sender: type[Any], instance: BlackoutDays | BlackoutHours, **_: Any) -> None:

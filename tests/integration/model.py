@@ -285,6 +285,15 @@ class Model:
             raise Refused("state", row.status)
         return self._end(row, "cancel", CANCELLED)
 
+    def mark_processed(self, n: int) -> int:
+        row = self._row(n)
+        if row.status in FINAL:
+            return n
+        if row.status == RUNNING:
+            raise Refused("state", row.status)
+        row.generation += row.status == QUEUED
+        return self._end(row, "mark_processed", SUCCEEDED)
+
     def requeue(self, n: int) -> int:
         row = self._row(n)
         if row.status not in (SUCCEEDED, FAILED, CANCELLED):

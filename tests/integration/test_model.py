@@ -135,6 +135,7 @@ VERBS = [
     "fail_launch",
     "release_claimed",
     "requeue",
+    "mark_processed",
 ]
 CONSUMERS = st.sampled_from(["sensor-1", "sensor-1", "sensor-2"])
 HOW = st.sampled_from(["once", "once", "lost", "twice"])
@@ -197,6 +198,7 @@ EVENTS = st.one_of(
         how=HOW,
     ),
     *_event("a_person_cancels", 2, n=ROWS, running=st.booleans(), how=HOW),
+    *_event("a_poller_marks", n=ROWS, how=HOW),
     *_event("a_person_requeues", n=ROWS, final=LIKELY, how=HOW),
     *_event("a_person_re_executes", n=ROWS, final=LIKELY, back=st.sampled_from([0, 0, 0, 1]), how=HOW),
     *_event("time_passes", 2, seconds=st.sampled_from([100, 200, 400, 1000]), rescue=st.booleans(), how=HOW),
@@ -302,6 +304,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     def a_person_cancels(self, n: int, running: bool, how: str) -> None:
         self.do("cancel", how, n=self._some_row(n, (RUNNING,) if running else ()))
+
+    def a_poller_marks(self, n: int, how: str) -> None:
+        self.do("mark_processed", how, n=self._some_row(n, ()))
 
     def a_person_requeues(self, n: int, final: bool, how: str) -> None:
         self.do("requeue", how, n=self._some_row(n, FINAL if final else ()))
@@ -727,6 +732,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _call_requeue(self, n: int) -> Any:
         return queue.requeue(self.pks[n])
+
+    def _call_mark_processed(self, n: int) -> Any:
+        return queue.mark_processed(self.pks[n])
 
     def _call_rescue(self) -> Any:
         return queue.rescue_expired()

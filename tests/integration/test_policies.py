@@ -122,6 +122,15 @@ def test_overlap_skip_notes_what_is_skipped_and_fires_again_once_the_report_has_
     assert fire_again(schedule) == schedules.Pass(enqueued=1)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_passes_at_once_fire_a_schedule_once_and_do_not_take_each_other_for_an_overlap():
+    for n in range(20):
+        ReportSchedule(report_id=n, modifier_id=2, cron="0 0 1 1 *", overlap="skip").save()
+    ReportSchedule.objects.update(next_run_at=timezone.now())
+    at_once([lambda: schedules.enqueue_due(batch=3)] * 4)
+    assert (len(rows(Status.QUEUED)), len(rows(Status.SKIPPED))) == (20, 0)
+
+
 def test_overlap_queue_one_lets_one_wait_until_the_earlier_has_ended(make_schedule: Any):
     schedule = make_schedule(overlap="queue_one")
     fire_again(schedule)

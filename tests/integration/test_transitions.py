@@ -45,6 +45,7 @@ ACTS: dict[Verb, list[Act]] = {
         lambda row: queue.cancel(row.pk),
         lambda row: queue.cancel(row.pk, lease_token=row.lease_token or uuid4()),
     ],
+    Verb.MARK_PROCESSED: [lambda row: queue.mark_processed(row.pk)],
     Verb.REQUEUE: [lambda row: queue.requeue(row.pk)],
     Verb.RESCUE: [expire],
 }

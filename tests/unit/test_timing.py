@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reportqueue import cron
 from reportqueue.blackouts import MAX_MOVE_DAYS, Calendar, ClosedDays, ClosedHours
 from reportqueue.policies import Blackout
-from reportqueue.timing import EPOCH, NeverFires, Occurrence, Timing
+from reportqueue.timing import EPOCH, EXAMINED, NeverFires, Occurrence, Timing
 
 TICK = timedelta(microseconds=1)
 WEEKEND = Calendar("weekend", hours=(ClosedHours(5), ClosedHours(6)))
@@ -91,6 +91,14 @@ def test_a_moved_firing_keeps_its_reading_of_the_clock_across_a_clock_change():
     assert into_the_gap.next_firing(at("2026-03-01")) == at("2026-03-29 01:00"), "2:30 does not exist: after the gap"
 
 
+@pytest.mark.parametrize("cron_expression", ["30 2 * * *", "0,30 2 * * *"])
+def test_what_the_clock_left_out_on_a_closed_day_falls_together_with_the_open_days_own(cron_expression: str):
+    sunday = Calendar("c", hours=(ClosedHours(6),))
+    timing = Timing(cron=cron_expression, timezone="Europe/Paris", calendar=sunday, blackout=Blackout.NEXT_DAY)
+    on_monday = [f"{instant:%H:%M}" for instant in timing.firings(at("2026-03-29"), at("2026-03-30 12:00"))]
+    assert on_monday == {"30 2 * * *": ["00:30"], "0,30 2 * * *": ["00:00", "00:30"]}[cron_expression]
+
+
 def test_the_calendar_is_read_by_the_schedules_own_clock():
     nights = Calendar("nights", hours=tuple(ClosedHours(day, time(0), time(6)) for day in range(7)))
     tokyo = Timing(cron="0 * * * *", timezone="Asia/Tokyo", calendar=nights)
@@ -141,6 +149,23 @@ def test_a_calendar_that_leaves_nothing_open_is_an_error_not_a_search_without_en
         Timing(cron="0 8 * * *", timezone="UTC", calendar=always).next_firing(at("2026-01-01"))
 
 
+def test_a_search_in_vain_for_an_open_day_looks_at_each_instant_once(monkeypatch: pytest.MonkeyPatch):
+    asked = 0
+    look = Calendar.open_day
+
+    def open_day(calendar: Calendar, reading: datetime, step: int) -> datetime | None:
+        nonlocal asked
+        asked += 1
+        return look(calendar, reading, step)
+
+    monkeypatch.setattr(Calendar, "open_day", open_day)
+    always = Calendar("always", days=(ClosedDays(date(2000, 1, 1), date(2100, 1, 1)),))
+    timing = Timing(cron="*/15 * * * *", timezone="UTC", calendar=always, blackout=Blackout.NEXT_DAY)
+    with pytest.raises(NeverFires):
+        timing.next_firing(at("2026-01-01"))
+    assert asked < 1.5 * EXAMINED
+
+
 # Properties. The plain definition: work out every nominal instant of a wide window, treat each by itself, sort.
 
 EXPRESSIONS = ["0 8 * * *", "30 2 * * *", "0 */6 * * *", "15 1 1,15 * *", "0 9 * * MON,SAT", "45 23 28-31 * *"]
@@ -184,6 +209,8 @@ def plainly(timing: Timing, after: datetime, until: datetime) -> list[datetime]:
         if timing.calendar.closure(reading) is None:
             found.add(nominal)
         elif timing.blackout != Blackout.SKIP:
+            if timing.cron:
+                reading = cron.meant_reading(timing.cron, timing.timezone, nominal)
             step = 1 if timing.blackout == Blackout.NEXT_DAY else -1
             for distance in range(1, MAX_MOVE_DAYS + 1):
                 moved = reading + timedelta(days=step * distance)

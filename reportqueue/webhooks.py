@@ -1,0 +1,122 @@
+"""The front door for other systems: a signed delivery becomes a row of the queue, once however often it comes.
+
+Signatures are those of the Standard Webhooks specification (HMAC-SHA256 over id, timestamp and body). A delivery whose
+timestamp is more than five minutes off is refused; one that comes again under its id is answered with its first row.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from reportqueue import payloads, queue
+from reportqueue.clock import database_now
+from reportqueue.errors import BadSignature, SourceNotFound
+from reportqueue.models import WebhookSource
+from reportqueue.models.webhook import new_seed
+from reportqueue.states import Source
+
+ROTATION = timedelta(hours=24)
+"""How long the secret before a rotation is accepted, while the sender changes over."""
+MAX_DELIVERY_ID = 140
+_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+
+
+def secret(source: WebhookSource) -> str:
+    """The source's secret as its sender needs it, `whsec_...`: shown once, when it is made or rotated."""
+    return _secret(source.seed, str(settings.SECRET_KEY))
+
+
+def rotate(source: WebhookSource) -> str:
+    """A new secret; the one before is accepted for another `ROTATION`."""
+    with transaction.atomic():
+        locked = WebhookSource.objects.select_for_update().get(pk=source.pk)
+        locked.previous_seed, locked.seed = locked.seed, new_seed()
+        locked.previous_until = database_now() + ROTATION
+        locked.save(update_fields=["seed", "previous_seed", "previous_until"])
+    source.refresh_from_db()
+    return secret(source)
+
+
+def verified_source(name: str, body: bytes, headers: Mapping[str, str]) -> WebhookSource:
+    """The source that has signed this delivery.
+
+    Raises `SourceNotFound` also for one that is disabled, and `BadSignature` without saying what about it is wrong
+    beyond its headers and its time: who cannot sign is told nothing.
+    """
+    source = WebhookSource.objects.filter(name=name, enabled=True).first()
+    if source is None:
+        raise SourceNotFound(f"There is no webhook source {name!r}.")
+    given = {name: headers.get(name, "") for name in _HEADERS}
+    if missing := [name for name, value in given.items() if not value]:
+        raise BadSignature(f"The delivery lacks the header {', '.join(missing)}.")
+    refusal = "The signature is not that of a known secret."
+    for key in _secrets(source, database_now()):
+        try:
+            # The library raises whatever its decoding meets for signatures and bodies that are none.
+            Webhook(key).verify(body, given, json_parse=False)
+        except (WebhookVerificationError, ValueError) as error:
+            if "timestamp" in str(error):
+                refusal = "The delivery's timestamp is more than five minutes off."
+            continue
+        return source
+    raise BadSignature(refusal)
+
+
+def accept(source: WebhookSource, delivery_id: str, payload: Any) -> queue.Enqueued:
+    """Queue the report that a verified delivery asks for; again under the same id, the first row comes back.
+
+    Raises `ValidationError` naming what of the payload is missing or wrong, `IdempotencyKeyReused` if the id is known
+    with another payload.
+    """
+    if len(delivery_id) > MAX_DELIVERY_ID:
+        raise ValidationError({"webhook-id": f"Must have at most {MAX_DELIVERY_ID} characters."})
+    report = queue.NewReport(
+        report_id=source.report_id,
+        modifier_id=_modifier(source, payload),
+        params={name: _value(payload, path, f"params.{name}") for name, path in source.params_paths.items()},
+        priority=source.priority,
+        max_attempts=source.max_attempts,
+        idempotency_key=f"webhook:{source.name}:{delivery_id}",
+    )
+    return queue.enqueue_many([report], source=Source.WEBHOOK)[0]
+
+
+def _modifier(source: WebhookSource, payload: Any) -> int:
+    if source.modifier_id is not None:
+        return source.modifier_id
+    found = _value(payload, source.modifier_path, "modifier_id")
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise ValidationError({"modifier_id": f"The payload's {source.modifier_path} must be a whole number."})
+    return found
+
+
+def _value(payload: Any, path: str, field: str) -> Any:
+    try:
+        return payloads.at(payload, path)
+    except payloads.NotThere as error:
+        raise ValidationError({field: str(error)}) from None
+
+
+def _secrets(source: WebhookSource, now: datetime) -> Iterator[str]:
+    """All that are accepted now: through a rotation of its own, and through one of the project's key."""
+    seeds = [source.seed]
+    if source.previous_until is not None and now < source.previous_until:
+        seeds.append(source.previous_seed)
+    for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
+        for seed in seeds:
+            yield _secret(seed, str(key))
+
+
+def _secret(seed: str, key: str) -> str:
+    derived = hmac.digest(key.encode(), f"reportqueue.webhooks:{seed}".encode(), hashlib.sha256)
+    return "whsec_" + base64.b64encode(derived).decode()
