@@ -18,8 +18,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from reportqueue.api.base import ApiView
 from reportqueue.api.problems import BodyTooLarge
-from reportqueue.api.views import ApiView
 from reportqueue.errors import LeaseLost
 from reportqueue.models import ReportAttempt
 

@@ -1,26 +1,21 @@
-"""The list of queue rows: its filters, and pages that stay right while rows come and go."""
+"""The lists of queue rows and of schedules: their filters and their order."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
 
 import django_filters
 from django import forms
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from reportqueue import bounds
+from reportqueue.api import paging
 from reportqueue.api.serializers import InstantField
-from reportqueue.models import ReportQueue
+from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source, Status
-
-PAGE = 100
 
 
 class InstantFormField(forms.Field):
@@ -42,16 +37,22 @@ class InstantFilter(django_filters.Filter):  # type: ignore[misc]  # the library
     field_class = InstantFormField
 
 
+def _id_filter() -> django_filters.NumberFilter:
+    return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
+
+
+def _choices(*names: str) -> list[tuple[str, str]]:
+    return [(name, name) for name in names]
+
+
 class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     """`status` and `source` may be repeated; `processed` is true, false (the default) or any."""
 
     status = django_filters.MultipleChoiceFilter(choices=Status.choices, distinct=False)
     source = django_filters.MultipleChoiceFilter(choices=Source.choices, distinct=False)
-    processed = django_filters.ChoiceFilter(
-        choices=[("true", "true"), ("false", "false"), ("any", "any")], method="filter_processed"
-    )
-    report_id = django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
-    modifier_id = django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
+    processed = django_filters.ChoiceFilter(choices=_choices("true", "false", "any"), method="filter_processed")
+    report_id = _id_filter()
+    modifier_id = _id_filter()
     trigger_time_after = InstantFilter("trigger_time", "gte")
     trigger_time_before = InstantFilter("trigger_time", "lt")
 
@@ -64,71 +65,57 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
         return rows if value == "any" else rows.filter(processed=value == "true")
 
 
-PARAMETERS = [*QueueFilter.base_filters, "cursor", "limit"]
+class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    """By report, modifier, and whether they fire."""
+
+    report_id = _id_filter()
+    modifier_id = _id_filter()
+    enabled = django_filters.ChoiceFilter(choices=_choices("true", "false"), method="filter_enabled")
+
+    class Meta:
+        model = ReportSchedule
+        fields: list[str] = []
+
+    def filter_enabled(self, rows: QuerySet[ReportSchedule], name: str, value: str) -> QuerySet[ReportSchedule]:
+        """Spelt as JSON spells it, and no other way."""
+        return rows.filter(enabled=value == "true")
 
 
-def page(rows: QuerySet[ReportQueue], request: Request) -> dict[str, Any]:
-    """One page in claim order: `{"queue": rows, "next": URL or None, "previous": URL or None}`.
+QUEUE_PARAMETERS = [*QueueFilter.base_filters, *paging.PARAMETERS]
+SCHEDULE_PARAMETERS = [*ScheduleFilter.base_filters, *paging.PARAMETERS]
 
-    Raises `ValidationError` naming the parameter. The cursor is the place of a row, not a count: rows that are
-    claimed meanwhile neither repeat nor hide others.
-    """
+
+def queue_page(request: Request) -> paging.Page[ReportQueue]:
+    """Queue rows in claim order. Raises `ValidationError` naming the parameter."""
     query = request.query_params.copy()
     if not query.get("processed"):
         query["processed"] = "any" if any(query.getlist("status")) else "false"
-    chosen = QueueFilter(query, queryset=rows)
+    chosen = QueueFilter(query, queryset=ReportQueue.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
-    limit = _limit(request.query_params.get("limit", str(PAGE)))
-    cursor = request.query_params.get("cursor")
-    backwards, place = _read_cursor(cursor) if cursor else (False, None)
-    rows = chosen.qs
-    if place is not None:
-        rows = rows.filter(_before(*place) if backwards else _after(*place))
-    order = ["priority", "-available_at", "-id"] if backwards else ["-priority", "available_at", "id"]
-    found = list(rows.order_by(*order)[: limit + 1])
-    more, found = len(found) > limit, found[:limit]
-    if backwards:
-        found.reverse()
-    has_next, has_previous = (True, more) if backwards else (more, place is not None)
-    return {
-        "queue": found,
-        "next": _link(request, found[-1], backwards=False) if found and has_next else None,
-        "previous": _link(request, found[0], backwards=True) if found and has_previous else None,
-    }
+    return paging.page(chosen.qs, request, _CLAIM_ORDER)
 
 
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= bounds.MAX_PAGE:
-        return int(text)
-    raise ValidationError({"limit": [f"Must be a whole number from 1 to {bounds.MAX_PAGE:,}."]})
+def schedule_page(request: Request) -> paging.Page[ReportSchedule]:
+    """Schedules in the order in which they were made. Raises `ValidationError` naming the parameter."""
+    chosen = ScheduleFilter(request.query_params, queryset=ReportSchedule.objects.all())
+    if not chosen.is_valid():
+        raise ValidationError(chosen.errors)
+    return paging.page(chosen.qs, request, _BY_ID)
 
 
-def _after(priority: int, available_at: datetime, pk: int) -> Q:
-    return Q(priority__lt=priority) | Q(priority=priority) & (
-        Q(available_at__gt=available_at) | Q(available_at=available_at, id__gt=pk)
-    )
+def _claim_place(priority: Any, available_at: Any, pk: Any) -> paging.Place:
+    instant = datetime.fromisoformat(available_at)
+    if instant.tzinfo is None or abs(int(priority)) > bounds.MAX_PRIORITY:
+        raise ValueError(available_at)
+    return int(priority), instant.astimezone(UTC), *_id_place(pk)
 
 
-def _before(priority: int, available_at: datetime, pk: int) -> Q:
-    return Q(priority__gt=priority) | Q(priority=priority) & (
-        Q(available_at__lt=available_at) | Q(available_at=available_at, id__lt=pk)
-    )
+def _id_place(pk: Any) -> paging.Place:
+    if not 0 <= int(pk) <= bounds.MAX_ID:
+        raise ValueError(pk)
+    return (int(pk),)
 
 
-def _link(request: Request, row: ReportQueue, *, backwards: bool) -> str:
-    place = [backwards, row.priority, row.available_at.isoformat(), row.pk]
-    cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-    query = [(name, value) for name, values in request.query_params.lists() for value in values if name != "cursor"]
-    return request.build_absolute_uri(f"{request.path}?{urlencode([*query, ('cursor', cursor)])}")
-
-
-def _read_cursor(cursor: str) -> tuple[bool, tuple[int, datetime, int]]:
-    try:
-        backwards, priority, available_at, pk = json.loads(base64.urlsafe_b64decode(cursor))
-        instant = datetime.fromisoformat(available_at)
-        if instant.tzinfo is None or not 0 <= int(pk) <= bounds.MAX_ID or abs(int(priority)) > bounds.MAX_PRIORITY:
-            raise ValueError(cursor)
-        return bool(backwards), (int(priority), instant.astimezone(UTC), int(pk))
-    except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error):
-        raise ValidationError({"cursor": ["Not a cursor of this list; take it from `next` or `previous`."]}) from None
+_CLAIM_ORDER = paging.Order(("-priority", "available_at", "id"), _claim_place)
+_BY_ID = paging.Order(("id",), _id_place)

@@ -24,19 +24,29 @@ class BoundedJSONParser(BaseParser):
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         """Raises `BodyTooLarge` (413) or `ParseError` (400)."""
-        limit = conf().max_body_bytes
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise problems.BodyTooLarge(f"The body may have at most {limit:,} bytes.")
-        try:
-            data = json.loads(body)
-        except RecursionError:
-            raise ParseError("The JSON is nested too deeply.") from None
-        except ValueError as error:
-            raise ParseError(f"The body is not JSON: {error}.") from None
-        if _depth(data) > MAX_DEPTH:
-            raise ParseError(f"The JSON is nested too deeply: objects and lists may be {MAX_DEPTH} inside each other.")
-        return data
+        return parsed(read_body(stream))
+
+
+def read_body(stream: Any) -> bytes:
+    """The bytes as they came. Raises `BodyTooLarge` (413)."""
+    limit = conf().max_body_bytes
+    body: bytes = stream.read(limit + 1)
+    if len(body) > limit:
+        raise problems.BodyTooLarge(f"The body may have at most {limit:,} bytes.")
+    return body
+
+
+def parsed(body: bytes) -> Any:
+    """The JSON in them. Raises `ParseError` (400)."""
+    try:
+        data = json.loads(body)  # type: ignore[arg-type]  # bytes too: it finds out their encoding
+    except RecursionError:
+        raise ParseError("The JSON is nested too deeply.") from None
+    except ValueError as error:
+        raise ParseError(f"The body is not JSON: {error}.") from None
+    if _depth(data) > MAX_DEPTH:
+        raise ParseError(f"The JSON is nested too deeply: objects and lists may be {MAX_DEPTH} inside each other.")
+    return data
 
 
 def _depth(data: Any) -> int:

@@ -8,16 +8,19 @@ from rest_framework.views import APIView
 
 
 class Scopes(BasePermission):
-    """Each view names, per method, the permission that it needs: `scopes = {"POST": "consume_reportqueue"}`."""
+    """Each view names, per method, the permission that it needs, or all of several:
+    `scopes = {"POST": "consume_reportqueue"}`."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Whether the caller is known and has the scope; a view that names none for the method is refused."""
         user = request.user
         if user is None or not user.is_authenticated:
             return False
-        scopes: dict[str, str] = getattr(view, "scopes", {})
+        scopes: dict[str, str | tuple[str, ...]] = getattr(view, "scopes", {})
         method = {"HEAD": "GET"}.get(str(request.method), str(request.method))
         if method not in scopes:
             # Not the caller's fault: DRF answers 405 itself once the caller is let through.
             return method not in {name.upper() for name in view.http_method_names if hasattr(view, name)}
-        return bool(user.has_perm(f"reportqueue.{scopes[method]}"))
+        needed = scopes[method]
+        needed = (needed,) if isinstance(needed, str) else needed
+        return all(user.has_perm(f"reportqueue.{scope}") for scope in needed)

@@ -31,14 +31,25 @@ class LengthRequired(exceptions.APIException):
     default_code = "length-required"
 
 
+class PreconditionFailed(exceptions.APIException):
+    """What the request is about is no longer as its `If-Match` says."""
+
+    status_code = status.HTTP_412_PRECONDITION_FAILED
+    default_code = "precondition-failed"
+
+
 _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.RowNotFound, "not-found", status.HTTP_404_NOT_FOUND),
+    (errors.ScheduleNotFound, "not-found", status.HTTP_404_NOT_FOUND),
+    (errors.SourceNotFound, "not-found", status.HTTP_404_NOT_FOUND),
+    (errors.BadSignature, "bad-signature", status.HTTP_401_UNAUTHORIZED),
     (errors.LeaseLost, "stale-lease", status.HTTP_409_CONFLICT),
     (errors.InvalidTransition, "invalid-state", status.HTTP_409_CONFLICT),
     (errors.IdempotencyKeyReused, "idempotency-key-reused", status.HTTP_409_CONFLICT),
 ]
 _TITLES = {
     "not-found": "Not found",
+    "bad-signature": "Not signed by its source",
     "stale-lease": "The lease is not yours",
     "invalid-state": "The report's status does not allow this",
     "idempotency-key-reused": "Idempotency key reused",
@@ -49,6 +60,7 @@ _TITLES = {
     "method-not-allowed": "Method not allowed",
     "unsupported-media-type": "Unsupported media type",
     "not-acceptable": "Not acceptable",
+    "precondition-failed": "Changed meanwhile",
     "throttled": "Too many requests",
     "body-too-large": "Request body too large",
     "length-required": "Length required",

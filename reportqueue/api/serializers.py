@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -10,17 +10,18 @@ from django.db import models
 from rest_framework import ISO_8601, serializers
 
 from reportqueue import bounds
-from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
+from reportqueue.models import ReportAttempt, ReportQueue
 
 M = TypeVar("M", bound=models.Model)
 
 
-def _refuse_unknown(data: Any, known: Any) -> None:
+def refuse_unknown(data: Any, known: Collection[str]) -> None:
+    """Raise `ValidationError` for the fields that are not among the known ones."""
     if isinstance(data, Mapping):
         # Not all of millions: the answer must not be larger than the body.
         unknown = sorted(name[:100] for name in data if name not in known)[:10]
         if unknown:
-            text = f"Unknown field; the fields here are {', '.join(known)}."
+            text = f"Unknown field; the fields here are {', '.join(known)}." if known else "There are no fields here."
             raise serializers.ValidationError({name: [text] for name in unknown})
 
 
@@ -42,7 +43,7 @@ class Body(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         """As DRF's, refusing unknown fields."""
-        _refuse_unknown(data, self.fields)
+        refuse_unknown(data, self.fields)
         return super().to_internal_value(data)
 
 
@@ -72,7 +73,8 @@ class ErrorField(serializers.CharField):
         self.validators = []  # DRF's refuse NUL characters and lone surrogates
 
 
-def _reason() -> serializers.CharField:
+def reason_field() -> serializers.CharField:
+    """What a person has to say to it, or nothing."""
     return _text(bounds.MAX_REASON_LENGTH, required=False, allow_blank=True)
 
 
@@ -157,7 +159,7 @@ class ReleaseBody(Body):
 
     lease_token = serializers.UUIDField()
     delay_seconds = _delay()
-    reason = _reason()
+    reason = reason_field()
 
 
 class ReleaseClaimedBody(Body):
@@ -165,20 +167,20 @@ class ReleaseClaimedBody(Body):
 
     claim_id = serializers.UUIDField()
     delay_seconds = _delay()
-    reason = _reason()
+    reason = reason_field()
 
 
 class CancelBody(Body):
     """Somebody does not want the report any more; its owner adds the token."""
 
-    reason = _reason()
+    reason = reason_field()
     lease_token = serializers.UUIDField(required=False)
 
 
 class RequeueBody(Body):
     """Somebody wants a finished report again."""
 
-    reason = _reason()
+    reason = reason_field()
 
 
 class BeatSerializer(serializers.Serializer[Any]):
@@ -188,7 +190,7 @@ class BeatSerializer(serializers.Serializer[Any]):
     cancel_requested = serializers.BooleanField()
 
 
-class _ModelSerializer(serializers.ModelSerializer[M]):
+class RowSerializer(serializers.ModelSerializer[M]):
     """A model's row: its times in UTC, its numbers as numbers, whatever the project has set."""
 
     serializer_field_mapping = {
@@ -198,7 +200,7 @@ class _ModelSerializer(serializers.ModelSerializer[M]):
     }
 
 
-class AttemptSerializer(_ModelSerializer[ReportAttempt]):
+class AttemptSerializer(RowSerializer[ReportAttempt]):
     """One attempt of a row's history; never its token."""
 
     class Meta:
@@ -217,7 +219,7 @@ class AttemptSerializer(_ModelSerializer[ReportAttempt]):
         ]
 
 
-class ItemSerializer(_ModelSerializer[ReportQueue]):
+class ItemSerializer(RowSerializer[ReportQueue]):
     """A queue row as everybody with `view_reportqueue` sees it; never its token."""
 
     class Meta:
@@ -253,6 +255,22 @@ class ItemSerializer(_ModelSerializer[ReportQueue]):
         ]
 
 
+class PendingSerializer(serializers.Serializer[Any]):
+    """A due row as a consumer that polls sees it: with the generation and the run key of its next hand-over."""
+
+    id = serializers.IntegerField()
+    report_id = serializers.IntegerField()
+    modifier_id = serializers.IntegerField()
+    trigger_time = InstantField()
+    processed = serializers.BooleanField()
+    generation = serializers.IntegerField(source="next_generation")
+    run_key = serializers.SerializerMethodField()
+
+    def get_run_key(self, row: Any) -> str:
+        """New for each hand-over: Dagster remembers a run key for ever."""
+        return f"{row.pk}:{row.next_generation}"
+
+
 class StartedSerializer(ItemSerializer):
     """The answer to `start` alone: the row with its owner's token."""
 
@@ -267,31 +285,3 @@ class ItemWithAttemptsSerializer(ItemSerializer):
 
     class Meta(ItemSerializer.Meta):
         fields = [*ItemSerializer.Meta.fields, "attempts"]
-
-
-class ScheduleSerializer(_ModelSerializer[ReportSchedule]):
-    """A schedule; the model itself refuses what cannot fire."""
-
-    schedule_id = serializers.IntegerField(source="pk", read_only=True)
-
-    class Meta:
-        model = ReportSchedule
-        fields = [
-            "schedule_id",
-            "report_id",
-            "modifier_id",
-            "cron",
-            "timezone",
-            "enabled",
-            "priority",
-            "max_attempts",
-            "params",
-            "next_run_at",
-            "error",
-        ]
-        read_only_fields = ["next_run_at", "error"]
-
-    def to_internal_value(self, data: Any) -> Any:
-        """As DRF's, refusing unknown fields and those that the scheduler owns."""
-        _refuse_unknown(data, [name for name, field in self.fields.items() if not field.read_only])
-        return super().to_internal_value(data)

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api import views
+from reportqueue.api import polling, reports, schedule_views, views, webhook_views
 
 app_name = "reportqueue"
 urlpatterns = [
@@ -16,7 +16,17 @@ urlpatterns = [
     path("report-queue/<int:pk>/release/", views.ReleaseView.as_view(), name="release"),
     path("report-queue/<int:pk>/cancel/", views.CancelView.as_view(), name="cancel"),
     path("report-queue/<int:pk>/requeue/", views.RequeueView.as_view(), name="requeue"),
-    path("schedules/", views.SchedulesView.as_view(), name="schedules"),
-    path("schedules/<int:pk>/", views.ScheduleView.as_view(), name="schedule"),
+    path("pending-reports/", polling.PendingView.as_view(), name="pending"),
+    path("reports/", reports.ReportsView.as_view(), name="reports"),
+    path("reports/<int:pk>/mark-processed/", polling.MarkProcessedView.as_view(), name="mark-processed"),
+    path("schedules/", schedule_views.SchedulesView.as_view(), name="schedules"),
+    path("schedules/preview/", schedule_views.NewPreviewView.as_view(), name="new-preview"),
+    path("schedules/<int:pk>/", schedule_views.ScheduleView.as_view(), name="schedule"),
+    path("schedules/<int:pk>/pause/", schedule_views.PauseView.as_view(), name="pause"),
+    path("schedules/<int:pk>/resume/", schedule_views.ResumeView.as_view(), name="resume"),
+    path("schedules/<int:pk>/run/", schedule_views.RunView.as_view(), name="run"),
+    path("schedules/<int:pk>/backfill/", schedule_views.BackfillView.as_view(), name="backfill"),
+    path("schedules/<int:pk>/preview/", schedule_views.PreviewView.as_view(), name="preview"),
+    path("webhooks/<slug:source>/", webhook_views.WebhookView.as_view(), name="webhook"),
     re_path(r"", views.UnknownEndpoint.as_view()),
 ]

@@ -1,77 +1,22 @@
-"""The endpoints of the API: each parses, calls one function of the queue, and answers."""
+"""The endpoints of the queue: each parses, calls one function of it, and answers."""
 
 from __future__ import annotations
 
 import time
 from typing import Any, NoReturn
 
-from django.db import transaction
-from django.utils.decorators import method_decorator
-from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import get_object_or_404
-from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from reportqueue import bounds, queue, schedules, wakeup
-from reportqueue.api import listing, problems
+from reportqueue.api import listing
 from reportqueue.api import serializers as shapes
-from reportqueue.api.parsers import BoundedJSONParser
-from reportqueue.api.permissions import Scopes
+from reportqueue.api.base import ApiView
 from reportqueue.conf import conf
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import ReportQueue
 from reportqueue.states import Source
-
-
-class OneFormat(DefaultContentNegotiation):
-    """JSON or 406; `?format=` is a parameter like any other."""
-
-    def filter_renderers(self, renderers: Any, format: Any) -> Any:
-        """All of them."""
-        return renderers
-
-
-# A claim that waits must not do so inside a request's transaction, whatever the project's ATOMIC_REQUESTS says.
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
-class ApiView(APIView):
-    """What all endpoints share. It brings its own error format and leaves the project's DRF settings alone."""
-
-    authentication_classes = [TokenAuthentication, SessionAuthentication]
-    permission_classes = [Scopes]
-    parser_classes = [BoundedJSONParser]
-    renderer_classes = [JSONRenderer]
-    content_negotiation_class = OneFormat
-    versioning_class = None
-    scopes: dict[str, str] = {}
-    parameters: list[str] = []
-    """Of a GET's query; no other method has any."""
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """As DRF's, and unknown parameters are refused; so is a chunked body, since DRF would take it for none."""
-        super().initial(request, *args, **kwargs)
-        known = self.parameters if request.method in ("GET", "HEAD") else []
-        if unknown := sorted(set(request.query_params) - set(known)):
-            text = (
-                f"Unknown parameter; the parameters here are {', '.join(known)}."
-                if known
-                else "There are no parameters here."
-            )
-            raise ValidationError({name: [text] for name in unknown})
-        if "Transfer-Encoding" in request.headers and not request.META.get("CONTENT_LENGTH"):
-            raise problems.LengthRequired("Send the body with a Content-Length, not in chunks.")
-
-    def get_exception_handler(self) -> Any:
-        """Problem documents."""
-        return problems.handle
-
-    def body(self, request: Request, shape: type[shapes.Body]) -> dict[str, Any]:
-        """The body's validated fields. Raises `ValidationError` naming the field."""
-        form = shape(data=request.data)
-        form.is_valid(raise_exception=True)
-        return dict(form.validated_data)
 
 
 class UnknownEndpoint(ApiView):
@@ -86,13 +31,12 @@ class QueueView(ApiView):
     """`report-queue/`: list rows, enqueue one or many."""
 
     scopes = {"GET": "view_reportqueue", "POST": "add_reportqueue"}
-    parameters = listing.PARAMETERS
+    parameters = listing.QUEUE_PARAMETERS
 
     def get(self, request: Request) -> Response:
         """A page in claim order."""
-        page = listing.page(ReportQueue.objects.all(), request)
-        page["queue"] = shapes.ItemSerializer(page["queue"], many=True).data
-        return Response(page)
+        page = listing.queue_page(request)
+        return Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data))
 
     def post(self, request: Request) -> Response:
         """201; 200 if every key was known with the same content."""
@@ -235,51 +179,6 @@ class RequeueView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The row, queued."""
         return _item(queue.requeue(pk, **self.body(request, shapes.RequeueBody)))
-
-
-class SchedulesView(ApiView):
-    """`schedules/`: list and add schedules."""
-
-    scopes = {"GET": "view_reportschedule", "POST": "add_reportschedule"}
-
-    def get(self, request: Request) -> Response:
-        """All schedules."""
-        return Response({"schedules": shapes.ScheduleSerializer(ReportSchedule.objects.all(), many=True).data})
-
-    def post(self, request: Request) -> Response:
-        """201 with the schedule and its first firing."""
-        form = shapes.ScheduleSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        form.save()
-        return Response(form.data, status=201)
-
-
-class ScheduleView(ApiView):
-    """`schedules/{id}/`: one schedule."""
-
-    scopes = {
-        "GET": "view_reportschedule",
-        "PATCH": "change_reportschedule",
-        "DELETE": "delete_reportschedule",
-    }
-
-    def get(self, request: Request, pk: int) -> Response:
-        """The schedule."""
-        return Response(shapes.ScheduleSerializer(get_object_or_404(ReportSchedule, pk=pk)).data)
-
-    def patch(self, request: Request, pk: int) -> Response:
-        """The schedule as changed; a change of its timing counts from now."""
-        with transaction.atomic():
-            schedule = get_object_or_404(ReportSchedule.objects.select_for_update(), pk=pk)
-            form = shapes.ScheduleSerializer(schedule, data=request.data, partial=True)
-            form.is_valid(raise_exception=True)
-            form.save()
-        return Response(form.data)
-
-    def delete(self, request: Request, pk: int) -> Response:
-        """204; the rows it has enqueued stay."""
-        get_object_or_404(ReportSchedule, pk=pk).delete()
-        return Response(status=204)
 
 
 def _fields(request: Request) -> Any:

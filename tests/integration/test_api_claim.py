@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +14,12 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.test import APIClient
 
 from reportqueue import queue, wakeup
-from reportqueue.models import ReportQueue
+from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 from tests.conftest import ClientFactory, RowFactory, minutes_ago
 from tests.integration.test_api_endpoints import post
+
+ScheduleFactory = Callable[..., ReportSchedule]
 
 
 @pytest.fixture
@@ -105,3 +107,51 @@ def test_a_claim_waits_outside_the_requests_transaction(monkeypatch: pytest.Monk
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_that_waited_in_vain_is_an_empty_claim(api: APIClient):
     assert post(api, "claim/", {"consumer": "sensor", "wait_seconds": 0.01}) == {"claim_id": None, "queue": []}
+
+
+# What the schedules have due.
+
+
+def test_a_claim_gets_what_the_schedules_have_due(api: APIClient, make_schedule: ScheduleFactory):
+    schedule = make_schedule(report_id=7, next_run_at=minutes_ago(0))
+    (item,) = post(api, "claim/", {"consumer": "sensor"})["queue"]
+    assert (item["schedule_id"], item["report_id"], item["source"]) == (schedule.pk, 7, "schedule")
+    schedule.refresh_from_db()
+    assert schedule.next_run_at > minutes_ago(0)
+
+
+def test_a_claim_leaves_the_schedules_alone_if_told_so(api: APIClient, make_schedule: ScheduleFactory, settings: Any):
+    settings.REPORTQUEUE = {"EXPAND_ON_CLAIM": False}
+    schedule = make_schedule(next_run_at=minutes_ago(0))
+    assert post(api, "claim/", {"consumer": "sensor"}) == {"claim_id": None, "queue": []}
+    assert not ReportQueue.objects.exists()
+    assert ReportSchedule.objects.get().next_run_at == schedule.next_run_at
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cron": "broken"},
+        {"timezone": "Nowhere"},
+        {"start_at": datetime(9950, 1, 1, tzinfo=UTC)},
+        {"end_at": datetime(50, 1, 1, tzinfo=UTC)},
+    ],
+)
+def test_a_claim_is_not_stopped_by_a_schedule_that_was_written_around_its_checks(
+    api: APIClient, make_schedule: ScheduleFactory, make_row: RowFactory, change: dict[str, Any]
+):
+    schedule, row = make_schedule(), make_row()
+    ReportSchedule.objects.filter(pk=schedule.pk).update(**change)
+    assert [item["queue_id"] for item in post(api, "claim/", {"consumer": "sensor"})["queue"]] == [row.pk]
+    schedule.refresh_from_db()
+    assert (schedule.plan_needed, schedule.next_run_at) == (False, None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_waiting_claim_gets_what_comes_due_meanwhile(monkeypatch: pytest.MonkeyPatch):
+    schedule = ReportSchedule.objects.create(report_id=7, modifier_id=8, cron="0 0 1 1 *")
+
+    def come_due() -> None:
+        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=minutes_ago(0))
+
+    assert [item["report_id"] for item in waiting_claim(monkeypatch, come_due)["queue"]] == [7]

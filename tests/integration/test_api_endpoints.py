@@ -22,14 +22,19 @@ def build_schedule() -> ReportSchedule:
     return ReportSchedule.objects.create(report_id=1, modifier_id=2, cron="0 0 1 1 *")
 
 
+def build_interval_schedule() -> ReportSchedule:
+    """One without an expression, that does not fire either."""
+    return ReportSchedule.objects.create(report_id=1, modifier_id=2, interval_seconds=366 * 86_400)
+
+
 @dataclass(frozen=True)
 class Call:
     """One way of calling one endpoint, and what it takes to succeed."""
 
     method: str
     name: str
-    scope: str
-    """The permission that it needs, and the only one."""
+    scope: str | tuple[str, ...]
+    """The permission that it needs, and the only one; or several, all of them needed."""
     code: int = 200
     subject: Callable[[], models.Model] | None = None
     """Builds what the address names."""
@@ -39,6 +44,11 @@ class Call:
 
     def __str__(self) -> str:
         return " ".join(filter(None, [self.method, self.name, self.variant]))
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The permissions that it needs."""
+        return (self.scope,) if isinstance(self.scope, str) else self.scope
 
     def address(self, subject: models.Model | None) -> str:
         """The URL."""
@@ -68,6 +78,7 @@ def token(subject: ReportQueue, **more: Any) -> dict[str, Any]:
 VIEW, CONSUME = "view_reportqueue", "consume_reportqueue"
 RUNNING = row(Status.RUNNING)
 SCHEDULE = {"report_id": 1, "modifier_id": 2, "cron": "0 8 * * MON"}
+INTERVAL_SCHEDULE = {"report_id": 1, "modifier_id": 2, "interval_seconds": 3600}
 CALLS = [
     Call("GET", "queue", VIEW),
     Call("POST", "queue", "add_reportqueue", 201, body=lambda _: {"report_id": 1, "modifier_id": 2}),
@@ -109,6 +120,27 @@ CALLS = [
     Call("GET", "schedule", "view_reportschedule", subject=build_schedule),
     Call("PATCH", "schedule", "change_reportschedule", subject=build_schedule, body=lambda _: {"priority": 5}),
     Call("DELETE", "schedule", "delete_reportschedule", 204, subject=build_schedule),
+    Call("POST", "schedules", "add_reportschedule", 201, body=lambda _: INTERVAL_SCHEDULE, variant="of an interval"),
+    Call(
+        *("PATCH", "schedule", "change_reportschedule"),
+        subject=build_interval_schedule,
+        body=lambda _: {"priority": 5},
+        variant="of an interval",
+    ),
+    Call("POST", "pause", "change_reportschedule", subject=build_schedule),
+    Call("POST", "resume", "change_reportschedule", subject=build_schedule),
+    Call("POST", "run", "add_reportqueue", 201, subject=build_schedule),
+    Call(
+        *("POST", "backfill", ("add_reportqueue", "view_reportschedule")),
+        subject=build_schedule,
+        body=lambda _: {"start": "1970-01-01T00:00:00Z", "end": "1970-12-31T00:00:00Z"},
+    ),
+    Call("GET", "preview", "view_reportschedule", subject=build_schedule),
+    Call("POST", "new-preview", "view_reportschedule", body=lambda _: SCHEDULE),
+    Call("POST", "new-preview", "view_reportschedule", body=lambda _: INTERVAL_SCHEDULE, variant="of an interval"),
+    Call("GET", "reports", "view_reportschedule"),
+    Call("GET", "pending", VIEW),
+    Call("POST", "mark-processed", CONSUME, subject=row(Status.QUEUED)),
 ]
 WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]
 
@@ -139,6 +171,8 @@ def post(api: APIClient, path: str, body: Any, code: int = 200, **headers: str) 
 def test_every_endpoint_and_method_has_a_call_in_the_table():
     offered = set()
     for pattern in urls.urlpatterns:
+        if pattern.name == "webhook":
+            continue  # known by its signature, not by a user: see test_webhooks.py
         view = pattern.callback.view_class
         methods = {method.upper() for method in view.http_method_names if hasattr(view, method)} - {"OPTIONS"}
         offered |= {(method, pattern.name) for method in methods}

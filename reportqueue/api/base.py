@@ -1,0 +1,67 @@
+"""What all endpoints share, whatever REST settings the project around them has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils.decorators import method_decorator
+from rest_framework.authentication import SessionAuthentication, TokenAuthentication
+from rest_framework.exceptions import ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from reportqueue.api import problems
+from reportqueue.api import serializers as shapes
+from reportqueue.api.parsers import BoundedJSONParser
+from reportqueue.api.permissions import Scopes
+
+
+class OneFormat(DefaultContentNegotiation):
+    """JSON or 406; `?format=` is a parameter like any other."""
+
+    def filter_renderers(self, renderers: Any, format: Any) -> Any:
+        """All of them."""
+        return renderers
+
+
+# A claim that waits must not do so inside a request's transaction, whatever the project's ATOMIC_REQUESTS says.
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class ApiView(APIView):
+    """What all endpoints share. It brings its own error format and leaves the project's DRF settings alone."""
+
+    authentication_classes = [TokenAuthentication, SessionAuthentication]
+    permission_classes = [Scopes]
+    parser_classes = [BoundedJSONParser]
+    renderer_classes = [JSONRenderer]
+    content_negotiation_class = OneFormat
+    versioning_class = None
+    scopes: dict[str, str | tuple[str, ...]] = {}
+    parameters: list[str] = []
+    """Of a GET's query; no other method has any."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """As DRF's, and unknown parameters are refused; so is a chunked body, since DRF would take it for none."""
+        super().initial(request, *args, **kwargs)
+        known = self.parameters if request.method in ("GET", "HEAD") else []
+        if unknown := sorted(set(request.query_params) - set(known)):
+            text = (
+                f"Unknown parameter; the parameters here are {', '.join(known)}."
+                if known
+                else "There are no parameters here."
+            )
+            raise ValidationError({name: [text] for name in unknown})
+        if "Transfer-Encoding" in request.headers and not request.META.get("CONTENT_LENGTH"):
+            raise problems.LengthRequired("Send the body with a Content-Length, not in chunks.")
+
+    def get_exception_handler(self) -> Any:
+        """Problem documents."""
+        return problems.handle
+
+    def body(self, request: Request, shape: type[shapes.Body]) -> dict[str, Any]:
+        """The body's validated fields. Raises `ValidationError` naming the field."""
+        form = shape(data=request.data)
+        form.is_valid(raise_exception=True)
+        return dict(form.validated_data)

@@ -1,0 +1,136 @@
+"""The shapes of schedules in api.md, in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from rest_framework import serializers
+
+from reportqueue import bounds, schedules
+from reportqueue.api.serializers import Body, InstantField, RowSerializer, reason_field, refuse_unknown
+from reportqueue.clock import database_now
+from reportqueue.cron import CronError
+from reportqueue.models import ReportSchedule
+from reportqueue.timing import NeverFires
+
+FIRINGS = 5
+"""Of a preview, unless told otherwise."""
+MAX_USER = ReportSchedule._meta.get_field("paused_by").max_length
+
+
+class ScheduleSerializer(RowSerializer[ReportSchedule]):
+    """A schedule; the model itself refuses what cannot fire."""
+
+    schedule_id = serializers.IntegerField(source="pk", read_only=True)
+    calendar_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID, allow_null=True, required=False)
+    words = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ReportSchedule
+        fields = [
+            "schedule_id",
+            "report_id",
+            "modifier_id",
+            "cron",
+            "interval_seconds",
+            "timezone",
+            "words",
+            "start_at",
+            "end_at",
+            "calendar_id",
+            "blackout",
+            "enabled",
+            "paused_at",
+            "paused_by",
+            "pause_note",
+            "catch_up",
+            "catch_up_window_seconds",
+            "catch_up_limit",
+            "overlap",
+            "jitter_seconds",
+            "priority",
+            "max_attempts",
+            "params",
+            "next_run_at",
+            "error",
+            "version",
+        ]
+        read_only_fields = ["paused_at", "paused_by", "pause_note", "next_run_at", "error", "version"]
+
+    def to_internal_value(self, data: Any) -> Any:
+        """As DRF's, refusing unknown fields and those that are not the caller's to write."""
+        refuse_unknown(data, [name for name, field in self.fields.items() if not field.read_only])
+        return super().to_internal_value(data)
+
+    def get_words(self, schedule: ReportSchedule) -> str:
+        """When it fires, for people; empty for what has no words."""
+        return words_of(schedule)
+
+    def save_as(self, user: str) -> ReportSchedule:
+        """Save it; whoever disables it has paused it. Raises `ValidationError` naming the field."""
+        pauses = not self.validated_data.get("enabled", True) and (self.instance is None or self.instance.enabled)
+        return self.save(**({"paused_by": user[:MAX_USER]} if pauses else {}))
+
+
+class PreviewBody(ScheduleSerializer):
+    """A schedule that is not saved, and how many firings of it are wanted."""
+
+    count = serializers.IntegerField(min_value=1, max_value=schedules.MAX_FORECAST, default=FIRINGS)
+
+    class Meta(ScheduleSerializer.Meta):
+        fields = [*ScheduleSerializer.Meta.fields, "count"]
+
+    def unsaved(self) -> tuple[ReportSchedule, int]:
+        """The schedule, refused as `save` would refuse it, and the count. Raises `ValidationError`."""
+        fields = dict(self.validated_data)
+        count = fields.pop("count")
+        schedule = ReportSchedule(**fields)
+        schedule.full_clean(validate_unique=False, validate_constraints=False)
+        if schedule.enabled:
+            try:
+                schedule.timing().next_firing(database_now())
+            except NeverFires as error:
+                raise ValidationError({"calendar": str(error)}) from None
+        return schedule, count
+
+
+class PauseBody(Body):
+    """Somebody wants the schedule to fire no more for now."""
+
+    note = reason_field()
+
+
+class BackfillBody(Body):
+    """A stretch of the past that a schedule is to make up for."""
+
+    start = InstantField()
+    end = InstantField()
+    dry_run = serializers.BooleanField(default=True)
+
+
+class ForecastSerializer(serializers.Serializer[Any]):
+    """One instant to come."""
+
+    instant = InstantField()
+    local = serializers.SerializerMethodField()
+    fires = serializers.SerializerMethodField()
+    clock_change = serializers.CharField()
+    moved_from = InstantField()
+    closed = serializers.CharField()
+
+    def get_local(self, forecast: schedules.Forecast) -> str:
+        """By the schedule's own clock, with its offset."""
+        return forecast.reading.isoformat()
+
+    def get_fires(self, forecast: schedules.Forecast) -> bool:
+        """Whether the calendar lets it."""
+        return not forecast.closed
+
+
+def words_of(schedule: ReportSchedule) -> str:
+    """When a schedule fires, for people; empty for what has no words."""
+    try:
+        return schedule.in_words
+    except CronError:
+        return ""

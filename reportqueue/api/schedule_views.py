@@ -1,0 +1,183 @@
+"""The endpoints of schedules: each parses, calls one function of the model or of `schedules`, and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reportqueue import cron, schedules
+from reportqueue.api import listing, paging, preconditions
+from reportqueue.api import schedule_shapes as shapes
+from reportqueue.api.base import ApiView
+from reportqueue.api.serializers import Body, InstantField, ItemSerializer
+from reportqueue.models import ReportSchedule
+from reportqueue.states import Source
+
+
+class _SchedulesView(ApiView):
+    """What the endpoints of schedules share."""
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """As DRF's; the field that the model calls `calendar` has the name that it has here."""
+        if isinstance(exc, ValidationError) and "calendar" in getattr(exc, "error_dict", {}):
+            found = exc.message_dict
+            exc = ValidationError({"calendar_id": found.pop("calendar"), **found})
+        return super().handle_exception(exc)
+
+
+class SchedulesView(_SchedulesView):
+    """`schedules/`: list and add schedules."""
+
+    scopes = {"GET": "view_reportschedule", "POST": "add_reportschedule"}
+    parameters = listing.SCHEDULE_PARAMETERS
+
+    def get(self, request: Request) -> Response:
+        """A page, by id."""
+        page = listing.schedule_page(request)
+        return Response(page.answer("schedules", shapes.ScheduleSerializer(page.rows, many=True).data))
+
+    def post(self, request: Request) -> Response:
+        """201 with the schedule and its first firing."""
+        form = shapes.ScheduleSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        return _answer(form.save_as(request.user.get_username()), status=201)
+
+
+class ScheduleView(_SchedulesView):
+    """`schedules/{id}/`: one schedule."""
+
+    scopes = {
+        "GET": "view_reportschedule",
+        "PATCH": "change_reportschedule",
+        "DELETE": "delete_reportschedule",
+    }
+
+    def get(self, request: Request, pk: int) -> Response:
+        """The schedule; 304 if the caller has this version of it."""
+        schedule = get_object_or_404(ReportSchedule, pk=pk)
+        tag = preconditions.tag_of(schedule)
+        return preconditions.not_modified(tag) if preconditions.is_known(request, tag) else _answer(schedule)
+
+    def patch(self, request: Request, pk: int) -> Response:
+        """The schedule as changed; a change of its timing counts from now."""
+        with _matching(request, pk) as schedule:
+            form = shapes.ScheduleSerializer(schedule, data=request.data, partial=True)
+            form.is_valid(raise_exception=True)
+            return _answer(form.save_as(request.user.get_username()))
+
+    def delete(self, request: Request, pk: int) -> Response:
+        """204; the rows it has enqueued stay."""
+        with _matching(request, pk) as schedule:
+            schedule.delete()
+        return Response(status=204)
+
+
+class PauseView(_SchedulesView):
+    """`schedules/{id}/pause/`: it fires no more until it is resumed."""
+
+    scopes = {"POST": "change_reportschedule"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The schedule, paused by the caller, or as somebody paused it before."""
+        asked = self.body(request, shapes.PauseBody)
+        with _matching(request, pk):
+            return _answer(schedules.pause(pk, by=request.user.get_username(), **asked))
+
+
+class ResumeView(_SchedulesView):
+    """`schedules/{id}/resume/`: it fires again, from now on."""
+
+    scopes = {"POST": "change_reportschedule"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The schedule with its next firing."""
+        self.body(request, Body)
+        with _matching(request, pk):
+            return _answer(schedules.resume(pk))
+
+
+class RunView(_SchedulesView):
+    """`schedules/{id}/run/`: its report is wanted now, beside the planned ones."""
+
+    scopes = {"POST": "add_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """201 with the row."""
+        self.body(request, Body)
+        return Response(ItemSerializer(schedules.run_now(pk, source=Source.API)).data, status=201)
+
+
+class BackfillView(_SchedulesView):
+    """`schedules/{id}/backfill/`: it makes up for a stretch of the past."""
+
+    scopes = {"POST": ("add_reportqueue", "view_reportschedule")}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """What was queued, or would be: counted first, unless told otherwise."""
+        asked = self.body(request, shapes.BackfillBody)
+        done = schedules.backfill(pk, **asked)
+        ends = [InstantField().to_representation(instant) for instant in (done.instants[:1] + done.instants[-1:])]
+        first, last = ends or (None, None)
+        return Response(
+            {
+                "count": len(done.instants),
+                "already_queued": done.known,
+                "enqueued": done.enqueued,
+                "first": first,
+                "last": last,
+                "dry_run": asked["dry_run"],
+            }
+        )
+
+
+class NewPreviewView(_SchedulesView):
+    """`schedules/preview/`: when a schedule would fire that is not saved."""
+
+    scopes = {"POST": "view_reportschedule"}
+
+    def post(self, request: Request) -> Response:
+        """Its next firings; it is refused as it would be if it were to be saved."""
+        form = shapes.PreviewBody(data=request.data)
+        form.is_valid(raise_exception=True)
+        return _preview(*form.unsaved())
+
+
+class PreviewView(_SchedulesView):
+    """`schedules/{id}/preview/`: when a schedule is going to fire."""
+
+    scopes = {"GET": "view_reportschedule"}
+    parameters = ["count"]
+
+    def get(self, request: Request, pk: int) -> Response:
+        """Its next firings."""
+        count = paging.whole_number(request, "count", default=shapes.FIRINGS, most=schedules.MAX_FORECAST)
+        return _preview(get_object_or_404(ReportSchedule, pk=pk), count)
+
+
+@contextmanager
+def _matching(request: Request, pk: int) -> Iterator[ReportSchedule]:
+    """The schedule, locked, and as the request's `If-Match` wants it. Raises `Http404`, `PreconditionFailed`."""
+    with transaction.atomic():
+        schedule = get_object_or_404(ReportSchedule.objects.select_for_update(), pk=pk)
+        preconditions.require_match(request, schedule)
+        yield schedule
+
+
+def _answer(schedule: ReportSchedule, status: int = 200) -> Response:
+    headers = {"ETag": preconditions.tag_of(schedule)}
+    return Response(shapes.ScheduleSerializer(schedule).data, status=status, headers=headers)
+
+
+def _preview(schedule: ReportSchedule, count: int) -> Response:
+    try:
+        found = schedules.forecast(schedule, count)
+    except cron.CronError as error:
+        raise ValidationError({error.field: str(error)}) from None
+    occurrences = shapes.ForecastSerializer(found, many=True).data
+    return Response({"words": shapes.words_of(schedule), "occurrences": occurrences})
