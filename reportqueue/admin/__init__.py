@@ -1,6 +1,8 @@
-"""The operator's view: schedules to edit, the queue to inspect, and the two things one may do to its rows."""
+"""The operator's view: schedules, calendars, webhook sources and the queue, and what one may do to them."""
 
+from reportqueue.admin.calendars import BlackoutCalendarAdmin
 from reportqueue.admin.queue import ReportQueueAdmin
 from reportqueue.admin.schedules import ReportScheduleAdmin
+from reportqueue.admin.webhooks import WebhookSourceAdmin
 
-__all__ = ["ReportQueueAdmin", "ReportScheduleAdmin"]
+__all__ = ["BlackoutCalendarAdmin", "ReportQueueAdmin", "ReportScheduleAdmin", "WebhookSourceAdmin"]

@@ -80,23 +80,39 @@ class ProcessedFilter(YesNoFilter):
         return Q(processed=True)
 
 
-class ScheduleFilter(ChoiceFilter):
-    """The rows of one schedule: shown once a link has chosen it."""
+class ChosenFilter(ChoiceFilter):
+    """What belongs to one of something of which there may be thousands: shown once a link has chosen it."""
 
-    title = _("schedule")
-    parameter_name = "schedule"
+    chosen: Any
+    """Names it, with its %(id)s."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        """The chosen one alone; there may be thousands."""
+        """The chosen one alone."""
         try:
-            value = number(self.value() or "", "schedule")
+            value = number(self.value() or "", str(self.parameter_name))
         except NotUnderstood:
             return []
-        return [(str(value), _("Schedule %(id)s") % {"id": value})]
+        return [(str(value), self.chosen % {"id": value})]
 
     def has_output(self) -> bool:
         """Also for a value that is none, which is then refused."""
         return self.value() is not None
+
+
+class ScheduleFilter(ChosenFilter):
+    """The rows of one schedule."""
+
+    title = _("schedule")
+    parameter_name = "schedule"
+    chosen = _("Schedule %(id)s")
+
+
+class CalendarFilter(ChosenFilter):
+    """The schedules that one calendar closes."""
+
+    title = _("calendar")
+    parameter_name = "calendar"
+    chosen = _("Calendar %(id)s")
 
 
 class EnabledFilter(YesNoFilter):

@@ -15,6 +15,7 @@ from django.db.models import F, QuerySet
 from django.db.models.fields.json import KeyTransform
 from django.db.models.functions import Now, Right
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 from django.utils.translation import gettext
@@ -74,11 +75,17 @@ class QueueChangeList(StrictChangeList):
     """The queue's list: without the texts of up to 64 KiB that only a row's own page shows."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        """The rows with the end of their error and their artifacts alone."""
+        """The rows with the end of their error and, of their result, what the list shows."""
+        result = F("result")
         rows: QuerySet[Any] = (
             super()
             .get_queryset(request, exclude_parameters)
-            .annotate(error_end=Right("error", 300), artifacts_made=KeyTransform("artifacts", F("result")))
+            .annotate(
+                error_end=Right("error", 300),
+                artifacts_made=KeyTransform("artifacts", result),
+                skipped_count=KeyTransform("count", result),
+                skipped_complete=KeyTransform("complete", result),
+            )
         )
         return rows.defer("params", "error", "result", "schedule__params", "schedule__error")
 
@@ -127,3 +134,15 @@ class ListAdmin(AnyModelAdmin):
         if any(as_id(given) is None for given in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise BadRequest("The selection must be of ids.")
         return super().response_action(request, queryset, *args, **kwargs)
+
+    def selected_pks(self, request: HttpRequest, rows: QuerySet[Any], most: int) -> list[int]:
+        """The keys that an action was asked for; of a whole list, at most `most`."""
+        if request.POST.get("select_across") == "1":
+            return list(rows.order_by().values_list("pk", flat=True)[:most])
+        # As posted, not as `rows` has them: what no longer matches the list's filter is to be reported.
+        return list(dict.fromkeys(int(pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)))
+
+    def address(self, name: str, *args: Any) -> str:
+        """Of one of this model's own pages, in this admin site."""
+        page = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return reverse(page, args=args, current_app=self.admin_site.name)

@@ -10,13 +10,13 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME, ActionForm
+from django.contrib.admin.helpers import ActionForm
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import path
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -85,6 +85,11 @@ class ReasonedActionForm(ActionForm):
     )
 
 
+def reason_of(request: HttpRequest) -> str:
+    """What the person has written beside the button, as far as it can be stored."""
+    return request.POST.get("reason", "").replace("\x00", "").strip()[: bounds.MAX_REASON_LENGTH]
+
+
 class OperableAdmin(ListAdmin):
     """Both operations: as actions on many rows, and as buttons on a row's own page."""
 
@@ -125,13 +130,12 @@ class OperableAdmin(ListAdmin):
         if not self.has_view_permission(request) or not request.user.has_perm(OPERATIONS[verb].permission):
             raise PermissionDenied
         self._operate(request, [pk], OPERATIONS[verb])
-        page = reverse("admin:reportqueue_reportqueue_change", args=[pk], current_app=self.admin_site.name)
-        return HttpResponseRedirect(page)
+        return HttpResponseRedirect(self.address("change", pk))
 
-    def operations_for(self, request: HttpRequest, row: ReportQueue) -> list[Operation]:
-        """What this person may do to this row now."""
+    def buttons_for(self, request: HttpRequest, row: ReportQueue) -> list[tuple[Any, str]]:
+        """What this person may do to this row now: each label with its address."""
         return [
-            operation
+            (operation.label, self.address(operation.verb, row.pk))
             for operation in OPERATIONS.values()
             if operation.takes(row.status) and request.user.has_perm(operation.permission)
         ]
@@ -141,13 +145,9 @@ class OperableAdmin(ListAdmin):
     ) -> HttpResponse | None:
         confirmed = request.POST.get("confirmed")
         if confirmed is not None:
-            pks = [pk for text in confirmed.split(",") if (pk := as_id(text)) is not None]
-        elif request.POST.get("select_across") == "1":
-            pks = list(rows.order_by().values_list("pk", flat=True)[: MAX_AT_ONCE + 1])
+            pks = list(dict.fromkeys(pk for text in confirmed.split(",") if (pk := as_id(text)) is not None))
         else:
-            # As posted, not as `rows` has them: what no longer matches the list's filter is to be reported.
-            pks = [int(pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)]
-        pks = list(dict.fromkeys(pks))
+            pks = self.selected_pks(request, rows, MAX_AT_ONCE + 1)
         if len(pks) > MAX_AT_ONCE:
             text = gettext(
                 "More than %(max)s reports are selected; at most %(max)s can be done at once. Nothing was changed. "
@@ -185,7 +185,7 @@ class OperableAdmin(ListAdmin):
 
     def _operate(self, request: HttpRequest, pks: Sequence[int], operation: Operation) -> None:
         """Each row in its own transaction together with its log entry; says what was done and what was not."""
-        reason = request.POST.get("reason", "").replace("\x00", "").strip()[: bounds.MAX_REASON_LENGTH]
+        reason = reason_of(request)
         note = operation.log.format(user=request.user.get_username()) + (f": {reason}" if reason else "")
         before = dict(self.get_queryset(request).filter(pk__in=pks).values_list("pk", "status"))
         done: Counter[str] = Counter()
@@ -230,10 +230,11 @@ class OperableAdmin(ListAdmin):
         if refused:
             count = sum(map(len, refused.values()))
             text = ngettext("%(count)s report refused: %(why)s", "%(count)s reports refused: %(why)s", count)
-            why = " ".join(f"{reason} ({_some(sorted(pks))})" for reason, pks in sorted(refused.items()))
+            why = " ".join(f"{reason} ({some(sorted(pks))})" for reason, pks in sorted(refused.items()))
             self.message_user(request, text % {"count": f"{count:,}", "why": why}, messages.WARNING)
 
 
-def _some(pks: Sequence[int], limit: int = 5) -> str:
+def some(pks: Sequence[int], limit: int = 5) -> str:
+    """The first of them, and how many more there are."""
     shown = ", ".join(f"#{pk}" for pk in pks[:limit])
     return f"{shown}, +{len(pks) - limit:,}" if len(pks) > limit else shown

@@ -23,6 +23,7 @@ from reportqueue.admin.filters import (
 from reportqueue.admin.lists import QueueChangeList
 from reportqueue.admin.operations import MAX_AT_ONCE, OperableAdmin
 from reportqueue.models import ReportQueue
+from reportqueue.states import Status
 
 ATTEMPTS_SHOWN = 50
 """The newest attempts of a row; one that people requeue for years has many."""
@@ -88,21 +89,41 @@ class ReportQueueAdmin(OperableAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         """A row's page, with a button for each operation that this person may do to it now."""
-        context["operations"] = self.operations_for(request, obj) if obj else []
+        context["buttons"] = self.buttons_for(request, obj) if obj else []
+        context["reason_hint"] = gettext("Reason (optional)")
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description=_("status"))
     def status_now(self, row: ReportQueue) -> str:
-        """The status, and whether a running row has been asked to stop."""
-        label = row.get_status_display()
-        if row.cancel_requested:
-            label = gettext("%(status)s, asked to cancel") % {"status": label}
-        return shown.badge(row.status, label)
+        """The status; whether a running row has been asked to stop, how many firings a skipped one stands for."""
+        facts = row.result if isinstance(row.result, dict) else {}
+        badge = self._badge(row, facts.get("count"), facts.get("complete"))
+        return badge if row.waits_for_id is None else format_html("{}, {}", badge, self._waiting(row.waits_for_id))
 
     @admin.display(description=_("status"))
     def status_and_error(self, row: Any) -> str:
-        """The status, and the last line of what went wrong."""
-        return shown.two_lines(self.status_now(row), shown.last_line(row.error_end, 80))
+        """The status, and what a row waits for, why it was skipped, or the last line of what went wrong."""
+        badge = self._badge(row, row.skipped_count, row.skipped_complete)
+        if row.waits_for_id is not None:
+            return shown.two_lines(badge, self._waiting(row.waits_for_id))
+        return shown.two_lines(badge, shown.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
+
+    def _badge(self, row: ReportQueue, count: Any, complete: Any) -> str:
+        label = row.get_status_display()
+        if row.cancel_requested:
+            label = gettext("%(status)s, asked to cancel") % {"status": label}
+        elif row.status == Status.SKIPPED and isinstance(count, int) and count > 1:
+            text = (
+                gettext("%(status)s, %(count)s firings or more")
+                if complete is False
+                else gettext("%(status)s, %(count)s firings")
+            )
+            label = text % {"status": label, "count": f"{count:,}"}
+        return shown.badge(row.status, label)
+
+    def _waiting(self, pk: int) -> str:
+        link = format_html('<a href="{}">#{}</a>', self.address("change", pk), pk)
+        return format_html(gettext("waits until {} has ended"), link)
 
     @admin.display(description=_("due (UTC)"), ordering="trigger_time")
     def due(self, row: ReportQueue) -> str:

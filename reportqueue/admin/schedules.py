@@ -3,82 +3,90 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 from zoneinfo import available_timezones
 
 from django.contrib import admin, messages
 from django.contrib.postgres.expressions import ArraySubquery
-from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Field, OuterRef, QuerySet
-from django.db.models.functions import JSONObject
+from django.db.models import Case, Field, OuterRef, QuerySet, Value, When
+from django.db.models.functions import JSONObject, Left
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext, ngettext
+from django.utils.text import Truncator
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import cron, schedules
-from reportqueue.admin import search, shown
-from reportqueue.admin.filters import EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
-from reportqueue.admin.lists import ListAdmin
-from reportqueue.admin.operations import MAX_AT_ONCE
+from reportqueue.admin import firings, search, shown, wording
+from reportqueue.admin.backfill import BackfilledAdmin
+from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
+from reportqueue.admin.preview import PreviewedAdmin
+from reportqueue.admin.schedule_form import FIELDSETS, ScheduleForm
+from reportqueue.admin.search import as_id
+from reportqueue.admin.switching import SwitchableAdmin, sees_queue
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.states import Source, Status
+from reportqueue.states import Status
 
 LAST_OUTCOMES = 5
 NEXT_FIRINGS = 5
+DETAIL_SHOWN = 150
+"""Characters of a note or an error that the list shows."""
 
 
 @admin.register(ReportSchedule)
-class ReportScheduleAdmin(ListAdmin):
+class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     """Schedules, edited by people; what cannot fire is refused with the field named."""
 
     list_display = [
         "report_id",
         "modifier_id",
         "timing",
-        "enabled",
+        "state_in_short",
         "next_run",
         "priority",
         "last_outcomes",
     ]
     list_display_links = ["report_id", "modifier_id", "timing"]
-    list_filter = [EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter]
+    list_filter = [EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter, CalendarFilter]
+    list_select_related = ["calendar"]
     find = search.find_schedules
     search_fields = ["report_id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A report's or a modifier's number, a part of the expression or the zone; or report:3.")
-    actions = ["enable_selected", "disable_selected", "run_selected"]
-    readonly_fields = ["next_run", "upcoming", "last_outcomes", "problem"]
-    fieldsets = [
-        (None, {"fields": ["report_id", "modifier_id", "params"]}),
-        (_("When"), {"fields": ["cron", "timezone", "enabled"]}),
-        (_("How"), {"fields": ["priority", "max_attempts"]}),
-    ]
+    form = ScheduleForm
+    readonly_fields = ["state", "words", "next_run", "upcoming", "last_outcomes"]
+    fieldsets = FIELDSETS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ReportSchedule]:
         """With each schedule's newest rows: one look into an index for each, and no query."""
         newest = ReportQueue.objects.filter(schedule=OuterRef("pk")).order_by("-trigger_time")
-        rows = newest.values(row=JSONObject(id="pk", status="status"))[:LAST_OUTCOMES]
+        why = Case(When(status=Status.SKIPPED, then=Left("error", 300)), default=Value(""))
+        rows = newest.values(row=JSONObject(id="pk", status="status", why=why))[:LAST_OUTCOMES]
         schedules: QuerySet[ReportSchedule] = super().get_queryset(request).annotate(newest=ArraySubquery(rows))
         return schedules
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:
+        """As Django's; while an edit is saved, locked first, so that it is checked against what it replaces."""
+        pk = as_id(object_id)
+        if request.method == "POST" and pk is not None and transaction.get_connection().in_atomic_block:
+            ReportSchedule.objects.select_for_update().filter(pk=pk).values_list("pk").first()
+        found: ReportSchedule | None = super().get_object(request, object_id, from_field)
+        return found
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Without the queue's rows for those who may not see them."""
         shown_to_all = list(self.list_display)
-        if not _sees_queue(request):
+        if not sees_queue(request):
             shown_to_all.remove("last_outcomes")
         return shown_to_all
 
     def get_fieldsets(self, request: HttpRequest, obj: ReportSchedule | None = None) -> Any:
         """A new schedule has no next firing and no outcomes yet."""
-        fieldsets: list[Any] = list(self.fieldsets)
-        if obj is not None:
-            fields = ["problem", "next_run", "upcoming"]
-            fields += ["last_outcomes"] if _sees_queue(request) else []
-            fieldsets.insert(2, (_("Firings"), {"fields": fields}))
-        return fieldsets
+        if obj is None:
+            return self.fieldsets
+        fields = ["state", "words", "next_run", "upcoming"]
+        fields += ["last_outcomes"] if sees_queue(request) else []
+        return [(_("Now"), {"fields": fields}), *FIELDSETS]
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         """The zone with a list of names to complete it from; see the form's template."""
@@ -88,121 +96,88 @@ class ReportScheduleAdmin(ListAdmin):
         return field
 
     def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: ReportSchedule | None = None,
     ) -> HttpResponse:
-        """The form, with the zones' names."""
+        """The form, with the zones' names, the preview, and what this person may do to the schedule."""
         context["time_zones"] = _time_zones()
-        return super().render_change_form(request, context, *args, **kwargs)
+        if obj is not None:
+            if request.method == "POST":
+                # Refused: the form has written what was typed into `obj`, and the page must show what is.
+                obj = self.get_queryset(request).get(pk=obj.pk)
+                context["adminform"].form.instance = context["original"] = obj
+                context["subtitle"] = str(obj)
+            context["buttons"] = self.buttons_for(request, obj)
+            if self.has_change_permission(request, obj):
+                context["reason_hint"] = gettext("Note (optional)")
+            if self.has_enqueue_permission(request):
+                context["links"] = [(gettext("Backfill…"), self.address("backfill", obj.pk))]
+        may_save = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        if may_save:
+            context |= self.preview_context(obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def save_model(self, request: HttpRequest, obj: ReportSchedule, form: Any, change: bool) -> None:
         """Saves, and says when it fires: the quickest way to notice a wrong expression."""
+        if "enabled" in form.changed_data and not obj.enabled:
+            obj.paused_by, obj.pause_note = request.user.get_username(), ""
         super().save_model(request, obj, form, change)
         if obj.next_run_at is not None:
             own = shown.local(obj.next_run_at, obj.timezone)
             text = gettext("The next run is at %(utc)s UTC%(local)s.")
             values = {"utc": shown.utc(obj.next_run_at), "local": f" ({own})" if own else ""}
             self.message_user(request, text % values, messages.INFO)
+        elif obj.enabled:
+            self.message_user(request, gettext("It will not run: no firing is left before its end."), messages.WARNING)
 
-    def has_enqueue_permission(self, request: HttpRequest) -> bool:
-        """For the action that queues reports."""
-        return request.user.has_perm("reportqueue.add_reportqueue")
-
-    @admin.action(description=_("Enable the selected schedules"), permissions=["change"])
-    def enable_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
-        """Planned from now on: what passed while they were disabled is not made up for."""
-        self._switch(request, selected, enabled=True)
-
-    @admin.action(description=_("Disable the selected schedules"), permissions=["change"])
-    def disable_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
-        """They fire no more; what is queued already stays queued."""
-        self._switch(request, selected, enabled=False)
-
-    @admin.action(description=_("Queue the selected schedules' reports now"), permissions=["enqueue"])
-    def run_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
-        """Once, beside the planned firings, which stay as they are; disabled ones too."""
-        if (chosen := self._chosen(request, selected)) is None:
-            return
-        with transaction.atomic():
-            for schedule in chosen:
-                schedules.run_now(schedule.pk, source=Source.ADMIN)
-                self.log_change(request, schedule, "Report queued by hand in the admin")
-        text = ngettext("%(count)s report queued.", "%(count)s reports queued.", len(chosen))
-        self.message_user(request, text % {"count": len(chosen)}, messages.SUCCESS)
-
-    def _switch(self, request: HttpRequest, selected: QuerySet[ReportSchedule], *, enabled: bool) -> None:
-        done, same, refused = 0, 0, []
-        for chosen in self._chosen(request, selected) or []:
-            try:
-                with transaction.atomic():
-                    # Read again under its lock: the next firing is planned from the timing as it now stands.
-                    schedule = ReportSchedule.objects.select_for_update().filter(pk=chosen.pk).first()
-                    if schedule is None or schedule.enabled == enabled:
-                        same += 1
-                        continue
-                    schedule.enabled = enabled
-                    schedule.save(update_fields=["enabled"])
-                    self.log_change(request, schedule, "Enabled in the admin" if enabled else "Disabled in the admin")
-                done += 1
-            except ValidationError as error:
-                refused.append(f"{chosen}: {' '.join(error.messages)}")
-        if done and enabled:
-            text = ngettext("%(count)s schedule enabled.", "%(count)s schedules enabled.", done)
-            self.message_user(request, text % {"count": done}, messages.SUCCESS)
-        elif done:
-            text = ngettext("%(count)s schedule disabled.", "%(count)s schedules disabled.", done)
-            self.message_user(request, text % {"count": done}, messages.SUCCESS)
-        if same:
-            text = ngettext("%(count)s was so already.", "%(count)s were so already.", same)
-            self.message_user(request, text % {"count": same}, messages.INFO)
-        if refused:
-            text = ngettext("%(count)s schedule refused: %(why)s", "%(count)s schedules refused: %(why)s", len(refused))
-            why = " ".join(refused[:5]) + (" …" if len(refused) > 5 else "")
-            self.message_user(request, text % {"count": len(refused), "why": why}, messages.WARNING)
-
-    def _chosen(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> list[ReportSchedule] | None:
-        chosen = list(selected[: MAX_AT_ONCE + 1])
-        if len(chosen) <= MAX_AT_ONCE:
-            return chosen
-        text = gettext("More than %(max)s schedules are selected, as many as can be done at once. Nothing was changed.")
-        self.message_user(request, text % {"max": f"{MAX_AT_ONCE:,}"}, messages.ERROR)
-        return None
-
-    @admin.display(description=_("cron, time zone"), ordering="cron")
+    @admin.display(description=_("timing, time zone"), ordering="cron")
     def timing(self, schedule: ReportSchedule) -> str:
-        """The expression, unbroken, and the zone in which it holds."""
-        return shown.two_lines(format_html('<code class="rq-code">{}</code>', schedule.cron), schedule.timezone)
+        """The expression, unbroken, its words, and the clock and the calendar by which it holds."""
+        by = schedule.timezone
+        if schedule.calendar is not None:
+            by = gettext("%(zone)s, around %(calendar)s") % {"zone": by, "calendar": schedule.calendar.name}
+        if not schedule.cron:
+            return shown.two_lines(wording.rule(schedule), by)
+        code = format_html('<code class="rq-code">{}</code>', schedule.cron)
+        return shown.two_lines(shown.two_lines(code, wording.rule(schedule)), by)
+
+    @admin.display(description=_("state"), ordering="enabled")
+    def state_in_short(self, schedule: Any) -> str:
+        """Whether it fires; below, who paused it and why, or what is wrong."""
+        found = wording.state(schedule, schedule.now, brief=True)
+        return shown.two_lines(found.badge, Truncator(found.detail).chars(DETAIL_SHOWN))
+
+    @admin.display(description=_("state"))
+    def state(self, schedule: Any) -> str:
+        """The same, in full."""
+        found = wording.state(schedule, schedule.now)
+        return format_html("{} {}", found.badge, found.detail)
 
     @admin.display(description=_("next run (UTC)"), ordering="next_run_at")
     def next_run(self, schedule: Any) -> str:
-        """The next firing in UTC; below, as the schedule's own clock shows it, and how far off it is.
-
-        For a disabled one, why the scheduler has disabled it.
-        """
+        """The next firing in UTC; below, as the schedule's own clock shows it, and how far off it is."""
         if (instant := schedule.next_run_at) is None:
-            if schedule.enabled:
-                return gettext("not planned yet")
-            return shown.two_lines(gettext("disabled"), self.problem(schedule) if schedule.error else "")
-        own = shown.local(instant, schedule.timezone)
-        if (schedule.now - instant).total_seconds() > shown.LATE_SECONDS:
-            text = gettext("overdue by %(time)s: is the scheduler running?")
-            text %= {"time": shown.duration(schedule.now - instant)}
-            return shown.two_lines(shown.utc(instant), format_html('<strong class="rq-late">{}</strong>', text))
-        distance = shown.relative(instant, schedule.now)
+            return shown.EMPTY
+        own, distance = shown.local(instant, schedule.timezone), shown.relative(instant, schedule.now)
         return shown.two_lines(shown.utc(instant), f"{own}, {distance}" if own else distance)
 
-    @admin.display(description=_("after that"))
-    def upcoming(self, schedule: ReportSchedule) -> str:
-        """The firings after the next one, as they will be if nothing is changed."""
-        if schedule.next_run_at is None:
-            return shown.EMPTY
-        try:
-            later = cron.between(schedule.cron, schedule.timezone, schedule.next_run_at, cron.LAST)
-            instants = list(islice(later, NEXT_FIRINGS))
-        except cron.CronError as error:
-            return str(error)
-        lines = ((shown.utc(instant), shown.local(instant, schedule.timezone)) for instant in instants)
-        body = format_html_join("", "<tr><td>{} UTC</td><td>{}</td></tr>", lines)
-        return format_html('<table class="rq-table">{}</table>', body)
+    @admin.display(description=_("fires"))
+    def words(self, schedule: ReportSchedule) -> str:
+        """When it fires, for people."""
+        return wording.sentence(schedule)
+
+    @admin.display(description=_("next firings"))
+    def upcoming(self, schedule: Any) -> str:
+        """As they will be if nothing is changed; of one that does not fire, as they would be."""
+        found = firings.table(schedule, NEXT_FIRINGS)
+        if schedule.enabled:
+            return found
+        return format_html("<p>{}</p>{}", gettext("It would run at these times if it were resumed now:"), found)
 
     @admin.display(description=_("last outcomes"))
     def last_outcomes(self, schedule: Any) -> str:
@@ -213,7 +188,7 @@ class ReportScheduleAdmin(ListAdmin):
             (
                 f"rq-status rq-{row['status']}",
                 reverse("admin:reportqueue_reportqueue_change", args=[row["id"]], current_app=self.admin_site.name),
-                f"#{row['id']}: {Status(row['status']).label}",
+                f"#{row['id']}: {Status(row['status']).label}" + (f". {row['why']}" if row["why"] else ""),
                 shown.SYMBOLS[row["status"]],
             )
             for row in reversed(schedule.newest)
@@ -226,15 +201,6 @@ class ReportScheduleAdmin(ListAdmin):
             schedule.pk,
             gettext("all"),
         )
-
-    @admin.display(description=_("problem"))
-    def problem(self, schedule: ReportSchedule) -> str:
-        """Why the scheduler disabled it."""
-        return format_html('<strong class="rq-failed">✗ {}</strong>', schedule.error) if schedule.error else shown.EMPTY
-
-
-def _sees_queue(request: HttpRequest) -> bool:
-    return request.user.has_perm("reportqueue.view_reportqueue")
 
 
 @lru_cache(maxsize=1)

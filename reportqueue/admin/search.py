@@ -62,6 +62,13 @@ def find_schedules(schedules: QuerySet[M], text: str) -> QuerySet[M]:
     return schedules
 
 
+def find_calendars(calendars: QuerySet[M], text: str) -> QuerySet[M]:
+    """Calendars whose name contains every word; there are few."""
+    for _name, word in _words(text, set()):
+        calendars = calendars.filter(name__icontains=word)
+    return calendars
+
+
 def number(text: str, name: str) -> int:
     """An id. Raises `NotUnderstood`."""
     if (given := as_id(text)) is None:

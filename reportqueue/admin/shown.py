@@ -105,8 +105,8 @@ def _late(length: timedelta) -> str:
 
 
 def is_late(row: ReportQueue, now: datetime) -> bool:
-    """Whether the row waits for longer than it should."""
-    waits = row.status not in FINAL and row.started_at is None
+    """Whether the row waits for longer than it should; for an earlier report, it should."""
+    waits = row.status not in FINAL and row.started_at is None and row.waits_for_id is None
     return waits and (now - max(row.trigger_time, row.available_at)).total_seconds() > LATE_SECONDS
 
 

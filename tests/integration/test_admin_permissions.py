@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import date
 from typing import Any
 from uuid import uuid4
 
@@ -14,13 +15,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
 from reportqueue.states import Status
 from tests.conftest import RowFactory
 
 ScheduleFactory = Callable[..., ReportSchedule]
 QUEUE = "/admin/reportqueue/reportqueue/"
 SCHEDULES = "/admin/reportqueue/reportschedule/"
+CALENDARS = "/admin/reportqueue/blackoutcalendar/"
 
 
 def staff(*codenames: str) -> Client:
@@ -32,6 +34,18 @@ def staff(*codenames: str) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def new_calendar(
+    name: str = "Holidays", *, weekdays: Iterable[int] = (), days: Iterable[tuple[date, date]] = ()
+) -> BlackoutCalendar:
+    """A calendar that is closed on these weekdays (0 is Monday) and from the first to the last of each pair of days."""
+    calendar = BlackoutCalendar.objects.create(name=name)
+    for weekday in weekdays:
+        BlackoutHours.objects.create(calendar=calendar, weekday=weekday, label="weekly")
+    for first, last in days:
+        BlackoutDays.objects.create(calendar=calendar, first_day=first, last_day=last, label="feast")
+    return calendar
 
 
 def text_of(response: Any) -> str:
@@ -162,7 +176,7 @@ def test_a_viewer_of_schedules_may_read_and_nothing_else(make_schedule: Schedule
     assert client.post(f"{SCHEDULES}{schedule.pk}/change/", {"enabled": ""}).status_code == 403
     assert client.post(f"{SCHEDULES}{schedule.pk}/delete/", {"post": "yes"}).status_code == 403
     assert client.get(f"{SCHEDULES}add/").status_code == 403
-    for action in ("enable_selected", "disable_selected", "run_selected", "delete_selected"):
+    for action in ("resume_selected", "pause_selected", "run_selected", "delete_selected"):
         act(client, action, [schedule], SCHEDULES)
     schedule.refresh_from_db()
     assert schedule.enabled
@@ -178,8 +192,8 @@ def test_switching_schedules_needs_the_permission_to_change_and_queueing_the_one
     act(changer, "run_selected", [schedule], SCHEDULES)
     assert not ReportQueue.objects.exists()
     adder = staff("view_reportschedule", "add_reportqueue")
-    assert 'value="disable_selected"' not in text_of(adder.get(SCHEDULES))
-    act(adder, "disable_selected", [schedule], SCHEDULES)
+    assert 'value="pause_selected"' not in text_of(adder.get(SCHEDULES))
+    act(adder, "pause_selected", [schedule], SCHEDULES)
     schedule.refresh_from_db()
     assert schedule.enabled
 

@@ -13,7 +13,7 @@ from django.utils import translation
 
 from reportqueue.admin.queue import ATTEMPTS_SHOWN
 from reportqueue.models import ReportAttempt, ReportQueue
-from reportqueue.states import Outcome, Status
+from reportqueue.states import Outcome, Source, Status
 from tests.conftest import RowFactory, minutes_ago
 from tests.integration.test_admin_permissions import QUEUE, ScheduleFactory, queries_of, staff, text_of
 
@@ -97,6 +97,56 @@ def test_an_error_shows_its_last_line_in_the_list_and_all_of_it_on_the_page(view
     assert "Traceback" not in listed
     assert "Traceback (most recent call last):" in page
     assert "<year>" not in page
+
+
+def test_a_row_that_waits_for_another_says_so_with_a_link_and_is_not_called_late(
+    viewer: Client, make_row: RowFactory, make_schedule: ScheduleFactory
+):
+    schedule = make_schedule(overlap="queue_one")
+    earlier = make_row(schedule=schedule, status=Status.RUNNING)
+    then = {"trigger_time": minutes_ago(30), "available_at": minutes_ago(30)}
+    row = make_row(schedule=schedule, waits_for=earlier, error=f"Waits until report {earlier.pk} has ended.", **then)
+    for page in (text_of(viewer.get(f"{QUEUE}?q=id:{row.pk}")), page_of(viewer, row)):
+        assert f'waits until <a href="{QUEUE}{earlier.pk}/change/">#{earlier.pk}</a> has ended' in page
+        assert '<strong class="rq-late">' not in page
+    assert text_of(viewer.get(QUEUE)).count("waits until") == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "counted"),
+    [
+        ({"reason": "misfire", "count": 1234, "complete": True}, "Skipped, 1,234 firings<"),
+        ({"reason": "misfire", "count": 10000, "complete": False}, "Skipped, 10,000 firings or more<"),
+        ({"reason": "overlap", "count": 1}, "Skipped<"),
+        ({"count": "<b>"}, "Skipped<"),
+        ({"count": True}, "Skipped<"),
+        ({"count": None}, "Skipped<"),
+        ([1], "Skipped<"),
+        (None, "Skipped<"),
+    ],
+)
+def test_a_skipped_row_says_how_many_firings_it_stands_for_and_why(
+    viewer: Client, make_row: RowFactory, result: Any, counted: str
+):
+    why = "Skipped 1,234 firings from 2026-01-05T00:00:00Z to 2026-01-05T20:33:00Z: missed while no scheduler ran."
+    row = make_row(status=Status.SKIPPED, result=result, error=why)
+    for page in (text_of(viewer.get(QUEUE)), page_of(viewer, row)):
+        assert f"»</span> {counted}" in page
+        assert why in page
+
+
+def test_a_count_in_the_result_of_a_row_that_ran_is_its_own_affair(viewer: Client, make_row: RowFactory):
+    row = make_row(status=Status.SUCCEEDED, result={"count": 7})
+    for page in (text_of(viewer.get(QUEUE)), page_of(viewer, row)):
+        assert "7 firings" not in page
+
+
+def test_backfills_are_a_source_to_filter_by(viewer: Client, make_row: RowFactory):
+    make_row()
+    row = make_row(source=Source.BACKFILL)
+    response = viewer.get(f"{QUEUE}?source=backfill")
+    assert [found.pk for found in response.context["cl"].result_list] == [row.pk]
+    assert "Backfill" in page_of(viewer, row)
 
 
 def test_a_row_s_page_tells_its_attempts_latest_first(viewer: Client, make_row: RowFactory):

@@ -1,4 +1,4 @@
-"""Schedules in the admin: errors at their field, what comes next and what came, and the three actions."""
+"""Schedules in the admin: what each does at present, what comes next, what came of the last ones, and their list."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 
-from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.states import Source, Status
+from reportqueue.models import BlackoutHours, ReportSchedule
+from reportqueue.states import Status
 from tests.conftest import RowFactory, minutes_ago
-from tests.integration.test_admin_permissions import QUEUE, SCHEDULES, ScheduleFactory, act, messages_of, staff, text_of
-
-FORM = {
-    "report_id": "3",
-    "modifier_id": "2014",
-    "params": "{}",
-    "cron": "0 8 * * MON",
-    "timezone": "Europe/Paris",
-    "enabled": "on",
-    "priority": "0",
-    "max_attempts": "3",
-}
+from tests.integration.test_admin_permissions import (
+    QUEUE,
+    SCHEDULES,
+    ScheduleFactory,
+    messages_of,
+    new_calendar,
+    staff,
+    text_of,
+)
+from tests.integration.test_admin_schedule_form import FORM
 
 
 @pytest.fixture
@@ -37,67 +35,41 @@ def editor(db: None) -> Client:
     )
 
 
-def errors_of(response: Any) -> dict[str, Any]:
-    """The form's errors by field."""
-    assert response.status_code == 200
-    errors: dict[str, Any] = response.context["adminform"].form.errors
-    return errors
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "said"),
-    [
-        ("cron", "61 * * * *", "minute field"),
-        ("cron", "* * *", "number of fields"),
-        ("cron", "0 0 31 FEB *", "never comes"),
-        ("cron", "a\x00b", "Null characters"),
-        ("cron", "1," * 200, "at most 200"),
-        ("cron", "", "expression is empty"),
-        ("timezone", "Europe/Pariss", "not a time zone"),
-        ("timezone", "/etc/passwd", "not a time zone"),
-        ("timezone", "", "required"),
-        ("params", "{", "valid JSON"),
-        ("params", "[1]", "JSON object"),
-        ("params", '{"a": "\\u0000"}', "NUL"),
-        ("report_id", "-1", "greater than or equal to 0"),
-        ("modifier_id", "9" * 20, "less than or equal to 9223372036854775807"),
-        ("priority", "101", "less than or equal to 100"),
-        ("max_attempts", "0", "greater than or equal to 1"),
-    ],
-)
-@pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
-def test_what_is_wrong_is_said_at_its_field(
-    editor: Client, make_schedule: ScheduleFactory, field: str, value: str, said: str, existing: bool
-):
-    url = f"{SCHEDULES}{make_schedule().pk}/change/" if existing else f"{SCHEDULES}add/"
-    before = list(ReportSchedule.objects.values())
-    errors = errors_of(editor.post(url, FORM | {field: value}))
-    assert list(errors) == [field]
-    assert said in str(errors[field])
-    assert list(ReportSchedule.objects.values()) == before
-
-
-def test_a_saved_schedule_says_when_it_runs(editor: Client):
-    response = editor.post(f"{SCHEDULES}add/", FORM, follow=True)
-    schedule = ReportSchedule.objects.get()
-    assert schedule.next_run_at is not None
-    assert f"The next run is at {schedule.next_run_at:%Y-%m-%d %H:%M:%S} UTC (Mon " in messages_of(response)[0]
-    assert re.search(r"08:00 CES?T\)", messages_of(response)[0])
-    assert LogEntry.objects.count() == 1
-
-
 def test_the_next_runs_are_shown_in_utc_and_in_the_schedule_s_zone(editor: Client, make_schedule: ScheduleFactory):
     schedule = make_schedule(cron="30 9 * * *", timezone="Asia/Kolkata")
     listed, page = text_of(editor.get(SCHEDULES)), text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
     for shown in (listed, page):
         assert re.search(r"\d 04:00:00", shown)
         assert re.search(r"09:30 IST, in \d", shown)
-    assert page.count("04:00:00 UTC") == 5
+    assert page.count("04:00:00") == 6
 
 
 def test_an_overdue_schedule_asks_for_the_scheduler(editor: Client, make_schedule: ScheduleFactory):
     make_schedule(next_run_at=minutes_ago(42))
-    assert "overdue by 42 min" in text_of(editor.get(SCHEDULES))
+    assert "by 42 min: is the scheduler running?" in text_of(editor.get(SCHEDULES))
+
+
+def test_what_a_schedule_does_at_present_is_a_word_and_a_sign(editor: Client, make_schedule: ScheduleFactory):
+    def state_of(schedule: ReportSchedule) -> str:
+        listed = text_of(editor.get(f"{SCHEDULES}?q=id:{schedule.pk}"))
+        page = text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
+        found = [
+            re.findall(r'<span class="rq-status [\w-]*"><span aria-hidden="true">(.)</span> ([\w ]+)', text)[0]
+            for text in (listed, page)
+        ]
+        assert found[0] == found[1]
+        return " ".join(found[0])
+
+    fine, unplanned, replanned = make_schedule(), make_schedule(), make_schedule(calendar=new_calendar())
+    ended = make_schedule(end_at=minutes_ago(60))
+    ReportSchedule.objects.filter(pk=unplanned.pk).update(timezone="Asia/Kolkata")
+    BlackoutHours.objects.create(calendar_id=replanned.calendar_id, weekday=6)
+    assert state_of(fine) == "✓ Enabled"
+    assert state_of(unplanned) == "… Not planned yet"
+    assert state_of(replanned) == "… Enabled"
+    assert state_of(ended) == "■ Ended"
+    assert state_of(make_schedule(next_run_at=minutes_ago(42))) == "! Overdue"
+    assert state_of(make_schedule(enabled=False)) == "‖ Paused"
 
 
 def test_a_disabled_schedule_shows_why(editor: Client, make_schedule: ScheduleFactory):
@@ -117,7 +89,9 @@ def test_a_schedule_that_cannot_be_evaluated_can_be_opened_to_mend_it(editor: Cl
         cron="nonsense", timezone="Mars/Olympus", next_run_at=minutes_ago(0)
     )
     assert editor.get(SCHEDULES).status_code == 200
-    assert "nonsense" in text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
+    page = text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
+    assert "nonsense; by the clock of Mars/Olympus" in page
+    assert "The number of fields is 1." in page
     assert editor.post(f"{SCHEDULES}{schedule.pk}/change/", FORM).status_code == 302
 
 
@@ -138,6 +112,18 @@ def test_last_outcomes_are_links_to_the_newest_rows_and_to_all(
     assert len(editor.get(f"{QUEUE}?schedule={schedule.pk}").context["cl"].result_list) == 6
 
 
+def test_a_skipped_outcome_says_why_where_one_points_at_it(
+    editor: Client, make_row: RowFactory, make_schedule: ScheduleFactory
+):
+    why = 'Skipped: report 5 of the schedule was "unfinished".'
+    row = make_row(schedule=make_schedule(), status=Status.SKIPPED, error=why)
+    make_row(schedule=row.schedule, status=Status.FAILED, error="Traceback: secret")
+    for url in (SCHEDULES, f"{SCHEDULES}{row.schedule_id}/change/"):
+        page = text_of(editor.get(url))
+        assert f'title="#{row.pk}: Skipped. {why}"' in page
+        assert "secret" not in page
+
+
 def test_the_list_takes_the_same_queries_however_many_schedules(
     editor: Client, make_row: RowFactory, make_schedule: ScheduleFactory
 ):
@@ -148,67 +134,15 @@ def test_the_list_takes_the_same_queries_however_many_schedules(
 
     make_row(schedule=make_schedule())
     one = cost()
-    for _ in range(10):
-        make_row(schedule=make_schedule())
+    for n in range(10):
+        make_row(schedule=make_schedule(calendar=new_calendar(f"calendar {n}", weekdays=[6])))
     assert cost() == one == 7  # session, user, permissions (2), zones, count, schedules
-
-
-def test_disabling_and_enabling_plans_from_now_and_is_logged(editor: Client, make_schedule: ScheduleFactory):
-    schedules = [make_schedule(next_run_at=minutes_ago(60)), make_schedule(enabled=False)]
-    assert messages_of(act(editor, "disable_selected", schedules, SCHEDULES)) == [
-        "1 schedule disabled.",
-        "1 was so already.",
-    ]
-    assert list(ReportSchedule.objects.values_list("enabled", "next_run_at")) == [(False, None)] * 2
-    ReportSchedule.objects.filter(pk=schedules[0].pk).update(error="broken once")
-    assert messages_of(act(editor, "enable_selected", schedules, SCHEDULES)) == ["2 schedules enabled."]
-    for schedule in ReportSchedule.objects.all():
-        assert schedule.enabled
-        assert schedule.error == ""
-        assert schedule.next_run_at is not None
-        assert schedule.next_run_at > minutes_ago(0), "an enabled schedule must not fire the past"
-    assert list(LogEntry.objects.order_by("id").values_list("change_message", flat=True)) == [
-        "Disabled in the admin",
-        *["Enabled in the admin"] * 2,
-    ]
-
-
-def test_a_schedule_that_cannot_fire_is_not_enabled_and_stops_no_other(editor: Client, make_schedule: ScheduleFactory):
-    broken, good = make_schedule(enabled=False), make_schedule(enabled=False)
-    ReportSchedule.objects.filter(pk=broken.pk).update(timezone="Mars/Olympus")
-    done, refused = messages_of(act(editor, "enable_selected", [broken, good], SCHEDULES))
-    assert done == "1 schedule enabled."
-    assert "1 schedule refused: " in refused
-    assert "Mars/Olympus" in refused
-    assert list(ReportSchedule.objects.order_by("id").values_list("enabled", flat=True)) == [False, True]
-
-
-def test_reports_can_be_queued_by_hand_without_touching_the_schedule(editor: Client, make_schedule: ScheduleFactory):
-    schedule = make_schedule(enabled=False, report_id=8, params={"a": 1}, priority=5, max_attempts=2)
-    assert messages_of(act(editor, "run_selected", [schedule], SCHEDULES)) == ["1 report queued."]
-    row = ReportQueue.objects.get()
-    assert (row.report_id, row.modifier_id, row.params, row.priority, row.max_attempts) == (8, 2, {"a": 1}, 5, 2)
-    assert (row.source, row.schedule, row.status) == (Source.ADMIN, schedule, Status.QUEUED)
-    schedule.refresh_from_db()
-    assert (schedule.enabled, schedule.next_run_at) == (False, None)
-    assert LogEntry.objects.get().object_id == str(schedule.pk)
-
-
-@pytest.mark.parametrize("action", ["enable_selected", "disable_selected", "run_selected"])
-def test_more_than_the_bound_is_refused_before_anything_is_done(
-    editor: Client, make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch, action: str
-):
-    monkeypatch.setattr("reportqueue.admin.schedules.MAX_AT_ONCE", 2)
-    schedules = [make_schedule(enabled=action == "disable_selected") for _ in range(3)]
-    (said,) = messages_of(act(editor, action, schedules[:1], SCHEDULES, select_across=1))
-    assert said.startswith("More than 2 schedules are selected")
-    assert set(ReportSchedule.objects.values_list("enabled", flat=True)) == {action == "disable_selected"}
-    assert not ReportQueue.objects.exists()
 
 
 def test_search_and_filters_of_schedules(editor: Client, make_schedule: ScheduleFactory):
     a = make_schedule(report_id=3, modifier_id=2014, timezone="Europe/Paris").pk
-    b = make_schedule(report_id=2014, modifier_id=1, cron="@daily").pk
+    calendar = new_calendar()
+    b = make_schedule(report_id=2014, modifier_id=1, cron="@daily", calendar=calendar).pk
     for query, expected in {
         "q=2014": {a, b},
         "q=report:2014": {b},
@@ -218,13 +152,26 @@ def test_search_and_filters_of_schedules(editor: Client, make_schedule: Schedule
         "report_id=3": {a},
         "timezone=UTC": {b},
         "enabled=yes": {a, b},
+        f"calendar={calendar.pk}": {b},
     }.items():
         result = editor.get(f"{SCHEDULES}?{query}").context["cl"].result_list
         assert {schedule.pk for schedule in result} == expected, query
 
 
 @pytest.mark.parametrize(
-    "query", ["q=%00", "q=" + "9" * 30, "q=report:x", "q=%25_", "timezone=%00", "timezone=Nowhere", "enabled=2", "x=1"]
+    "query",
+    [
+        "q=%00",
+        "q=" + "9" * 30,
+        "q=report:x",
+        "q=%25_",
+        "timezone=%00",
+        "timezone=Nowhere",
+        "enabled=2",
+        "x=1",
+        "calendar=x",
+        "calendar=%00",
+    ],
 )
 def test_any_query_is_answered(editor: Client, make_schedule: ScheduleFactory, query: str):
     make_schedule()
@@ -250,3 +197,17 @@ def test_a_deleted_schedule_leaves_its_rows(editor: Client, make_row: RowFactory
     row.refresh_from_db()
     assert row.schedule_id is None
     assert editor.get(f"{QUEUE}{row.pk}/change/").status_code == 200
+
+
+def test_the_pages_can_be_translated(editor: Client, make_schedule: ScheduleFactory, settings: Any):
+    settings.LANGUAGE_CODE = "de"
+    settings.USE_THOUSAND_SEPARATOR = True
+    ReportSchedule.objects.filter(pk=(schedule := make_schedule()).pk).update(version=12_345)
+    with translation.override("de"):
+        assert editor.get(SCHEDULES).status_code == 200
+        page = text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
+        assert "Sichern" in page
+        assert 'name="version" value="12345"' in page
+        assert "firing" in text_of(editor.post(f"{SCHEDULES}{schedule.pk}/preview/", FORM))
+        given = {"start": "2026-01-01T00:00", "end": "2026-01-01T00:00"}
+        assert "1 firing" in text_of(editor.post(f"{SCHEDULES}{schedule.pk}/backfill/", given))

@@ -1,0 +1,96 @@
+"""The form of a schedule: what would not fire, or would undo somebody else's edit, is refused before it is saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue.clock import database_now
+from reportqueue.models import ReportSchedule
+from reportqueue.timing import NeverFires
+
+if TYPE_CHECKING:
+    ScheduleModelForm = forms.ModelForm[ReportSchedule]
+else:
+    ScheduleModelForm = forms.ModelForm
+
+FIELDSETS: list[Any] = [
+    (_("What"), {"fields": ["report_id", "modifier_id", "params"]}),
+    (
+        _("When"),
+        {
+            "fields": [
+                *("cron", "interval_seconds", "timezone"),
+                ("start_at", "end_at"),
+                ("calendar", "blackout"),
+            ]
+        },
+    ),
+    (
+        _("When things are not as planned"),
+        {
+            "fields": [
+                "catch_up",
+                ("catch_up_window_seconds", "catch_up_limit"),
+                *("overlap", "jitter_seconds"),
+            ]
+        },
+    ),
+    (_("How"), {"fields": [("priority", "max_attempts"), "enabled"]}),
+]
+
+
+class ScheduleForm(ScheduleModelForm):
+    """As saving it would judge; the schedule itself is only changed in memory."""
+
+    version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    """The schedule's, when the form was opened."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is not None:
+            self.initial["version"] = self.instance.version
+        for name in ("start_at", "end_at"):
+            if name in self.fields:  # not in the form of somebody who may only look
+                field = self.fields[name]
+                zone = timezone.get_current_timezone_name()
+                field.label = gettext("%(label)s (in %(zone)s)") % {"label": field.label, "zone": zone}
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse an edit of what has changed meanwhile; an instant that was not touched stays exact."""
+        cleaned = super().clean() or self.cleaned_data
+        if self.instance.pk is None:
+            return cleaned
+        given = cleaned.get("version")
+        if given is not None and given != self.instance.version:
+            raise forms.ValidationError(
+                gettext(
+                    "The schedule has been changed since you opened this page, by somebody else or by the scheduler. "
+                    "Nothing was saved: open it again, and make your change to what it is now."
+                ),
+                code="stale",
+            )
+        for name in ("start_at", "end_at"):
+            # The inputs show whole seconds; what was saved by other means may be between two of them.
+            if name in cleaned and name not in self.changed_data:
+                cleaned[name] = getattr(self.instance, name)
+        return cleaned
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # the stubs leave it out
+        if self.errors or not self.instance.enabled or not self.changes_timing:
+            return
+        try:
+            self.instance.timing().next_firing(database_now())
+        except NeverFires as error:
+            self.add_error("calendar", str(error))
+
+    @property
+    def changes_timing(self) -> bool:
+        """Whether saving plans it anew, from then on."""
+        changed = {f"{name}_id" if name == "calendar" else name for name in self.changed_data}
+        return self.instance.pk is None or bool(changed & set(ReportSchedule.TIMING))
