@@ -1,0 +1,69 @@
+"""The next firings of a periodic task as beat makes them, beside those of the schedule that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from itertools import islice
+
+from reportqueue import cron
+from reportqueue.celery_beat.drafts import Draft
+
+MAX_FIRINGS = 50
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """An instant (aware UTC) at which one of the two fires, or both."""
+
+    instant: datetime
+    reading: datetime
+    """By the schedule's own clock, with its offset."""
+    beat: bool
+    ours: bool
+    why: str
+    """Why only one of them does, where that is known; or why beat might not after all."""
+
+
+def compare(draft: Draft, count: int) -> list[Line]:
+    """The first `count` firings (1 to `MAX_FIRINGS`) of each, in order, as far as both have been looked at."""
+    beat = list(islice(draft.outlook.firings(draft.rule, draft.now, draft.task.expires), count))
+    ours = list(islice(draft.schedule.timing().firings(draft.now, cron.LAST), count))
+    # Beyond the last firing of the one that was cut off, the other's have nothing to be compared with.
+    known = min((firings[-1] for firings in (beat, ours) if len(firings) == count), default=cron.LAST)
+    return [
+        Line(
+            instant, cron.local(draft.schedule.timezone, instant), by_beat, by_us, _why(draft, instant, by_beat, by_us)
+        )
+        for instant in sorted({*beat, *ours})
+        if instant <= known
+        for by_beat, by_us in [(instant in beat, instant in ours)]
+    ]
+
+
+def _why(draft: Draft, instant: datetime, by_beat: bool, by_us: bool) -> str:
+    differs = by_beat != by_us
+    if (late := draft.outlook.late) is not None and differs:
+        if instant == late:
+            return "late, so that beat fires it off its rule, when it next looks at it"
+        if draft.schedule.interval_seconds is not None:
+            return "beat is late, and counts from when it runs" if by_beat else "counted from the last run or the start"
+    if draft.schedule.interval_seconds is not None or not _clock_changes(draft.schedule.timezone, instant):
+        return ""
+    if not differs:
+        return "the clock changes that day: before celery 5.5, beat may differ"
+    if by_beat:
+        return "the clock skips a reading that day: beat fires it by the offset before"
+    change = cron.clock_change(draft.schedule.cron, draft.schedule.timezone, instant)
+    if change == cron.ClockChange.SKIPPED:
+        return "the clock skips the reading that was meant: this is the first instant after"
+    if change == cron.ClockChange.REPEATED:
+        return "the clock shows that reading twice: beat fires at the first of them only"
+    return ""
+
+
+def _clock_changes(timezone: str, instant: datetime) -> bool:
+    """Whether the local day has other than 24 hours."""
+    midnight = datetime.combine(cron.reading_of(timezone, instant).date(), time())
+    return cron.instant_of(timezone, midnight + _DAY) - cron.instant_of(timezone, midnight) != _DAY
