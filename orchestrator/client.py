@@ -22,7 +22,9 @@ __all__ = [
     "ApiUnreachable",
     "Claim",
     "Conflict",
+    "Content",
     "HeldRow",
+    "PendingReport",
     "QueueItem",
     "ReportQueueClient",
     "Started",
@@ -96,6 +98,38 @@ class HeldRow:
 
 
 @dataclass(frozen=True)
+class PendingReport:
+    """A due row as a consumer that polls sees it; `run_key` is that of its next hand-over."""
+
+    id: int
+    report_id: int
+    modifier_id: int
+    trigger_time: datetime
+    generation: int
+    run_key: str
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> PendingReport:
+        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            id=int(data["id"]),
+            report_id=int(data["report_id"]),
+            modifier_id=int(data["modifier_id"]),
+            trigger_time=datetime.fromisoformat(data["trigger_time"]),
+            generation=int(data["generation"]),
+            run_key=str(data["run_key"]),
+        )
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a row asks for, for a run that the queue does not follow."""
+
+    trigger_time: datetime
+    params: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Started:
     """The row that a run now owns, and the token that proves it."""
 
@@ -150,6 +184,21 @@ class ReportQueueClient(Transport):
         """One row as it is now. Needs the permission to view."""
         answer = self.request("GET", f"/api/report-queue/{queue_id}/")
         return _parsed("a row", lambda: HeldRow.parse(answer))
+
+    def content(self, queue_id: int) -> Content:
+        """What a row asks for. Needs the permission to view."""
+        answer = self.request("GET", f"/api/report-queue/{queue_id}/")
+        return _parsed("a row", lambda: Content(datetime.fromisoformat(answer["trigger_time"]), dict(answer["params"])))
+
+    def pending(self) -> list[PendingReport]:
+        """Due rows that nobody holds, in claim order; at most 1,000. Needs the permission to view."""
+        answer = self.request("GET", "/api/pending-reports/")
+        return _parsed("a list of pending reports", lambda: [PendingReport.parse(row) for row in answer["pending"]])
+
+    def mark_processed(self, row_id: int) -> None:
+        """Note that the row's run is launched; a repeat is answered alike. Raises `Conflict` if a run owns the row."""
+        answer = self.post(f"/api/reports/{row_id}/mark-processed/", {})
+        _parsed("this row", lambda: {(row_id, True): None}[answer["id"], answer["processed"]])
 
     def keep_waiting(self, queue_id: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> None:
         """Renew the lease of a row whose run exists but waits to start. Raises `Conflict` if it is not so any more."""

@@ -1,6 +1,7 @@
 """The job that makes one report, around anybody's report code."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from dagster import (
@@ -27,6 +28,8 @@ class ReportConfig(Config):
     modifier_id: int
     queue_id: int | None = None
     generation: int | None = None
+    handed_over: bool = False
+    """The queue has let the row go: its parameters are read there, and it is not told how the run went."""
 
 
 def build_report_job(
@@ -45,6 +48,8 @@ def build_report_job(
     def report_data(context: OpExecutionContext, config: ReportConfig, report_queue: ReportQueueResource) -> None:
         if config.queue_id is None:
             result = work(ReportRun(config.report_id, config.modifier_id, run_id=context.run_id)) or {}
+        elif config.handed_over:
+            result = work(_handed_over(context, config, config.queue_id, report_queue)) or {}
         else:
             if config.generation is None:
                 raise Failure(
@@ -74,6 +79,22 @@ def build_report_job(
         report_data()
 
     return report_job
+
+
+def _handed_over(
+    context: OpExecutionContext, config: ReportConfig, queue_id: int, report_queue: ReportQueueResource
+) -> ReportRun:
+    with closing(report_queue.client()) as client:
+        content = client.content(queue_id)
+    return ReportRun(
+        config.report_id,
+        config.modifier_id,
+        run_id=context.run_id,
+        params=content.params,
+        queue_id=queue_id,
+        generation=config.generation,
+        trigger_time=content.trigger_time,
+    )
 
 
 def result_metadata(result: Mapping[str, Any]) -> dict[str, MetadataValue]:

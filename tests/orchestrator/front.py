@@ -72,6 +72,9 @@ class Front:
             def do_POST(self) -> None:
                 front._handle(self)
 
+            def do_GET(self) -> None:
+                front._handle(self)
+
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 

@@ -21,6 +21,7 @@ from orchestrator.execution import ReportRun, Ticket, run_report
 from orchestrator.jobs import build_report_job
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import build_queue_sensor
+from orchestrator.sensors.webhook_sensor import build_webhook_sensor
 
 
 def make(run: ReportRun) -> Mapping[str, Any]:
@@ -95,10 +96,11 @@ year_sensor = build_queue_sensor(year_job, name="year_sensor", run_config=year_c
 asset_sensor = build_queue_sensor(
     define_asset_job("asset_job", [report_asset]), name="asset_sensor", run_config=None, limit=1
 )
+polling_sensor = build_webhook_sensor(report_job, name="polling_sensor", minimum_interval_seconds=1)
 defs = Definitions(
     assets=[report_asset],
     jobs=[report_job, own_job, default_job, year_job],
-    sensors=[report_sensor, own_sensor, year_sensor, asset_sensor],
+    sensors=[report_sensor, own_sensor, year_sensor, asset_sensor, polling_sensor],
     executor=in_process_executor,
     resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},
 )

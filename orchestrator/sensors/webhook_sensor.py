@@ -1,0 +1,108 @@
+"""Polling: due rows become runs, and are marked as processed once Dagster safely holds those runs."""
+
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from dagster import (
+    DefaultSensorStatus,
+    JobDefinition,
+    RunRequest,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+
+from orchestrator.client import ApiError, ApiRefused, PendingReport, ReportQueueClient
+from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.queue_sensor import MAX_BATCH, TickFailed
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+
+def build_webhook_sensor(
+    job: "JobDefinition | UnresolvedAssetJobDefinition",
+    *,
+    name: str = "webhook_trigger_sensor",
+    limit: int = 25,
+    minimum_interval_seconds: int = 5,
+    default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
+) -> SensorDefinition:
+    """A sensor that launches `job`, one of `build_report_job`, once for each due row, and then lets the row go.
+
+    Simpler than the claim protocol, and with less: the queue does not know how a run went, and tries none again. A row
+    is marked in the tick after the one that launched its run: that tick's cursor is stored together with its run
+    requests, so its being there says that they are. `limit` is 1 to 100 rows a tick. The sensor needs the resource
+    `report_queue`, whose token's user may view and consume. Raises `ValueError` for a bound exceeded.
+    """
+    if not 1 <= limit <= MAX_BATCH:
+        raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
+
+    @sensor(
+        name=name,
+        job=job,
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+        description="Launches one run for each due report, and marks the report as processed once Dagster holds it.",
+    )
+    def webhook_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
+        try:
+            # No retries: the next tick is one, and this one's time is short.
+            with closing(report_queue.client(retries=0)) as client:
+                for row_id in _launched(context):
+                    _mark(context, client, row_id)
+                pending = client.pending()[:limit]
+        except (ApiError, ValueError) as error:
+            # The cursor stays: what is to be marked is marked by the next tick.
+            raise TickFailed(str(error)) from None
+        return SensorResult(
+            run_requests=[_request(report) for report in pending],
+            skip_reason=None if pending else SkipReason("No report is due."),
+            cursor=json.dumps({"launched": [report.id for report in pending]}),
+        )
+
+    return webhook_sensor
+
+
+def _launched(context: SensorEvaluationContext) -> list[int]:
+    """The rows of the last stored tick; none at first, or if a person wrote something else there."""
+    if not context.cursor:
+        return []
+    try:
+        return [int(row_id) for row_id in json.loads(context.cursor)["launched"]]
+    except (ValueError, KeyError, TypeError):
+        context.log.warning(
+            f"The cursor {context.cursor[:200]!r} is not this sensor's; what it launched last comes again, under run "
+            "keys that Dagster knows."
+        )
+        return []
+
+
+def _mark(context: SensorEvaluationContext, client: ReportQueueClient, row_id: int) -> None:
+    try:
+        client.mark_processed(row_id)
+    except ApiRefused as refused:
+        if not (refused.moved_on or refused.status == 404):
+            raise
+        context.log.warning(f"Row {row_id} is not marked as processed: {refused}")
+
+
+def _request(report: PendingReport) -> RunRequest:
+    config = {
+        "report_id": report.report_id,
+        "modifier_id": report.modifier_id,
+        "queue_id": report.id,
+        "generation": report.generation,
+        "handed_over": True,
+    }
+    return RunRequest(
+        run_key=report.run_key,
+        run_config={"ops": {"report_data": {"config": config}}},
+        tags={
+            "reportqueue/report_id": str(report.report_id),
+            "reportqueue/modifier_id": str(report.modifier_id),
+        },
+    )
