@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from reportqueue import cron
+from reportqueue.cron import expressions
 from tests.unit.minute_walk import HOUR, MINUTE, at
 
 
@@ -230,7 +231,7 @@ def test_between_is_lazy_but_refuses_at_once():
 def test_same_question_is_evaluated_once(monkeypatch):
     now = at("2026-01-01 00:00:17")
     first = cron.next_after("17 3 * * *", "Asia/Tokyo", now)
-    monkeypatch.setattr(cron, "_firings", None)
+    monkeypatch.setattr(cron, "firings", None)
     assert cron.next_after("17 3 * * *", "Asia/Tokyo", now) == first
 
 
@@ -243,7 +244,7 @@ def test_memory_tells_the_two_copies_of_an_hour_apart():
 
 
 def test_threads_that_share_a_plan_do_not_disturb_each_other(monkeypatch):
-    set_current = cron.croniter.set_current
+    set_current = expressions.croniter.set_current
     switches = []
 
     def switch_threads(*args, **kwargs):
@@ -258,14 +259,17 @@ def test_threads_that_share_a_plan_do_not_disturb_each_other(monkeypatch):
     for call, expected in ((cron.previous_before, "2025-12-31 07:07"), (cron.next_after, "2026-01-01 07:07")):
         cron.validate("7 7 * * *")
         switches.clear()
-        monkeypatch.setattr(cron.croniter, "set_current", switch_threads)
+        monkeypatch.setattr(expressions.croniter, "set_current", switch_threads)
         assert call("7 7 * * *", "UTC", at("2026-01-01 00:00")) == at(expected)
         assert switches
         monkeypatch.undo()
 
 
 def test_module_stands_alone():
-    tree = ast.parse(Path(cron.__file__).read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert {name.partition(".")[0] for name in imported if name} - sys.stdlib_module_names == {"croniter"}
+    imported: set[str] = set()
+    for module in Path(cron.__file__).parent.glob("*.py"):
+        nodes = list(ast.walk(ast.parse(module.read_text())))
+        imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        imported |= {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    foreign = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert {name for name in foreign if not name.startswith("reportqueue.cron.")} == {"croniter"}

@@ -1,0 +1,140 @@
+"""When a cron expression fires, as instants in UTC.
+
+The rules for zones and daylight saving, in which cron implementations differ, follow Debian's cron: nothing is lost,
+nothing runs twice. `expressions` says which readings of a clock match, `clocks` when a clock shows them, and `walks`
+puts both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from itertools import takewhile
+
+from reportqueue.cron.clocks import first_instant, wall_of, zone_of
+from reportqueue.cron.expressions import MAX_EXPRESSION_LENGTH, TICK, fields_of, plan_of
+from reportqueue.cron.refusals import CronError, InvalidExpression, UnknownTimezone
+from reportqueue.cron.walks import firings, last_elapsed, last_fixed
+
+__all__ = [
+    "FIRST",
+    "LAST",
+    "MAX_EXPRESSION_LENGTH",
+    "ClockChange",
+    "CronError",
+    "InvalidExpression",
+    "UnknownTimezone",
+    "between",
+    "clock_change",
+    "fields_of",
+    "instant_of",
+    "local",
+    "meant_reading",
+    "next_after",
+    "previous_before",
+    "reading_of",
+    "times_a_day",
+    "validate",
+]
+
+FIRST, LAST = datetime(100, 1, 1, tzinfo=UTC), datetime(9900, 1, 1, tzinfo=UTC)
+"""The instants accepted: from there, no expression's firing lies beyond the years that Python knows."""
+
+
+def validate(expression: str, timezone: str = "UTC") -> None:
+    """Raise `InvalidExpression`, its message naming the wrong one of the five fields, or `UnknownTimezone`.
+
+    The syntax is crontab(5)'s, and croniter's `start/step` and ranges around the end (`FRI-MON`, `22-2`).
+    """
+    plan_of(expression)
+    zone_of(timezone)
+
+
+def next_after(expression: str, timezone: str, instant: datetime) -> datetime:
+    """The first firing strictly after `instant` (aware), in UTC; memoised, since schedules share it.
+
+    Raises `CronError`, and `ValueError` for an instant that is naive or not from `FIRST` to `LAST`.
+    """
+    # In UTC before it becomes a key: in its own zone, an instant equals its double in the repeated hour.
+    return _next_after(expression, timezone, _utc(instant))
+
+
+def previous_before(expression: str, timezone: str, instant: datetime) -> datetime:
+    """The last firing strictly before `instant` (aware), in UTC; raises as `next_after` does."""
+    plan, zone, instant = plan_of(expression), zone_of(timezone), _utc(instant)
+    return last_elapsed(plan, zone, instant) if plan.wildcard else last_fixed(plan, zone, instant)
+
+
+def between(expression: str, timezone: str, start: datetime, end: datetime) -> Iterator[datetime]:
+    """The firings in `(start, end]` (both aware), in order and in UTC.
+
+    An iterator, evaluated as it is read: a long window costs no more than what is taken of it. The errors are
+    those of `next_after`, raised by the call itself.
+    """
+    start, end = _utc(start), _utc(end)
+    return takewhile(lambda fired: fired <= end, firings(plan_of(expression), zone_of(timezone), start))
+
+
+def times_a_day(expression: str) -> int:
+    """How many minutes of a matching day fire, on a clock that is not set meanwhile. Raises `InvalidExpression`."""
+    return plan_of(expression).times_a_day
+
+
+class ClockChange(StrEnum):
+    """What a change of the clock does to a firing."""
+
+    SKIPPED = "skipped"
+    """The reading that was meant is left out that day: it fires at the first instant after the gap."""
+    REPEATED = "repeated"
+    """The clock shows that reading twice that day; this is one of the two."""
+
+
+def clock_change(expression: str, timezone: str, fired: datetime) -> ClockChange | None:
+    """What the clock does at one of the expression's own firings (aware); None on an ordinary day.
+
+    An empty expression stands for instants that no reading of a clock decides, which cannot be left out.
+    """
+    zone = zone_of(timezone)
+    local = fired.astimezone(zone)
+    if expression and plan_of(expression).after(wall_of(local) - TICK) != wall_of(local):
+        return ClockChange.SKIPPED
+    early, late = (wall_of(local).replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return ClockChange.REPEATED if early < late else None
+
+
+def meant_reading(expression: str, timezone: str, fired: datetime) -> datetime:
+    """The reading (naive) of the clock for which the expression fired: in a gap, one that it never showed."""
+    reading = reading_of(timezone, fired)
+    if clock_change(expression, timezone, fired) is ClockChange.SKIPPED:
+        return plan_of(expression).before(reading)
+    return reading
+
+
+def instant_of(timezone: str, reading: datetime) -> datetime:
+    """When the zone's clock first shows `reading` (naive), or is set past it, in UTC (rule R2)."""
+    return first_instant(zone_of(timezone), reading)
+
+
+def local(timezone: str, instant: datetime) -> datetime:
+    """The instant (aware) by the zone's clock, with its offset."""
+    return instant.astimezone(zone_of(timezone))
+
+
+def reading_of(timezone: str, instant: datetime) -> datetime:
+    """What the zone's clock shows at an instant (aware): naive."""
+    return wall_of(instant.astimezone(zone_of(timezone)))
+
+
+@lru_cache(maxsize=4096)
+def _next_after(expression: str, timezone: str, instant: datetime) -> datetime:
+    return next(firings(plan_of(expression), zone_of(timezone), instant))
+
+
+def _utc(instant: datetime) -> datetime:
+    if instant.utcoffset() is None:
+        raise ValueError(f"{instant.isoformat()} has no time zone.")
+    if not FIRST <= instant <= LAST:
+        raise ValueError(f"{instant.isoformat()} is not within the years {FIRST.year} to {LAST.year}.")
+    return instant.astimezone(UTC)
