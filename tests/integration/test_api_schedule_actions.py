@@ -90,6 +90,13 @@ def test_a_schedule_that_cannot_fire_is_not_resumed(api: APIClient, make_schedul
     assert tables() == before
 
 
+@pytest.mark.parametrize("verb", ["resume", "run"])
+def test_a_call_without_fields_says_that_it_has_none(api: APIClient, make_schedule: ScheduleFactory, verb: str):
+    document = problem(send(api, make_schedule(), verb, {"note": "x"}), "validation", 400)
+    assert document["errors"] == {"note": ["There are no fields here."]}
+    assert not ReportQueue.objects.exists()
+
+
 # Run now.
 
 
