@@ -9,8 +9,9 @@ from functools import partial
 from django.db import transaction
 from django.dispatch import Signal
 
+from reportqueue import notices
 from reportqueue.models import ReportQueue
-from reportqueue.states import Verb
+from reportqueue.states import Status, Verb
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def announce(verb: Verb, rows: Iterable[ReportQueue], before: str, *, claimed_by
 
 
 def announce_all(moves: Sequence[Transition]) -> None:
-    """Send `transitioned` for each, once the transaction around them commits."""
+    """Send `transitioned` for each, once the transaction around them commits; and wake claims that wait for rows."""
+    if any(move.after == Status.QUEUED for move in moves):
+        notices.notify(notices.ROWS)
     if moves:
         transaction.on_commit(partial(_send, moves))
 

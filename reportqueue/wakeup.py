@@ -1,88 +1,108 @@
-"""How those who wait learn of news: a claim looks again after a short while, a scheduler is told by the database."""
+"""How claims that wait learn of new rows: one connection of the process listens for all of them.
+
+Nobody relies on it: a waiting claim also looks again after `WAIT_POLL_SECONDS`, whether it was told something or not.
+So a listener that is lost, or that a connection pool does not let through, costs time and no row.
+"""
 
 from __future__ import annotations
 
-import os
-import select
-import signal
+import logging
+import threading
 import time
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from django.db import connection
 
 from reportqueue.conf import conf
+from reportqueue.notices import ROWS
 
-SCHEDULES = "reportqueue_schedules"
-"""The channel on which changed schedules are told of."""
-
-
-def notify_schedules() -> None:
-    """Tell waiting schedulers that a schedule has changed, once the transaction commits."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [SCHEDULES])
+logger = logging.getLogger("reportqueue")
+RECONNECT_SECONDS = 1.0
+LOOK_PAUSE_SECONDS = 0.02
+"""The least time between two looks of a waiting claim: with a thousand rows a second, one look serves many."""
 
 
-def wait(until: float) -> bool:
-    """Sleep until it is worth looking again; False when `until` (of `time.monotonic()`) has come.
+class Listener:
+    """Hears of rows for all claims of this process that wait; there while one of them does."""
 
-    The database connection is given back first: a waiter costs a thread, no connection, transaction or lock.
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiters = 0
+        self._heard = 0
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Have it listen meanwhile."""
+        with self._changed:
+            self._waiters += 1
+            if self._thread is None:
+                parameters = connection.get_connection_params()
+                self._thread = threading.Thread(
+                    target=self._listen, args=[parameters], name="reportqueue-listener", daemon=True
+                )
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._waiters -= 1
+
+    def heard(self) -> int:
+        """How often it has heard of something; to be read before a look, and given to `wait` after it."""
+        with self._changed:
+            return self._heard
+
+    def wait(self, heard: int, seconds: float) -> None:
+        """Until it has heard of something since `heard` was read, or so many seconds are over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._heard != heard, seconds)
+
+    def _listen(self, parameters: dict[str, object]) -> None:
+        while self._wanted():
+            try:
+                self._listen_once(parameters)
+            except psycopg.Error as error:
+                logger.warning("Listening for rows failed, claims poll meanwhile: %s", str(error).strip()[:200])
+                time.sleep(RECONNECT_SECONDS)
+
+    def _listen_once(self, parameters: dict[str, object]) -> None:
+        with psycopg.connect(**parameters, autocommit=True) as listening:  # type: ignore[arg-type]
+            listening.execute(f"LISTEN {ROWS}")
+            self._tell()  # what was committed before it listened
+            while self._wanted():
+                if list(listening.notifies(timeout=0.2, stop_after=1)):
+                    self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._heard += 1
+            self._changed.notify_all()
+
+    def _wanted(self) -> bool:
+        """Whether anybody waits; if not, this thread is about to end, and the next waiter starts another."""
+        with self._changed:
+            if self._waiters:
+                return True
+            self._thread = None
+            return False
+
+
+listener = Listener()
+
+
+def wait(until: float, heard: int) -> bool:
+    """Wait until it is worth looking again; False when `until` (of `time.monotonic()`) has come.
+
+    `heard` is `listener.heard()` from before the last look. The database connection is given back first: a waiter costs
+    a thread, no connection, transaction or lock.
     """
     left = until - time.monotonic()
     if left <= 0:
         return False
     connection.close()
-    time.sleep(min(left, conf().wait_poll_seconds))
+    time.sleep(min(left, LOOK_PAUSE_SECONDS))
+    listener.wait(heard, min(max(0.0, left - LOOK_PAUSE_SECONDS), conf().wait_poll_seconds))
     return True
-
-
-class ScheduleWatch:
-    """A wait that a changed schedule or a signal ends; a context, since it takes over the process's wake-up pipe.
-
-    While one waits, the connection of this thread listens and is idle: no transaction, no lock. A connection that was
-    lost listens again once there is a new one.
-    """
-
-    def __enter__(self) -> Self:
-        self._pipe, self._written = os.pipe()
-        os.set_blocking(self._written, False)
-        self._before = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
-        self._listening: object = None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        signal.set_wakeup_fd(self._before)
-        os.close(self._pipe)
-        os.close(self._written)
-
-    def listen(self) -> None:
-        """Begin to listen; before the look at the schedules, or a change between the two would be missed."""
-        connection.ensure_connection()
-        if self._listening is not connection.connection:
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {SCHEDULES}")
-            self._listening = connection.connection
-
-    def wait(self, seconds: float) -> None:
-        """Until a schedule changes, a signal arrives or the time is over; at once if one changed since `listen`."""
-        listening = connection.connection
-        if listening is None or listening.closed:
-            select.select([self._pipe], [], [], seconds)
-            return
-        if _news(listening):
-            return
-        ready, _, _ = select.select([self._pipe, listening.fileno()], [], [], seconds)
-        if self._pipe in ready:
-            os.read(self._pipe, 4096)
-        _news(listening)
-
-
-def _news(listening: psycopg.Connection[Any]) -> bool:
-    """Take what has been told since; True as well for a lost connection, which the next look will notice."""
-    try:
-        return bool(list(listening.notifies(timeout=0)))
-    except psycopg.OperationalError:
-        return True

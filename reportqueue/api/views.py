@@ -81,9 +81,13 @@ class ClaimView(ApiView):
         """The claim; with `wait_seconds`, an empty one only after that time."""
         asked = self.body(request, shapes.ClaimBody)
         until = time.monotonic() + asked.pop("wait_seconds")
+        heard = wakeup.listener.heard()
         claim = self._claim(asked)
-        while not claim.rows and wakeup.wait(until):
-            claim = self._claim(asked)
+        if not claim.rows and time.monotonic() < until:
+            with wakeup.listener.waiting():
+                while not claim.rows and wakeup.wait(until, heard):
+                    heard = wakeup.listener.heard()
+                    claim = self._claim(asked)
         items = shapes.ItemSerializer(claim.rows, many=True).data
         return Response({"claim_id": claim.claim_id, "queue": items})
 

@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, cron, wakeup, words
+from reportqueue import bounds, cron, notices, words
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.models.calendars import BlackoutCalendar
 from reportqueue.policies import Blackout, CatchUp, Overlap
@@ -43,7 +43,7 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         if changed_fields - ReportSchedule.PLANNED:
             values.setdefault("version", F("version") + 1)
         changed = super().update(**values)
-        wakeup.notify_schedules()
+        notices.notify(notices.SCHEDULES)
         return changed
 
 
@@ -306,7 +306,7 @@ class ReportSchedule(models.Model):
             if (only := kwargs.get("update_fields")) is not None:
                 kwargs["update_fields"] = {*only, *own}
             super().save(*args, **kwargs)
-            wakeup.notify_schedules()
+            notices.notify(notices.SCHEDULES)
 
     def _plan(self, now: datetime, *, was_enabled: bool) -> None:
         self.error, self.planned_from, self.plan_needed = "", now, False

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F
 
+from reportqueue import notices
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost, RowNotFound
@@ -90,9 +91,10 @@ def back_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **change
 
 def finish(row: ReportQueue, verb: Verb, to: Status, now: datetime, **changes: Any) -> ReportQueue:
     """End the row, and let the schedule's next report go that waits for it."""
-    if row.schedule_id is not None:
-        # Whoever makes a row wait holds this one's lock meanwhile: none can begin to wait for it unseen.
-        ReportQueue.objects.filter(waits_for=row).update(waits_for=None, error="")
+    # Whoever makes a row wait holds this one's lock meanwhile: none can begin to wait for it unseen.
+    waiting = ReportQueue.objects.filter(waits_for=row)
+    if row.schedule_id is not None and waiting.update(waits_for=None, error=""):
+        notices.notify(notices.ROWS)
     return move(
         row,
         verb,

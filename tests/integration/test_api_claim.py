@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from django.db import connection
 from django.utils.dateparse import parse_datetime
 from rest_framework.test import APIClient
 
-from reportqueue import queue, wakeup
+from reportqueue import queue, schedules, wakeup
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 from tests.conftest import ClientFactory, RowFactory, minutes_ago
@@ -60,14 +61,18 @@ def test_a_claim_takes_its_leases_and_its_cap_from_the_caller(api: APIClient, ma
     assert row.lease_expires_at > row.dispatched_at + timedelta(seconds=49_000)
 
 
-def waiting_claim(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> Any:
-    """The answer to a claim that waits, while another connection does something as soon as it has begun to."""
+def waiting_claim(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any], *, looks: int = 1) -> Any:
+    """The answer to a claim that waits, while another connection does something once it has looked so often."""
     client = APIClient()
     began = threading.Event()
     wait = wakeup.wait
+    waits = 0
 
     def observed(*arguments: Any, **more: Any) -> Any:
-        began.set()
+        nonlocal waits
+        waits += 1
+        if waits == looks:
+            began.set()
         return wait(*arguments, **more)
 
     def act() -> None:
@@ -77,12 +82,15 @@ def waiting_claim(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any])
         finally:
             connection.close()
 
+    until(lambda: not listening(), "the listener of an earlier claim is still there")
     monkeypatch.setattr(wakeup, "wait", observed)
     client.force_authenticate(User.objects.create_superuser("root"))
     thread = threading.Thread(target=act)
     thread.start()
+    sent = time.monotonic()
     try:
         response = client.post("/api/report-queue/claim/", {"consumer": "sensor", "wait_seconds": 25}, format="json")
+        assert time.monotonic() - sent < 20, "nobody woke it: it looked again when its time was over"
         assert began.is_set(), "the claim did not wait"
     finally:
         began.set()
@@ -96,6 +104,73 @@ def test_a_waiting_claim_gets_what_is_enqueued_meanwhile(monkeypatch: pytest.Mon
     claim = waiting_claim(monkeypatch, lambda: queue.enqueue(7, 8))
     assert claim["claim_id"]
     assert [(item["report_id"], item["modifier_id"]) for item in claim["queue"]] == [(7, 8)]
+
+
+@pytest.fixture
+def unpolled(settings: Any) -> None:
+    """A claim looks again only when it is told to."""
+    settings.REPORTQUEUE = {"WAIT_POLL_SECONDS": 25}
+
+
+def listening() -> list[int]:
+    """The server's processes behind connections that listen for rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'LISTEN reportqueue_rows'"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    patience = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < patience, what
+        time.sleep(0.02)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_committed_row_wakes_a_waiting_claim(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    # It looks once more when it has begun to listen: nothing but the notice is left to wake it.
+    assert len(waiting_claim(monkeypatch, lambda: queue.enqueue(7, 8), looks=2)["queue"]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_committed_before_it_listened_is_not_missed(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    assert len(waiting_claim(monkeypatch, lambda: queue.enqueue(7, 8))["queue"]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_listener_heals_and_misses_nothing(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    def cut_off_and_enqueue() -> None:
+        until(listening, "nobody listens")
+        (pid,) = listening()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        until(lambda: pid not in listening(), "it was not cut off")
+        queue.enqueue(7, 8)
+
+    assert len(waiting_claim(monkeypatch, cut_off_and_enqueue)["queue"]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_need_not_wait_for_an_earlier_one_any_longer_wakes_a_waiting_claim(
+    monkeypatch: pytest.MonkeyPatch, unpolled: None
+):
+    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="0 0 1 1 *", overlap="queue_one")
+    schedule.save()
+    first = schedules.run_now(schedule.pk)
+    queue.claim("another")
+    second = schedules.run_now(schedule.pk)
+
+    claim = waiting_claim(monkeypatch, lambda: queue.cancel(first.pk), looks=2)
+    assert [row["queue_id"] for row in claim["queue"]] == [second.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_listens_when_nobody_waits(monkeypatch: pytest.MonkeyPatch):
+    waiting_claim(monkeypatch, lambda: queue.enqueue(7, 8))
+    until(lambda: not listening(), "it still listens")
 
 
 @pytest.mark.django_db(transaction=True)

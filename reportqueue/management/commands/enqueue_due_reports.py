@@ -15,9 +15,10 @@ from zoneinfo import ZoneInfo
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
-from reportqueue import queue, schedules, wakeup
+from reportqueue import queue, schedules
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
+from reportqueue.schedule_watch import ScheduleWatch
 
 logger = logging.getLogger("reportqueue")
 DRY_RUN_LIMIT = 1_000
@@ -97,7 +98,7 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
-        with wakeup.ScheduleWatch() as watch:
+        with ScheduleWatch() as watch:
             while not stop.is_set():
                 pause = interval
                 try:
