@@ -15,7 +15,9 @@ MAX_FORECAST = 100
 SKIPS_SHOWN = 20
 """Closed instants shown between them: with one a minute, a closed night has hundreds."""
 SKIPS_EXAMINED = 1_000
-"""After so many, what is closed is passed over at once to the firing behind it."""
+"""After so many one after the other, what is closed is passed over at once to the firing behind it."""
+MAX_PASSED_OVER = 3
+"""How often: each may be a search of a second. A calendar that closes more than that gets a shorter answer."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Forecast:
 def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = None) -> list[Forecast]:
     """The next `count` firings (1 to `MAX_FORECAST`) and the closed instants between them, in order.
 
+    Fewer, where the calendar closes so much that they would take long to find.
     From `after`, or from the planned firing of a schedule that has one, or from now; a schedule need not be saved, nor
     enabled. Raises `cron.CronError` for one that cannot fire.
     """
@@ -43,14 +46,18 @@ def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = N
         after = database_now() if planned is None else planned - timedelta(microseconds=1)
     timing = schedule.timing()
     found: list[Forecast] = []
-    firings = skipped = 0
+    firings = skipped = in_a_row = passed_over = 0
     occurrences = timing.occurrences(after)
     while firings < count and (occurrence := next(occurrences, None)) is not None:
         instant = occurrence.instant
         skipped += bool(occurrence.closed)
+        in_a_row = in_a_row + 1 if occurrence.closed else 0
         firings += not occurrence.closed
         if occurrence.closed and skipped > SKIPS_SHOWN:
-            if skipped > SKIPS_EXAMINED:
+            if in_a_row > SKIPS_EXAMINED:
+                in_a_row, passed_over = 0, passed_over + 1
+                if passed_over > MAX_PASSED_OVER:
+                    break
                 try:
                     following = timing.next_firing(instant)
                 except NeverFires:

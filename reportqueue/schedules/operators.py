@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import takewhile
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -17,6 +17,7 @@ from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.policies import Overlap
 from reportqueue.states import Source, Status
+from reportqueue.timing import EXAMINED
 
 MAX_BACKFILL = 1_000
 """Instants that one backfill makes up for."""
@@ -129,9 +130,17 @@ def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[
         raise ValidationError({"end": "Must not lie before the start."})
     if end > database_now():
         raise ValidationError({"end": "Must not lie in the future: what is to come, the schedule queues itself."})
+    instants: list[datetime] = []
     try:
-        found = schedule.timing().firings(start - timedelta(microseconds=1), end)
-        instants = list(islice(found, MAX_BACKFILL + 1))
+        occurrences = schedule.timing().occurrences(start - timedelta(microseconds=1))
+        for place, occurrence in enumerate(takewhile(lambda one: one.instant <= end, occurrences)):
+            if place == EXAMINED:
+                text = f"The calendar closes most of more than {EXAMINED:,} instants in the stretch; shorten it."
+                raise ValidationError({"end": text})
+            if not occurrence.closed:
+                instants.append(occurrence.instant)
+                if len(instants) > MAX_BACKFILL:
+                    break
     except cron.CronError as error:
         raise ValidationError({error.field: str(error)}) from None
     if len(instants) > MAX_BACKFILL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -363,6 +363,27 @@ def test_a_backfill_is_counted_first_and_leaves_alone_what_there_is(make_schedul
     made = ReportQueue.objects.filter(source=Source.BACKFILL)
     assert all(row.available_at > end for row in made), "behind what is due today"
     assert schedules.backfill(schedule.pk, start, end).enqueued == 0
+
+
+def almost_always_closed() -> BlackoutCalendar:
+    """Open for a minute a week, and no more."""
+    calendar = BlackoutCalendar.objects.create(name="almost always")
+    for weekday in range(7):
+        hours = {"end": time(23, 59)} if weekday == 6 else {}
+        BlackoutHours.objects.create(calendar=calendar, weekday=weekday, **hours)
+    return calendar
+
+
+def test_a_backfill_does_not_look_at_a_million_closed_instants_for_a_few_open_ones(make_schedule: Any):
+    schedule = make_schedule(cron="* * * * *", calendar=almost_always_closed())
+    with pytest.raises(ValidationError, match="closes most of more than 20,000"):
+        schedules.backfill(schedule.pk, datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_a_forecast_over_long_closures_is_shorter_rather_than_slow(make_schedule: Any):
+    schedule = make_schedule(cron="* * * * *", calendar=almost_always_closed())
+    found = schedules.forecast(schedule, 100)
+    assert 1 <= sum(not one.closed for one in found) <= 5
 
 
 def test_a_backfill_of_a_schedule_without_overlaps_runs_one_after_the_other(make_schedule: Any):
