@@ -32,7 +32,7 @@ class Conf:
     expand_on_claim: bool = True
     """Whether a claim also queues what the schedules have due: a small installation needs no scheduler process."""
     wait_poll_seconds: float = 0.5
-    """How often a waiting claim looks for rows."""
+    """How often a waiting claim looks for rows on its own; one that is committed wakes it at once."""
     max_body_bytes: int = 8 * 1024 * 1024
     """A larger request body is answered with 413."""
     ready_overdue_seconds: int = 300
