@@ -13,7 +13,9 @@ from django.utils import timezone
 
 from reportqueue import queue, schedules
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
+from reportqueue.schedules import expansion
 from reportqueue.schedules.expansion import jitter
+from reportqueue.schedules.settling import settle
 from reportqueue.signals import transitioned
 from reportqueue.states import Source, Status, Verb
 from reportqueue.timing import Timing
@@ -497,6 +499,21 @@ def test_a_forecast_marks_clock_changes_moves_and_skips(make_schedule: Any):
     closed.blackout = "previous_open_day"
     found = schedules.forecast(closed, 1, after=datetime(2026, 4, 29, 12, tzinfo=UTC))
     assert [(one.instant.day, one.moved_from) for one in found] == [(30, None)], "moved ones fall together with it"
+
+
+def test_a_pass_works_out_equal_schedules_once(make_schedule: Any, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def counted(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return settle(*arguments)
+
+    monkeypatch.setattr(expansion, "settle", counted)
+    due = this_hour()
+    for n in range(12):
+        make_schedule(report_id=n, cron="0 * * * *", timezone="UTC" if n % 2 else "Europe/Paris", next_run_at=due)
+    assert schedules.enqueue_due(batch=5).enqueued == 12
+    assert len(asked) == 2, "one for each expression, zone and instant, across batches"
 
 
 def test_the_timing_of_a_schedule_is_a_value_that_equal_schedules_share(make_schedule: Any):
