@@ -237,7 +237,7 @@ def test_an_expiry_at_the_end_of_time_is_none(beat: None):
         ({"crontab": "0 8 * * *", "kwargs": "[" * 100_000}, "its kwargs are not JSON"),
         ({"crontab": "0 8 * * *", "kwargs": [1]}, "its kwargs are not a JSON object"),
         ({"crontab": "0 8 * * *", "args": "3"}, "its args are not a JSON array"),
-        ({"crontab": "0 8 * * *", "args": '["EUR"]'}, "--args-as"),
+        ({"crontab": "0 8 * * *", "args": '["EUR"]'}, "have no names: give them with --args-as"),
         ({"crontab": "0 8 * * *", "kwargs": {"modifier_id": 1}}, "no keyword argument 'report_id': see --report-id"),
         ({"crontab": "0 8 * * *", "kwargs": {"report_id": 1}}, "no keyword argument 'modifier_id': see --modifier-id"),
         ({"crontab": "0 8 * * *", "kwargs": IDS | {"report_id": "three"}}, "'report_id' is not a whole number"),
