@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
-from reportqueue.timing import NeverFires
 
 if TYPE_CHECKING:
     ScheduleModelForm = forms.ModelForm[ReportSchedule]
@@ -85,12 +85,11 @@ class ScheduleForm(ScheduleModelForm):
         if self.errors or not self.instance.enabled or not self.changes_timing:
             return
         try:
-            self.instance.timing().next_firing(database_now())
-        except NeverFires as error:
-            self.add_error("calendar", str(error))
+            self.instance.next_firing(database_now())
+        except ValidationError as error:
+            self.add_error(None, error)
 
     @property
     def changes_timing(self) -> bool:
         """Whether saving plans it anew, from then on."""
-        changed = {f"{name}_id" if name == "calendar" else name for name in self.changed_data}
-        return self.instance.pk is None or bool(changed & set(ReportSchedule.TIMING))
+        return self.instance.pk is None or ReportSchedule.changes_timing(self.changed_data)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.contrib import admin, messages
 from django.contrib.postgres.expressions import ArraySubquery
@@ -18,6 +16,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from reportqueue import cron
 from reportqueue.admin import firings, search, shown, wording
 from reportqueue.admin.backfill import BackfilledAdmin
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
@@ -105,7 +104,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         obj: ReportSchedule | None = None,
     ) -> HttpResponse:
         """The form, with the zones' names, the preview, and what this person may do to the schedule."""
-        context["time_zones"] = _time_zones()
+        context["time_zones"] = sorted(cron.zone_names())
         if obj is not None:
             if request.method == "POST":
                 # Refused: the form has written what was typed into `obj`, and the page must show what is.
@@ -201,8 +200,3 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
             schedule.pk,
             gettext("all"),
         )
-
-
-@lru_cache(maxsize=1)
-def _time_zones() -> list[str]:
-    return sorted(available_timezones() - {"localtime", "Factory"})

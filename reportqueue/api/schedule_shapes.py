@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from rest_framework import serializers
 
 from reportqueue import bounds, schedules
@@ -12,7 +11,6 @@ from reportqueue.api.serializers import Body, InstantField, RowSerializer, reaso
 from reportqueue.clock import database_now
 from reportqueue.cron import CronError
 from reportqueue.models import ReportSchedule
-from reportqueue.timing import NeverFires
 
 FIRINGS = 5
 """Of a preview, unless told otherwise."""
@@ -88,10 +86,7 @@ class PreviewBody(ScheduleSerializer):
         schedule = ReportSchedule(**fields)
         schedule.full_clean(validate_unique=False, validate_constraints=False)
         if schedule.enabled:
-            try:
-                schedule.timing().next_firing(database_now())
-            except NeverFires as error:
-                raise ValidationError({"calendar": str(error)}) from None
+            schedule.next_firing(database_now())
         return schedule, count
 
 

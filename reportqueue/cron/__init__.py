@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from itertools import takewhile
 
-from reportqueue.cron.clocks import first_instant, wall_of, zone_of
+from reportqueue.cron.clocks import first_instant, wall_of, zone_names, zone_of
 from reportqueue.cron.expressions import MAX_EXPRESSION_LENGTH, TICK, fields_of, plan_of
 from reportqueue.cron.refusals import CronError, InvalidExpression, UnknownTimezone
 from reportqueue.cron.walks import firings, last_elapsed, last_fixed
@@ -37,6 +37,7 @@ __all__ = [
     "reading_of",
     "times_a_day",
     "validate",
+    "zone_names",
 ]
 
 FIRST, LAST = datetime(100, 1, 1, tzinfo=UTC), datetime(9900, 1, 1, tzinfo=UTC)

@@ -15,7 +15,8 @@ _PROBE = timedelta(days=3)
 
 
 @lru_cache(maxsize=1)
-def _zone_names() -> frozenset[str]:
+def zone_names() -> frozenset[str]:
+    """The time zones that a schedule may have."""
     # Without the setting of this one machine, and the placeholder for "not set".
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
@@ -23,7 +24,7 @@ def _zone_names() -> frozenset[str]:
 def zone_of(name: str) -> ZoneInfo:
     """The IANA zone of that name. Raises `UnknownTimezone`."""
     # By the list: ZoneInfo opens a file of that name, and fails in many ways for paths, folders, long names.
-    if not isinstance(name, str) or name not in _zone_names():
+    if not isinstance(name, str) or name not in zone_names():
         given = str(name)[:64]
         raise UnknownTimezone(f"{given!r} is not a time zone. Accepted: an IANA name such as Europe/Paris.")
     return ZoneInfo(name)

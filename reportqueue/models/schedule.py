@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -37,10 +38,9 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
 
     def update(self, **values: Any) -> int:
         """As Django's, and a change of the timing drops the planned firing: an edit never fires the past."""
-        changed_fields = {f"{name}_id" if name == "calendar" else name for name in values}
-        if changed_fields & set(ReportSchedule.TIMING) and "next_run_at" not in values:
+        if ReportSchedule.changes_timing(values) and "next_run_at" not in values:
             values |= {"next_run_at": None, "plan_needed": True}
-        if changed_fields - ReportSchedule.PLANNED:
+        if values.keys() - ReportSchedule.PLANNED:
             values.setdefault("version", F("version") + 1)
         changed = super().update(**values)
         notices.notify(notices.SCHEDULES)
@@ -223,6 +223,11 @@ class ReportSchedule(models.Model):
     def __str__(self) -> str:
         return f"report {self.report_id}, modifier {self.modifier_id}: {self.rule} ({self.timezone})"
 
+    @classmethod
+    def changes_timing(cls, names: Iterable[str]) -> bool:
+        """Whether a change of these fields, by their own names or their columns', has it planned anew."""
+        return any((f"{name}_id" if name == "calendar" else name) in cls.TIMING for name in names)
+
     @property
     def rule(self) -> str:
         """The expression, or the interval in words."""
@@ -316,7 +321,14 @@ class ReportSchedule(models.Model):
                 self.paused_at = now
             return
         self.paused_at, self.paused_by, self.pause_note = None, "", ""
+        self.next_run_at = self.next_firing(now)
+
+    def next_firing(self, after: datetime) -> datetime | None:
+        """The first firing after an instant; None if none is left before its end.
+
+        Raises `ValidationError` naming the field if its calendar leaves it none.
+        """
         try:
-            self.next_run_at = self.timing().next_firing(now)
+            return self.timing().next_firing(after)
         except NeverFires as error:
             raise ValidationError({"calendar": str(error)}) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from datetime import UTC
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections, transaction
 
 from reportqueue import bounds
+from reportqueue.arguments import whole_number
 from reportqueue.celery_beat import tables, twins
 from reportqueue.celery_beat.comparison import MAX_FIRINGS, Line, compare
 from reportqueue.celery_beat.drafts import Draft, Mapping, NotImportable, in_words
@@ -45,7 +46,7 @@ class Command(BaseCommand):
         for kind in ("report", "modifier"):
             source = what.add_mutually_exclusive_group()
             source.add_argument(
-                f"--{kind}-id", type=_number(0, bounds.MAX_ID), metavar="N", help=f"the {kind} of all of them"
+                f"--{kind}-id", type=whole_number(0, bounds.MAX_ID), metavar="N", help=f"the {kind} of all of them"
             )
             source.add_argument(
                 f"--{kind}-kwarg",
@@ -65,7 +66,7 @@ class Command(BaseCommand):
         how.add_argument("--dry-run", action="store_true", help="show, save nothing")
         how.add_argument(
             "--firings",
-            type=_number(1, MAX_FIRINGS),
+            type=whole_number(1, MAX_FIRINGS),
             default=5,
             metavar="N",
             help=f"how many of the next firings to compare (1 to {MAX_FIRINGS}, default 5)",
@@ -168,15 +169,6 @@ def _save(drafts: list[Draft]) -> None:
             draft.schedule.save()
         except ValidationError as error:
             raise CommandError(f"{draft.task.name!r}: {in_words(error)} Nothing was imported.") from None
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 20) or not low <= int(text) <= high:
-            raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
-        return int(text)
-
-    return parse
 
 
 def _names(text: str) -> tuple[str, ...]:

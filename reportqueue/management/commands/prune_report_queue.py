@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from reportqueue import queue
-from reportqueue.durations import duration
+from reportqueue.arguments import duration, whole_number
 
 
 class Command(BaseCommand):
@@ -27,13 +26,17 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--keep",
-            type=_count(0, 1_000_000),
+            type=whole_number(0, 1_000_000),
             default=0,
             metavar="N",
             help="keep the newest N finished rows of each report and modifier, however old (default 0)",
         )
         parser.add_argument(
-            "--batch", type=_count(1, 10_000), default=1_000, metavar="N", help="rows a transaction (default 1000)"
+            "--batch",
+            type=whole_number(1, 10_000),
+            default=1_000,
+            metavar="N",
+            help="rows a transaction (default 1000)",
         )
         parser.add_argument("--dry-run", action="store_true", help="count, delete nothing")
 
@@ -49,12 +52,3 @@ class Command(BaseCommand):
             if count == options["batch"]:
                 self.stdout.write(f"{deleted:,} deleted so far ...")
         self.stdout.write(f"{deleted:,} finished reports deleted.")
-
-
-def _count(low: int, high: int) -> Any:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
-            raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
-        return int(text)
-
-    return parse
