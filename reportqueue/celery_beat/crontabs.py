@@ -101,7 +101,7 @@ class Crontab:
     weekdays: frozenset[int]
     """0 is Sunday."""
     expression: str
-    """The same for `reportqueue.cron`, unless `has_both_days`."""
+    """The same for `reportcron`, unless `has_both_days`."""
 
     @property
     def has_both_days(self) -> bool:

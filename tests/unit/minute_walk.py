@@ -1,6 +1,6 @@
 """Which minutes a cron job is due in, by watching a zone's clock: slow, and nothing that could be wrong.
 
-It knows nothing of folds and gaps, and shares no code with `reportqueue.cron`: it looks at every minute, as a daemon
+It knows nothing of folds and gaps, and shares no code with `reportcron`: it looks at every minute, as a daemon
 would, and asks only what the clock shows.
 """
 

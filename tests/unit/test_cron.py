@@ -1,4 +1,4 @@
-"""`reportqueue.cron`: the rules of its design (R1-R4), case by case, and what its functions promise."""
+"""`reportcron`: the rules of its design (R1-R4), case by case, and what its functions promise."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from reportqueue import cron
-from reportqueue.cron import expressions
+import reportcron as cron
+from reportcron import expressions
 from tests.unit.minute_walk import HOUR, MINUTE, at
 
 
@@ -272,4 +272,4 @@ def test_module_stands_alone():
         imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
         imported |= {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
     foreign = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert {name for name in foreign if not name.startswith("reportqueue.cron.")} == {"croniter"}
+    assert {name for name in foreign if not name.startswith("reportcron.")} == {"croniter"}

@@ -1,4 +1,4 @@
-"""`reportqueue.cron`: which expressions and zones it reads how, and which it refuses (R5)."""
+"""`reportcron`: which expressions and zones it reads how, and which it refuses (R5)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 
 import pytest
 
-from reportqueue import cron
+import reportcron as cron
 from tests.unit.minute_walk import at
 
 

@@ -1,4 +1,4 @@
-"""`reportqueue.cron` with expressions and instants at random: against a minute walk, itself (R3), and cronsim."""
+"""`reportcron` with expressions and instants at random: against a minute walk, itself (R3), and cronsim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from reportqueue import cron
+import reportcron as cron
 from tests.unit.minute_walk import HOUR, MINUTE, Job, at, changes, jumping, walk, watched
 
 MONTHS = {n: f"{datetime(2000, n, 1):%b}" for n in range(1, 13)}  # noqa: DTZ001

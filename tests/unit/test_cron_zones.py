@@ -1,4 +1,4 @@
-"""`reportqueue.cron` in every zone, around every change of its clock: against a minute walk."""
+"""`reportcron` in every zone, around every change of its clock: against a minute walk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from reportqueue import cron
+import reportcron as cron
 from tests.unit.minute_walk import DAY, HOUR, MINUTE, Job, changes, job_of, jumping, offsets, walk, watch
 
 REACH = 3 * DAY / 2

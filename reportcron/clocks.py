@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from reportqueue.cron.refusals import UnknownTimezone
+from reportcron.refusals import UnknownTimezone
 
 _SECOND = timedelta(seconds=1)
 # Shorter than any stretch of constant offset in the zone database (95 hours: Freetown, 1939), so that no two

@@ -1,4 +1,4 @@
-"""When a cron expression fires, as instants in UTC.
+"""When a cron expression fires, as instants in UTC: rules that the queue and the sensors of Dagster share.
 
 The rules for zones and daylight saving, in which cron implementations differ, follow Debian's cron: nothing is lost,
 nothing runs twice. `expressions` says which readings of a clock match, `clocks` when a clock shows them, and `walks`
@@ -13,10 +13,10 @@ from enum import StrEnum
 from functools import lru_cache
 from itertools import takewhile
 
-from reportqueue.cron.clocks import first_instant, wall_of, zone_names, zone_of
-from reportqueue.cron.expressions import MAX_EXPRESSION_LENGTH, TICK, fields_of, plan_of
-from reportqueue.cron.refusals import CronError, InvalidExpression, UnknownTimezone
-from reportqueue.cron.walks import firings, last_elapsed, last_fixed
+from reportcron.clocks import first_instant, wall_of, zone_names, zone_of
+from reportcron.expressions import MAX_EXPRESSION_LENGTH, TICK, fields_of, plan_of
+from reportcron.refusals import CronError, InvalidExpression, UnknownTimezone
+from reportcron.walks import firings, last_elapsed, last_fixed
 
 __all__ = [
     "FIRST",

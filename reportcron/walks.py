@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from reportqueue.cron.clocks import first_instant, nearest_change, offset_of, wall_of
-from reportqueue.cron.expressions import TICK, Plan
+from reportcron.clocks import first_instant, nearest_change, offset_of, wall_of
+from reportcron.expressions import TICK, Plan
 
 
 def firings(plan: Plan, zone: ZoneInfo, instant: datetime) -> Iterator[datetime]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from croniter import croniter
 
-from reportqueue.cron.refusals import InvalidExpression
+from reportcron.refusals import InvalidExpression
 
 MAX_EXPRESSION_LENGTH = 200
 TICK = timedelta(microseconds=1)
