@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -40,6 +41,9 @@ class Conf:
     run_url: str = ""
     """Where people look at a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
 
+    dagster_url: str = ""
+    """Dagster's webserver, which is told when schedules change; empty: nobody is told."""
+
     def __post_init__(self) -> None:
         for name in ("claim_lease_seconds", "dispatch_lease_seconds", "run_lease_seconds"):
             _between(name, getattr(self, name), bounds.MIN_LEASE_SECONDS, bounds.MAX_LEASE_SECONDS)
@@ -54,6 +58,8 @@ class Conf:
         _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
         if not isinstance(self.run_url, str) or (self.run_url and "{run_id}" not in self.run_url):
             raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must be a URL that contains {run_id}.")
+        if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):
+            raise ImproperlyConfigured("REPORTQUEUE['DAGSTER_URL'] must be an http:// or https:// address, or empty.")
 
 
 def _between(name: str, value: Any, low: float, high: float) -> None:

@@ -38,3 +38,11 @@ class LeaseLost(ReportQueueError):
 
 class IdempotencyKeyReused(ReportQueueError):
     """The idempotency key is known, with other content."""
+
+
+class HandoverRefused(ReportQueueError):
+    """The firings cannot go to another pattern like this."""
+
+
+class FiringRefused(ReportQueueError):
+    """The schedule has no such firing, or it is not this caller's to make."""

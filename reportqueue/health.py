@@ -8,8 +8,9 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
+from reportqueue import schedules
 from reportqueue.conf import conf
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import ReportQueue
 
 COUNTED = 1_000
 """Overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
@@ -32,7 +33,7 @@ def ready(request: HttpRequest) -> JsonResponse:
             reasons = ["Migrations of reportqueue are not applied: run manage.py migrate."]
         else:
             bound = conf().ready_overdue_seconds
-            overdue = ReportSchedule.objects.overdue(bound)[: COUNTED + 1].count()
+            overdue = schedules.overdue(bound)[: COUNTED + 1].count()
             more = " or more" if overdue > COUNTED else ""
             reasons = (
                 [f"Schedules overdue by more than {bound} s: {min(overdue, COUNTED)}{more}. Is a scheduler running?"]

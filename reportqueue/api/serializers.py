@@ -114,6 +114,16 @@ class StartBody(Body):
     lease_seconds = _lease()
 
 
+class StartFiringBody(Body):
+    """A run takes the row of its firing, which it may bring with it."""
+
+    trigger_time = InstantField()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    lease_seconds = _lease()
+
+
 class HeartbeatBody(Body):
     """A run is alive."""
 

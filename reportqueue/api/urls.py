@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api import polling, reports, schedule_views, views, webhook_views
+from reportqueue.api import firings, polling, reports, schedule_views, views, webhook_views
 
 app_name = "reportqueue"
 urlpatterns = [
@@ -27,6 +27,7 @@ urlpatterns = [
     path("schedules/<int:pk>/run/", schedule_views.RunView.as_view(), name="run"),
     path("schedules/<int:pk>/backfill/", schedule_views.BackfillView.as_view(), name="backfill"),
     path("schedules/<int:pk>/preview/", schedule_views.PreviewView.as_view(), name="preview"),
+    path("schedules/<int:pk>/start-firing/", firings.StartFiringView.as_view(), name="start-firing"),
     path("webhooks/<slug:source>/", webhook_views.WebhookView.as_view(), name="webhook"),
     re_path(r"", views.UnknownEndpoint.as_view()),
 ]

@@ -1,6 +1,7 @@
-"""The tables: schedules and their calendars, the queue, the history of attempts, and webhook sources."""
+"""The tables: schedules and their calendars, the queue and its attempts, webhook sources, and trigger periods."""
 
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
+from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
 from reportqueue.models.schedule import ReportSchedule
 from reportqueue.models.webhook import WebhookSource
@@ -12,5 +13,6 @@ __all__ = [
     "ReportAttempt",
     "ReportQueue",
     "ReportSchedule",
+    "TriggerPeriod",
     "WebhookSource",
 ]

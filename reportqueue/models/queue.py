@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Self
 
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
@@ -12,7 +13,9 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds
 from reportqueue.clock import ClockTimestamp
+from reportqueue.models.period import InPeriodsOf
 from reportqueue.models.schedule import ReportSchedule
+from reportqueue.patterns import Pattern
 from reportqueue.states import FINAL, LEASED, UNFINISHED, WITH_CONSUMER, Outcome, Source, Status
 
 
@@ -27,13 +30,22 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         """Higher priority first, then what has been available longest; the order of the partial index."""
         return self.order_by("-priority", "available_at", "id")
 
-    def claimable(self) -> Self:
-        """Due rows, in the order in which consumers get them."""
+    def due(self) -> Self:
+        """Rows that are due and nobody's, in the order in which consumers get them."""
         return self.filter(status=Status.QUEUED, waits_for=None, available_at__lte=Now()).in_claim_order()
 
+    def claimable(self) -> Self:
+        """Due rows that are not left to a consumer that polls, which may have launched their runs already."""
+        return self.due().exclude(InPeriodsOf(Pattern.WEBHOOK, "available_at"))
+
     def pending(self) -> Self:
-        """Due rows that nobody holds, as a consumer polls them: each with the generation of its next hand-over."""
-        return self.claimable().annotate(next_generation=F("generation") + 1)
+        """Due rows that are not left to the queue's consumers: each with the generation of its next hand-over."""
+        ours = self.due().exclude(InPeriodsOf(Pattern.QUEUE, "available_at"))
+        return ours.annotate(next_generation=F("generation") + 1)
+
+    def fired_by(self, schedule_id: int, trigger_time: datetime) -> Self:
+        """The row of a schedule's firing, if that was not skipped."""
+        return self.filter(schedule=schedule_id, trigger_time=trigger_time).exclude(status=Status.SKIPPED)
 
     def unfinished(self) -> Self:
         """Rows that may still be run."""

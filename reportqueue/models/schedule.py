@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import bounds, cron, notices, words
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.models.calendars import BlackoutCalendar
+from reportqueue.models.period import TriggerPeriod
 from reportqueue.policies import Blackout, CatchUp, Overlap
 from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing
 
@@ -32,9 +33,9 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         # What is due already is fired by the old plan first, and planned anew with that.
         return self.filter(Q(next_run_at=None) | Q(next_run_at__gt=Now()), enabled=True, plan_needed=True)
 
-    def overdue(self, seconds: int) -> Self:
-        """Enabled schedules that should have fired more than `seconds` ago."""
-        return self.filter(enabled=True, next_run_at__lt=Now() - timedelta(seconds=seconds))
+    def queue_only(self) -> Self:
+        """Schedules of which a cron expression is not the whole truth: who evaluates just that would fire wrongly."""
+        return self.exclude(**ReportSchedule.PLAIN)
 
     def update(self, **values: Any) -> int:
         """As Django's, and a change of the timing drops the planned firing: an edit never fires the past."""
@@ -43,8 +44,17 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         if values.keys() - ReportSchedule.PLANNED:
             values.setdefault("version", F("version") + 1)
         changed = super().update(**values)
-        notices.notify(notices.SCHEDULES)
+        if "version" in values:
+            notices.schedules_changed()
+        else:
+            notices.notify(notices.SCHEDULES)
         return changed
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """As Django's, and whoever evaluates the schedules hears of it."""
+        deleted = super().delete()
+        notices.schedules_changed()
+        return deleted
 
 
 class ReportSchedule(models.Model):
@@ -63,6 +73,14 @@ class ReportSchedule(models.Model):
     """The fields that decide when it fires: a change of one moves the anchor to now (design rule R6)."""
     PLANNED = frozenset({"next_run_at", "planned_from", "plan_needed", "error"})
     """The fields that are the scheduler's."""
+    PLAIN = {
+        "interval_seconds": None,
+        "end_at": None,
+        "calendar": None,
+        "overlap": Overlap.ALLOW,
+        "jitter_seconds": 0,
+    }
+    """What the fields have to be for a cron expression and a time zone to say all."""
 
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(
@@ -258,6 +276,10 @@ class ReportSchedule(models.Model):
             blackout=Blackout(self.blackout),
         )
 
+    def queue_only_fields(self) -> list[str]:
+        """The fields that a sensor which evaluates cron expressions cannot heed."""
+        return [name for name, plain in self.PLAIN.items() if getattr(self, name) != plain]
+
     def clean(self) -> None:
         """Refuse what cannot fire, and params that are no object, naming the field."""
         problems: dict[str, Any] = {}
@@ -268,6 +290,9 @@ class ReportSchedule(models.Model):
         except ValidationError as error:
             problems["params"] = error.messages
         problems |= self._timing_problems()
+        if self.enabled and not problems and TriggerPeriod.objects.fired_by_sensors().exists():
+            text = _("Dagster's sensors fire the schedules now, by their cron expressions alone: leave this out.")
+            problems |= dict.fromkeys(self.queue_only_fields(), text)
         if problems:
             raise ValidationError(problems)
 
@@ -311,7 +336,14 @@ class ReportSchedule(models.Model):
             if (only := kwargs.get("update_fields")) is not None:
                 kwargs["update_fields"] = {*only, *own}
             super().save(*args, **kwargs)
-            notices.notify(notices.SCHEDULES)
+            notices.schedules_changed()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """As Django's, and whoever evaluates the schedules hears of it."""
+        with transaction.atomic():
+            deleted = super().delete(*args, **kwargs)
+            notices.schedules_changed()
+        return deleted
 
     def _plan(self, now: datetime, *, was_enabled: bool) -> None:
         self.error, self.planned_from, self.plan_needed = "", now, False

@@ -6,7 +6,14 @@ seconds. Nothing is changed when a function raises.
 """
 
 from reportqueue.queue.consumers import Claim, claim, fail_launch, keep_waiting, mark_processed, release_claimed
-from reportqueue.queue.firings import Firing, Inserted, SkipNote, enqueue_firings
+from reportqueue.queue.firings import (
+    LAUNCHED_GENERATION,
+    Firing,
+    Inserted,
+    SkipNote,
+    enqueue_firings,
+    enter_launched,
+)
 from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
 from reportqueue.queue.moves import Beat
 from reportqueue.queue.operators import cancel, requeue
@@ -15,6 +22,7 @@ from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, fail, heartbeat, release, start
 
 __all__ = [
+    "LAUNCHED_GENERATION",
     "Beat",
     "Claim",
     "Enqueued",
@@ -29,6 +37,7 @@ __all__ = [
     "enqueue",
     "enqueue_firings",
     "enqueue_many",
+    "enter_launched",
     "fail",
     "fail_launch",
     "heartbeat",

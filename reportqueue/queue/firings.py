@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.signals import Transition, announce_all
+from reportqueue.signals import Transition, announce, announce_all
 from reportqueue.states import Source, Status, Verb
 
 
@@ -116,6 +116,31 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
         else:
             inserted.skipped += 1
     return inserted
+
+
+LAUNCHED_GENERATION = 1
+"""Of a row that was never claimed: the run that brought it is its first."""
+
+
+def enter_launched(schedule: ReportSchedule, trigger_time: datetime) -> ReportQueue:
+    """Insert the row of a firing whose run exists already, for that run to start in the same transaction.
+
+    It has one attempt, since no consumer is to claim it again. The caller holds the schedule's lock.
+    """
+    row = ReportQueue.objects.create(
+        schedule=schedule,
+        report_id=schedule.report_id,
+        modifier_id=schedule.modifier_id,
+        params=schedule.params,
+        priority=schedule.priority,
+        max_attempts=1,
+        generation=LAUNCHED_GENERATION,
+        trigger_time=trigger_time,
+        available_at=trigger_time,
+        source=Source.SCHEDULE,
+    )
+    announce(Verb.ENQUEUE, [row], before="")
+    return row
 
 
 def _error(firing: Firing) -> str:

@@ -5,6 +5,17 @@ Each function is one short transaction or a row of them. Nothing is changed when
 
 from reportqueue.schedules.expansion import Pass, Preview, enqueue_due, next_due, preview
 from reportqueue.schedules.forecast import MAX_FORECAST, Forecast, forecast
+from reportqueue.schedules.handovers import (
+    Handover,
+    Standing,
+    cancel_planned,
+    hand_over,
+    history,
+    overdue,
+    pattern_at,
+    standing,
+)
+from reportqueue.schedules.launches import start_firing
 from reportqueue.schedules.operators import MAX_BACKFILL, Backfill, backfill, pause, resume, run_now
 
 __all__ = [
@@ -12,14 +23,23 @@ __all__ = [
     "MAX_FORECAST",
     "Backfill",
     "Forecast",
+    "Handover",
     "Pass",
     "Preview",
+    "Standing",
     "backfill",
+    "cancel_planned",
     "enqueue_due",
     "forecast",
+    "hand_over",
+    "history",
     "next_due",
+    "overdue",
+    "pattern_at",
     "pause",
     "preview",
     "resume",
     "run_now",
+    "standing",
+    "start_firing",
 ]

@@ -18,7 +18,7 @@ from reportqueue.cron import CronError
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
 from reportqueue.policies import Blackout, CatchUp, Overlap
-from reportqueue.schedules import overlaps, skips
+from reportqueue.schedules import handovers, overlaps, skips
 from reportqueue.schedules.settling import CatchUpRule, Settled, settle
 from reportqueue.timing import NeverFires, Timing
 
@@ -55,6 +55,7 @@ class Line(NamedTuple):
 Move = tuple[int, datetime | None, datetime]
 """A schedule, its next firing, and its new anchor."""
 _FIELDS = ["pk", *Line._fields[1:]]
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass
@@ -86,7 +87,7 @@ def enqueue_due(
     with its error and does not stop the others. The pass ends after `batches` of them, or between two when
     `stopping()`.
     """
-    work = _Expansion(database_now())
+    work = _Expansion.now()
     left = batches
     while (left is None or left > 0) and not stopping() and work.one_batch(batch):
         left = None if left is None else left - 1
@@ -94,14 +95,10 @@ def enqueue_due(
 
 
 def next_due() -> datetime | None:
-    """When the next schedule is due, aware UTC; None if none is."""
-    return (
-        ReportSchedule.objects.filter(enabled=True)
-        .exclude(next_run_at=None)
-        .order_by("next_run_at")
-        .values_list("next_run_at", flat=True)
-        .first()
-    )
+    """When a pass has something to do next, aware UTC; None if never."""
+    planned = ReportSchedule.objects.filter(enabled=True).exclude(next_run_at=None).order_by("next_run_at")
+    found: datetime | None = planned.values_list("next_run_at", flat=True).first()
+    return None if found is None else handovers.from_when(found, database_now())
 
 
 @dataclass
@@ -114,9 +111,9 @@ class Preview:
 
 def preview(limit: int) -> Preview:
     """What a pass would do now, without doing it; at most `limit` rows."""
-    work = _Expansion(database_now())
+    work = _Expansion.now()
     found = Preview([], [])
-    due = ReportSchedule.objects.due(work.now).order_by("next_run_at").values_list(*_FIELDS)
+    due = ReportSchedule.objects.due(work.until).order_by("next_run_at").values_list(*_FIELDS)
     for values in due.iterator():
         line = Line(*values)
         try:
@@ -137,11 +134,20 @@ def preview(limit: int) -> Preview:
 class _Expansion:
     """One pass: it works by the time at which it began, so that equal schedules have equal answers."""
 
-    now: datetime
+    first: datetime | None
+    """Firings before this instant belong to another pattern."""
+    until: datetime
+    """Until now, or until another pattern took over."""
     done: Pass = field(default_factory=Pass)
     _busy: set[int] = field(default_factory=set)
     """Schedules whose earlier report is being moved by somebody this very moment: the next pass has them."""
     _answers: dict[Any, Settled | Exception] = field(default_factory=dict)
+
+    @classmethod
+    def now(cls) -> _Expansion:
+        """A pass over what is due by the database's clock, and the scheduler's to queue."""
+        window = handovers.window(database_now())
+        return cls(window.first, window.last)
 
     def one_batch(self, size: int) -> bool:
         """One batch in one transaction; False when there was nothing left to do."""
@@ -167,7 +173,7 @@ class _Expansion:
 
     def _batch(self, schedules: ReportScheduleQuerySet, size: int, pks: list[int]) -> Pass:
         """Fire what is due, or else plan what is unplanned; `pks` gets the schedules that were locked."""
-        due = schedules.due(self.now).exclude(pk__in=self._busy).order_by("next_run_at")
+        due = schedules.due(self.until).exclude(pk__in=self._busy).order_by("next_run_at")
         if lines := _locked(due, size):
             pks += [line.pk for line in lines]
             return self._fire(lines)
@@ -216,13 +222,23 @@ class _Expansion:
                     limit=line.catch_up_limit,
                     grace=timedelta(seconds=conf().misfire_grace_seconds),
                 )
-                answer = settle(_timing(line, calendars), rule, line.next_run_at, line.planned_from, self.now)
+                answer = self._settle(_timing(line, calendars), rule, line.next_run_at, line.planned_from)
             except BROKEN as error:
                 answer = error
             self._answers[key] = answer
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _settle(self, timing: Timing, rule: CatchUpRule, planned: datetime, planned_from: datetime | None) -> Settled:
+        if self.first is not None and planned < self.first:
+            # What lies before was another pattern's to fire: on to what is the scheduler's.
+            planned_from = self.first - _TICK
+            following = timing.next_firing(planned_from)
+            if following is None or following > self.until:
+                return Settled((), (), following, planned_from)
+            planned = following
+        return settle(timing, rule, planned, planned_from, self.until)
 
 
 def _locked(ready: ReportScheduleQuerySet, size: int) -> list[Line]:

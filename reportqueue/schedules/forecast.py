@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from reportqueue import cron
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
+from reportqueue.patterns import SENSOR_FIRED
+from reportqueue.schedules.handovers import pattern_at
 from reportqueue.timing import NeverFires
 
 MAX_FORECAST = 100
@@ -38,12 +40,15 @@ def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = N
     """The next `count` firings (1 to `MAX_FORECAST`) and the closed instants between them, in order.
 
     Fewer, where the calendar closes so much that they would take long to find.
-    From `after`, or from the planned firing of a schedule that has one, or from now; a schedule need not be saved, nor
-    enabled. Raises `cron.CronError` for one that cannot fire.
+    From `after`, or from the planned firing of a schedule that has one, or from now: where sensors fire, what is
+    planned is the first firing since the last edit. A schedule need not be saved, nor enabled. Raises `cron.CronError`
+    for one that cannot fire.
     """
     if after is None:
-        planned = schedule.next_run_at
-        after = database_now() if planned is None else planned - timedelta(microseconds=1)
+        planned, now = schedule.next_run_at, database_now()
+        if planned is not None and pattern_at(now) in SENSOR_FIRED:
+            planned = max(planned, now)
+        after = now if planned is None else planned - timedelta(microseconds=1)
     timing = schedule.timing()
     found: list[Forecast] = []
     firings = skipped = in_a_row = passed_over = 0

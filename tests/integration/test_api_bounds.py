@@ -102,6 +102,13 @@ BOUNDS = {
         "worker": (["", *NAME[0]], NAME[1][1:]),
         "lease_seconds": LEASE,
     },
+    "POST start-firing": {
+        "trigger_time": ([], INSTANT[1]),
+        "run_id": NAME,
+        "parent_run_id": (["", *NAME[0]], NAME[1][1:]),
+        "worker": (["", *NAME[0]], NAME[1][1:]),
+        "lease_seconds": LEASE,
+    },
     "POST heartbeat": {
         "lease_token": TOKEN,
         "lease_seconds": LEASE,

@@ -12,9 +12,10 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from reportqueue.api import urls, views
-from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
+from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule, TriggerPeriod
+from reportqueue.patterns import Pattern
 from reportqueue.states import Status
-from tests.conftest import build_row
+from tests.conftest import build_row, minutes_ago
 
 
 def build_schedule() -> ReportSchedule:
@@ -25,6 +26,16 @@ def build_schedule() -> ReportSchedule:
 def build_interval_schedule() -> ReportSchedule:
     """One without an expression, that does not fire either."""
     return ReportSchedule.objects.create(report_id=1, modifier_id=2, interval_seconds=366 * 86_400)
+
+
+def build_fired_schedule() -> ReportSchedule:
+    """One that a sensor fires, and has just fired."""
+    TriggerPeriod.objects.get_or_create(pattern=Pattern.CRON)
+    schedule = ReportSchedule.objects.create(report_id=1, modifier_id=2, cron="* * * * *")
+    schedule.next_run_at = minutes_ago(1).replace(second=0, microsecond=0)
+    schedule.planned_from = minutes_ago(3)
+    ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from"])
+    return schedule
 
 
 @dataclass(frozen=True)
@@ -140,6 +151,11 @@ CALLS = [
     Call("POST", "new-preview", "view_reportschedule", body=lambda _: INTERVAL_SCHEDULE, variant="of an interval"),
     Call("GET", "reports", "view_reportschedule"),
     Call("GET", "pending", VIEW),
+    Call(
+        *("POST", "start-firing", CONSUME),
+        subject=build_fired_schedule,
+        body=lambda schedule: {"trigger_time": schedule.next_run_at.isoformat(), "run_id": "run"},
+    ),
     Call("POST", "mark-processed", CONSUME, subject=row(Status.QUEUED)),
 ]
 WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]

@@ -57,7 +57,7 @@ def test_not_ready_when_the_database_goes_away_meanwhile(
     def fail(*arguments: Any) -> None:
         raise error("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(Schedules, "overdue", fail)
+    monkeypatch.setattr(Schedules, "due", fail)
     assert reasons(client) == ["The database does not answer."]
 
 

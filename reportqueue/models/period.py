@@ -1,0 +1,81 @@
+"""Stretches of time, each with the pattern to which its firings belong: what a hand-over moves, and keeps apart."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue.clock import ClockTimestamp
+from reportqueue.patterns import SENSOR_FIRED, Pattern
+
+
+class _Range(models.Func):
+    """From `since`, included, to `until`, not included."""
+
+    function = "tstzrange"
+    output_field = DateTimeRangeField()
+
+
+class TriggerPeriodQuerySet(models.QuerySet["TriggerPeriod"]):
+    """Periods, by what they cover."""
+
+    def at(self, instant: Any) -> Self:
+        """The one to which a firing at this instant belongs, if there are any."""
+        return self.filter(Q(since=None) | Q(since__lte=instant), Q(until=None) | Q(until__gt=instant))
+
+    def fired_by_sensors(self) -> Self:
+        """Those in which sensors evaluate the schedules, as far as they are not over."""
+        return self.filter(Q(until=None) | Q(until__gt=Now()), pattern__in=SENSOR_FIRED)
+
+
+class TriggerPeriod(models.Model):
+    """From `since` until before `until`, firings belong to `pattern`. Written by `schedules.handovers` alone.
+
+    Without any period, and outside all of them, firings belong to the queue.
+    """
+
+    pattern = models.CharField(max_length=10, choices=Pattern.choices)
+    since = models.DateTimeField(null=True, help_text=_("The first instant; empty: from the beginning."))
+    until = models.DateTimeField(null=True, help_text=_("The first instant after it; empty: until further notice."))
+    switched_by = models.CharField(max_length=150, blank=True)
+    created_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
+
+    objects = TriggerPeriodQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("trigger period")
+        ordering = [F("since").asc(nulls_first=True)]
+        constraints = [
+            models.CheckConstraint(name="reportqueue_period_pattern", condition=Q(pattern__in=sorted(Pattern))),
+            models.CheckConstraint(
+                name="reportqueue_period_not_empty",
+                condition=Q(since=None) | Q(until=None) | Q(since__lt=F("until")),
+            ),
+            # A firing has one owner, whoever writes here: two patterns for one instant would run it twice.
+            ExclusionConstraint(
+                name="reportqueue_period_no_overlap",
+                expressions=[(_Range("since", "until"), RangeOperators.OVERLAPS)],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pattern} from {self.since or 'the beginning'} until {self.until or 'further notice'}"
+
+
+class InPeriodsOf(models.Func):
+    """Whether an instant lies in one of a pattern's periods; they are read once for a statement, not for each row."""
+
+    output_field = models.BooleanField()
+    template = (
+        "((SELECT coalesce(range_agg(tstzrange(since, until)), '{}') FROM %(table)s WHERE pattern = '%(pattern)s')"
+        " @> %(expressions)s)"
+    )
+
+    def __init__(self, pattern: Pattern, instant: str) -> None:
+        super().__init__(instant, pattern=Pattern(pattern).value, table=TriggerPeriod._meta.db_table)

@@ -1,0 +1,77 @@
+"""Firings whose run comes first: a sensor of Dagster has evaluated the schedule, and the run brings its row with it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from reportqueue import bounds, cron, queue
+from reportqueue.clock import database_now
+from reportqueue.errors import FiringRefused, ScheduleNotFound
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.patterns import SENSOR_FIRED
+from reportqueue.schedules.handovers import pattern_at
+from reportqueue.timing import NeverFires
+
+CLOCK_SECONDS = 60
+"""By how much the sensor's clock may be ahead of the database's."""
+_TICK = timedelta(microseconds=1)
+
+
+def start_firing(
+    pk: int,
+    trigger_time: datetime,
+    *,
+    run_id: str,
+    parent_run_id: str = "",
+    worker: str = "",
+    lease_seconds: int | None = None,
+) -> ReportQueue:
+    """Make `run_id` the owner of a firing's row, as `queue.start` does; the row is made if the firing has none yet.
+
+    So a firing has one row, and one run at work, whoever else fires the same schedule. It has one attempt: nobody
+    claims it again. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now is, has no such firing, or
+    if that is not a sensor's to make; `ValidationError` for an instant beyond all bounds; `InvalidTransition` if
+    another run has or had it, or the queue.
+    """
+    try:
+        bounds.validate_instant(trigger_time)
+    except ValidationError as error:
+        raise ValidationError({"trigger_time": error.messages}) from None
+    with transaction.atomic():
+        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
+        if schedule is None:
+            raise ScheduleNotFound(f"There is no schedule {pk}.")
+        row = ReportQueue.objects.fired_by(pk, trigger_time).first()
+        if row is None:
+            _require_own_firing(schedule, trigger_time)
+            row = queue.enter_launched(schedule, trigger_time)
+        return queue.start(
+            row.pk,
+            generation=queue.LAUNCHED_GENERATION,
+            run_id=run_id,
+            parent_run_id=parent_run_id,
+            worker=worker,
+            lease_seconds=lease_seconds,
+        )
+
+
+def _require_own_firing(schedule: ReportSchedule, instant: datetime) -> None:
+    pattern = pattern_at(instant)
+    named = f"Schedule {schedule.pk}"
+    if pattern not in SENSOR_FIRED:
+        raise FiringRefused(f"{named}'s firing at {instant.isoformat()} belongs to the pattern {pattern}.")
+    if not schedule.enabled:
+        raise FiringRefused(f"{named} is paused.")
+    if schedule.planned_from is None or instant <= schedule.planned_from:
+        raise FiringRefused(f"{named} was changed or resumed after {instant.isoformat()}: that fires no more.")
+    if instant > database_now() + timedelta(seconds=CLOCK_SECONDS):
+        raise FiringRefused(f"{instant.isoformat()} is still to come; is Dagster's clock right?")
+    try:
+        fires = schedule.timing().next_firing(instant - _TICK) == instant
+    except (cron.CronError, NeverFires) as error:
+        raise FiringRefused(f"{named} cannot fire: {error}") from None
+    if not fires:
+        raise FiringRefused(f"{named} does not fire at {instant.isoformat()}, as it now is.")
