@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
+from orchestrator.plan import Plan
 from orchestrator.transport import ApiError, ApiRefused, ApiUnreachable, Conflict, Transport
 
 __all__ = [
@@ -190,6 +191,17 @@ class ReportQueueClient(Transport):
         answer = self.request("GET", f"/api/report-queue/{queue_id}/")
         return _parsed("a row", lambda: Content(datetime.fromisoformat(answer["trigger_time"]), dict(answer["params"])))
 
+    def plan(self, pattern: str, *, known: Plan | None = None) -> Plan:
+        """The schedules that a sensor of this pattern (`cron` or `asset`) fires by itself; `known` if it still holds.
+
+        Needs the permission to view schedules.
+        """
+        headers = {} if known is None else {"If-None-Match": f'W/"{known.version}"'}
+        answer = self.request("GET", f"/api/reports/?pattern={pattern}", headers=headers)
+        if answer is None and known is not None:
+            return known
+        return _parsed("a list of schedules", lambda: Plan.parse(answer, datetime.now(UTC)))
+
     def pending(self) -> list[PendingReport]:
         """Due rows that nobody holds, in claim order; at most 1,000. Needs the permission to view."""
         answer = self.request("GET", "/api/pending-reports/")
@@ -224,6 +236,28 @@ class ReportQueueClient(Transport):
             "lease_seconds": lease_seconds,
         }
         answer = self._post(f"{queue_id}/start/", body)
+        return _parsed("a started row", lambda: Started(QueueItem.parse(answer), UUID(answer["lease_token"])))
+
+    def start_firing(
+        self,
+        schedule_id: int,
+        *,
+        trigger_time: datetime,
+        run_id: str,
+        parent_run_id: str | None = None,
+        worker: str | None = None,
+        lease_seconds: int | None = None,
+    ) -> Started:
+        """As `start`, for a schedule's firing that need not have a row yet. Raises `Conflict` if it is another's."""
+        body = {
+            "trigger_time": trigger_time.isoformat(),
+            "run_id": run_id,
+            "parent_run_id": parent_run_id,
+            "worker": worker,
+            "lease_seconds": lease_seconds,
+        }
+        sent = {name: value for name, value in body.items() if value is not None}
+        answer = self.post(f"/api/schedules/{schedule_id}/start-firing/", sent)
         return _parsed("a started row", lambda: Started(QueueItem.parse(answer), UUID(answer["lease_token"])))
 
     def heartbeat(

@@ -27,9 +27,18 @@ from dagster import (
 from orchestrator.client import ApiError, ApiRefused, ApiUnreachable, ReportQueueClient, Started
 from orchestrator.heart import Heart, Stop
 from orchestrator.interrupts import Interrupts
-from orchestrator.report_run import QUEUE_ID_TAG, ReportRun, Ticket, Work
+from orchestrator.report_run import QUEUE_ID_TAG, FiringTicket, ReportRun, Ticket, Work
 
-__all__ = ["LEASE_SECONDS", "QUEUE_ID_TAG", "ReportRun", "Ticket", "Work", "check_lease_seconds", "run_report"]
+__all__ = [
+    "LEASE_SECONDS",
+    "QUEUE_ID_TAG",
+    "FiringTicket",
+    "ReportRun",
+    "Ticket",
+    "Work",
+    "check_lease_seconds",
+    "run_report",
+]
 
 LEASE_SECONDS = 60
 MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
@@ -47,12 +56,12 @@ _INTERRUPTS = (KeyboardInterrupt, DagsterExecutionInterruptedError)
 def run_report(
     context: OpExecutionContext | AssetExecutionContext,
     client: ReportQueueClient,
-    ticket: Ticket,
+    ticket: Ticket | FiringTicket,
     work: Work,
     *,
     lease_seconds: int = LEASE_SECONDS,
 ) -> Mapping[str, Any] | None:
-    """Do `work` as the owner of the ticket's row; its result, or None if this run was not to do it.
+    """Do `work` as the owner of the row that the ticket names; its result, or None if this run was not to do it.
 
     Raises what `work` raises, after reporting it: queued again after a delay or failed, as the queue decides. A
     `Failure(allow_retries=False)` is not tried again; `RetryRequested` carries its delay. A cancel ends the run as
@@ -69,9 +78,8 @@ def run_report(
         def start() -> Started:
             nonlocal sent
             sent = time.monotonic()
-            return calls.start(
-                ticket.queue_id,
-                generation=ticket.generation,
+            return ticket.start(
+                calls,
                 run_id=context.run_id,
                 parent_run_id=context.run.parent_run_id,
                 worker=f"{socket.gethostname()[:80]}:{os.getpid()}",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 from dagster import (
@@ -17,7 +18,7 @@ from dagster import (
     op,
 )
 
-from orchestrator.execution import LEASE_SECONDS, ReportRun, Ticket, Work, check_lease_seconds, run_report
+from orchestrator.execution import LEASE_SECONDS, FiringTicket, ReportRun, Ticket, Work, check_lease_seconds, run_report
 from orchestrator.resources import ReportQueueResource
 
 
@@ -28,6 +29,9 @@ class ReportConfig(Config):
     modifier_id: int
     queue_id: int | None = None
     generation: int | None = None
+    schedule_id: int | None = None
+    trigger_time: str | None = None
+    """With `schedule_id`: an ISO 8601 instant, the firing whose row the run brings with it."""
     handed_over: bool = False
     """The queue has let the row go: its parameters are read there, and it is not told how the run went."""
 
@@ -46,19 +50,14 @@ def build_report_job(
     # Nothing as output: the result lives in the queue's row, not in an I/O manager's storage.
     @op(name="report_data", out=Out(Nothing), description="Makes one report and tells the queue how it went.")
     def report_data(context: OpExecutionContext, config: ReportConfig, report_queue: ReportQueueResource) -> None:
-        if config.queue_id is None:
+        ticket = _ticket(config)
+        if ticket is None:
             result = work(ReportRun(config.report_id, config.modifier_id, run_id=context.run_id)) or {}
-        elif config.handed_over:
-            result = work(_handed_over(context, config, config.queue_id, report_queue)) or {}
+        elif config.handed_over and isinstance(ticket, Ticket):
+            result = work(_handed_over(context, config, ticket, report_queue)) or {}
         else:
-            if config.generation is None:
-                raise Failure(
-                    "The op's config names a queue_id: it needs the row's generation too.",
-                    allow_retries=False,
-                )
             client = report_queue.client()
             try:
-                ticket = Ticket(config.queue_id, config.generation)
                 done = run_report(context, client, ticket, work, lease_seconds=lease_seconds)
             finally:
                 client.close()
@@ -81,18 +80,34 @@ def build_report_job(
     return report_job
 
 
+def _ticket(config: ReportConfig) -> Ticket | FiringTicket | None:
+    """What the run is for; None if it was launched by hand, for no row."""
+    if config.queue_id is not None:
+        if config.generation is None:
+            raise Failure("The op's config names a queue_id: it needs the row's generation too.", allow_retries=False)
+        return Ticket(config.queue_id, config.generation)
+    if config.schedule_id is None:
+        return None
+    try:
+        trigger_time = datetime.fromisoformat(config.trigger_time or "")
+    except ValueError:
+        text = "The op's config names a schedule_id: it needs the firing's trigger_time too, an ISO 8601 instant."
+        raise Failure(text, allow_retries=False) from None
+    return FiringTicket(config.schedule_id, trigger_time)
+
+
 def _handed_over(
-    context: OpExecutionContext, config: ReportConfig, queue_id: int, report_queue: ReportQueueResource
+    context: OpExecutionContext, config: ReportConfig, ticket: Ticket, report_queue: ReportQueueResource
 ) -> ReportRun:
     with closing(report_queue.client()) as client:
-        content = client.content(queue_id)
+        content = client.content(ticket.queue_id)
     return ReportRun(
         config.report_id,
         config.modifier_id,
         run_id=context.run_id,
         params=content.params,
-        queue_id=queue_id,
-        generation=config.generation,
+        queue_id=ticket.queue_id,
+        generation=ticket.generation,
         trigger_time=content.trigger_time,
     )
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from orchestrator.client import ReportQueueClient, Started
 from orchestrator.heart import Heart
 
 QUEUE_ID_TAG = "reportqueue/queue_id"
 GENERATION_TAG = "reportqueue/generation"
+SCHEDULE_ID_TAG = "reportqueue/schedule_id"
+TRIGGER_TIME_TAG = "reportqueue/trigger_time"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,37 @@ class Ticket:
     def tags(self) -> dict[str, str]:
         """The tags for a run."""
         return {QUEUE_ID_TAG: str(self.queue_id), GENERATION_TAG: str(self.generation)}
+
+    def start(self, client: ReportQueueClient, **run: Any) -> Started:
+        """Make a run the row's owner; raises as the client's `start`, which says what `run` has to be."""
+        return client.start(self.queue_id, generation=self.generation, **run)
+
+
+@dataclass(frozen=True)
+class FiringTicket:
+    """What names a schedule's firing, whose row comes into being when its run starts."""
+
+    schedule_id: int
+    trigger_time: datetime
+
+    @classmethod
+    def of_run(cls, tags: Mapping[str, str]) -> FiringTicket | None:
+        """From the tags that a sensor gives a run which evaluates schedules; None for any other."""
+        if SCHEDULE_ID_TAG not in tags:
+            return None
+        return cls(int(tags[SCHEDULE_ID_TAG]), datetime.fromisoformat(tags[TRIGGER_TIME_TAG]))
+
+    def tags(self) -> dict[str, str]:
+        """The tags for a run."""
+        return {SCHEDULE_ID_TAG: str(self.schedule_id), TRIGGER_TIME_TAG: self.trigger_time.isoformat()}
+
+    def config(self) -> dict[str, Any]:
+        """The same for the op's config."""
+        return {"schedule_id": self.schedule_id, "trigger_time": self.trigger_time.isoformat()}
+
+    def start(self, client: ReportQueueClient, **run: Any) -> Started:
+        """Make a run the owner of the firing's row; raises as the client's `start_firing`."""
+        return client.start_firing(self.schedule_id, trigger_time=self.trigger_time, **run)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Transport:
         self._session.close()
 
     def request(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Any:
-        """Any call to the web app with the client's token: the answer's JSON. Raises `ApiError`s.
+        """Any call to the web app with the client's token: the answer's JSON, None for a 304. Raises `ApiError`s.
 
         `options` are those of `requests`; a body is best given as `data`.
         """
@@ -102,6 +102,8 @@ class Transport:
             response = self._session.request(method, url, allow_redirects=False, **options)
         except (OSError, HTTPError) as error:  # requests' own errors are OSErrors
             raise ApiUnreachable(f"{url} does not answer ({_reason(error)}); is the web app running?") from None
+        if response.status_code == 304:
+            return None
         if 200 <= response.status_code < 300:
             try:
                 return response.json()

@@ -148,7 +148,7 @@ def test_a_hand_over_that_makes_no_sense_is_refused(to: Pattern, at: datetime | 
 
 def test_one_hand_over_at_a_time():
     schedules.hand_over(Pattern.CRON, at=database_now() + timedelta(hours=1))
-    with pytest.raises(HandoverRefused, match="to cron at .* is planned already"):
+    with pytest.raises(HandoverRefused, match=r"to cron at .* is planned already"):
         schedules.hand_over(Pattern.ASSET)
 
 

@@ -24,6 +24,8 @@ ClientFactory = Callable[..., ReportQueueClient]
 FILTERS = [
     # Dagster binds resources to a sensor by copying it, with every parameter.
     "ignore:Parameter .owners. of initializer .SensorDefinition:dagster.BetaWarning",
+    # It reads a schedule's every property to describe it.
+    "ignore:Property .ScheduleDefinition.environment_vars. is deprecated:DeprecationWarning",
     # Its daemon logs a tick that it resumes with `logger.warn`.
     "ignore:The 'warn' method is deprecated:DeprecationWarning:dagster._daemon.sensor",
 ]

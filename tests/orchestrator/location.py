@@ -16,11 +16,14 @@ from dagster import (
     op,
 )
 
+from orchestrator.assets import build_schedules_refresh
 from orchestrator.client import QueueItem
 from orchestrator.execution import ReportRun, Ticket, run_report
 from orchestrator.jobs import build_report_job
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import build_queue_sensor
+from orchestrator.sensors.report_sensor import build_report_cron_sensor
+from orchestrator.sensors.smart_sensor import build_smart_cron_sensor
 from orchestrator.sensors.webhook_sensor import build_webhook_sensor
 
 
@@ -97,10 +100,14 @@ asset_sensor = build_queue_sensor(
     define_asset_job("asset_job", [report_asset]), name="asset_sensor", run_config=None, limit=1
 )
 polling_sensor = build_webhook_sensor(report_job, name="polling_sensor", minimum_interval_seconds=1)
+cron_sensor = build_report_cron_sensor(report_job, name="cron_sensor", limit=3, minimum_interval_seconds=1)
+smart_sensor = build_smart_cron_sensor(report_job, name="smart_sensor", limit=3, minimum_interval_seconds=1)
+schedules_asset, refresh_job, refresh_schedule = build_schedules_refresh()
 defs = Definitions(
-    assets=[report_asset],
-    jobs=[report_job, own_job, default_job, year_job],
-    sensors=[report_sensor, own_sensor, year_sensor, asset_sensor, polling_sensor],
+    assets=[report_asset, schedules_asset],
+    jobs=[report_job, own_job, default_job, year_job, refresh_job],
+    schedules=[refresh_schedule],
+    sensors=[report_sensor, own_sensor, year_sensor, asset_sensor, polling_sensor, cron_sensor, smart_sensor],
     executor=in_process_executor,
     resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},
 )
