@@ -1,0 +1,30 @@
+"""Dagster's default run coordinator, which has the daemon's warm servers started before the first run needs one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dagster import DagsterInstance
+from dagster._core.run_coordinator.sync_in_memory_run_coordinator import SyncInMemoryRunCoordinator
+
+from orchestrator.launcher import WarmRunLauncher
+
+
+class WarmRunCoordinator(SyncInMemoryRunCoordinator):
+    """Launches each run at once, where it is submitted; how many run at once is the launcher's to say.
+
+    The daemon loads its coordinator when it starts, and its launcher only for the first run.
+    """
+
+    def register_instance(self, instance: DagsterInstance) -> None:
+        """Called by Dagster in every process that loads an instance; only the daemon is going to launch many runs."""
+        super().register_instance(instance)
+        if is_daemon(sys.argv[0]) and isinstance(instance.run_launcher, WarmRunLauncher):
+            instance.run_launcher.warm_up()
+
+
+def is_daemon(program: str) -> bool:
+    """Whether `sys.argv[0]` is that of `dagster-daemon`, or of the daemon that `dagster dev` starts."""
+    path = Path(program)
+    return path.name == "dagster-daemon" or path.parent.name == "_daemon"

@@ -1,0 +1,75 @@
+"""`python -m orchestrator.warm FOLDER LISTENER OWNER`: load the code location, then serve.
+
+Started by `host.ServerHost`. LISTENER and OWNER are file descriptors: the socket that it answers on, and a connection
+whose end tells it that whoever started it wants no more runs of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from dagster import DagsterInstance
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.origin import RepositoryPythonOrigin
+from dagster._serdes import deserialize_value
+
+from orchestrator.warm import messages
+from orchestrator.warm.server import Server
+from orchestrator.warm.setup import Setup
+from orchestrator.warm.slots import Slots
+from orchestrator.warm.sources import Sources
+from orchestrator.warm.warm_up import warm_up
+
+SLOTS = "warm_runs"
+"""A folder of the Dagster instance."""
+
+
+def main(folder: Path, listener: int, owner: int) -> int:
+    """The exit code."""
+    began = time.time_ns()
+    setup = Setup.read(folder)
+    with socket.socket(fileno=listener) as listening, socket.socket(fileno=owner) as owning:
+        try:
+            instance = DagsterInstance.from_ref(deserialize_value(setup.instance_ref, InstanceRef))
+            repository = deserialize_value(setup.repository_origin, RepositoryPythonOrigin)
+            warm_up(instance, repository, setup.job_name, setup.preload)
+            slots = Slots(Path(instance.root_directory) / SLOTS, setup.max_runs)
+        except Exception as error:
+            traceback.print_exc()
+            _refuse(listening, "".join(traceback.format_exception(error)))
+            return 1
+        sources = Sources.of_process()
+        if sources.changed_since(began) is not None:
+            # Changed while it was loaded: nobody knows which half this process has.
+            for kept in (listener, owner):
+                os.set_inheritable(kept, True)
+            os.execv(sys.executable, [sys.executable, "-m", "orchestrator.warm", *sys.argv[1:]])  # noqa: S606
+        Server(instance, listening, owning, slots, sources, setup.stop_seconds).serve()
+    return 0
+
+
+def _refuse(listening: socket.socket, reason: str) -> None:
+    """Tell all who wait; whoever comes later finds nobody."""
+    listening.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            connection, _ = listening.accept()
+            messages.hear(connection)
+            messages.answer(connection, {"failed": reason[-16_000:]})
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    code = 1
+    try:
+        code = main(place, int(sys.argv[2]), int(sys.argv[3]))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    sys.exit(code)
