@@ -1,4 +1,4 @@
-"""Dagster's default run coordinator, which has the daemon's warm servers started before the first run needs one."""
+"""Dagster's default run coordinator, which prepares the daemon for quick launches before the first run needs one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from dagster import DagsterInstance
 from dagster._core.run_coordinator.sync_in_memory_run_coordinator import SyncInMemoryRunCoordinator
 
 from orchestrator.launcher import WarmRunLauncher
+from orchestrator.warm.pooling import pool_connections
 
 
 class WarmRunCoordinator(SyncInMemoryRunCoordinator):
     """Launches each run at once, where it is submitted; how many run at once is the launcher's to say.
 
-    The daemon loads its coordinator when it starts, and its launcher only for the first run.
+    The daemon loads its coordinator when it starts, but its launcher only for the first run. So this has the warm
+    servers started, and lets the daemon keep its connections to Dagster's storage: each launch opened half a dozen.
     """
 
     def register_instance(self, instance: DagsterInstance) -> None:
         """Called by Dagster in every process that loads an instance; only the daemon is going to launch many runs."""
         super().register_instance(instance)
         if is_daemon(sys.argv[0]) and isinstance(instance.run_launcher, WarmRunLauncher):
+            pool_connections(instance)
             instance.run_launcher.warm_up()
 
 

@@ -49,9 +49,8 @@ def report_lost_runs(instance: DagsterInstance, server: str, reason: str, report
     """The same for all runs of a server that died, but those `reported` already; `server` is its address as a tag."""
     unfinished = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     runs = instance.get_runs(RunsFilter(tags={TAG: server}, statuses=unfinished))
-    report_deaths(
-        instance, {run.run_id: reason for run in runs if run.run_id not in reported}, seconds=MOURNING_SECONDS
-    )
+    lost = {run.run_id: reason for run in runs if run.run_id not in reported}
+    report_deaths(instance, lost, seconds=MOURNING_SECONDS)
 
 
 def _report(instance: DagsterInstance, run_id: str, reason: str) -> None:

@@ -95,11 +95,12 @@ class Server:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
-        question = messages.hear(connection) or {}
-        run_id = str(question.get("run_id"))
         verbs = {"launch": self._launch, "terminate": self._terminate, "state": self._state}
-        verb = verbs.get(str(question.get("verb")), lambda run_id: {"error": f"not a question: {question}"})
-        messages.answer(connection, verb(run_id))
+        match messages.hear(connection):
+            case {"verb": str(verb), "run_id": str(run_id)} if verb in verbs:
+                messages.answer(connection, verbs[verb](run_id))
+            case _:
+                connection.close()  # nobody who knows how to ask
 
     def _launch(self, run_id: str) -> dict[str, Any]:
         if run_id in self._refused:

@@ -12,10 +12,8 @@ from dagster._cli.api import _execute_run_command_body
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repository_from_origin
 
-POOL_RECYCLE_SECONDS = 5
-"""A run's storage connections are kept for so long: they serve its events, which come in bursts at its start and its
-end, and none is old enough, hours later, to have been cut off by a firewall or a restart of the database."""
-STATEMENT_MILLISECONDS = 300_000
+from orchestrator.warm.pooling import close_connections, pool_connections
+
 UNKNOWN_RUN = "00000000-0000-0000-0000-000000000000"
 
 
@@ -48,7 +46,7 @@ def warm_up(
         # The last one is kept by Dagster itself, so the job that is wanted first comes last.
         recon_job_from_origin(JobPythonOrigin(name, repository)).get_definition()
     _run_nothing()
-    _pool_connections(instance)
+    _meet_storage(instance)
     _refuse_threads(repository)
     gc.collect()
     gc.freeze()  # what is shared with the forked processes stays shared
@@ -61,23 +59,12 @@ def _run_nothing() -> None:
         _execute_run_command_body(run.run_id, thrown_away, lambda event: None, set_exit_code_on_failure=False)
 
 
-def _pool_connections(instance: DagsterInstance) -> None:
-    """Dagster's storages on PostgreSQL open a connection for each operation, 28 in a run, unless they are told so."""
-    instance.optimize_for_webserver(
-        statement_timeout=STATEMENT_MILLISECONDS, pool_recycle=POOL_RECYCLE_SECONDS, max_overflow=20
-    )
-    # The driver is imported, and the dialect initialized, by the first connection.
+def _meet_storage(instance: DagsterInstance) -> None:
+    """The driver is imported, and the dialect initialized, by the first operations."""
+    pool_connections(instance)
     instance.get_run_by_id(UNKNOWN_RUN)
     instance.all_logs(UNKNOWN_RUN)
     close_connections(instance)
-
-
-def close_connections(instance: DagsterInstance) -> None:
-    """Close what the storages hold open, if they are of the kind that does; they open new ones when needed."""
-    for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
-        engine = getattr(storage, "_engine", None)
-        if engine is not None:
-            engine.dispose()
 
 
 def _refuse_threads(repository: RepositoryPythonOrigin) -> None:
