@@ -134,11 +134,17 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             try:
                 said = server.launch(run.run_id)
             except messages.NotDelivered:
-                continue  # it has just ended: surely nobody has heard of the run
+                self._retire(server)  # it has just ended: surely nobody has heard of the run
+                continue
             except messages.NoAnswer as unknown:
                 raise LaunchFailed(f"{unknown} Its output says more.") from None
+            if "failed" in said:
+                self._retire(server)
+                raise LaunchFailed(f"The warm server does not take the run: {said['failed']}")
             if "stale" not in said:
-                return self._settle(run, said)
+                if said.get("before") is not None:
+                    self._instance.report_engine_event(f"The run waits: {_in_words(said)}.", run)
+                return
             logger.info("The code has changed (%s): its next runs load it anew.", said["stale"])
             self._retire(server)
         raise LaunchFailed(
@@ -213,12 +219,6 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         for server in servers:
             server.retire()
 
-    def _settle(self, run: DagsterRun, said: Mapping[str, Any]) -> None:
-        if "failed" in said:
-            raise LaunchFailed(f"The warm server does not take the run: {said['failed']}")
-        if said.get("before") is not None:
-            self._instance.report_engine_event(f"The run waits: {_in_words(said)}.", run)
-
     def _server(self, origin: RepositoryPythonOrigin, job_name: str | None) -> ServerHost:
         key = origin.get_id()
         with self._lock:
@@ -226,6 +226,8 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             if server is not None and server.alive():
                 self._servers.move_to_end(key)
                 return server
+            if server is not None:
+                server.retire()
             self._servers[key] = server = self._start(origin, job_name)
             self._servers.move_to_end(key)
             while len(self._servers) > self._max_servers:

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.warm FOLDER LISTENER OWNER`: load the code location, then serve.
+"""`python -m orchestrator.warm FOLDER LISTENER OWNER [LOADS]`: load the code location, then serve.
 
 Started by `host.ServerHost`. LISTENER and OWNER are file descriptors: the socket that it answers on, and a connection
 whose end tells it that whoever started it wants no more runs of it.
@@ -27,12 +27,13 @@ from orchestrator.warm.slots import Slots
 from orchestrator.warm.sources import Sources
 from orchestrator.warm.warm_up import warm_up
 
+MAX_LOADS = 3
 SLOTS = "warm_runs"
 """A folder of the Dagster instance."""
 
 
-def main(folder: Path, listener: int, owner: int) -> int:
-    """The exit code."""
+def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
+    """The exit code. `loads` counts the processes in this one's place that have loaded the code, this one included."""
     began = time.time_ns()
     setup = Setup.read(folder)
     with socket.socket(fileno=listener) as listening, socket.socket(fileno=owner) as owning:
@@ -46,11 +47,20 @@ def main(folder: Path, listener: int, owner: int) -> int:
             _refuse(listening, "".join(traceback.format_exception(error)))
             return 1
         sources = Sources.of_process()
-        if sources.changed_since(began) is not None:
+        changed = sources.changed_since(began)
+        if changed is not None and loads < MAX_LOADS:
             # Changed while it was loaded: nobody knows which half this process has.
             for kept in (listener, owner):
                 os.set_inheritable(kept, True)
-            os.execv(sys.executable, [sys.executable, "-m", "orchestrator.warm", *sys.argv[1:]])  # noqa: S606
+            again = [str(folder), str(listener), str(owner), str(loads + 1)]
+            os.execv(sys.executable, [sys.executable, "-m", "orchestrator.warm", *again])  # noqa: S606
+        if changed is not None:
+            _refuse(
+                listening,
+                f"{changed} has changed each of {loads} times while the code was loaded. If the code writes it on "
+                "import, let it write it elsewhere, or at another time.",
+            )
+            return 1
         Server(instance, listening, owning, slots, sources, setup.stop_seconds).serve()
     return 0
 
@@ -66,10 +76,10 @@ def _refuse(listening: socket.socket, reason: str) -> None:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
+    place, *numbers = sys.argv[1:]
     code = 1
     try:
-        code = main(place, int(sys.argv[2]), int(sys.argv[3]))
+        code = main(Path(place), *map(int, numbers))
     finally:
         shutil.rmtree(place, ignore_errors=True)
     sys.exit(code)

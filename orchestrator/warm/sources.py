@@ -35,7 +35,12 @@ class Sources:
         loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
         places = (os.path.dirname(os.path.realpath(path)) for path in loaded if path)
         folders = frozenset(place for place in places if not (place + os.sep).startswith(foreign))
-        return cls(folders, installed, _stamps(folders, installed))
+        return cls.of(folders, installed)
+
+    @classmethod
+    def of(cls, folders: Iterable[str], installed: Iterable[str]) -> Sources:
+        """The state now of these folders, and of these site-packages."""
+        return cls(frozenset(folders), frozenset(installed), _stamps(folders, installed))
 
     def changed(self) -> str | None:
         """A path that is not as it was, or None."""
