@@ -137,6 +137,7 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
                 self._retire(server)  # it has just ended: surely nobody has heard of the run
                 continue
             except messages.NoAnswer as unknown:
+                self._retire(server)
                 raise LaunchFailed(f"{unknown} Its output says more.") from None
             if "failed" in said:
                 self._retire(server)

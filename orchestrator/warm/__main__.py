@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -22,10 +23,10 @@ from dagster._serdes import deserialize_value
 
 from orchestrator.warm import messages
 from orchestrator.warm.server import Server
-from orchestrator.warm.setup import Setup
+from orchestrator.warm.setup import LOAD_SECONDS, REFUSED, Setup
 from orchestrator.warm.slots import Slots
 from orchestrator.warm.sources import Sources
-from orchestrator.warm.warm_up import warm_up
+from orchestrator.warm.warm_up import WarmUpFailed, warm_up
 
 MAX_LOADS = 3
 SLOTS = "warm_runs"
@@ -40,12 +41,15 @@ def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
         try:
             instance = DagsterInstance.from_ref(deserialize_value(setup.instance_ref, InstanceRef))
             repository = deserialize_value(setup.repository_origin, RepositoryPythonOrigin)
+            signal.signal(signal.SIGALRM, _too_long)
+            signal.alarm(LOAD_SECONDS)
             warm_up(instance, repository, setup.job_name, setup.preload)
+            signal.alarm(0)
             slots = Slots(Path(instance.root_directory) / SLOTS, setup.max_runs)
         except Exception as error:
             traceback.print_exc()
             _refuse(listening, "".join(traceback.format_exception(error)))
-            return 1
+            return REFUSED
         sources = Sources.of_process()
         changed = sources.changed_since(began)
         if changed is not None and loads < MAX_LOADS:
@@ -60,7 +64,7 @@ def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
                 f"{changed} has changed each of {loads} times while the code was loaded. If the code writes it on "
                 "import, let it write it elsewhere, or at another time.",
             )
-            return 1
+            return REFUSED
         Server(instance, listening, owning, slots, sources, setup.stop_seconds).serve()
     return 0
 
@@ -75,8 +79,17 @@ def _refuse(listening: socket.socket, reason: str) -> None:
             messages.answer(connection, {"failed": reason[-16_000:]})
 
 
+def _too_long(number: int, frame: object) -> None:
+    raise WarmUpFailed(f"The code was not loaded after {LOAD_SECONDS} s: does it wait for something on import?")
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
     place, *numbers = sys.argv[1:]
+    signal.signal(signal.SIGTERM, _end)  # until the server listens to signals itself
     code = 1
     try:
         code = main(Path(place), *map(int, numbers))

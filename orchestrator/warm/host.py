@@ -14,13 +14,11 @@ from typing import Any
 from orchestrator.warm import messages
 from orchestrator.warm.address import Address
 from orchestrator.warm.deaths import how_it_ended
-from orchestrator.warm.setup import SOCKET, Setup
+from orchestrator.warm.setup import LOAD_SECONDS, REFUSED, SOCKET, Setup
 
-WARM_UP_SECONDS = 120.0
-"""How long a launch waits for a server that is loading its code location."""
+ANSWER_SECONDS = LOAD_SECONDS + 20.0
+"""How long a launch waits for a server, which may be loading its code location."""
 BACKLOG = 128
-ENDED, REFUSED = 0, 1
-"""Exit codes with which the server has told by itself what became of its runs."""
 
 Mourner = Callable[[str, str, frozenset[str]], None]
 
@@ -70,7 +68,7 @@ class ServerHost:
         """What it says to a run. Raises `NotDelivered`; or `NoAnswer`, and nobody knows whether it heard of the run."""
         self._unanswered.add(run_id)
         try:
-            said = messages.ask(self.address.path, {"verb": "launch", "run_id": run_id}, seconds=WARM_UP_SECONDS)
+            said = messages.ask(self.address.path, {"verb": "launch", "run_id": run_id}, seconds=ANSWER_SECONDS)
         except messages.NotDelivered:
             self._unanswered.discard(run_id)
             raise
@@ -87,6 +85,6 @@ def _wait(
 ) -> None:
     code = process.wait()
     shutil.rmtree(folder, ignore_errors=True)
-    if code not in (ENDED, REFUSED):
-        reason = f"The warm server (pid {process.pid}) {how_it_ended(code)}, and the run's process ended with it."
+    if code not in (0, REFUSED):
+        reason = f"The warm server (pid {process.pid}) {how_it_ended(code)}, and its runs ended with it."
         mourner(address.tag(), reason, frozenset(unanswered))

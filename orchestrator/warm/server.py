@@ -94,7 +94,10 @@ class Server:
         return SLOT_POLL_SECONDS if self._waiting else None
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # whoever it was has gone again
         verbs = {"launch": self._launch, "terminate": self._terminate, "state": self._state}
         match messages.hear(connection):
             case {"verb": str(verb), "run_id": str(run_id)} if verb in verbs:
@@ -134,14 +137,19 @@ class Server:
         return {"state": "unknown"}
 
     def _start_runs(self) -> None:
-        while self._waiting and (slot := self._slots.take()) is not None:
-            run_id = self._waiting.popleft()
+        while self._waiting:
+            run_id = self._waiting[0]
             try:
-                self._runs[run_id] = self._fork(partial(forked.run, self._instance, run_id))
+                slot = self._slots.take()
+                if slot is None:
+                    return
+                try:
+                    self._runs[run_id] = self._fork(partial(forked.run, self._instance, run_id))
+                finally:
+                    os.close(slot)  # the forked process holds it now
             except OSError as error:
-                self._report({run_id: f"No process could be started for the run: {error.strerror or error}."})
-            finally:
-                os.close(slot)  # the forked process holds it now
+                self._report({run_id: f"No process could be started for the run: {error}."})
+            self._waiting.popleft()
 
     def _fork(self, act: Callable[[], None]) -> Forked:
         return forked.fork(act, leave=self._leave)

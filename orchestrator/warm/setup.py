@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SETUP, SOCKET = "setup.json", "socket"
+LOAD_SECONDS = 100
+"""How long a server may take to load its code location."""
+REFUSED = 3
+"""The exit code of a server that has told those who waited for it why it takes no runs."""
 
 
 @dataclass(frozen=True)
