@@ -68,11 +68,18 @@ def fork(act: Callable[[], None], *, leave: Callable[[], None]) -> Forked:
 
 def run(instance: DagsterInstance, run_id: str) -> None:
     """What the process of a run does; as behind `dagster api execute_run`, by Dagster's own code."""
-    _execute_run_command_body(run_id, instance, lambda event: None, set_exit_code_on_failure=False)
-    ended = instance.get_run_by_id(run_id)
-    if ended is not None and ended.status == DagsterRunStatus.CANCELING:
-        # It was to be stopped before it began, and so it did not begin.
-        instance.report_run_canceled(ended)
+    if not _canceled(instance, run_id):
+        _execute_run_command_body(run_id, instance, lambda event: None, set_exit_code_on_failure=False)
+        _canceled(instance, run_id)  # asked for just before it began, so it did not begin
+
+
+def _canceled(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether the run was asked to end before it began; it has then. Dagster's code leaves it, or fails it."""
+    asked = instance.get_run_by_id(run_id)
+    if asked is None or asked.status != DagsterRunStatus.CANCELING:
+        return False
+    instance.report_run_canceled(asked)
+    return True
 
 
 def _live(act: Callable[[], None], leave: Callable[[], None], line: socket.socket) -> NoReturn:
@@ -114,9 +121,9 @@ def _die_with_the_server(line: socket.socket) -> None:
 
 def _reseed() -> None:
     # Python's own generator is reseeded after a fork; numpy's is not, and each report would draw the same numbers.
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _wait_for_threads() -> None:

@@ -18,13 +18,13 @@ IMPORTED_BY = os.getpid()
 @op(out=Out(Nothing))
 def act(context: OpExecutionContext) -> None:
     """Note who this is, and then do it."""
-    numpy = sys.modules.get("numpy")
+    numpy_random = sys.modules.get("numpy.random")
     facts = {
         "pid": os.getpid(),
         "parent": os.getppid(),
         "imported_by": IMPORTED_BY,
         "run_id": context.run_id,
-        "random": [random.random(), numpy.random.random() if numpy else None],
+        "random": [random.random(), numpy_random.random() if numpy_random else None],
         "pool": type(context.instance.event_log_storage._engine.pool).__name__,  # type: ignore[attr-defined]
     }
     with (Path(os.environ[NOTES]) / "notes").open("a") as notes:
