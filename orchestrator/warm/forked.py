@@ -18,6 +18,8 @@ from dagster import DagsterInstance, DagsterRunStatus
 from dagster._cli.api import _execute_run_command_body
 from dagster._utils.interrupts import capture_interrupts
 
+from orchestrator.warm.pooling import close_connections
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FINISHED = b"."
 
@@ -68,9 +70,11 @@ def fork(act: Callable[[], None], *, leave: Callable[[], None]) -> Forked:
 
 def run(instance: DagsterInstance, run_id: str) -> None:
     """What the process of a run does; as behind `dagster api execute_run`, by Dagster's own code."""
-    if not _canceled(instance, run_id):
-        _execute_run_command_body(run_id, instance, lambda event: None, set_exit_code_on_failure=False)
-        _canceled(instance, run_id)  # asked for just before it began, so it did not begin
+    with instance:
+        if not _canceled(instance, run_id):
+            _execute_run_command_body(run_id, instance, lambda event: None, set_exit_code_on_failure=False)
+            _canceled(instance, run_id)  # asked for just before it began, so it did not begin
+    close_connections(instance)
 
 
 def _canceled(instance: DagsterInstance, run_id: str) -> bool:
@@ -93,6 +97,7 @@ def _live(act: Callable[[], None], leave: Callable[[], None], line: socket.socke
         leave()
         # Signals to the server's group (Ctrl-C in a terminal) reach a run once: by the server.
         os.setpgid(0, 0)
+        # Started while signals are blocked, and so never the thread that gets one: they are to wake the main thread.
         threading.Thread(target=_die_with_the_server, args=[line], name="warm-line", daemon=True).start()
         _reseed()
         with capture_interrupts():
