@@ -54,7 +54,11 @@ process_report_job = build_report_job(
     make_report, lease_seconds=int(os.environ.get("REPORT_LEASE_SECONDS", LEASE_SECONDS))
 )
 database_queue_sensor = build_queue_sensor(
-    process_report_job, wait_seconds=20, default_status=DefaultSensorStatus.RUNNING
+    process_report_job,
+    wait_seconds=20,
+    # Further rows wait in the queue, by their priority, and not as runs that Dagster holds already.
+    max_in_flight=50,
+    default_status=DefaultSensorStatus.RUNNING,
 )
 
 defs = Definitions(

@@ -120,6 +120,8 @@ class Demo:
         return {
             # Whoever sets a variable means it; but the addresses are those of this demo.
             "RETRY_BACKOFF_SECONDS": "5",
+            # A sensor that waits for reports holds one, of six on two cores.
+            "DAGSTER_GRPC_MAX_WORKERS": "16",
             **os.environ,
             **kept,
             leftovers.MARK: str(DATA_DIR),
@@ -128,6 +130,8 @@ class Demo:
             "DAGSTER_DATABASE_URL": for_dagster(dagster_url),
             "DAGSTER_HOME": str(DATA_DIR / "dagster"),
             "MPLCONFIGDIR": str(DATA_DIR / "matplotlib"),
+            # dagster.yaml names classes of `orchestrator`, which is not installed here.
+            "PYTHONPATH": str(BASE_DIR),
             "PYTHONUNBUFFERED": "1",
             "no_proxy": direct,
             "NO_PROXY": direct,
