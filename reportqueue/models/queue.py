@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Self
 
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
@@ -29,7 +30,14 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 
     def claimable(self) -> Self:
         """Due rows, in the order in which consumers get them."""
-        return self.filter(status=Status.QUEUED, waits_for=None, available_at__lte=Now()).in_claim_order()
+        return self._free().filter(available_at__lte=Now()).in_claim_order()
+
+    def coming(self, after: datetime, within: timedelta) -> Self:
+        """Rows that time alone makes claimable, later than `after` and so soon from now; the soonest first."""
+        return self._free().filter(available_at__gt=after, available_at__lte=Now() + within).order_by("available_at")
+
+    def _free(self) -> Self:
+        return self.filter(status=Status.QUEUED, waits_for=None)
 
     def pending(self) -> Self:
         """Due rows that nobody holds, as a consumer polls them: each with the generation of its next hand-over."""
