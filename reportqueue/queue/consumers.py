@@ -48,12 +48,13 @@ def claim(
     dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
     with transaction.atomic():
         _serialise(consumer)
-        if ack is not None:
-            _acknowledge(consumer, ack, dispatch_lease)
+        acknowledged = [] if ack is None else _acknowledge(consumer, ack, dispatch_lease)
         rescue_expired()
-        mine = ReportQueue.objects.unacknowledged_by(consumer)
-        if mine.exists() and (held := take(mine.in_claim_order().select_for_update())):
-            # By construction there is one open claim a consumer: a new one is made only when none is left.
+        # By construction there is one open claim a consumer: a new one is made only when none is left. So where one has
+        # just been acknowledged, there is no other.
+        mine = ReportQueue.objects.unacknowledged_by(consumer).in_claim_order()
+        held = [] if acknowledged else take(mine.select_for_update())
+        if held:
             write_all(held, lease_expires_at=held[0].now + lease)
             return Claim(held[0].claim_id, held)
         if max_in_flight is not None:
@@ -82,8 +83,8 @@ def _serialise(consumer: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
-def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
-    move_found(
+def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> list[ReportQueue]:
+    return move_found(
         ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id),
         Verb.ACKNOWLEDGE,
         Status.CLAIMED,
