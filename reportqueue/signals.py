@@ -31,7 +31,10 @@ class Transition:
     claimed_by: str
 
 
-transitioned = Signal()
+ANNOUNCED = ("report_id", "modifier_id", "status", "generation", "attempt", "run_id", "claimed_by")
+"""The fields of a row that `announce` reads: who reads no other need not load the others of a hundred rows."""
+
+transitioned = Signal(use_caching=True)
 """Sent with `transition=Transition(...)` after commit, in order; sender is `ReportQueue`. A receiver that raises is
 logged by Django and stops nobody: the row has moved."""
 

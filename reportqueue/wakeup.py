@@ -1,5 +1,6 @@
-"""How claims that wait learn of new rows: one connection of the process listens for all of them.
+"""How claims that wait learn of new rows: one connection of the process listens for all of them, and watches the clock.
 
+It tells them of what is committed, and of what time alone makes due: a retry's delay that is over, a firing.
 Nobody relies on it: a waiting claim also looks again after `WAIT_POLL_SECONDS`, whether it was told something or not.
 So a listener that is lost, or that a connection pool does not let through, costs time and no row.
 """
@@ -11,15 +12,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 from django.db import connection
 
+from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
-from reportqueue.notices import ROWS
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.notices import ROWS, SCHEDULES
 
 logger = logging.getLogger("reportqueue")
+NAME = "reportqueue-listener"
+"""Of the thread, and of its connection in `pg_stat_activity`."""
 RECONNECT_SECONDS = 1.0
+LEAVE_SECONDS = 0.2
+"""How long it goes on listening when nobody waits any more."""
 LOOK_PAUSE_SECONDS = 0.02
 """The least time between two looks of a waiting claim: with a thousand rows a second, one look serves many."""
 
@@ -34,21 +43,20 @@ class Listener:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Have it listen meanwhile."""
+    def waiting(self) -> Iterator[bool]:
+        """Have it listen meanwhile; False if `MAX_WAITERS` claims wait already, and this one must not."""
         with self._changed:
-            self._waiters += 1
-            if self._thread is None:
+            admitted = self._waiters < conf().max_waiters
+            self._waiters += admitted
+            if admitted and (self._thread is None or not self._thread.is_alive()):
                 parameters = connection.get_connection_params()
-                self._thread = threading.Thread(
-                    target=self._listen, args=[parameters], name="reportqueue-listener", daemon=True
-                )
+                self._thread = threading.Thread(target=self._listen, args=[parameters], name=NAME, daemon=True)
                 self._thread.start()
         try:
-            yield
+            yield admitted
         finally:
             with self._changed:
-                self._waiters -= 1
+                self._waiters -= admitted
 
     def heard(self) -> int:
         """How often it has heard of something; to be read before a look, and given to `wait` after it."""
@@ -60,7 +68,7 @@ class Listener:
         with self._changed:
             self._changed.wait_for(lambda: self._heard != heard, seconds)
 
-    def _listen(self, parameters: dict[str, object]) -> None:
+    def _listen(self, parameters: dict[str, Any]) -> None:
         while self._wanted():
             try:
                 self._listen_once(parameters)
@@ -68,13 +76,24 @@ class Listener:
                 logger.warning("Listening for rows failed, claims poll meanwhile: %s", str(error).strip()[:200])
                 time.sleep(RECONNECT_SECONDS)
 
-    def _listen_once(self, parameters: dict[str, object]) -> None:
-        with psycopg.connect(**parameters, autocommit=True) as listening:  # type: ignore[arg-type]
+    def _listen_once(self, parameters: dict[str, Any]) -> None:
+        with psycopg.connect(**{**parameters, "application_name": NAME}, autocommit=True) as listening:
             listening.execute(f"LISTEN {ROWS}")
-            self._tell()  # what was committed before it listened
+            listening.execute(f"LISTEN {SCHEDULES}")
+            alarm = _Alarm(listening)
+            self._tell()  # what was committed before it listened, or due before the alarm began
             while self._wanted():
-                if list(listening.notifies(timeout=0.2, stop_after=1)):
+                alarm.set()
+                if self._hears(listening, alarm) or alarm.rings():
                     self._tell()
+                    time.sleep(LOOK_PAUSE_SECONDS)
+
+    def _hears(self, listening: psycopg.Connection[Any], alarm: _Alarm) -> bool:
+        """Whether something is heard before the alarm's time, or the end of this thread."""
+        while (left := alarm.seconds_left()) > 0 and self._wanted():
+            if list(listening.notifies(timeout=min(left, LEAVE_SECONDS), stop_after=1)):
+                return True
+        return False
 
     def _tell(self) -> None:
         with self._changed:
@@ -84,10 +103,59 @@ class Listener:
     def _wanted(self) -> bool:
         """Whether anybody waits; if not, this thread is about to end, and the next waiter starts another."""
         with self._changed:
-            if self._waiters:
-                return True
-            self._thread = None
+            own = self._thread is threading.current_thread()
+            if own and not self._waiters:
+                self._thread = None
+            return own and self._waiters > 0
+
+
+class _Alarm:
+    """The next instant at which time alone makes something due, as seen through a connection."""
+
+    def __init__(self, connected: psycopg.Connection[Any]) -> None:
+        """Of the instants from now on, by the database's clock."""
+        self._connected = connected
+        (self._after,) = self._ask("SELECT clock_timestamp()")
+        self._due: datetime | None = None
+        self._until = 0.0
+
+    def set(self) -> None:
+        """Look for the next instant since the last that rang; `WAIT_POLL_SECONDS` ahead, since claims look then."""
+        ahead = conf().wait_poll_seconds
+        found = [
+            self._first(ReportQueue.objects.coming(self._after, timedelta(seconds=ahead)), "available_at"),
+            # Where claims leave the schedules alone, their firings come as rows.
+            self._first(ReportSchedule.objects.coming(self._after, timedelta(seconds=ahead)), "next_run_at")
+            if conf().expand_on_claim
+            else None,
+        ]
+        self._due, now = min((one for one in found if one is not None), default=(None, None))
+        if self._due is not None and now is not None:
+            ahead = (self._due - now).total_seconds()
+            # Whoever looks once it has rung finds all that is due by now, be it late.
+            self._due = max(self._due, now)
+        self._until = time.monotonic() + ahead
+
+    def seconds_left(self) -> float:
+        """Until the instant, or until it is to be set again."""
+        return self._until - time.monotonic()
+
+    def rings(self) -> bool:
+        """Whether the instant has come; it then does not ring again."""
+        if self._due is None or self.seconds_left() > 0:
             return False
+        self._after = self._due
+        return True
+
+    def _first(self, coming: Any, field: str) -> tuple[datetime, datetime] | None:
+        """The first instant, and the database's time."""
+        first = coming.annotate(now=ClockTimestamp()).values_list(field, "now")[:1]
+        # Asked through this connection and not Django's: that one may come from a pool, and would be kept from others.
+        found: tuple[datetime, datetime] | None = self._ask(*first.query.sql_with_params())
+        return found
+
+    def _ask(self, statement: str, values: Any = None) -> Any:
+        return self._connected.execute(statement, values).fetchone()
 
 
 listener = Listener()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-BENCHMARKS = ["schedules"]
+BENCHMARKS = ["schedules", "claim"]
 """The modules of `benchmarks/`."""
 
 

@@ -169,13 +169,13 @@ class Demo:
     def _start(self, environment: dict[str, str]) -> None:
         _say("Starting the web app, the scheduler and Dagster")
         start = self._children.start
-        web_port, ui_port, code_port = self._arguments.port, self._arguments.dagster_port, _free_port()
+        web_port, ui_port, code_port = self._arguments.port, self._arguments.dagster_port, free_port()
         workspace = Path(environment["DAGSTER_HOME"]) / "workspace.yaml"
         workspace.write_text(
             f"load_from:\n  - grpc_server: {{host: {HOST}, port: {code_port}, location_name: orchestrator}}\n"
         )
         # Runs give their rows back to the web app when they are stopped: it goes after them.
-        web = start("web", _gunicorn(web_port), environment, stop_round=1)
+        web = start("web", gunicorn(web_port), environment, stop_round=1)
         code = start(
             "dagster-code",
             [
@@ -228,7 +228,8 @@ def _end_leftovers() -> None:
         leftovers.end(servers, ask=signal.SIGINT, seconds=10)
 
 
-def _gunicorn(port: int) -> list[str]:
+def gunicorn(port: int) -> list[str]:
+    """The command of the web app."""
     # One thread for each request at a time: a claim that waits for reports holds one.
     return [
         *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"{HOST}:{port}"),
@@ -269,7 +270,8 @@ def _require_free(port: int, option: str) -> None:
             raise ChildFailed(f"port {port} cannot be used ({error.strerror}); choose another with {option}") from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

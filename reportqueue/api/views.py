@@ -78,14 +78,14 @@ class ClaimView(ApiView):
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request) -> Response:
-        """The claim; with `wait_seconds`, an empty one only after that time."""
+        """The claim; with `wait_seconds`, an empty one only after that time, or at once if too many wait."""
         asked = self.body(request, shapes.ClaimBody)
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = wakeup.listener.heard()
         claim = self._claim(asked)
         if not claim.rows and time.monotonic() < until:
-            with wakeup.listener.waiting():
-                while not claim.rows and wakeup.wait(until, heard):
+            with wakeup.listener.waiting() as admitted:
+                while admitted and not claim.rows and wakeup.wait(until, heard):
                     heard = wakeup.listener.heard()
                     claim = self._claim(asked)
         items = shapes.ItemSerializer(claim.rows, many=True).data

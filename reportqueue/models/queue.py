@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Q
@@ -23,6 +24,14 @@ def _final() -> Q:
     return Q(status__in=sorted(FINAL))
 
 
+class _IsAmong(models.Func):
+    """Whether a value is among those of an array."""
+
+    arg_joiner = " = ANY ("
+    template = "%(expressions)s)"
+    output_field = models.BooleanField()
+
+
 class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     """Queue rows, by what may happen to them."""
 
@@ -32,7 +41,20 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 
     def due(self) -> Self:
         """Rows that are due and nobody's, in the order in which consumers get them."""
-        return self.filter(status=Status.QUEUED, waits_for=None, available_at__lte=Now()).in_claim_order()
+        return self._free().filter(available_at__lte=Now()).in_claim_order()
+
+    def coming(self, after: datetime, within: timedelta) -> Self:
+        """Rows that time alone makes claimable, later than `after` and so soon from now; the soonest first."""
+        return self._free().filter(available_at__gt=after, available_at__lte=Now() + within).order_by("available_at")
+
+    def _free(self) -> Self:
+        return self.filter(status=Status.QUEUED, waits_for=None)
+
+    def first_free(self, limit: int) -> Self:
+        """The first claimable rows that nobody has locked, at most `limit`; for one update, which locks them."""
+        # An array is worked out once. What is joined may be asked again for each row, and answer with others then.
+        first = self.claimable().select_for_update(skip_locked=True).values("pk")[:limit]
+        return self.filter(_IsAmong("pk", ArraySubquery(first)))
 
     def claimable(self) -> Self:
         """Due rows that are not left to a consumer that polls, which may have launched their runs already."""
@@ -60,8 +82,8 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self.filter(claimed_by=consumer, status=Status.CLAIMED)
 
     def expired(self) -> Self:
-        """Leased rows whose lease has run out."""
-        return self.filter(status__in=LEASED, lease_expires_at__lt=Now())
+        """Leased rows whose lease has run out; only they have one."""
+        return self.filter(lease_expires_at__lt=Now())
 
 
 class ReportQueue(models.Model):
@@ -162,8 +184,10 @@ class ReportQueue(models.Model):
             ),
             models.Index("waits_for", name="reportqueue_waiting", condition=Q(waits_for__isnull=False)),
             models.Index("schedule", name="reportqueue_schedule_open", condition=Q(status__in=sorted(UNFINISHED))),
-            models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(status__in=sorted(LEASED))),
-            models.Index("claimed_by", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
+            # Every claim asks these two, however many rows are under way and whatever the statistics know of them: no
+            # other index can answer for what has expired, and with the status, nobody reads past what is dispatched.
+            models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(lease_expires_at__isnull=False)),
+            models.Index("claimed_by", "status", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
             models.Index("trigger_time", name="reportqueue_trigger_time"),
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),

@@ -28,6 +28,11 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         """Enabled schedules whose next firing has come by `now`."""
         return self.filter(enabled=True, next_run_at__lte=now)
 
+    def coming(self, after: datetime, within: timedelta) -> Self:
+        """Enabled schedules that fire later than `after` and so soon from now; the soonest first."""
+        soon = self.filter(enabled=True, next_run_at__gt=after, next_run_at__lte=Now() + within)
+        return soon.order_by("next_run_at")
+
     def unplanned(self) -> Self:
         """Enabled schedules to be planned from now on: written around `save()`, or their calendar has changed."""
         # What is due already is fired by the old plan first, and planned anew with that.

@@ -8,13 +8,16 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
 from reportqueue import bounds
+from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
-from reportqueue.queue.moves import Beat, back_to_queue, backoff, finish, locked, move_all, refusal, take, write_all
+from reportqueue.queue.moves import Beat, back_to_queue, backoff, finish, locked, move_found, refusal, take, write_all
 from reportqueue.queue.rescue import rescue_expired
+from reportqueue.signals import ANNOUNCED
 from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
 
 
@@ -45,32 +48,32 @@ def claim(
     dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
     with transaction.atomic():
         _serialise(consumer)
-        if ack is not None:
-            _acknowledge(consumer, ack, dispatch_lease)
+        acknowledged = [] if ack is None else _acknowledge(consumer, ack, dispatch_lease)
         rescue_expired()
-        held = take(ReportQueue.objects.unacknowledged_by(consumer).in_claim_order().select_for_update())
+        # By construction there is one open claim a consumer: a new one is made only when none is left. So where one has
+        # just been acknowledged, there is no other.
+        mine = ReportQueue.objects.unacknowledged_by(consumer).in_claim_order()
+        held = [] if acknowledged else take(mine.select_for_update())
         if held:
-            # By construction there is one open claim a consumer: a new one is made only when none is left.
             write_all(held, lease_expires_at=held[0].now + lease)
             return Claim(held[0].claim_id, held)
         if max_in_flight is not None:
             limit = min(limit, max_in_flight - ReportQueue.objects.held_by(consumer).count())
         if limit < 1:
             return Claim(None, [])
-        rows = take(ReportQueue.objects.claimable().select_for_update(skip_locked=True)[:limit])
-        if not rows:
-            return Claim(None, [])
-        claim_id, now = uuid4(), rows[0].now
-        move_all(
-            rows,
+        claim_id = uuid4()
+        rows = move_found(
+            ReportQueue.objects.first_free(limit),
             Verb.CLAIM,
+            Status.QUEUED,
             Status.CLAIMED,
             claim_id=claim_id,
             claimed_by=consumer,
-            claimed_at=now,
-            lease_expires_at=now + lease,
+            claimed_at=Now(),
+            lease_expires_at=Now() + lease,
         )
-        return Claim(claim_id, rows)
+        rows.sort(key=lambda row: (-row.priority, row.available_at, row.pk))
+        return Claim(claim_id if rows else None, rows)
 
 
 def _serialise(consumer: str) -> None:
@@ -80,11 +83,16 @@ def _serialise(consumer: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
-def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
-    rows = take(ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id).select_for_update())
-    if rows:
-        now = rows[0].now
-        move_all(rows, Verb.ACKNOWLEDGE, Status.DISPATCHED, dispatched_at=now, lease_expires_at=now + lease)
+def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> list[ReportQueue]:
+    return move_found(
+        ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id),
+        Verb.ACKNOWLEDGE,
+        Status.CLAIMED,
+        Status.DISPATCHED,
+        needed=["id", *ANNOUNCED],
+        dispatched_at=ClockTimestamp(),
+        lease_expires_at=ClockTimestamp() + lease,
+    )
 
 
 def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: str = "") -> ReportQueue:

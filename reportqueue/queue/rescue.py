@@ -28,8 +28,10 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
     another follows after a delay, or the row fails. Every claim and every scheduler pass calls this.
     """
     queued = ended = 0
+    expired = ReportQueue.objects.expired().order_by("lease_expires_at")
+    if not expired.exists():
+        return Rescued(0, 0)
     with transaction.atomic():
-        expired = ReportQueue.objects.expired().order_by("lease_expires_at")
         # The condition is evaluated again for a row whose lock had to be taken over: a beat that came first wins.
         for row in take(expired.select_for_update(skip_locked=True)[:limit]):
             now = row.now

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -17,7 +18,7 @@ from rest_framework.test import APIClient
 from reportqueue import queue, schedules, wakeup
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
-from tests.conftest import ClientFactory, RowFactory, minutes_ago
+from tests.conftest import ClientFactory, RowFactory, build_row, minutes_ago
 from tests.integration.test_api_endpoints import post
 
 ScheduleFactory = Callable[..., ReportSchedule]
@@ -116,8 +117,8 @@ def listening() -> list[int]:
     """The server's processes behind connections that listen for rows."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pid FROM pg_stat_activity "
-            "WHERE datname = current_database() AND query LIKE 'LISTEN reportqueue_rows'"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
+            [wakeup.NAME],
         )
         return [pid for (pid,) in cursor.fetchall()]
 
@@ -165,6 +166,86 @@ def test_a_row_that_need_not_wait_for_an_earlier_one_any_longer_wakes_a_waiting_
 
     claim = waiting_claim(monkeypatch, lambda: queue.cancel(first.pk), looks=2)
     assert [row["queue_id"] for row in claim["queue"]] == [second.pk]
+
+
+def soon(seconds: float = 1) -> datetime:
+    return minutes_ago(-seconds / 60)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_comes_due_wakes_a_waiting_claim(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    rows = [build_row(available_at=soon(seconds), priority=-seconds) for seconds in (1, 24)]
+    claim = waiting_claim(monkeypatch, lambda: None)
+    assert [item["queue_id"] for item in claim["queue"]] == [rows[0].pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_is_committed_meanwhile_and_comes_due_earlier_wakes_a_waiting_claim(
+    monkeypatch: pytest.MonkeyPatch, unpolled: None
+):
+    build_row(available_at=soon(24))
+    # By then it knows of the one in 24 seconds.
+    claim = waiting_claim(monkeypatch, lambda: queue.enqueue(7, 8, trigger_time=soon()), looks=2)
+    assert [item["report_id"] for item in claim["queue"]] == [7]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_schedule_that_fires_wakes_a_waiting_claim(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    schedule = ReportSchedule.objects.create(report_id=7, modifier_id=8, cron="0 0 1 1 *")
+    ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=soon())
+    assert [item["schedule_id"] for item in waiting_claim(monkeypatch, lambda: None)["queue"]] == [schedule.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_schedule_that_is_changed_meanwhile_wakes_a_waiting_claim(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    ReportSchedule.objects.create(report_id=7, modifier_id=8, cron="0 0 1 1 *")
+    claim = waiting_claim(monkeypatch, lambda: ReportSchedule.objects.update(next_run_at=soon()), looks=2)
+    assert [item["report_id"] for item in claim["queue"]] == [7]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_listener_a_waiting_claim_polls(monkeypatch: pytest.MonkeyPatch, settings: Any):
+    settings.REPORTQUEUE = {"WAIT_POLL_SECONDS": 0.1}
+
+    def refused(*_: Any) -> None:
+        raise psycopg.OperationalError("no connection is left")
+
+    monkeypatch.setattr(wakeup.listener, "_listen_once", refused)
+    build_row(available_at=soon())
+    assert len(waiting_claim(monkeypatch, lambda: None)["queue"]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_waiting_claim_holds_no_connection_of_its_own(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    def others() -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT application_name FROM pg_stat_activity "
+                "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            return [name for (name,) in cursor.fetchall()]
+
+    def look_and_enqueue() -> None:
+        until(lambda: others() == [wakeup.NAME], "something else is connected")
+        queue.enqueue(7, 8)
+
+    assert waiting_claim(monkeypatch, look_and_enqueue, looks=2)["queue"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_waiter_too_many_is_answered_at_once(monkeypatch: pytest.MonkeyPatch, settings: Any):
+    settings.REPORTQUEUE = {"WAIT_POLL_SECONDS": 25, "MAX_WAITERS": 1}
+
+    def ask_and_enqueue() -> None:
+        client = APIClient()
+        client.force_authenticate(User.objects.get())
+        sent = time.monotonic()
+        body = {"consumer": "another", "wait_seconds": 25}
+        assert client.post("/api/report-queue/claim/", body, format="json").json() == {"claim_id": None, "queue": []}
+        assert time.monotonic() - sent < 10, "it waited"
+        queue.enqueue(7, 8)
+
+    assert waiting_claim(monkeypatch, ask_and_enqueue)["queue"], "the first does not wait any more"
 
 
 @pytest.mark.django_db(transaction=True)

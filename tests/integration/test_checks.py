@@ -28,6 +28,7 @@ def test_the_demo_project_passes():
         ({"RETRY_JITTER": 2}, "RETRY_JITTER"),
         ({"RETRY_JITTER": float("nan")}, "RETRY_JITTER"),
         ({"MAX_BODY_BYTES": True}, "MAX_BODY_BYTES"),
+        ({"MAX_WAITERS": -1}, "MAX_WAITERS"),
         ({"RUN_URL": "http://dagster/runs"}, "run_id"),
         ([], "must be a dict"),
     ],

@@ -212,3 +212,29 @@ def test_a_claim_reads_the_partial_index_alone_however_many_rows_are_finished(ma
     assert "reportqueue_claim_order" in plan
     assert "Sort" not in plan
     assert "Seq Scan on reportqueue_reportqueue" not in plan, "the periods are a handful, read once"
+
+
+def test_what_is_under_way_costs_a_claim_nothing_whatever_the_statistics_know(make_row: RowFactory):
+    make_row()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE reportqueue_reportqueue")  # it has not seen a lease
+    then = minutes_ago(1)
+    ReportQueue.objects.bulk_create(
+        ReportQueue(
+            report_id=1,
+            modifier_id=n,
+            trigger_time=then,
+            available_at=then,
+            status=Status.DISPATCHED,
+            generation=1,
+            claimed_by="sensor",
+            claim_id=uuid4(),
+            lease_expires_at=minutes_ago(-5),
+        )
+        for n in range(3000)
+    )
+    expired = ReportQueue.objects.expired().order_by("lease_expires_at").explain()
+    assert "reportqueue_lease" in expired
+    unacknowledged = ReportQueue.objects.unacknowledged_by("sensor").explain()
+    assert "reportqueue_held" in unacknowledged
+    assert "Filter" not in unacknowledged, "it reads what is dispatched too"
