@@ -6,7 +6,7 @@ no more work, and a second run before that would work beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -47,15 +47,19 @@ class Reconciled:
 
 
 def reconcile(
-    instance: DagsterInstance, client: ReportQueueClient, consumer: str, *, grace_seconds: float = GRACE_SECONDS
+    instance: DagsterInstance,
+    client: ReportQueueClient,
+    consumers: Collection[str],
+    *,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> Reconciled:
-    """Compare the consumer's dispatched rows with Dagster's runs, and the queued runs with their rows.
+    """Compare the consumers' dispatched rows with Dagster's runs, and the queued runs with their rows.
 
     Safe at any time and in several places at once: every repair is refused by the queue if the row has moved on.
     """
     done = Reconciled()
     settled = datetime.now(UTC) - timedelta(seconds=grace_seconds)
-    rows = (row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by == consumer)
+    rows = (row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by in consumers)
     for some in _batches(rows, RUNS_ASKED_AT_ONCE):
         runs = _runs_of(instance, some)
         for row in some:

@@ -1,5 +1,6 @@
 """Sensors that repair: launches that came to nothing are reported at once, and the rest is compared now and then."""
 
+from collections.abc import Collection
 from contextlib import closing
 
 from dagster import (
@@ -23,7 +24,7 @@ from orchestrator.sensors.queue_sensor import TickFailed
 
 def build_repair_sensors(
     *,
-    consumer: str = "database_queue_sensor",
+    consumers: Collection[str] = ("database_queue_sensor",),
     minimum_interval_seconds: int = 30,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> list[SensorDefinition]:
@@ -32,13 +33,13 @@ def build_repair_sensors(
     The first two report runs that ended without ever starting their row, which is then launched again, later each
     time; a run that did start is left to its lease. The third finds what they missed: rows without a run, ended runs,
     and waiting runs of rows that nobody wants any more; and renews the lease of rows whose run waits in Dagster's
-    queue. `consumer` is the queue sensor's. The token's user needs the permission to view, as well as to consume.
-    They need the resource `report_queue`.
+    queue. `consumers` are those of the queue sensors. The token's user needs the permission to view, as well as to
+    consume. They need the resource `report_queue`.
     """
     return [
         _run_end_sensor("report_launch_failed", DagsterRunStatus.FAILURE, default_status),
         _run_end_sensor("report_launch_cancelled", DagsterRunStatus.CANCELED, default_status),
-        _reconciler(consumer, minimum_interval_seconds, default_status),
+        _reconciler(consumers, minimum_interval_seconds, default_status),
     ]
 
 
@@ -75,7 +76,7 @@ def _settled(run: DagsterRun, refused: ApiRefused) -> str:
     return f"Run {run.run_id} had started its report, or was not to: {refused}"
 
 
-def _reconciler(consumer: str, interval: int, default_status: DefaultSensorStatus) -> SensorDefinition:
+def _reconciler(consumers: Collection[str], interval: int, default_status: DefaultSensorStatus) -> SensorDefinition:
     @sensor(
         name="report_reconciler",
         minimum_interval_seconds=interval,
@@ -85,7 +86,7 @@ def _reconciler(consumer: str, interval: int, default_status: DefaultSensorStatu
     def report_reconciler(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SkipReason:
         try:
             with closing(report_queue.client()) as client:
-                return SkipReason(str(reconcile(context.instance, client, consumer)))
+                return SkipReason(str(reconcile(context.instance, client, consumers)))
         except (ApiError, ValueError) as error:
             raise TickFailed(str(error)) from None
 

@@ -66,7 +66,7 @@ def _definitions(consumer: str) -> Definitions:
         report_job, name=consumer, limit=2, max_in_flight=4, default_status=DefaultSensorStatus.RUNNING
     )
     repair = build_repair_sensors(
-        consumer=consumer, minimum_interval_seconds=5, default_status=DefaultSensorStatus.RUNNING
+        consumers=[consumer], minimum_interval_seconds=5, default_status=DefaultSensorStatus.RUNNING
     )
     return Definitions(
         jobs=[report_job],

@@ -82,7 +82,7 @@ def test_a_row_whose_run_waits_keeps_its_lease(
 ):
     row = dispatched(lease_expires_at=minutes_ago(-1))
     run_for(instance, row, status)
-    assert reconcile(instance, client, SENSOR).kept_waiting == 1
+    assert reconcile(instance, client, [SENSOR]).kept_waiting == 1
     assert lease_left(row) > timedelta(minutes=10)
 
 
@@ -92,11 +92,11 @@ def test_a_row_whose_run_ended_without_starting_it_is_launched_again(
 ):
     row = dispatched()
     run = run_for(instance, row, status)
-    assert reconcile(instance, client, SENSOR).launched_again == 1
+    assert reconcile(instance, client, [SENSOR]).launched_again == 1
     row.refresh_from_db()
     assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
     assert run.run_id in row.error
-    assert reconcile(instance, client, SENSOR).launched_again == 0
+    assert reconcile(instance, client, [SENSOR]).launched_again == 0
 
 
 @pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
@@ -106,7 +106,7 @@ def test_a_row_whose_run_is_about_to_start_it_is_left_alone(
     row = dispatched()
     run_for(instance, row, status)
     before = ReportQueue.objects.values().get()
-    done = reconcile(instance, client, SENSOR)
+    done = reconcile(instance, client, [SENSOR])
     assert (done.compared, done.kept_waiting, done.launched_again) == (1, 0, 0)
     assert ReportQueue.objects.values().get() == before
 
@@ -115,7 +115,7 @@ def test_a_row_that_dagster_dropped_is_launched_again_once_it_is_old_enough(
     instance: DagsterInstance, client: ReportQueueClient
 ):
     old, young = dispatched(dispatched_at=minutes_ago(2)), dispatched(dispatched_at=timezone.now())
-    assert reconcile(instance, client, SENSOR).launched_again == 1
+    assert reconcile(instance, client, [SENSOR]).launched_again == 1
     old.refresh_from_db()
     young.refresh_from_db()
     assert (old.status, young.status) == (Status.QUEUED, Status.DISPATCHED)
@@ -126,7 +126,7 @@ def test_a_run_of_an_older_generation_is_not_the_rows(instance: DagsterInstance,
     row = dispatched(generation=2)
     run_for(instance, row, DagsterRunStatus.FAILURE, generation=1)
     run_for(instance, row, DagsterRunStatus.QUEUED, generation=2)
-    done = reconcile(instance, client, SENSOR)
+    done = reconcile(instance, client, [SENSOR])
     assert (done.kept_waiting, done.launched_again) == (1, 0)
 
 
@@ -134,13 +134,13 @@ def test_a_running_row_is_left_to_its_lease_whatever_dagster_says(instance: Dags
     row = build_row(status=Status.RUNNING, claimed_by=SENSOR)
     run_for(instance, row, DagsterRunStatus.FAILURE)
     before = ReportQueue.objects.values().get()
-    assert reconcile(instance, client, SENSOR).compared == 0
+    assert reconcile(instance, client, [SENSOR]).compared == 0
     assert ReportQueue.objects.values().get() == before
 
 
 def test_rows_of_another_consumer_are_not_touched(instance: DagsterInstance, client: ReportQueueClient):
     row = dispatched(claimed_by="elsewhere", dispatched_at=minutes_ago(20))
-    assert reconcile(instance, client, SENSOR).compared == 0
+    assert reconcile(instance, client, [SENSOR]).compared == 0
     row.refresh_from_db()
     assert row.status == Status.DISPATCHED
 
@@ -151,7 +151,7 @@ def test_a_waiting_run_of_a_row_that_nobody_wants_is_cancelled(instance: Dagster
     waits = run_for(instance, wanted, DagsterRunStatus.QUEUED)
     pruned = make_run(instance, DagsterRunStatus.QUEUED, Ticket(foreign, 1).tags())
     other = make_run(instance, DagsterRunStatus.QUEUED, {})
-    assert reconcile(instance, client, SENSOR).runs_cancelled == 2
+    assert reconcile(instance, client, [SENSOR]).runs_cancelled == 2
     statuses = {run.run_id: run.status for run in instance.get_runs()}
     assert statuses == {
         unwanted.run_id: DagsterRunStatus.CANCELED,
@@ -170,17 +170,17 @@ def test_more_rows_than_a_page_are_all_compared(instance: DagsterInstance, clien
     }
     ReportQueue.objects.bulk_create(ReportQueue(**fields) for _ in range(1_200))
     assert PAGES > 1
-    assert reconcile(instance, client, SENSOR).compared == 1_201
+    assert reconcile(instance, client, [SENSOR]).compared == 1_201
 
 
 def test_a_consumer_that_may_not_view_is_told(instance: DagsterInstance, client: ReportQueueClient):
     User.objects.get(username="dagster").user_permissions.remove(Permission.objects.get(codename="view_reportqueue"))
     with pytest.raises(ApiRefused, match="lacks a permission"):
-        reconcile(instance, client, SENSOR)
+        reconcile(instance, client, [SENSOR])
 
 
 def sensor_named(name: str) -> SensorDefinition:
-    return next(one for one in build_repair_sensors(consumer=SENSOR) if one.name == name)
+    return next(one for one in build_repair_sensors(consumers=[SENSOR]) if one.name == name)
 
 
 def end_of(instance: DagsterInstance, run: DagsterRun, resource: ReportQueueResource) -> RunStatusSensorContext:
@@ -258,7 +258,7 @@ def test_an_api_that_is_down_fails_the_tick_in_one_line_and_the_reconciler_finds
         sensor_named("report_launch_failed")(end_of(instance, run, nowhere))
     with pytest.raises(TickFailed, match="does not answer"):
         sensor_named("report_reconciler")(build_sensor_context(instance, resources={"report_queue": nowhere}))
-    assert reconcile(instance, client, SENSOR).launched_again == 1
+    assert reconcile(instance, client, [SENSOR]).launched_again == 1
 
 
 def test_the_reconcilers_tick_says_what_it_did(instance: DagsterInstance, resource: ReportQueueResource):

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         consumer.user_permissions.set(
             Permission.objects.filter(
                 content_type__app_label="reportqueue",
-                codename__in=["consume_reportqueue", "view_reportqueue"],
+                codename__in=["consume_reportqueue", "view_reportqueue", "view_reportschedule"],
             )
         )
         Token.objects.filter(user=consumer).exclude(key=key).delete()

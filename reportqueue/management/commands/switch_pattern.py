@@ -1,0 +1,82 @@
+"""`manage.py switch_pattern`: from an instant on, firings belong to another pattern."""
+
+from __future__ import annotations
+
+import getpass
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from reportqueue import asset_events, schedules
+from reportqueue.errors import HandoverRefused
+from reportqueue.patterns import Pattern
+
+
+class Command(BaseCommand):
+    """Hands the firings over, takes a planned hand-over back, or says where things stand."""
+
+    help = (
+        "Says to which pattern the schedules' firings belong, and hands them over: every firing before the instant "
+        "belongs to the old pattern, every later one to the new. Keep the old pattern's sensors until it has passed."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The options."""
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("--to", choices=Pattern.values, help="the pattern that gets the firings")
+        what.add_argument("--cancel", action="store_true", help="take back the hand-over that is planned")
+        parser.add_argument(
+            "--at", type=_instant, metavar="INSTANT", help="such as 2026-12-01T08:00:00+01:00 (default: now)"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="say whether it can be done, change nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """One line of what was done, and where things stand."""
+        if options["to"] is None and (options["at"] is not None or options["dry_run"]):
+            raise CommandError("--at and --dry-run go with --to.", returncode=2)
+        try:
+            if options["cancel"]:
+                self.stdout.write(f"Taken back: the hand-over to {schedules.cancel_planned().after}.")
+            elif options["to"] is not None:
+                self._hand_over(Pattern(options["to"]), options["at"], dry_run=options["dry_run"])
+        except HandoverRefused as error:
+            raise CommandError(str(error)) from None
+        there = schedules.standing()
+        since = "" if there.since is None else f", since {_text(there.since)}"
+        self.stdout.write(f"Firings belong to {there.pattern}{since}.")
+        if there.planned is not None:
+            self.stdout.write(f"From {_text(there.planned.at)} on they belong to {there.planned.after}.")
+
+    def _hand_over(self, to: Pattern, at: datetime | None, *, dry_run: bool) -> None:
+        done = schedules.hand_over(to, at=at, by=_user(), dry_run=dry_run)
+        verb = "Would be handed over" if dry_run else "Handed over"
+        self.stdout.write(f"{verb} from {done.before} to {done.after}: every firing at {_text(done.at)} and later.")
+        if dry_run:
+            return
+        try:
+            asset_events.post()
+        except asset_events.NotTold as error:
+            self.stderr.write(f"Dagster was not told ({error}): materialize {asset_events.ASSET} there.")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ArgumentTypeError(f"{text!r} is not an instant with its UTC offset, such as 2026-12-01T08:00:00Z")
+    return found
+
+
+def _text(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name
+        return ""
