@@ -295,9 +295,10 @@ class ReportSchedule(models.Model):
         except ValidationError as error:
             problems["params"] = error.messages
         problems |= self._timing_problems()
-        if self.enabled and not problems and TriggerPeriod.objects.fired_by_sensors().exists():
+        wrong = self.queue_only_fields() if self.enabled and not problems else []
+        if wrong and TriggerPeriod.objects.fired_by_sensors().exists():
             text = _("Dagster's sensors fire the schedules now, by their cron expressions alone: leave this out.")
-            problems |= dict.fromkeys(self.queue_only_fields(), text)
+            problems |= dict.fromkeys(wrong, text)
         if problems:
             raise ValidationError(problems)
 

@@ -88,10 +88,12 @@ def test_what_is_late_is_fired_by_beat_at_once_and_not_by_ours():
     ]
 
 
+@pytest.mark.django_db  # an end is for the scheduler alone, which the database knows to fire
 def test_one_that_ends_first_has_fewer_lines():
     assert lines("0 8 * * *", "UTC", "2026-06-05 10:01", 9, expires=at("2026-06-07 08:00")) == ["06 08:00 both"]
 
 
+@pytest.mark.django_db  # as above
 def test_a_last_firing_before_the_end_hides_nothing_of_the_other():
     found = lines("0 * * * *", "America/New_York", "2026-11-01 04:30", 5, expires=at("2026-11-01 06:30"))
     assert found == [f"01 05:00 both {OLDER}", f"01 06:00 ours {TWICE}"]
