@@ -91,9 +91,10 @@ class Transport:
         self._session.close()
 
     def request(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Any:
-        """Any call to the web app with the client's token: the answer's JSON, None for a 304. Raises `ApiError`s.
+        """Any call to the web app with the client's token: the answer's JSON. Raises `ApiError`s.
 
-        `options` are those of `requests`; a body is best given as `data`.
+        With an `If-None-Match` among the headers, None says that what the caller has still holds. `options` are those
+        of `requests`; a body is best given as `data`.
         """
         url = f"{self.url}{path}"
         seconds = self._read_timeout if read_timeout is None else read_timeout
@@ -102,7 +103,7 @@ class Transport:
             response = self._session.request(method, url, allow_redirects=False, **options)
         except (OSError, HTTPError) as error:  # requests' own errors are OSErrors
             raise ApiUnreachable(f"{url} does not answer ({_reason(error)}); is the web app running?") from None
-        if response.status_code == 304:
+        if response.status_code == 304 and "If-None-Match" in options.get("headers", {}):
             return None
         if 200 <= response.status_code < 300:
             try:

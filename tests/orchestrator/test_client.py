@@ -15,6 +15,7 @@ from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from orchestrator.client import ApiRefused, ApiUnreachable, Conflict, ReportQueueClient
+from orchestrator.plan import Plan
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
@@ -278,6 +279,15 @@ def test_redirects_are_not_followed(lost: ReportQueueClient, stranger: Front, lo
     with pytest.raises(ApiUnreachable, match=r"answered 302: .*redirects are not followed, check REPORTQUEUE_URL"):
         lost.claim("sensor")
     assert len(stranger.calls) == 1
+
+
+def test_nothing_has_changed_only_for_who_has_something(lost: ReportQueueClient, stranger: Front):
+    stranger.fail(Reply(304))
+    with pytest.raises(ApiUnreachable, match="answered 304"):
+        lost.plan("cron")
+    known = Plan("abc", (), ())
+    assert lost.plan("cron", known=known) is known
+    assert stranger.calls[-1].headers["If-None-Match"] == 'W/"abc"'
 
 
 GARBAGE = [
