@@ -235,8 +235,7 @@ class ReportQueueClient(Transport):
             "worker": worker,
             "lease_seconds": lease_seconds,
         }
-        answer = self._post(f"{queue_id}/start/", body)
-        return _parsed("a started row", lambda: Started(QueueItem.parse(answer), UUID(answer["lease_token"])))
+        return _started(self._post(f"{queue_id}/start/", body))
 
     def start_firing(
         self,
@@ -256,9 +255,7 @@ class ReportQueueClient(Transport):
             "worker": worker,
             "lease_seconds": lease_seconds,
         }
-        sent = {name: value for name, value in body.items() if value is not None}
-        answer = self.post(f"/api/schedules/{schedule_id}/start-firing/", sent)
-        return _parsed("a started row", lambda: Started(QueueItem.parse(answer), UUID(answer["lease_token"])))
+        return _started(self.post(f"/api/schedules/{schedule_id}/start-firing/", _given(body)))
 
     def heartbeat(
         self,
@@ -319,9 +316,17 @@ class ReportQueueClient(Transport):
         return _parsed("this row", lambda: {queue_id: str(answer["status"])}[answer["queue_id"]])
 
     def _post(self, path: str, body: Mapping[str, Any], *, read_timeout: float | None = None) -> Any:
-        """POST below `report-queue/`; fields that are None are left out, which every verb reads as its default."""
-        sent = {name: value for name, value in body.items() if value is not None}
-        return self.post(f"/api/report-queue/{path}", sent, read_timeout=read_timeout)
+        """POST below `report-queue/`."""
+        return self.post(f"/api/report-queue/{path}", _given(body), read_timeout=read_timeout)
+
+
+def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the fields that are None, which every verb reads as its default."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _started(answer: Any) -> Started:
+    return _parsed("a started row", lambda: Started(QueueItem.parse(answer), UUID(answer["lease_token"])))
 
 
 def _held_rows(answer: Any) -> list[HeldRow]:

@@ -6,8 +6,7 @@ The expressions are evaluated by `reportcron`, as the queue's own scheduler does
 from __future__ import annotations
 
 import heapq
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -30,9 +29,8 @@ class Position:
     schedule_id: int = _ALL
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """From a cursor. Raises KeyError, TypeError or ValueError for one that is not."""
-        data = json.loads(text)
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """From a cursor's JSON. Raises KeyError, TypeError or ValueError for anything else."""
         instant = datetime.fromisoformat(data["instant"])
         if instant.tzinfo is None:
             raise ValueError(f"{data['instant']} has no time zone.")

@@ -46,13 +46,6 @@ class FiringTicket:
     schedule_id: int
     trigger_time: datetime
 
-    @classmethod
-    def of_run(cls, tags: Mapping[str, str]) -> FiringTicket | None:
-        """From the tags that a sensor gives a run which evaluates schedules; None for any other."""
-        if SCHEDULE_ID_TAG not in tags:
-            return None
-        return cls(int(tags[SCHEDULE_ID_TAG]), datetime.fromisoformat(tags[TRIGGER_TIME_TAG]))
-
     def tags(self) -> dict[str, str]:
         """The tags for a run."""
         return {SCHEDULE_ID_TAG: str(self.schedule_id), TRIGGER_TIME_TAG: self.trigger_time.isoformat()}

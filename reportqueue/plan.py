@@ -35,10 +35,6 @@ _PERIODS_OF = f"""(
     ) ORDER BY since NULLS FIRST), '[]')::text FROM {_PERIODS} WHERE pattern = %s
 )"""  # noqa: S608
 _ALL = "cron <> ''"
-# Where a cron expression is not the whole truth, a sensor that goes by it alone would fire wrongly.
-_FOR_SENSORS = (
-    f"{_ALL} AND enabled AND calendar_id IS NULL AND end_at IS NULL AND overlap = 'allow' AND jitter_seconds = 0"
-)
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,11 @@ def sensors_document(pattern: Pattern) -> tuple[Edition, str]:
 
     A period's `since` is its first instant, `until` the first after it; each may be null.
     """
-    sql = f"SELECT {_EDITION}, {_REPORTS.format(where=_FOR_SENSORS)}, {_PERIODS_OF} FROM {_SCHEDULES}"  # noqa: S608
-    *numbers, reports, periods = _read(sql, pattern.value)
+    theirs = ReportSchedule.objects.filter(enabled=True).plain().order_by().values("pk")
+    among, values = theirs.query.sql_with_params()
+    reports_sql = _REPORTS.format(where=f"id IN ({among})")
+    sql = f"SELECT {_EDITION}, {reports_sql}, {_PERIODS_OF} FROM {_SCHEDULES}"  # noqa: S608
+    *numbers, reports, periods = _read(sql, *values, pattern.value)
     found = _edition(*numbers)
     return found, f'{{"version":"{found.version}","periods":{periods},"reports":{reports}}}'
 

@@ -14,7 +14,7 @@ from dagster import RunRequest, SensorEvaluationContext, SensorResult, SkipReaso
 from orchestrator.firings import Clockwork, DueFiring, Position
 from orchestrator.plan import Plan
 from orchestrator.report_run import FiringTicket
-from orchestrator.sensors.queue_sensor import MAX_BATCH
+from orchestrator.sensors.queue_sensor import check_limit
 
 CATCH_UP_SECONDS = 86_400
 """How far back a sensor that comes late makes up for what it missed."""
@@ -23,15 +23,14 @@ MAX_CATCH_UP_SECONDS = 31 * 86_400
 
 @dataclass
 class Evaluator:
-    """Emits a plan's firings, `limit` (1 to 100) a tick, from where the cursor stands."""
+    """Emits a plan's firings, `limit` (1 to `MAX_BATCH`) a tick, from where the cursor stands."""
 
     limit: int
     catch_up_seconds: int
     _clockwork: Clockwork = field(default_factory=Clockwork)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.limit <= MAX_BATCH:
-            raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {self.limit}.")
+        check_limit(self.limit)
         if not 60 <= self.catch_up_seconds <= MAX_CATCH_UP_SECONDS:
             raise ValueError(
                 f"catch_up_seconds must be from 60 to {MAX_CATCH_UP_SECONDS:,}; it is {self.catch_up_seconds}."
@@ -58,7 +57,7 @@ class Evaluator:
 
     def _made(self, context: SensorEvaluationContext, plan: Plan, now: datetime) -> Position:
         oldest = now - timedelta(seconds=self.catch_up_seconds)
-        made: Position | None = cursor_field(context, "made", lambda data: Position.parse(json.dumps(data)))
+        made: Position | None = cursor_field(context, "made", Position.parse)
         if made is None:
             # From the hand-over on, if there was one: what came before it is known to have been made by others.
             begun = [period.since for period in plan.periods if period.since is not None and period.since <= now]

@@ -30,6 +30,12 @@ MAX_BATCH = 100
 MAX_WAIT_SECONDS = 25.0
 
 
+def check_limit(limit: int) -> None:
+    """Raises `ValueError` for more run requests, or fewer, than a tick may have."""
+    if not 1 <= limit <= MAX_BATCH:
+        raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
+
+
 class TickFailed(Exception):
     """The queue could not be asked; the cursor stays, so the next tick asks for the same rows."""
 
@@ -67,8 +73,7 @@ def build_queue_sensor(
     `report_queue`. A row whose run config raises or does not validate is given back to the queue with that error.
     Raises `ValueError` for a bound exceeded.
     """
-    if not 1 <= limit <= MAX_BATCH:
-        raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
+    check_limit(limit)
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
     consumer_name = consumer or name

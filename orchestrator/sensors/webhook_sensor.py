@@ -17,7 +17,7 @@ from dagster import (
 
 from orchestrator.client import ApiError, ApiRefused, PendingReport, ReportQueueClient
 from orchestrator.resources import ReportQueueResource
-from orchestrator.sensors.queue_sensor import MAX_BATCH, TickFailed
+from orchestrator.sensors.queue_sensor import TickFailed, check_limit
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -38,8 +38,7 @@ def build_webhook_sensor(
     requests, so its being there says that they are. `limit` is 1 to 100 rows a tick. The sensor needs the resource
     `report_queue`, whose token's user may view and consume. Raises `ValueError` for a bound exceeded.
     """
-    if not 1 <= limit <= MAX_BATCH:
-        raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
+    check_limit(limit)
 
     @sensor(
         name=name,

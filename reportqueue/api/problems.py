@@ -46,7 +46,6 @@ _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.LeaseLost, "stale-lease", status.HTTP_409_CONFLICT),
     (errors.InvalidTransition, "invalid-state", status.HTTP_409_CONFLICT),
     (errors.FiringRefused, "firing-refused", status.HTTP_409_CONFLICT),
-    (errors.HandoverRefused, "handover-refused", status.HTTP_409_CONFLICT),
     (errors.IdempotencyKeyReused, "idempotency-key-reused", status.HTTP_409_CONFLICT),
 ]
 _TITLES = {
@@ -55,7 +54,6 @@ _TITLES = {
     "stale-lease": "The lease is not yours",
     "invalid-state": "The report's status does not allow this",
     "firing-refused": "The schedule has no such firing to run",
-    "handover-refused": "The firings cannot go to another pattern like this",
     "idempotency-key-reused": "Idempotency key reused",
     "validation": "Invalid request",
     "malformed": "Malformed request",

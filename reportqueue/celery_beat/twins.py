@@ -5,19 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable
 
-from django.db import connection
-
 from reportqueue.celery_beat.drafts import Draft
+from reportqueue.locks import serialise
 from reportqueue.models import ReportSchedule
-
-_LOCK = 7_236_184_001
-"""Of PostgreSQL's advisory locks."""
 
 
 def lock_imports() -> None:
     """Let one import at a time look for twins and save, until the transaction ends."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    serialise("reportqueue.celery_beat")
 
 
 def stored_twin(draft: Draft) -> ReportSchedule | None:

@@ -38,8 +38,12 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         # What is due already is fired by the old plan first, and planned anew with that.
         return self.filter(Q(next_run_at=None) | Q(next_run_at__gt=Now()), enabled=True, plan_needed=True)
 
+    def plain(self) -> Self:
+        """Schedules of which a cron expression and a time zone say all."""
+        return self.filter(**ReportSchedule.PLAIN)
+
     def queue_only(self) -> Self:
-        """Schedules of which a cron expression is not the whole truth: who evaluates just that would fire wrongly."""
+        """The others: who evaluates just their cron expression would fire wrongly."""
         return self.exclude(**ReportSchedule.PLAIN)
 
     def update(self, **values: Any) -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from reportqueue import bounds
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
+from reportqueue.locks import serialise
 from reportqueue.models import ReportQueue
 from reportqueue.queue.moves import Beat, back_to_queue, backoff, finish, locked, move_found, refusal, take, write_all
 from reportqueue.queue.rescue import rescue_expired
@@ -47,7 +47,8 @@ def claim(
     lease = timedelta(seconds=lease_seconds or conf().claim_lease_seconds)
     dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
     with transaction.atomic():
-        _serialise(consumer)
+        # A zombie's call and its successor's must not interleave.
+        serialise(f"reportqueue:{consumer}")
         acknowledged = [] if ack is None else _acknowledge(consumer, ack, dispatch_lease)
         rescue_expired()
         # By construction there is one open claim a consumer: a new one is made only when none is left. So where one has
@@ -74,13 +75,6 @@ def claim(
         )
         rows.sort(key=lambda row: (-row.priority, row.available_at, row.pk))
         return Claim(claim_id if rows else None, rows)
-
-
-def _serialise(consumer: str) -> None:
-    """One claim of a consumer at a time: a zombie's call and its successor's must not interleave."""
-    key = int.from_bytes(hashlib.blake2b(f"reportqueue:{consumer}".encode(), digest_size=8).digest(), signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
 def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> list[ReportQueue]:

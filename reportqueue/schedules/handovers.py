@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from reportqueue import notices
 from reportqueue.bounds import EARLIEST
 from reportqueue.clock import database_now
 from reportqueue.errors import HandoverRefused
+from reportqueue.locks import serialise
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
 NAMED = 10
 """Schedules that a refusal names."""
 _TICK = timedelta(microseconds=1)
-_LOCK = 0x7265706F72747371  # of the hand-overs: an advisory lock's number
+_LOCK = "reportqueue.handovers"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,12 @@ class Window:
 
 def window(now: datetime) -> Window:
     """What of the time until `now` (aware) is the scheduler's; an empty stretch if nothing is."""
+    return _window(_periods(), now)
+
+
+def _window(periods: list[TriggerPeriod], now: datetime) -> Window:
     found: Window | None = None
-    for period in [*TriggerPeriod.objects.all()] or [_ALWAYS_QUEUE]:
+    for period in periods:
         if period.pattern in SENSOR_FIRED or (period.since is not None and period.since > now):
             continue
         last = now if period.until is None else min(now, period.until - _TICK)
@@ -47,10 +52,10 @@ def window(now: datetime) -> Window:
 
 def from_when(planned: datetime, now: datetime) -> datetime | None:
     """From when on the scheduler has to do with a firing planned for then: at once, or once it takes over; or never."""
-    ours = window(now)
-    if planned <= ours.last:
+    periods = _periods()
+    if planned <= _window(periods, now).last:
         return planned
-    for period in [*TriggerPeriod.objects.all()] or [_ALWAYS_QUEUE]:
+    for period in periods:
         if period.pattern not in SENSOR_FIRED and (period.until is None or period.until > max(planned, now)):
             return planned if period.since is None else max(planned, period.since)
     return None
@@ -117,8 +122,7 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
     `HandoverRefused`, with the reason and what to do about it.
     """
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        serialise(_LOCK)
         there = standing()
         at = there.now if at is None else at
         if there.planned is not None:
@@ -145,8 +149,7 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
 def cancel_planned() -> Handover:
     """Let everything stay with the pattern now in force. Raises `HandoverRefused` if no hand-over is planned."""
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        serialise(_LOCK)
         planned = standing().planned
         if planned is None:
             raise HandoverRefused("No hand-over is planned.")
@@ -157,6 +160,10 @@ def cancel_planned() -> Handover:
 
 
 _ALWAYS_QUEUE = TriggerPeriod(pattern=Pattern.QUEUE)
+
+
+def _periods() -> list[TriggerPeriod]:
+    return [*TriggerPeriod.objects.all()] or [_ALWAYS_QUEUE]
 
 
 def _period_at(instant: datetime) -> TriggerPeriod:

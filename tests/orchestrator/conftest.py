@@ -110,6 +110,22 @@ def client(make_client: ClientFactory) -> ReportQueueClient:
 
 
 @pytest.fixture
+def instance(
+    storage: dict[str, Any], front: Front, token: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DagsterInstance]:
+    """An instance whose runs are executed as they are launched."""
+    monkeypatch.setenv("REPORTQUEUE_URL", front.url)
+    monkeypatch.setenv("REPORTQUEUE_TOKEN", token)
+    with instance_for_test(storage, synchronous_run_coordinator=True, synchronous_run_launcher=True) as instance:
+        yield instance
+
+
+def allow_consumer(codename: str) -> None:
+    """One more permission for the user of `token`."""
+    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename=codename))
+
+
+@pytest.fixture
 def runner(client: ReportQueueClient, token: str) -> Iterator[Runner]:
     """Executes report jobs in this process."""
     with DagsterInstance.ephemeral() as instance:

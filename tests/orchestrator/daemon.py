@@ -30,6 +30,14 @@ IN_PROCESS = InProcessWorkspaceLoadTarget(
 OWN_PROCESS = ModuleTarget(module_name=MODULE, attribute=None, working_directory=ROOT, location_name=MODULE)
 
 
+POINTS = ["TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"]
+"""Where a tick can be made to die."""
+
+
+class Crash(Exception):
+    """What a tick dies of."""
+
+
 class Daemon:
     """Ticks of one sensor."""
 

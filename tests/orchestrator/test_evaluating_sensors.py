@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from dagster import AssetMaterialization, DagsterInstance, DagsterRunStatus, instance_for_test
+from dagster import AssetMaterialization, DagsterInstance, DagsterRunStatus
 from dagster._core.scheduler.instigation import TickStatus
-from django.contrib.auth.models import Permission, User
 
 from orchestrator.assets import SCHEDULES, plan_of
 from orchestrator.client import ReportQueueClient
@@ -24,28 +23,18 @@ from reportqueue.models import ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.orchestrator import location
-from tests.orchestrator.daemon import Daemon, daemon
+from tests.orchestrator.conftest import allow_consumer
+from tests.orchestrator.daemon import POINTS, Crash, Daemon, daemon
 from tests.orchestrator.front import Fault, Front, Reply
 
-POINTS = ["TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"]
 SENSORS = {Pattern.CRON: "cron_sensor", Pattern.ASSET: "smart_sensor"}
 MINUTE = timedelta(minutes=1)
 
 
-class Crash(Exception):
-    """What a tick dies of."""
-
-
-@pytest.fixture
-def instance(
-    storage: dict[str, Any], front: Front, token: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[DagsterInstance]:
-    """An instance whose runs are executed as they are launched; the consumer may view schedules, too."""
-    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename="view_reportschedule"))
-    monkeypatch.setenv("REPORTQUEUE_URL", front.url)
-    monkeypatch.setenv("REPORTQUEUE_TOKEN", token)
-    with instance_for_test(storage, synchronous_run_coordinator=True, synchronous_run_launcher=True) as instance:
-        yield instance
+@pytest.fixture(autouse=True)
+def may_view(token: str) -> None:
+    """The consumer may view schedules, too."""
+    allow_consumer("view_reportschedule")
 
 
 @pytest.fixture(params=[Pattern.CRON, Pattern.ASSET])

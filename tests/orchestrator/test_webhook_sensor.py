@@ -5,12 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, instance_for_test
+from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.scheduler.instigation import TickStatus
-from django.contrib.auth.models import Permission, User
 
 from orchestrator.client import ReportQueueClient
 from orchestrator.resources import ReportQueueResource
@@ -20,27 +18,17 @@ from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
 from tests.orchestrator import location
-from tests.orchestrator.daemon import Daemon, daemon
+from tests.orchestrator.conftest import allow_consumer
+from tests.orchestrator.daemon import POINTS, Crash, Daemon, daemon
 from tests.orchestrator.front import Fault, Front, Reply
 
 SENSOR = "polling_sensor"
-POINTS = ["TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"]
 
 
-class Crash(Exception):
-    """What a tick dies of."""
-
-
-@pytest.fixture
-def instance(
-    storage: dict[str, Any], front: Front, token: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[DagsterInstance]:
-    """An instance whose runs are executed as they are launched; the consumer may view, too."""
-    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename="view_reportqueue"))
-    monkeypatch.setenv("REPORTQUEUE_URL", front.url)
-    monkeypatch.setenv("REPORTQUEUE_TOKEN", token)
-    with instance_for_test(storage, synchronous_run_coordinator=True, synchronous_run_launcher=True) as instance:
-        yield instance
+@pytest.fixture(autouse=True)
+def may_view(token: str) -> None:
+    """The consumer may view, too."""
+    allow_consumer("view_reportqueue")
 
 
 @pytest.fixture
