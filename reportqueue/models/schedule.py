@@ -287,7 +287,8 @@ class ReportSchedule(models.Model):
 
     def queue_only_fields(self) -> list[str]:
         """The fields that a sensor which evaluates cron expressions cannot heed."""
-        return [name for name, plain in self.PLAIN.items() if getattr(self, name) != plain]
+        # The calendar's number: one that does not exist is refused elsewhere, and must not be looked up here.
+        return [name for name, plain in self.PLAIN.items() if self.serializable_value(name) != plain]
 
     def clean(self) -> None:
         """Refuse what cannot fire, and params that are no object, naming the field."""

@@ -55,9 +55,10 @@ def last_minute() -> datetime:
 
 def hand_over(pattern: Pattern, *, minutes: int = 3) -> datetime:
     """As if the pattern's sensor had been given the firings so many minutes ago; the first of them."""
-    since = last_minute() - (minutes - 1) * MINUTE
+    last = last_minute()
+    since = last - (minutes - 1) * MINUTE
     # Until before this minute: else the clock decides how many firings a test has.
-    TriggerPeriod.objects.create(pattern=pattern, since=since, until=last_minute() + timedelta(seconds=1))
+    TriggerPeriod.objects.create(pattern=pattern, since=since, until=last + timedelta(seconds=1))
     return since
 
 
@@ -100,7 +101,7 @@ def test_each_firing_since_the_hand_over_becomes_one_run(sensor: Daemon, pattern
     assert sensor.tick().status == TickStatus.SUCCESS
     assert each_firing_has_had_one_run(sensor.instance, minutes_from(since, 3))
     newest = sensor.instance.get_runs(limit=1)[0]
-    instant = last_minute()
+    instant = since + 2 * MINUTE
     assert newest.tags["dagster/run_key"] == f"report:7:8:{instant:%Y-%m-%dT%H:%M:%SZ}"
     assert {name: text for name, text in newest.tags.items() if name.startswith(("reportqueue/", "dagster/pri"))} == {
         "reportqueue/schedule_id": str(schedule.pk),
@@ -335,7 +336,7 @@ class TestAsset:
         assert self.asked(front) == 1
 
     def test_the_daily_job_brings_what_nobody_told(self, sensor: Daemon, front: Front, pattern: Pattern):
-        hand_over(pattern, minutes=1)
+        since = hand_over(pattern, minutes=1)
         settle(sensor)
         schedule = build_schedule()
         front.calls.clear()
@@ -344,7 +345,8 @@ class TestAsset:
         job = location.defs.resolve_job_def("refresh_report_cron_schedules")
         assert job.execute_in_process(instance=sensor.instance).success
         assert self.asked(front) == 1, "the job"
-        sensor.cursor = json.dumps({**json.loads(sensor.cursor or ""), "made": _position_before(schedule)})
+        before = {"instant": (since - MINUTE).isoformat(), "schedule_id": schedule.pk}
+        sensor.cursor = json.dumps({**json.loads(sensor.cursor or ""), "made": before})
         settle(sensor)
         assert self.asked(front) == 1
         assert ReportQueue.objects.count() == 1
@@ -361,7 +363,3 @@ class TestAsset:
         front.calls.clear()
         sensor.tick()
         assert self.asked(front) == 1
-
-
-def _position_before(schedule: ReportSchedule) -> dict[str, Any]:
-    return {"instant": (last_minute() - MINUTE).isoformat(), "schedule_id": schedule.pk}
