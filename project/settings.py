@@ -69,11 +69,10 @@ MEDIA_ROOT = DATA_DIR / "artifacts"
 
 LOGIN_URL = "admin:login"
 
-DAGSTER_URL = variable("DAGSTER_URL", "http://127.0.0.1:3000")
+DAGSTER_URL = variable("DAGSTER_URL", "")
 REPORTQUEUE = {
-    "RUN_URL": f"{DAGSTER_URL}/runs/{{run_id}}",
-    # Nobody else looks at the asset; and whoever saves a schedule would wait for a Dagster that is not there.
-    "DAGSTER_URL": DAGSTER_URL if "asset" in variable("REPORT_TRIGGER_PATTERN", "queue") else "",
+    "RUN_URL": f"{DAGSTER_URL or 'http://127.0.0.1:3000'}/runs/{{run_id}}",
+    "DAGSTER_URL": DAGSTER_URL,
     "RETRY_BACKOFF_SECONDS": int(variable("RETRY_BACKOFF_SECONDS", "30")),
 }
 

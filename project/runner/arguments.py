@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+PATTERNS = ("queue", "webhook", "asset", "cron")
 BENCHMARKS = ["schedules", "claim"]
 """The modules of `benchmarks/`."""
 
@@ -14,6 +16,13 @@ def parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | chaos | bench")
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, say how each went, and stop")
+    demo.add_argument(
+        "--pattern",
+        type=_patterns,
+        default=os.environ.get("REPORT_TRIGGER_PATTERN") or "queue",
+        help="who fires: queue, webhook, asset or cron (default $REPORT_TRIGGER_PATTERN, or queue); several, with "
+        "commas between them, run side by side, and the firings stay with whoever of them has them, or go to the first",
+    )
     demo.add_argument("--port", type=_port, default=8000, help="of the web app (default 8000)")
     demo.add_argument("--dagster-port", type=_port, default=3000, help="of Dagster's UI (default 3000)")
     demo.add_argument("--timeout", type=_seconds, default=900, help="with --once: give up after SECONDS (default 900)")
@@ -33,6 +42,14 @@ def parse() -> argparse.Namespace:
     if arguments.command == "demo" and arguments.port == arguments.dagster_port:
         demo.error("--port and --dagster-port must differ")
     return arguments
+
+
+def _patterns(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in PATTERNS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PATTERNS)}")
+    return names
 
 
 def _port(text: str) -> int:

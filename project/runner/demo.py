@@ -90,13 +90,16 @@ class Demo:
         environment = self._environment()
         os.environ.update(environment)
         self._prepare(environment)
+        from project.runner import firing, once, watch
+
+        wanted = self._arguments.pattern
+        environment["REPORT_TRIGGER_PATTERN"] = ",".join(firing.served_for(wanted))
         self._start(environment)
+        firing.give_to(wanted)
         print(f"Everything answers after {time.monotonic() - began:.0f} s.\n", flush=True)
         self._print_table(environment)
-        from project.runner import watch
-
         if self._arguments.once:
-            return watch.once(self._children.check, environment, self._arguments.timeout)
+            return once.run(self._children.check, environment, self._arguments.timeout)
         watch.show(self._children.check)
         return 0
 
@@ -120,6 +123,7 @@ class Demo:
         return {
             # Whoever sets a variable means it; but the addresses are those of this demo.
             "RETRY_BACKOFF_SECONDS": "5",
+            "CRON_SENSOR_INTERVAL": "5",
             # A sensor that waits for reports holds one, of six on two cores.
             "DAGSTER_GRPC_MAX_WORKERS": "16",
             **os.environ,
@@ -163,7 +167,8 @@ class Demo:
         dagster_command = [str(BIN / "dagster"), "instance", "migrate"]
         dagster = self._children.start("dagster-migrate", dagster_command, environment, passing=True)
         self._children.run("migrate", [sys.executable, "manage.py", "migrate", "--no-input"], environment)
-        self._children.run("load_demo", [sys.executable, "manage.py", "load_demo"], environment)
+        # Nothing is told to Dagster: it does not run yet.
+        self._children.run("load_demo", [sys.executable, "manage.py", "load_demo"], environment | {"DAGSTER_URL": ""})
         self._children.finish(dagster)
 
     def _start(self, environment: dict[str, str]) -> None:
@@ -210,6 +215,7 @@ class Demo:
             "Schedules (admin)": f"{web}/admin/reportqueue/reportschedule/",
             "API": f"{web}/api/report-queue/",
             "Dagster": environment["DAGSTER_URL"],
+            "Sensors": environment["REPORT_TRIGGER_PATTERN"].replace(",", ", "),
             "Login": f"admin / {environment['ADMIN_PASSWORD']}",
             "Logs": str(LOGS),
         }

@@ -17,11 +17,16 @@ pytestmark = pytest.mark.timeout(900)  # nine reports take long on a busy machin
 REPORT_LINE = re.compile(r"^(?P<title>\S.*?)\s{2,}(?P<status>\w+) +(?P<seconds>[\d.]+) s  (?P<url>http://\S+)$", re.M)
 
 
-def test_once_makes_every_report_and_leaves_no_process(start_demo: StartDemo, folder: Path):
-    demo = start_demo(folder / "once", "--once")
+@pytest.mark.parametrize("pattern", [None, "cron", "asset", "webhook"])
+def test_once_makes_every_report_and_leaves_no_process(start_demo: StartDemo, folder: Path, pattern: str | None):
+    """Whoever fires; each on the data of the one before, from which it takes the firings over."""
+    demo = start_demo(folder / "once", "--once", *([] if pattern is None else ["--pattern", pattern]))
 
     assert demo.ended(800) == 0, demo.out + demo.err
     assert demo.err == ""
+    by_schedules = len(ONCE) if pattern in ("cron", "asset") else 1
+    asked = f"{len(ONCE)} reports by the pattern {pattern or 'queue'}, {by_schedules} of them by a schedule due at "
+    assert asked in demo.out
     assert demo.out.endswith(f"\n{len(ONCE)} of {len(ONCE)} reports succeeded\n")
     lines = [match.groupdict() for match in REPORT_LINE.finditer(demo.out)]
     assert [line["status"] for line in lines] == ["succeeded"] * len(ONCE)

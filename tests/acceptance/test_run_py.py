@@ -43,6 +43,7 @@ pytestmark = pytest.mark.timeout(600)  # starting a demo, or installing, takes l
         ["demo", "--port", "65536"],
         ["demo", "--port", "8001", "--dagster-port", "8001"],
         ["demo", "--timeout", "0"],
+        ["demo", "--pattern", "cron,dagster"],
         ["demo", "--twice"],
         ["demo", "now"],
         ["lint", "--fix"],
