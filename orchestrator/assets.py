@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 from dagster import (
@@ -46,7 +45,7 @@ def plan_of(metadata: Mapping[str, MetadataValue[Any]]) -> Plan | None:
             "periods": metadata["periods"].value,
             "reports": metadata["schedules"].value,
         }
-        return Plan.parse(data, datetime.now(UTC))
+        return Plan.parse(data)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -200,7 +200,7 @@ class ReportQueueClient(Transport):
         answer = self.request("GET", f"/api/reports/?pattern={pattern}", headers=headers)
         if answer is None and known is not None:
             return known
-        return _parsed("a list of schedules", lambda: Plan.parse(answer, datetime.now(UTC)))
+        return _parsed("a list of schedules", lambda: Plan.parse(answer))
 
     def pending(self) -> list[PendingReport]:
         """Due rows that nobody holds, in claim order; at most 1,000. Needs the permission to view."""

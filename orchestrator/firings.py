@@ -78,7 +78,7 @@ class Clockwork:
         for report in plan.reports:
             # What comes later than a position at its own instant: the schedules behind it.
             start = after.instant if report.schedule_id <= after.schedule_id else after.instant - _TICK
-            self._push(heap, report, max(start, report.not_before - _TICK), last)
+            self._push(heap, report, max(start, report.fires_after), last)
         while heap:
             instant, _, report = heapq.heappop(heap)
             yield instant, report

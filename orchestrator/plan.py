@@ -35,11 +35,11 @@ class PlannedReport:
     cron: str
     timezone: str
     priority: int
-    not_before: datetime
-    """Its first firing since it was last changed: an edit never fires the past."""
+    fires_after: datetime
+    """When it was last changed, or just before its start: an edit never fires the past."""
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], read_at: datetime) -> PlannedReport:
+    def parse(cls, data: Mapping[str, Any]) -> PlannedReport:
         """From JSON. Raises KeyError, TypeError or ValueError for anything else."""
         return cls(
             schedule_id=int(data["schedule_id"]),
@@ -48,8 +48,7 @@ class PlannedReport:
             cron=str(data["cron"]),
             timezone=str(data["timezone"]),
             priority=int(data["priority"]),
-            # One that is not planned yet has just been changed.
-            not_before=_instant(data["next_run_at"]) or read_at,
+            fires_after=_known(data["fires_after"]),
         )
 
     def json(self) -> dict[str, Any]:
@@ -61,7 +60,7 @@ class PlannedReport:
             "cron": self.cron,
             "timezone": self.timezone,
             "priority": self.priority,
-            "next_run_at": _text(self.not_before),
+            "fires_after": _text(self.fires_after),
         }
 
 
@@ -77,9 +76,9 @@ class Plan:
     """By schedule."""
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any], read_at: datetime) -> Plan:
-        """From JSON that was read at an instant. Raises KeyError, TypeError or ValueError for anything else."""
-        reports = {report.schedule_id: report for report in (PlannedReport.parse(r, read_at) for r in data["reports"])}
+    def parse(cls, data: Mapping[str, Any]) -> Plan:
+        """From JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        reports = {report.schedule_id: report for report in (PlannedReport.parse(r) for r in data["reports"])}
         return cls(
             version=str(data["version"]),
             periods=tuple(Period.parse(period) for period in data["periods"]),
@@ -88,8 +87,10 @@ class Plan:
 
 
 def _instant(value: Any) -> datetime | None:
-    if value is None:
-        return None
+    return None if value is None else _known(value)
+
+
+def _known(value: Any) -> datetime:
     found = datetime.fromisoformat(value)
     if found.tzinfo is None:
         raise ValueError(f"{value} has no time zone.")

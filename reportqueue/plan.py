@@ -26,7 +26,8 @@ _INSTANT = "(to_json({0} AT TIME ZONE 'UTC') #>> '{{{{}}}}') || 'Z'"
 _REPORTS = f"""(
     SELECT coalesce(json_agg(json_build_object(
         'schedule_id', id, 'report_id', report_id, 'modifier_id', modifier_id, 'cron', cron, 'timezone', timezone,
-        'enabled', enabled, 'priority', priority, 'params', params, 'next_run_at', {_INSTANT.format("next_run_at")}
+        'enabled', enabled, 'priority', priority, 'params', params, {{more}}
+        'next_run_at', {_INSTANT.format("next_run_at")}
     ) ORDER BY id), '[]')::text FROM {_SCHEDULES} WHERE {{where}}
 )"""  # noqa: S608
 _PERIODS_OF = f"""(
@@ -52,19 +53,25 @@ def edition() -> Edition:
 
 def document() -> tuple[Edition, str]:
     """The edition, and the plan as JSON: its version and every schedule with a cron expression."""
-    *numbers, reports = _read(f"SELECT {_EDITION}, {_REPORTS.format(where=_ALL)} FROM {_SCHEDULES}")  # noqa: S608
+    *numbers, reports = _read(f"SELECT {_EDITION}, {_REPORTS.format(where=_ALL, more='')} FROM {_SCHEDULES}")  # noqa: S608
     found = _edition(*numbers)
     return found, f'{{"version":"{found.version}","reports":{reports}}}'
+
+
+# Not by what the scheduler has planned: it plans on from a hand-over to it, whatever the sensor still has to make.
+_FIRES_AFTER = "greatest(timing_set_at, start_at - interval '1 microsecond')"
 
 
 def sensors_document(pattern: Pattern) -> tuple[Edition, str]:
     """The same for a sensor that fires them: only what it can fire, and the periods whose firings are its own.
 
-    A period's `since` is its first instant, `until` the first after it; each may be null.
+    A period's `since` is its first instant, `until` the first after it; each may be null. A schedule's `fires_after` is
+    its last edit, or just before its start: nothing until then is a firing of it.
     """
     theirs = ReportSchedule.objects.filter(enabled=True).plain().order_by().values("pk")
     among, values = theirs.query.sql_with_params()
-    reports_sql = _REPORTS.format(where=f"id IN ({among})")
+    more = f"'fires_after', {_INSTANT.format(_FIRES_AFTER)},"
+    reports_sql = _REPORTS.format(where=f"id IN ({among})", more=more)
     sql = f"SELECT {_EDITION}, {reports_sql}, {_PERIODS_OF} FROM {_SCHEDULES}"  # noqa: S608
     *numbers, reports, periods = _read(sql, *values, pattern.value)
     found = _edition(*numbers)

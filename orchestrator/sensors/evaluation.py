@@ -59,9 +59,9 @@ class Evaluator:
         oldest = now - timedelta(seconds=self.catch_up_seconds)
         made: Position | None = cursor_field(context, "made", Position.parse)
         if made is None:
-            # From the hand-over on, if there was one: what came before it is known to have been made by others.
+            # From the first hand-over on, if there was one: what came before it is known to have been made by others.
             begun = [period.since for period in plan.periods if period.since is not None and period.since <= now]
-            made = Position(max([*begun, oldest]) - timedelta(microseconds=1) if begun else now)
+            made = Position(max(min(begun), oldest) - timedelta(microseconds=1) if begun else now)
         if made.instant < oldest:
             context.log.warning(
                 f"Nothing was fired since {made.instant:%Y-%m-%d %H:%M:%S}Z; what was due before "

@@ -18,7 +18,7 @@ def main() -> int:
     if chosen.command == "bench":
         from project.runner import benches
 
-        return benches.run(chosen.name)
+        return benches.run(chosen.name, chosen.options)
     from project.runner import checks
 
     if chosen.command == "chaos":

@@ -6,8 +6,10 @@ import argparse
 import os
 
 PATTERNS = ("queue", "webhook", "asset", "cron")
-BENCHMARKS = ["schedules", "claim"]
+BENCHMARKS = ["schedules", "claim", "patterns"]
 """The modules of `benchmarks/`."""
+WITH_OPTIONS = {"patterns"}
+"""Those that take options of their own."""
 
 
 def parse() -> argparse.Namespace:
@@ -33,10 +35,13 @@ def parse() -> argparse.Namespace:
     chaos.add_argument("--minutes", type=_minutes, default=20, help="for how long, about (default 20)")
     chaos.add_argument("--seed", type=int, help="makes the choices of an earlier run again; their timing differs")
     bench = commands.add_parser("bench", help="measure what something costs, and whether it holds its goals")
-    bench.add_argument("name", choices=BENCHMARKS, help="what to measure")
+    bench.add_argument("name", choices=BENCHMARKS, help="what to measure; further arguments go to it")
+    bench.set_defaults(options=[])
     arguments, rest = parser.parse_known_args()
     if arguments.command == "test":
         arguments.pytest = rest
+    elif arguments.command == "bench" and arguments.name in WITH_OPTIONS:
+        arguments.options = rest
     elif rest:
         commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.command == "demo" and arguments.port == arguments.dagster_port:

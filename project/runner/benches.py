@@ -14,7 +14,7 @@ from project.runner.postgres import EmbeddedPostgres
 from project.runner.processes import ChildFailed, Children
 
 
-def run(name: str) -> int:
+def run(name: str, options: list[str]) -> int:
     """One benchmark of `benchmarks/`; its exit code, 0 only if its goals hold. A log of a failure stays."""
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-bench-"))
     log = folder / "benchmark.log"
@@ -24,7 +24,7 @@ def run(name: str) -> int:
     try:
         os.environ |= {"DATABASE_URL": postgres.start(), "DJANGO_SETTINGS_MODULE": "project.settings"}
         with log.open("w") as errors:
-            code = run_in_foreground([sys.executable, "-m", f"benchmarks.{name}"], stderr=errors)
+            code = run_in_foreground([sys.executable, "-m", f"benchmarks.{name}", *options], stderr=errors)
     except ChildFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -36,5 +36,7 @@ def run(name: str) -> int:
     if code == 1 and "Traceback" in log.read_text():
         print(f"error: the benchmark failed; see {log}", file=sys.stderr)
         return 1
+    if code == 2:  # wrong options
+        print(log.read_text(), end="", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     return code

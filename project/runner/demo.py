@@ -6,32 +6,25 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
 import time
 import traceback
-import urllib.request
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
 
 import psycopg
 
 from project.environment import BASE_DIR, DATA_DIR, DEMO_FILE, database
 from project.runner import leftovers, stopping
-from project.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
+from project.runner.postgres import EmbeddedPostgres, create_database, with_database
 from project.runner.processes import ChildFailed, Children
 from project.runner.stopping import Stopped
+from project.runner.system import HOST, System
 
-BIN = Path(sys.executable).parent
-HOST = "127.0.0.1"
 LOGS = DATA_DIR / "logs"
-REQUEST_SECONDS = 2.0
-"""The longest that anything here is waited for; so that a signal is soon noticed."""
 
 
 def run(arguments: Namespace) -> int:
@@ -76,6 +69,7 @@ class Demo:
     def __init__(self, arguments: Namespace) -> None:
         self._arguments = arguments
         self._children = Children(LOGS)
+        self._system = System(self._children, DATA_DIR, arguments.port, arguments.dagster_port)
         self._postgres: EmbeddedPostgres | None = None
 
     def run(self) -> int:
@@ -89,12 +83,14 @@ class Demo:
             _require_free(port, option)
         environment = self._environment()
         os.environ.update(environment)
-        self._prepare(environment)
+        _say("Migrating the databases")
+        self._system.prepare(environment, (BASE_DIR / "deploy" / "dagster.yaml").read_text())
         from project.runner import firing, once, watch
 
         wanted = self._arguments.pattern
         environment["REPORT_TRIGGER_PATTERN"] = ",".join(firing.served_for(wanted))
-        self._start(environment)
+        _say("Starting the web app, the scheduler and Dagster")
+        self._system.start(environment)
         firing.give_to(wanted)
         print(f"Everything answers after {time.monotonic() - began:.0f} s.\n", flush=True)
         self._print_table(environment)
@@ -104,22 +100,16 @@ class Demo:
         return 0
 
     def stop(self) -> None:
-        """End everything that was started, within 10 s: Dagster and the scheduler, the web app, PostgreSQL."""
-        self._children.stop_all(3.5, 1.5, 1.7)
-        leftovers.end(leftovers.of_demo(DATA_DIR), ask=signal.SIGKILL, seconds=0.5)  # who has left its process group
+        """End everything that was started, within 10 s."""
+        self._system.stop()
         if self._postgres is not None:
             self._postgres.close()
 
     def _environment(self) -> dict[str, str]:
-        url, dagster_url = self._databases()
-        addresses = {
-            "DATABASE_URL": url,
-            "DAGSTER_URL": f"http://{HOST}:{self._arguments.dagster_port}",
-            "REPORTQUEUE_URL": f"http://{HOST}:{self._arguments.port}",
-        }
-        kept = {**_secrets(), **addresses}
+        needed = self._system.environment(*self._databases())
+        stored = ("DATABASE_URL", "DAGSTER_URL", "REPORTQUEUE_URL")
+        kept = {**_secrets(), **{name: needed[name] for name in stored}}
         _write_privately(DEMO_FILE, json.dumps(kept, indent=1))
-        direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
         return {
             # Whoever sets a variable means it; but the addresses are those of this demo.
             "RETRY_BACKOFF_SECONDS": "5",
@@ -128,17 +118,7 @@ class Demo:
             "DAGSTER_GRPC_MAX_WORKERS": "16",
             **os.environ,
             **kept,
-            leftovers.MARK: str(DATA_DIR),
-            "REPORTQUEUE_DATA_DIR": str(DATA_DIR),
-            "DJANGO_SETTINGS_MODULE": "project.settings",
-            "DAGSTER_DATABASE_URL": for_dagster(dagster_url),
-            "DAGSTER_HOME": str(DATA_DIR / "dagster"),
-            "MPLCONFIGDIR": str(DATA_DIR / "matplotlib"),
-            # dagster.yaml names classes of `orchestrator`, which is not installed here.
-            "PYTHONPATH": str(BASE_DIR),
-            "PYTHONUNBUFFERED": "1",
-            "no_proxy": direct,
-            "NO_PROXY": direct,
+            **needed,
         }
 
     def _databases(self) -> tuple[str, str]:
@@ -157,56 +137,6 @@ class Demo:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ChildFailed(f"the database of DATABASE_URL cannot be used: {said}") from None
         return url, dagster_url
-
-    def _prepare(self, environment: dict[str, str]) -> None:
-        home = Path(environment["DAGSTER_HOME"])
-        home.mkdir(exist_ok=True)
-        shutil.copyfile(BASE_DIR / "deploy" / "dagster.yaml", home / "dagster.yaml")
-        _say("Migrating the databases")
-        # Dagster's processes would all migrate an empty database at once, and trip over each other.
-        dagster_command = [str(BIN / "dagster"), "instance", "migrate"]
-        dagster = self._children.start("dagster-migrate", dagster_command, environment, passing=True)
-        self._children.run("migrate", [sys.executable, "manage.py", "migrate", "--no-input"], environment)
-        # Nothing is told to Dagster: it does not run yet.
-        self._children.run("load_demo", [sys.executable, "manage.py", "load_demo"], environment | {"DAGSTER_URL": ""})
-        self._children.finish(dagster)
-
-    def _start(self, environment: dict[str, str]) -> None:
-        _say("Starting the web app, the scheduler and Dagster")
-        start = self._children.start
-        web_port, ui_port, code_port = self._arguments.port, self._arguments.dagster_port, free_port()
-        workspace = Path(environment["DAGSTER_HOME"]) / "workspace.yaml"
-        workspace.write_text(
-            f"load_from:\n  - grpc_server: {{host: {HOST}, port: {code_port}, location_name: orchestrator}}\n"
-        )
-        # Runs give their rows back to the web app when they are stopped: it goes after them.
-        web = start("web", gunicorn(web_port), environment, stop_round=1)
-        code = start(
-            "dagster-code",
-            [
-                str(BIN / "dagster"),
-                "api",
-                "grpc",
-                "-m",
-                "orchestrator.definitions",
-                "-h",
-                HOST,
-                "-p",
-                str(code_port),
-            ],
-            environment,
-        )
-        self._children.wait_until("The web app", lambda: _answers(f"http://{HOST}:{web_port}/healthz"), web)
-        scheduler = start("scheduler", [sys.executable, "manage.py", "enqueue_due_reports", "--loop"], environment)
-        self._children.wait_until("Dagster's code server", lambda: _accepts(code_port), code)
-        daemon_began = time.time()
-        daemon = start("dagster-daemon", [str(BIN / "dagster-daemon"), "run", "-w", str(workspace)], environment)
-        ui_command = [str(BIN / "dagster-webserver"), "-w", str(workspace), "-h", HOST, "-p", str(ui_port)]
-        ui = start("dagster-webserver", ui_command, environment)
-        ui_url = f"http://{HOST}:{ui_port}"
-        self._children.wait_until("Dagster's UI", lambda: _answers(f"{ui_url}/server_info"), ui)
-        self._children.wait_until("Dagster's daemon", lambda: _daemon_is_up(ui_url, daemon_began), daemon)
-        self._children.wait_until("The scheduler", lambda: _answers(f"http://{HOST}:{web_port}/readyz"), scheduler)
 
     def _print_table(self, environment: dict[str, str]) -> None:
         web = environment["REPORTQUEUE_URL"]
@@ -232,16 +162,6 @@ def _end_leftovers() -> None:
         _say(f"Ending what a killed demo has left: {len(processes) + len(servers)} processes")
         leftovers.end(processes, ask=signal.SIGTERM, seconds=4)
         leftovers.end(servers, ask=signal.SIGINT, seconds=10)
-
-
-def gunicorn(port: int) -> list[str]:
-    """The command of the web app."""
-    # One thread for each request at a time: a claim that waits for reports holds one.
-    return [
-        *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"{HOST}:{port}"),
-        *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--graceful-timeout", "1"),
-        "--no-control-socket",
-    ]
 
 
 def _secrets() -> dict[str, str]:
@@ -274,42 +194,6 @@ def _require_free(port: int, option: str) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ChildFailed(f"port {port} cannot be used ({error.strerror}); choose another with {option}") from None
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _answers(url: str, body: bytes | None = None, accept: Callable[[bytes], bool] = lambda answer: True) -> bool:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
-            return accept(answer.read())
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return False
-
-
-def _daemon_is_up(ui_url: str, since: float) -> bool:
-    """Whether the daemon has given a sign of life since a time; its last one may be that of an earlier demo."""
-    query = '{instance{daemonHealth{daemonStatus(daemonType:"SENSOR"){healthy lastHeartbeatTime}}}}'
-
-    def healthy(answer: bytes) -> bool:
-        status = json.loads(answer)["data"]["instance"]["daemonHealth"]["daemonStatus"]
-        return bool(status["healthy"] and status["lastHeartbeatTime"] >= since)
-
-    return _answers(f"{ui_url}/graphql", json.dumps({"query": query}).encode(), healthy)
 
 
 def _name(url: str) -> str:

@@ -195,6 +195,11 @@ class ReportSchedule(models.Model):
         null=True, editable=False, help_text=_("The anchor: the last firing, edit or resume.")
     )
     plan_needed = models.BooleanField(default=True, db_default=True, editable=False)
+    timing_set_at = models.DateTimeField(
+        db_default=ClockTimestamp(),
+        editable=False,
+        help_text=_("The last edit of its timing, or resume: what fires until then is of the past."),
+    )
     version = models.PositiveIntegerField(
         default=1, db_default=1, editable=False, help_text=_("+1 at each edit; what If-Match compares.")
     )
@@ -337,7 +342,7 @@ class ReportSchedule(models.Model):
         self.full_clean(validate_unique=False, validate_constraints=False)
         with transaction.atomic():
             stored = ReportSchedule.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
-            own = {*self.PLANNED, "version", "paused_at", "paused_by", "pause_note"}
+            own = {*self.PLANNED, "timing_set_at", "version", "paused_at", "paused_by", "pause_note"}
             if stored is None or any(getattr(self, name) != getattr(stored, name) for name in self.TIMING):
                 self._plan(database_now(), was_enabled=stored is None or stored.enabled)
             else:
@@ -357,7 +362,7 @@ class ReportSchedule(models.Model):
         return deleted
 
     def _plan(self, now: datetime, *, was_enabled: bool) -> None:
-        self.error, self.planned_from, self.plan_needed = "", now, False
+        self.error, self.planned_from, self.plan_needed, self.timing_set_at = "", now, False, now
         if not self.enabled:
             self.next_run_at = None
             if was_enabled:

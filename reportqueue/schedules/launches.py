@@ -65,7 +65,7 @@ def _require_own_firing(schedule: ReportSchedule, instant: datetime) -> None:
         raise FiringRefused(f"{named}'s firing at {instant.isoformat()} belongs to the pattern {pattern}.")
     if not schedule.enabled:
         raise FiringRefused(f"{named} is paused.")
-    if schedule.planned_from is None or instant <= schedule.planned_from:
+    if instant <= schedule.timing_set_at:
         raise FiringRefused(f"{named} was changed or resumed after {instant.isoformat()}: that fires no more.")
     if instant > database_now() + timedelta(seconds=CLOCK_SECONDS):
         raise FiringRefused(f"{instant.isoformat()} is still to come; is Dagster's clock right?")

@@ -33,8 +33,8 @@ def build_fired_schedule() -> ReportSchedule:
     TriggerPeriod.objects.get_or_create(pattern=Pattern.CRON)
     schedule = ReportSchedule.objects.create(report_id=1, modifier_id=2, cron="* * * * *")
     schedule.next_run_at = minutes_ago(1).replace(second=0, microsecond=0)
-    schedule.planned_from = minutes_ago(3)
-    ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from"])
+    schedule.planned_from = schedule.timing_set_at = minutes_ago(3)
+    ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from", "timing_set_at"])
     return schedule
 
 

@@ -37,8 +37,9 @@ def due_since(minutes: int, **fields: Any) -> ReportSchedule:
     schedule = ReportSchedule(**({"report_id": 1, "modifier_id": 2, "cron": "* * * * *"} | fields))
     schedule.save()
     first = this_minute() - minutes * MINUTE
-    schedule.next_run_at, schedule.planned_from = first, first - timedelta(seconds=1)
-    ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from"])
+    schedule.next_run_at = first
+    schedule.planned_from = schedule.timing_set_at = first - timedelta(seconds=1)
+    ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from", "timing_set_at"])
     return schedule
 
 

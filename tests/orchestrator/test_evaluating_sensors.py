@@ -66,9 +66,7 @@ def build_schedule(**fields: Any) -> ReportSchedule:
     """Every minute, and last changed an hour ago."""
     schedule = ReportSchedule(**({"report_id": 1, "modifier_id": 2, "cron": "* * * * *"} | fields))
     schedule.save()
-    hour_ago = (database_now() - 60 * MINUTE).replace(second=0, microsecond=0)
-    schedule.next_run_at, schedule.planned_from = hour_ago, hour_ago - timedelta(seconds=1)
-    ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from"])
+    ReportSchedule.objects.filter(pk=schedule.pk).update(timing_set_at=database_now() - 60 * MINUTE)
     return schedule
 
 
@@ -194,8 +192,7 @@ def test_a_late_tick_fires_nothing_from_before_an_edit(sensor: Daemon, pattern: 
     schedule = build_schedule()
     since = hand_over(pattern)
     edited = since + MINUTE
-    schedule.next_run_at, schedule.planned_from = edited + MINUTE, edited + timedelta(seconds=1)
-    ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from"])
+    ReportSchedule.objects.filter(pk=schedule.pk).update(timing_set_at=edited + timedelta(seconds=1))
     settle(sensor)
     assert each_firing_has_had_one_run(sensor.instance, [edited + MINUTE])
 

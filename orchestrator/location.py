@@ -1,0 +1,76 @@
+"""A code location around one's own report code: its job, and the sensors of REPORT_TRIGGER_PATTERN."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, EnvVar, JobDefinition, SensorDefinition
+
+from orchestrator.assets import build_schedules_refresh
+from orchestrator.execution import LEASE_SECONDS, Work
+from orchestrator.jobs import build_report_job
+from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.queue_sensor import build_queue_sensor
+from orchestrator.sensors.repair_sensors import build_repair_sensors
+from orchestrator.sensors.report_sensor import build_report_cron_sensor
+from orchestrator.sensors.smart_sensor import build_smart_cron_sensor
+from orchestrator.sensors.webhook_sensor import build_webhook_sensor
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+QUEUE_LANES = ("database_queue_sensor", "database_queue_sensor_2")
+"""Two sensors that wait for rows: Dagster's daemon comes back to one after 5 s at the earliest, and the other waits."""
+
+
+def build_definitions(work: Work) -> Definitions:
+    """Everything for reports that `work` makes, as the environment says (the README lists the variables).
+
+    The sensors are those of REPORT_TRIGGER_PATTERN: one or several of `cron`, `asset`, `webhook` and `queue` (the
+    default), with commas between them. Raises `ValueError` for another name.
+    """
+    # The code location must load without them, for `dagster definitions validate`; a tick then says what is missing.
+    os.environ.setdefault("REPORTQUEUE_URL", DEFAULT_URL)
+    os.environ.setdefault("REPORTQUEUE_TOKEN", "not-set")
+    job = build_report_job(work, lease_seconds=int(os.environ.get("REPORT_LEASE_SECONDS", LEASE_SECONDS)))
+    # Several while firings are handed over from one to another: the web app says whose they are.
+    patterns = [name.strip() for name in os.environ.get("REPORT_TRIGGER_PATTERN", "queue").split(",")]
+    asset, refresh_job, daily_refresh = build_schedules_refresh(
+        default_status=DefaultScheduleStatus.RUNNING if "asset" in patterns else DefaultScheduleStatus.STOPPED
+    )
+    return Definitions(
+        assets=[asset],
+        jobs=[job, refresh_job],
+        schedules=[daily_refresh],
+        sensors=[sensor for pattern in dict.fromkeys(patterns) for sensor in _sensors(pattern, job)],
+        resources={
+            "report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))
+        },
+    )
+
+
+def _sensors(pattern: str, job: JobDefinition) -> Iterator[SensorDefinition]:
+    running = DefaultSensorStatus.RUNNING
+    match pattern:
+        case "cron":
+            seconds = int(os.environ.get("CRON_SENSOR_INTERVAL", "30"))
+            yield build_report_cron_sensor(job, minimum_interval_seconds=seconds, default_status=running)
+        case "asset":
+            yield build_smart_cron_sensor(job, default_status=running)
+        case "webhook":
+            yield build_webhook_sensor(job, default_status=running)
+        case "queue":
+            for lane in QUEUE_LANES:
+                yield build_queue_sensor(
+                    job,
+                    name=lane,
+                    wait_seconds=20,
+                    # Further rows wait in the queue, by their priority, and not as runs that Dagster holds already.
+                    max_in_flight=25,
+                    default_status=running,
+                )
+            yield from build_repair_sensors(consumers=QUEUE_LANES, default_status=running)
+        case _:
+            raise ValueError(
+                f"REPORT_TRIGGER_PATTERN has {pattern!r}; it names one or several of cron, asset, webhook and queue, "
+                "with commas between them."
+            )
