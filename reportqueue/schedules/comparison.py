@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from reportqueue import cron
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import BlackoutCalendar, ReportSchedule
+from reportqueue.models.schedule import ReportScheduleQuerySet
 from reportqueue.policies import CatchUp
 from reportqueue.schedules.expansion import BROKEN, jitter, timing_of
 from reportqueue.schedules.settling import CatchUpRule, settle
@@ -144,7 +145,10 @@ def compare(start: datetime, end: datetime, *, pk: int | None = None) -> Iterato
     wanted = ReportSchedule.objects.all() if pk is None else ReportSchedule.objects.filter(pk=pk)
     if pk is not None and not wanted.exists():
         raise ScheduleNotFound(f"There is no schedule {pk}.")
-    sides = _Sides(start.astimezone(UTC), end.astimezone(UTC))
+    return _compared(wanted, _Sides(start.astimezone(UTC), end.astimezone(UTC)))
+
+
+def _compared(wanted: ReportScheduleQuerySet, sides: _Sides) -> Iterator[Compared]:
     calendars = BlackoutCalendar.values_of(
         set(wanted.exclude(calendar=None).order_by().values_list("calendar_id", flat=True).distinct())
     )

@@ -258,8 +258,10 @@ def test_a_paused_schedule_is_said_to_be(make_schedule: ScheduleFactory):
     ],
 )
 def test_an_error_is_none_of_the_answers(arguments: list[str], text: str):
+    out = StringIO()
     with pytest.raises(CommandError, match=text) as raised:
-        compare(*arguments)
+        call_command("compare_patterns", *arguments, stdout=out)
+    assert out.getvalue() == ""
     if "schedule" in text:
         assert raised.value.returncode == 2, "argparse's own are, on a command line"
 

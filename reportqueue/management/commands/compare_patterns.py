@@ -97,9 +97,10 @@ class Command(BaseCommand):
     def _found(self, start: datetime, end: datetime, pk: int | None, limit: int, *, as_text: bool) -> _Counts:
         counts = _Counts()
         shown: list[dict[str, Any]] = []
+        found = schedules.compare(start, end, pk=pk)
         if as_text:
             self.stdout.write(f"As if each pattern had every firing after {_utc(start)} until {_utc(end)}.")
-        for one in schedules.compare(start, end, pk=pk):
+        for one in found:
             instants = one.differing()
             left = max(0, limit - counts.differences)
             counts.add(one, len(instants))
