@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import urllib.request
-from http.client import HTTPException
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from socket import SHUT_RDWR
+from urllib.parse import urlsplit
 
 from django.db import connection
 
@@ -18,6 +20,8 @@ from reportqueue.conf import conf
 
 ASSET = "report_cron_schedules"
 TIMEOUT_SECONDS = 5.0
+"""For the connection, and again for the whole of the answer."""
+MAX_ANSWER_BYTES = 64 * 1024
 PAUSES_SECONDS = (1.0, 5.0)
 """Before the second try and the third, which is the last."""
 logger = logging.getLogger("reportqueue")
@@ -39,16 +43,48 @@ def post() -> None:
         "description": "The schedules have changed.",
         "metadata": {"version": edition.version, "count": edition.count},
     }
-    request = urllib.request.Request(  # noqa: S310  # the setting's check wants http or https
-        f"{url.rstrip('/')}/report_asset_materialization/{ASSET}",
-        data=json.dumps(event).encode(),
-        headers={"Content-Type": "application/json"},
-    )
+    address = f"{url.rstrip('/')}/report_asset_materialization/{ASSET}"
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-            answer.read()
-    except (OSError, HTTPException) as error:
-        raise NotTold(f"{request.full_url}: {error}") from None
+        _send(address, json.dumps(event).encode())
+    except (OSError, HTTPException, ValueError) as error:
+        raise NotTold(f"{address}: {error or type(error).__name__}") from None
+
+
+def _send(address: str, body: bytes) -> None:
+    """POST it. Raises `ValueError` for any answer but the webserver's own; a redirect is none, and not followed."""
+    parts = urlsplit(address)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    link = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+    # A socket's time-out is of each read anew: an answer that drips would outlast any of them.
+    cut = threading.Timer(TIMEOUT_SECONDS, _cut, (link,))
+    cut.daemon = True
+    try:
+        link.connect()
+        cut.start()
+        link.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        with link.getresponse() as answer:
+            said = answer.read(MAX_ANSWER_BYTES)
+    finally:
+        cut.cancel()
+        link.close()
+    if answer.status != 200:
+        raise ValueError(f"{answer.status} {answer.reason}; DAGSTER_URL has to be Dagster's webserver itself")
+    # A page of a proxy's, for one: to log in.
+    if not _is_object(said):
+        raise ValueError("not answered as Dagster's webserver does; DAGSTER_URL has to be that itself")
+
+
+def _is_object(said: bytes) -> bool:
+    try:
+        return isinstance(json.loads(said), dict)
+    except ValueError:
+        return False
+
+
+def _cut(link: HTTPConnection) -> None:
+    with suppress(OSError):  # it has just ended
+        if link.sock is not None:
+            link.sock.shutdown(SHUT_RDWR)
 
 
 class _Announcer:
@@ -68,7 +104,12 @@ class _Announcer:
                 return
             self._working = True
         # Not a daemon: a command that ends right after its commit waits for it, which its time-outs bound.
-        threading.Thread(target=self._work, name="reportqueue-asset-events").start()
+        try:
+            threading.Thread(target=self._work, name="reportqueue-asset-events").start()
+        except RuntimeError as error:  # no more threads: what has been saved is saved all the same
+            with self._lock:
+                self._working = False
+            _warn(error)
 
     def _work(self) -> None:
         try:
@@ -89,11 +130,16 @@ class _Announcer:
                 post()
                 return
             except Exception as error:  # whatever it is, the thread must go on: nobody else would notice
-                said = " ".join(str(error).split())[:300]
+                failed = error
             if pause is not None:
                 threading.Event().wait(pause)
-        text = "Dagster was not told that schedules have changed (%s); the daily refresh of %s makes up for it."
-        logger.warning(text, said, ASSET)
+        _warn(failed)
+
+
+def _warn(error: Exception) -> None:
+    said = " ".join(str(error).split())[:300]
+    text = "Dagster was not told that schedules have changed (%s); the daily refresh of %s makes up for it."
+    logger.warning(text, said, ASSET)
 
 
 announce = _Announcer().announce

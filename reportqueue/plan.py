@@ -58,7 +58,8 @@ def document() -> tuple[Edition, str]:
     return found, f'{{"version":"{found.version}","reports":{reports}}}'
 
 
-# Not by what the scheduler has planned: it plans on from a hand-over to it, whatever the sensor still has to make.
+# As `ReportSchedule.fires_after`, and not by what the scheduler has planned: it plans on from a hand-over to it,
+# whatever the sensor still has to make.
 _FIRES_AFTER = "greatest(timing_set_at, start_at - interval '1 microsecond')"
 
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import cron
-from reportqueue.admin import firings, search, shown, wording
+from reportqueue.admin import duty, firings, search, shown, wording
 from reportqueue.admin.backfill import BackfilledAdmin
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.preview import PreviewedAdmin
@@ -53,7 +53,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     search_fields = ["report_id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A report's or a modifier's number, a part of the expression or the zone; or report:3.")
     form = ScheduleForm
-    readonly_fields = ["state", "words", "next_run", "upcoming", "last_outcomes"]
+    readonly_fields = ["state", "fired_by", "words", "next_run", "upcoming", "last_outcomes"]
     fieldsets = FIELDSETS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ReportSchedule]:
@@ -62,7 +62,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         why = Case(When(status=Status.SKIPPED, then=Left("error", 300)), default=Value(""))
         rows = newest.values(row=JSONObject(id="pk", status="status", why=why))[:LAST_OUTCOMES]
         schedules: QuerySet[ReportSchedule] = super().get_queryset(request).annotate(newest=ArraySubquery(rows))
-        return schedules
+        return schedules.annotate(**duty.read())
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:
         """As Django's; while an edit is saved, locked first, so that it is checked against what it replaces."""
@@ -83,7 +83,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         """A new schedule has no next firing and no outcomes yet."""
         if obj is None:
             return self.fieldsets
-        fields = ["state", "words", "next_run", "upcoming"]
+        fields = ["state", "fired_by", "words", "next_run", "upcoming"]
         fields += ["last_outcomes"] if sees_queue(request) else []
         return [(_("Now"), {"fields": fields}), *FIELDSETS]
 
@@ -126,10 +126,11 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         if "enabled" in form.changed_data and not obj.enabled:
             obj.paused_by, obj.pause_note = request.user.get_username(), ""
         super().save_model(request, obj, form, change)
-        if obj.next_run_at is not None:
-            own = shown.local(obj.next_run_at, obj.timezone)
+        coming = duty.next_firing(obj) if change else obj.next_run_at
+        if coming is not None:
+            own = shown.local(coming, obj.timezone)
             text = gettext("The next run is at %(utc)s UTC%(local)s.")
-            values = {"utc": shown.utc(obj.next_run_at), "local": f" ({own})" if own else ""}
+            values = {"utc": shown.utc(coming), "local": f" ({own})" if own else ""}
             self.message_user(request, text % values, messages.INFO)
         elif obj.enabled:
             self.message_user(request, gettext("It will not run: no firing is left before its end."), messages.WARNING)
@@ -148,19 +149,27 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     @admin.display(description=_("state"), ordering="enabled")
     def state_in_short(self, schedule: Any) -> str:
         """Whether it fires; below, who paused it and why, or what is wrong."""
-        found = wording.state(schedule, schedule.now, brief=True)
-        return shown.two_lines(found.badge, Truncator(found.detail).chars(DETAIL_SHOWN))
+        found = wording.state(schedule, schedule.now, duty.late_since(schedule), brief=True)
+        below = Truncator(found.detail).chars(DETAIL_SHOWN)
+        if schedule.enabled and not duty.is_plainly_queued(schedule):
+            below = "; ".join(filter(None, [below, duty.sentence(schedule)]))
+        return shown.two_lines(found.badge, below)
 
     @admin.display(description=_("state"))
     def state(self, schedule: Any) -> str:
         """The same, in full."""
-        found = wording.state(schedule, schedule.now)
+        found = wording.state(schedule, schedule.now, duty.late_since(schedule))
         return format_html("{} {}", found.badge, found.detail)
+
+    @admin.display(description=_("fired by"))
+    def fired_by(self, schedule: Any) -> str:
+        """The pattern to which firings belong now, and the hand-over that is planned."""
+        return duty.sentence(schedule)
 
     @admin.display(description=_("next run (UTC)"), ordering="next_run_at")
     def next_run(self, schedule: Any) -> str:
         """The next firing in UTC; below, as the schedule's own clock shows it, and how far off it is."""
-        if (instant := schedule.next_run_at) is None:
+        if (instant := duty.next_firing(schedule)) is None:
             return shown.EMPTY
         own, distance = shown.local(instant, schedule.timezone), shown.relative(instant, schedule.now)
         return shown.two_lines(shown.utc(instant), f"{own}, {distance}" if own else distance)

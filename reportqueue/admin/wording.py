@@ -57,8 +57,11 @@ class State:
         )
 
 
-def state(schedule: ReportSchedule, now: datetime, *, brief: bool = False) -> State:
-    """As the database has it at `now`, its own time; `brief`, for a list, leaves out what can be reckoned."""
+def state(schedule: ReportSchedule, now: datetime, late_since: datetime | None, *, brief: bool = False) -> State:
+    """As the database has it at `now`, its own time; `brief`, for a list, leaves out what can be reckoned.
+
+    `late_since`: since when the scheduler should have queued its firing; None if that is not the scheduler's.
+    """
     if not schedule.enabled:
         return _stopped(schedule, now, brief=brief)
     due = schedule.next_run_at
@@ -66,7 +69,7 @@ def state(schedule: ReportSchedule, now: datetime, *, brief: bool = False) -> St
         return State("", "…", gettext("Not planned yet"), gettext("the scheduler does it in its next pass"))
     if due is None:
         return State("rq-skipped", "■", gettext("Ended"), gettext("no firing is left"))
-    if (late := now - due).total_seconds() > shown.LATE_SECONDS:
+    if late_since is not None and (late := now - late_since).total_seconds() > shown.LATE_SECONDS:
         text = gettext("by %(time)s: is the scheduler running?") % {"time": shown.duration(late)}
         return State("rq-late", "!", gettext("Overdue"), text)
     if schedule.plan_needed:

@@ -290,6 +290,12 @@ class ReportSchedule(models.Model):
             blackout=Blackout(self.blackout),
         )
 
+    @property
+    def fires_after(self) -> datetime:
+        """Until when, included, nothing is a firing of it: its last edit, or just before its start."""
+        before_start = self.start_at and self.start_at - timedelta(microseconds=1)
+        return max(filter(None, (self.timing_set_at, before_start)))
+
     def queue_only_fields(self) -> list[str]:
         """The fields that a sensor which evaluates cron expressions cannot heed."""
         # The calendar's number: one that does not exist is refused elsewhere, and must not be looked up here.

@@ -3,6 +3,7 @@
 Each function is one short transaction or a row of them. Nothing is changed when one raises.
 """
 
+from reportqueue.schedules.comparison import MAX_HOURS, Compared, Difference, compare
 from reportqueue.schedules.expansion import Pass, Preview, enqueue_due, next_due, preview
 from reportqueue.schedules.forecast import MAX_FORECAST, Forecast, forecast
 from reportqueue.schedules.handovers import (
@@ -21,7 +22,10 @@ from reportqueue.schedules.operators import MAX_BACKFILL, Backfill, backfill, pa
 __all__ = [
     "MAX_BACKFILL",
     "MAX_FORECAST",
+    "MAX_HOURS",
     "Backfill",
+    "Compared",
+    "Difference",
     "Forecast",
     "Handover",
     "Pass",
@@ -29,6 +33,7 @@ __all__ = [
     "Standing",
     "backfill",
     "cancel_planned",
+    "compare",
     "enqueue_due",
     "forecast",
     "hand_over",

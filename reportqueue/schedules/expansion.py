@@ -222,7 +222,7 @@ class _Expansion:
                     limit=line.catch_up_limit,
                     grace=timedelta(seconds=conf().misfire_grace_seconds),
                 )
-                answer = self._settle(_timing(line, calendars), rule, line.next_run_at, line.planned_from)
+                answer = self._settle(timing_of(line, calendars), rule, line.next_run_at, line.planned_from)
             except BROKEN as error:
                 answer = error
             self._answers[key] = answer
@@ -253,7 +253,7 @@ def _plan(lines: list[Line]) -> Pass:
     moves: list[Move] = []
     for line in lines:
         try:
-            moves.append((line.pk, _timing(line, calendars).next_firing(now), now))
+            moves.append((line.pk, timing_of(line, calendars).next_firing(now), now))
         except BROKEN as error:
             _disable(line.pk, str(error))
             done.disabled += 1
@@ -271,7 +271,8 @@ def _calendars(lines: list[Line]) -> dict[int, Calendar]:
     return BlackoutCalendar.values_of(wanted) if wanted else {}
 
 
-def _timing(line: Line, calendars: dict[int, Calendar]) -> Timing:
+def timing_of(line: Line | ReportSchedule, calendars: dict[int, Calendar]) -> Timing:
+    """When a schedule fires, as a value; its calendar must be among the calendars."""
     return Timing(
         cron=line.cron,
         timezone=line.timezone,
