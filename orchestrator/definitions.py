@@ -13,6 +13,7 @@ from typing import Any
 from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, EnvVar, SensorDefinition
 
 from orchestrator.assets import build_schedules_refresh
+from orchestrator.batch_jobs import build_batch_job
 from orchestrator.client import ReportQueueClient
 from orchestrator.execution import LEASE_SECONDS, ReportRun
 from orchestrator.jobs import build_report_job
@@ -35,6 +36,8 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
     run.progress("rendering")
     report = reports.render(run.report_id, run.modifier_id, run.params)
     run.progress("uploading")
+    # Of this report alone: a run may make many.
+    place = run.run_id if run.queue_id is None else f"{run.run_id}/{run.queue_id}"
     client = ReportQueueClient(os.environ["REPORTQUEUE_URL"], os.environ["REPORTQUEUE_TOKEN"])
     artifacts = {}
     try:
@@ -44,7 +47,7 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
         ):
             answer = client.request(
                 "PUT",
-                f"/artifacts/{run.run_id}/{name}",
+                f"/artifacts/{place}/{name}",
                 data=content.encode(),
                 headers={"Content-Type": f"{kind}; charset=utf-8"},
             )
@@ -54,9 +57,9 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
     return {"title": report.title, "rows": report.rows, "artifacts": artifacts}
 
 
-process_report_job = build_report_job(
-    make_report, lease_seconds=int(os.environ.get("REPORT_LEASE_SECONDS", LEASE_SECONDS))
-)
+lease_seconds = int(os.environ.get("REPORT_LEASE_SECONDS", LEASE_SECONDS))
+process_report_job = build_report_job(make_report, lease_seconds=lease_seconds)
+process_reports_job = build_batch_job(make_report, lease_seconds=lease_seconds)
 QUEUE_LANES = ("database_queue_sensor", "database_queue_sensor_2")
 """Two sensors that wait for rows: Dagster's daemon comes back to one after 5 s at the earliest, and the other waits."""
 
@@ -78,7 +81,10 @@ def _sensors(pattern: str) -> Iterator[SensorDefinition]:
                     name=lane,
                     wait_seconds=20,
                     # Further rows wait in the queue, by their priority, and not as runs that Dagster holds already.
-                    max_in_flight=25,
+                    max_in_flight=int(os.environ.get("REPORT_MAX_IN_FLIGHT", "500")),
+                    batch_job=process_reports_job,
+                    batch_from=int(os.environ.get("REPORT_BATCH_FROM", "20")),
+                    batch_size=int(os.environ.get("REPORT_BATCH_SIZE", "50")),
                     default_status=running,
                 )
             yield from build_repair_sensors(consumers=QUEUE_LANES, default_status=running)
@@ -96,7 +102,7 @@ schedules_asset, refresh_job, daily_refresh = build_schedules_refresh(
 )
 defs = Definitions(
     assets=[schedules_asset],
-    jobs=[process_report_job, refresh_job],
+    jobs=[process_report_job, process_reports_job, refresh_job],
     schedules=[daily_refresh],
     sensors=[sensor for pattern in dict.fromkeys(patterns) for sensor in _sensors(pattern)],
     resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},
