@@ -6,32 +6,26 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
 import time
 import traceback
-import urllib.request
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
 
 import psycopg
 
-from project.environment import BASE_DIR, DATA_DIR, DEMO_FILE, database
+from project.environment import DATA_DIR, DEMO_FILE, database
 from project.runner import leftovers, stopping
-from project.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
+from project.runner.postgres import EmbeddedPostgres, create_database, with_database
 from project.runner.processes import ChildFailed, Children
+from project.runner.stack import DAGSTER_YAML, HOST, Stack, answers
+from project.runner.stack import environment as common_environment
 from project.runner.stopping import Stopped
 
-BIN = Path(sys.executable).parent
-HOST = "127.0.0.1"
 LOGS = DATA_DIR / "logs"
-REQUEST_SECONDS = 2.0
-"""The longest that anything here is waited for; so that a signal is soon noticed."""
 
 
 def run(arguments: Namespace) -> int:
@@ -89,8 +83,9 @@ class Demo:
             _require_free(port, option)
         environment = self._environment()
         os.environ.update(environment)
-        self._prepare(environment)
-        self._start(environment)
+        stack = Stack(self._children, environment)
+        self._prepare(stack)
+        self._start(stack)
         print(f"Everything answers after {time.monotonic() - began:.0f} s.\n", flush=True)
         self._print_table(environment)
         from project.runner import watch
@@ -124,15 +119,7 @@ class Demo:
             "DAGSTER_GRPC_MAX_WORKERS": "16",
             **os.environ,
             **kept,
-            leftovers.MARK: str(DATA_DIR),
-            "REPORTQUEUE_DATA_DIR": str(DATA_DIR),
-            "DJANGO_SETTINGS_MODULE": "project.settings",
-            "DAGSTER_DATABASE_URL": for_dagster(dagster_url),
-            "DAGSTER_HOME": str(DATA_DIR / "dagster"),
-            "MPLCONFIGDIR": str(DATA_DIR / "matplotlib"),
-            # dagster.yaml names classes of `orchestrator`, which is not installed here.
-            "PYTHONPATH": str(BASE_DIR),
-            "PYTHONUNBUFFERED": "1",
+            **common_environment(DATA_DIR, dagster_url),
             "no_proxy": direct,
             "NO_PROXY": direct,
         }
@@ -154,54 +141,23 @@ class Demo:
             raise ChildFailed(f"the database of DATABASE_URL cannot be used: {said}") from None
         return url, dagster_url
 
-    def _prepare(self, environment: dict[str, str]) -> None:
-        home = Path(environment["DAGSTER_HOME"])
-        home.mkdir(exist_ok=True)
-        shutil.copyfile(BASE_DIR / "deploy" / "dagster.yaml", home / "dagster.yaml")
+    def _prepare(self, stack: Stack) -> None:
         _say("Migrating the databases")
-        # Dagster's processes would all migrate an empty database at once, and trip over each other.
-        dagster_command = [str(BIN / "dagster"), "instance", "migrate"]
-        dagster = self._children.start("dagster-migrate", dagster_command, environment, passing=True)
-        self._children.run("migrate", [sys.executable, "manage.py", "migrate", "--no-input"], environment)
-        self._children.run("load_demo", [sys.executable, "manage.py", "load_demo"], environment)
-        self._children.finish(dagster)
+        stack.migrate(DAGSTER_YAML.read_text())
 
-    def _start(self, environment: dict[str, str]) -> None:
+    def _start(self, stack: Stack) -> None:
         _say("Starting the web app, the scheduler and Dagster")
-        start = self._children.start
-        web_port, ui_port, code_port = self._arguments.port, self._arguments.dagster_port, free_port()
-        workspace = Path(environment["DAGSTER_HOME"]) / "workspace.yaml"
-        workspace.write_text(
-            f"load_from:\n  - grpc_server: {{host: {HOST}, port: {code_port}, location_name: orchestrator}}\n"
-        )
-        # Runs give their rows back to the web app when they are stopped: it goes after them.
-        web = start("web", gunicorn(web_port), environment, stop_round=1)
-        code = start(
-            "dagster-code",
-            [
-                str(BIN / "dagster"),
-                "api",
-                "grpc",
-                "-m",
-                "orchestrator.definitions",
-                "-h",
-                HOST,
-                "-p",
-                str(code_port),
-            ],
-            environment,
-        )
-        self._children.wait_until("The web app", lambda: _answers(f"http://{HOST}:{web_port}/healthz"), web)
-        scheduler = start("scheduler", [sys.executable, "manage.py", "enqueue_due_reports", "--loop"], environment)
-        self._children.wait_until("Dagster's code server", lambda: _accepts(code_port), code)
+        web_port, ui_port, wait_until = self._arguments.port, self._arguments.dagster_port, self._children.wait_until
+        web, code = stack.start_web(web_port), stack.start_code()
+        wait_until("The web app", lambda: answers(f"http://{HOST}:{web_port}/healthz"), web)
+        scheduler = stack.start_scheduler()
+        wait_until("Dagster's code server", stack.code_accepts, code)
         daemon_began = time.time()
-        daemon = start("dagster-daemon", [str(BIN / "dagster-daemon"), "run", "-w", str(workspace)], environment)
-        ui_command = [str(BIN / "dagster-webserver"), "-w", str(workspace), "-h", HOST, "-p", str(ui_port)]
-        ui = start("dagster-webserver", ui_command, environment)
+        daemon, ui = stack.start_daemon(), stack.start_ui(ui_port)
         ui_url = f"http://{HOST}:{ui_port}"
-        self._children.wait_until("Dagster's UI", lambda: _answers(f"{ui_url}/server_info"), ui)
-        self._children.wait_until("Dagster's daemon", lambda: _daemon_is_up(ui_url, daemon_began), daemon)
-        self._children.wait_until("The scheduler", lambda: _answers(f"http://{HOST}:{web_port}/readyz"), scheduler)
+        wait_until("Dagster's UI", lambda: answers(f"{ui_url}/server_info"), ui)
+        wait_until("Dagster's daemon", lambda: _daemon_is_up(ui_url, daemon_began), daemon)
+        wait_until("The scheduler", lambda: answers(f"http://{HOST}:{web_port}/readyz"), scheduler)
 
     def _print_table(self, environment: dict[str, str]) -> None:
         web = environment["REPORTQUEUE_URL"]
@@ -226,16 +182,6 @@ def _end_leftovers() -> None:
         _say(f"Ending what a killed demo has left: {len(processes) + len(servers)} processes")
         leftovers.end(processes, ask=signal.SIGTERM, seconds=4)
         leftovers.end(servers, ask=signal.SIGINT, seconds=10)
-
-
-def gunicorn(port: int) -> list[str]:
-    """The command of the web app."""
-    # One thread for each request at a time: a claim that waits for reports holds one.
-    return [
-        *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"{HOST}:{port}"),
-        *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--graceful-timeout", "1"),
-        "--no-control-socket",
-    ]
 
 
 def _secrets() -> dict[str, str]:
@@ -270,31 +216,6 @@ def _require_free(port: int, option: str) -> None:
             raise ChildFailed(f"port {port} cannot be used ({error.strerror}); choose another with {option}") from None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection((HOST, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _answers(url: str, body: bytes | None = None, accept: Callable[[bytes], bool] = lambda answer: True) -> bool:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
-            return accept(answer.read())
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return False
-
-
 def _daemon_is_up(ui_url: str, since: float) -> bool:
     """Whether the daemon has given a sign of life since a time; its last one may be that of an earlier demo."""
     query = '{instance{daemonHealth{daemonStatus(daemonType:"SENSOR"){healthy lastHeartbeatTime}}}}'
@@ -303,7 +224,7 @@ def _daemon_is_up(ui_url: str, since: float) -> bool:
         status = json.loads(answer)["data"]["instance"]["daemonHealth"]["daemonStatus"]
         return bool(status["healthy"] and status["lastHeartbeatTime"] >= since)
 
-    return _answers(f"{ui_url}/graphql", json.dumps({"query": query}).encode(), healthy)
+    return answers(f"{ui_url}/graphql", json.dumps({"query": query}).encode(), healthy)
 
 
 def _name(url: str) -> str:
