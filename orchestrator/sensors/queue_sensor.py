@@ -118,8 +118,8 @@ def build_queue_sensor(
                 )
                 if claim.claim_id is None:
                     return SkipReason("No report is due.")
-                # Runs that wait for each other are a backlog too, which each claim by itself does not show. A claim that
-                # comes again may be judged otherwise, under other keys: its rows are theirs who start them first.
+                # Runs that wait for each other are a backlog too, which each claim by itself does not show. A claim
+                # that comes again may be judged otherwise, under other keys: its rows are theirs who start them first.
                 many = max(claim.in_flight or 0, len(claim.items)) >= batch_from
                 if batch_job is not None and many and len(claim.items) > 1:
                     requests = list(_batches(claim.items, batch_size, batch_job, consumer_name))
