@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-BENCHMARKS = ["schedules", "claim"]
+BENCHMARKS = ["schedules", "claim", "latency", "drain"]
 """The modules of `benchmarks/`."""
 
 
