@@ -199,7 +199,7 @@ def _http(own: Claimers) -> Goals:
     from django.contrib.auth.models import User
     from rest_framework.authtoken.models import Token
 
-    from project.runner.system import HOST, free_port, gunicorn
+    from project.runner.stack import HOST, free_port, gunicorn
 
     _load(150_000)
     token = Token.objects.get_or_create(user=User.objects.create_superuser("claimer"))[0]

@@ -1,20 +1,16 @@
 """The four patterns side by side: how late a firing's run is, what waiting costs, how many reports are too many.
 
-The real processes, as the demo starts them, for each pattern in turn. Needs a database in DATABASE_URL and a server on
-which it may make others; `run.py bench patterns` provides them. Exits 0 only if nothing was lost or made twice.
+The real processes, as the demo starts them, for each pattern in turn. Needs an empty database in DATABASE_URL;
+`run.py bench patterns` provides it. Exits 0 only if nothing was lost or made twice.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
-import secrets
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
@@ -25,30 +21,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import django
 import psutil
 import psycopg
 
-from benchmarks.noting import NOTES
-from project.environment import BASE_DIR
-from project.runner import leftovers, stopping
-from project.runner.postgres import create_database, with_database
-from project.runner.processes import ChildFailed, Children
-from project.runner.system import System, free_port
+from benchmarks.installation import FOLDER, Installation
+from project.runner import leftovers
+from project.runner.stack import DAGSTER_YAML, HOST, free_port
 
-PATTERNS = ("cron", "asset", "webhook", "queue")
+PATTERNS = ("queue", "webhook", "asset", "cron")
 REPORTS = (10, 100, 1_000, 10_000)
 AT_LEAST = 10
 """Firings of a measured minute; of more reports, a sixtieth: each is due once an hour."""
 MINUTES = 2
 """Measured, one after the other."""
 IDLE_SECONDS = 60
-SETTLE_SECONDS = 8
-"""After the schedules are loaded, before it counts as idle."""
+SETTLE_SECONDS = 10
+"""After schedules have changed, until that is known everywhere."""
 PATIENCE_SECONDS = 300
 """After the last instant, for what is late."""
 KEPT_UP_SECONDS = 60.0
 """A firing that starts later than this has not begun before the next minute's are due."""
-TRIVIAL = "benchmarks.noting"
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ class Measured:
     reports: int
     firings: int
     created: list[float]
-    """Seconds from the instant to the run's record in Dagster, one for each firing that got one."""
+    """Seconds from the instant to the run's record in Dagster, one for each firing that was made."""
     started: list[float]
     """Seconds from the instant to the first line of report code."""
     twice: int
@@ -77,21 +70,24 @@ class Measured:
 
     @property
     def lost(self) -> int:
+        """Firings that nobody made in time to be counted."""
         return self.firings - len(self.started)
 
     @property
     def kept_up(self) -> bool:
+        """Whether every firing had begun before the next minute's were due."""
         return not self.lost and max(self.started) <= KEPT_UP_SECONDS
 
 
 def main() -> int:
     """Measure and print, a line for each pattern and number of reports."""
-    stopping.listen()
     chosen = _arguments()
-    print(_HEAD, flush=True)
+    os.environ["DAGSTER_URL"] = f"http://{HOST}:{(ui_port := free_port())}"
+    django.setup()
+    print(f"load before: {Path('/proc/loadavg').read_text().strip()}\n\n{_HEAD}", flush=True)
     measured = []
     for pattern in chosen.pattern:
-        with _running(pattern) as bench:
+        with _running(pattern, ui_port) as bench:
             for reports in chosen.reports:
                 measured.append(bench.measure(reports))
                 print(_line(measured[-1]), flush=True)
@@ -99,27 +95,28 @@ def main() -> int:
     for pattern in chosen.pattern:
         kept = [one.reports for one in measured if one.pattern == pattern and one.kept_up]
         print(f"{pattern:<8} kept up with {max(kept, default=0):,} reports of {max(chosen.reports):,}")
+    print(f"load after: {Path('/proc/loadavg').read_text().strip()}")
     lost, twice = sum(one.lost for one in measured), sum(one.twice for one in measured)
-    print(f"\n{'holds ' if not lost + twice else 'MISSED'}  {lost} lost, {twice} made twice")
+    print(f"\n{'MISSED' if lost + twice else 'holds '}  {lost} lost, {twice} made twice")
     return 1 if lost + twice else 0
 
 
 _HEAD = (
-    f"{'':<8} {'':>7} {'':>8} {'due to run created':>20} {'due to started':>20} {'in an idle minute':>42}\n"
-    f"{'pattern':<8} {'reports':>7} {'firings':>8} {'median':>10} {'p95':>9} {'median':>10} {'p95':>9}"
-    f" {'requests':>9} {'statements':>11} {'Dagster its':>11} {'CPU s':>8}"
+    f"{'':<8} {'':>7} {'':>7} {'due to run created':>21} {'due to started':>21} {'in an idle minute':>43}\n"
+    f"{'pattern':<8} {'reports':>7} {'firings':>7} {'median':>10} {'p95':>10} {'median':>10} {'p95':>10}"
+    f" {'requests':>9} {'statements':>11} {'Dagster its':>12} {'CPU s':>8}"
 )
 
 
 def _line(one: Measured) -> str:
     times = "".join(
-        f" {statistics.median(seconds):>8.2f} s {_p95(seconds):>7.2f} s" if seconds else f" {'-':>10} {'-':>9}"
+        f" {statistics.median(seconds):>8.2f} s {_p95(seconds):>8.2f} s" if seconds else f" {'-':>10} {'-':>10}"
         for seconds in (one.created, one.started)
     )
     idle = one.idle
     return (
-        f"{one.pattern:<8} {one.reports:>7,} {one.firings:>8,}{times}"
-        f" {idle.requests:>9,} {idle.statements:>11,} {idle.dagster_statements:>11,} {idle.cpu_seconds:>8.2f}"
+        f"{one.pattern:<8} {one.reports:>7,} {one.firings:>7,}{times}"
+        f" {idle.requests:>9,} {idle.statements:>11,} {idle.dagster_statements:>12,} {idle.cpu_seconds:>8.2f}"
         + (f"  {one.lost} LOST" if one.lost else "")
         + (f"  {one.twice} TWICE" if one.twice else "")
     )
@@ -130,7 +127,7 @@ def _p95(seconds: list[float]) -> float:
 
 
 def _arguments() -> Namespace:
-    parser = ArgumentParser(prog="run.py bench patterns", description=__doc__)
+    parser = ArgumentParser(prog="run.py bench patterns", description="The four patterns side by side.")
     parser.add_argument("--pattern", type=_some_of(PATTERNS, str), default=PATTERNS, help="such as cron,queue")
     parser.add_argument("--reports", type=_some_of(REPORTS, int), default=REPORTS, help="such as 10,1000")
     return parser.parse_args()
@@ -143,155 +140,133 @@ def _some_of(allowed: tuple[Any, ...], kind: type) -> Any:
         except ValueError:
             names = []
         if not names or set(names) - set(allowed):
-            raise ArgumentTypeError(f"{text!r} is none, or several with commas, of {', '.join(map(str, allowed))}")
-        return names
+            raise ArgumentTypeError(f"{text!r} is not one or several, with commas, of {', '.join(map(str, allowed))}")
+        return [one for one in allowed if one in names]
 
     return parse
 
 
 @contextmanager
-def _running(pattern: str) -> Iterator[_Bench]:
-    """The whole system with the sensors of one pattern, on databases of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="reportqueue-bench-"))
-    children = Children(folder / "logs")
-    system = System(children, folder, free_port(), free_port())
-    url = with_database(os.environ["DATABASE_URL"], f"bench_{pattern}")
-    dagster_url = with_database(url, f"bench_{pattern}_dagster")
-    for one in (url, dagster_url):
-        create_database(one)
-    environment = {
-        **os.environ,
-        **system.environment(url, dagster_url),
-        "SECRET_KEY": secrets.token_urlsafe(48),
-        "ADMIN_PASSWORD": secrets.token_urlsafe(9),
-        "REPORTQUEUE_TOKEN": secrets.token_hex(20),
-        "REPORT_TRIGGER_PATTERN": pattern,
-        "DAGSTER_GRPC_MAX_WORKERS": "16",
-        "GUNICORN_CMD_ARGS": f"--access-logfile {children.log('requests')}",
-        NOTES: str(folder / "notes"),
-    }
-    yaml = (BASE_DIR / "deploy" / "dagster.yaml").read_text().replace("orchestrator.definitions", TRIVIAL)
-    with psycopg.connect(url) as connection:
-        (data,) = connection.execute("SHOW data_directory").fetchone() or ("",)
-    bench = _Bench(pattern, folder, children, url, dagster_url, environment, Path(data))
-    try:
-        system.prepare(environment, yaml)
-        bench.manage("empty")
-        system.start(environment, location=TRIVIAL)
-        if pattern != "queue":
-            bench.manage("switch", pattern)
-        yield bench
-    except ChildFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        folder = Path()  # it stays: the logs are in it
-        raise
-    finally:
-        system.stop()
-        if folder != Path():
-            shutil.rmtree(folder, ignore_errors=True)
+def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
+    """The whole system with the sensors of one pattern, to which the firings are handed over."""
+    from reportqueue import schedules
+    from reportqueue.models import ReportSchedule
+    from reportqueue.patterns import Pattern
+
+    ReportSchedule.objects.all().delete()
+    folder = Path(os.environ[FOLDER])
+    requests = folder / f"requests-{pattern}.log"
+    installation = Installation(
+        pattern,
+        code="benchmarks.location",
+        dagster_yaml=DAGSTER_YAML.read_text().replace("orchestrator.definitions", "benchmarks.location"),
+        scheduler=True,
+        ui_port=ui_port,
+        warm_up=False,
+        REPORT_TRIGGER_PATTERN=pattern,
+        GUNICORN_CMD_ARGS=f"--access-logfile {requests}",
+    )
+    with installation:
+        ReportSchedule.objects.all().delete()  # the demo's
+        if schedules.standing().pattern != pattern:
+            schedules.hand_over(Pattern(pattern))
+        yield _Bench(pattern, installation, requests, folder / "postgres", folder / "logs" / "postgres.log")
 
 
 @dataclass
 class _Bench:
     pattern: str
-    folder: Path
-    children: Children
-    url: str
-    dagster_url: str
-    environment: dict[str, str]
-    data: Path
-    """PostgreSQL's."""
-
-    def manage(self, *words: str) -> None:
-        """What is done in Django, in a process of its own: see `benchmarks.loading`."""
-        self.children.run("loading", [sys.executable, "-m", "benchmarks.loading", *words], self.environment)
+    installation: Installation
+    requests: Path
+    cluster: Path
+    server_log: Path
 
     def measure(self, reports: int) -> Measured:
-        """Load so many schedules, look at an idle minute, and then at `MINUTES` in which some of them are due."""
-        a_minute = max(min(reports, AT_LEAST), reports // 60)
-        self.manage("rest", str(reports))
+        """Have so many schedules, look at an idle minute, and then at `MINUTES` in which some of them are due."""
+        a_minute = max(min(reports, AT_LEAST), math.ceil(reports / 60))
+        _rest(reports)
         self._wait(SETTLE_SECONDS)
         idle = self._idle()
         first = _full_minute(time.time() + SETTLE_SECONDS)
-        self.manage("fire", str(a_minute), str(first), str(MINUTES))
-        (self.folder / "notes").unlink(missing_ok=True)
-        due = {(first + 60 * minute, report) for minute in range(MINUTES) for report in range(a_minute)}
-        self._wait(first - time.time())
-        until = first + 60 * (MINUTES - 1) + PATIENCE_SECONDS
-        while len(set(self._noted())) < len(due) and time.time() < until:
+        _fire(a_minute, first)
+        instants = [first + minute * timedelta(minutes=1) for minute in range(MINUTES)]
+        due = {(report, instant) for report in range(a_minute) for instant in instants}
+        until = instants[-1].timestamp() + PATIENCE_SECONDS
+        self._wait(first.timestamp() - time.time())
+        while len(self._made(first) & due) < len(due) and time.time() < until:
             self._wait(0.5)
-        self._wait(1)
+        self._wait(2)
         return self._judge(reports, due, idle)
 
-    def _judge(self, reports: int, due: set[tuple[float, int]], idle: Idle) -> Measured:
-        noted = self._noted()
+    def _made(self, first: datetime) -> set[tuple[int, datetime]]:
+        return {key for key, *_ in self._lines(first)}
+
+    def _lines(self, first: datetime) -> list[tuple[tuple[int, datetime], str, float]]:
+        """Of what was made of firings from an instant on: report and instant, the run, and when it began."""
+        from reportqueue.models import ReportQueue
+
+        rows = ReportQueue.objects.filter(trigger_time__gte=first).values_list("pk", "report_id", "trigger_time")
+        keys = {pk: (report, instant) for pk, report, instant in rows}
+        return [(keys[line.row], line.run, line.at) for line in self.installation.lines() if line.row in keys]
+
+    def _judge(self, reports: int, due: set[tuple[int, datetime]], idle: Idle) -> Measured:
+        lines = self._lines(min(instant for _, instant in due))
         created = self._runs()
-        found = {key: noted[key] for key in due & noted.keys()}
+        firsts = {key: (run, at) for key, run, at in sorted(lines, key=lambda line: line[2], reverse=True)}
+        found = {key: firsts[key] for key in due & firsts.keys()}
         return Measured(
             pattern=self.pattern,
             reports=reports,
             firings=len(due),
-            created=[created[notes[0]["run"]] - key[0] for key, notes in found.items()],
-            started=[notes[0]["began"] - key[0] for key, notes in found.items()],
-            twice=sum(len(notes) - 1 for notes in noted.values()),
+            created=[created[run] - key[1].timestamp() for key, (run, _) in found.items()],
+            started=[at - key[1].timestamp() for key, (_, at) in found.items()],
+            twice=len(lines) - len(firsts),
             idle=idle,
         )
 
-    def _noted(self) -> dict[tuple[float, int], list[dict[str, Any]]]:
-        found: dict[tuple[float, int], list[dict[str, Any]]] = {}
-        try:
-            lines = (self.folder / "notes").read_text().splitlines()
-        except FileNotFoundError:
-            return {}
-        for line in lines:
-            note = json.loads(line)
-            found.setdefault((note["due"], note["report"]), []).append(note)
-        return found
-
     def _runs(self) -> dict[str, float]:
         """When each run's record was made, by its id (seconds since 1970)."""
-        with psycopg.connect(self.dagster_url, autocommit=True) as connection:
+        with psycopg.connect(self.installation.dagster_url, autocommit=True) as connection:
             rows = connection.execute("SELECT run_id, create_timestamp FROM runs").fetchall()
         return {run_id: created.replace(tzinfo=UTC).timestamp() for run_id, created in rows}
 
     def _idle(self) -> Idle:
-        with self._statements_logged() as log:
-            begun_at = log.stat().st_size
+        with self._statements_logged():
+            begun_at = self.server_log.stat().st_size
             requests, seconds = self._requests(), self._cpu_seconds()
             self._wait(IDLE_SECONDS)
             requests, seconds = self._requests() - requests, self._cpu_seconds() - seconds
-            with log.open("rb") as file:
+            with self.server_log.open("rb") as file:
                 file.seek(begun_at)
-                # The log of prepared statements says "execute"; of others "statement".
+                # Prepared statements are logged as "execute".
                 lines = re.findall(rb"^counted (\S+) LOG:  (?:statement|execute)", file.read(), re.MULTILINE)
-        counts = Counter(line.decode() for line in lines)
-        dagster = counts.pop(f"bench_{self.pattern}_dagster", 0)
-        return Idle(requests, counts.pop(f"bench_{self.pattern}", 0), dagster, seconds)
+        dagster = Counter(line.startswith(b"dagster_") for line in lines)
+        return Idle(requests, dagster[False], dagster[True], seconds)
 
     @contextmanager
-    def _statements_logged(self) -> Iterator[Path]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            settings = {"log_statement": "all", "log_line_prefix": "counted %d "}
+    def _statements_logged(self) -> Iterator[None]:
+        settings = {"log_statement": "all", "log_line_prefix": "counted %d "}
+        with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
             for name, value in settings.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
             connection.execute("SELECT pg_reload_conf()")
             self._wait(1)
             try:
-                yield self.data.parent / "logs" / "postgres.log"
+                yield
             finally:
                 for name in settings:
                     connection.execute(f"ALTER SYSTEM RESET {name}")
                 connection.execute("SELECT pg_reload_conf()")
 
     def _requests(self) -> int:
-        return self.children.log("requests").read_bytes().count(b"\n")
+        return self.requests.read_bytes().count(b"\n")
 
     def _cpu_seconds(self) -> float:
-        """Of all processes of the system, and of PostgreSQL's."""
+        """Of all processes of the installation, and of PostgreSQL's."""
         total = 0.0
-        servers = leftovers.of_postgres(self.data)
+        servers = leftovers.of_postgres(self.cluster)
         sessions = [session for server in servers for session in server.children()]
-        for process in [*leftovers.of_demo(self.folder), *servers, *sessions]:
+        for process in [*leftovers.of_demo(self.installation.data), *servers, *sessions]:
             with suppress(psutil.Error):
                 times = process.cpu_times()
                 total += times.user + times.system
@@ -300,16 +275,41 @@ class _Bench:
     def _wait(self, seconds: float) -> None:
         until = time.time() + seconds
         while (left := until - time.time()) > 0:
-            self.children.check()
+            self.installation.children.check()
             time.sleep(min(left, 0.2))
 
 
-def _full_minute(after: float) -> float:
+def _rest(count: int) -> None:
+    """Have `count` schedules (no fewer than there are), each once a week, at a minute of a day that is not near."""
+    weekday = f"{datetime.now(UTC) + timedelta(days=3):%w}"
+    _set({number: f"{number % 60} {number // 60 % 24} * * {weekday}" for number in range(count)})
+
+
+def _fire(count: int, first: datetime) -> None:
+    """Have the first `count` schedules fire in the measured minutes."""
+    _set(dict.fromkeys(range(count), f"{first.minute}-{first.minute + MINUTES - 1} {first.hour} * * *"))
+
+
+def _set(expressions: dict[int, str]) -> None:
+    from django.db import transaction
+
+    from reportqueue.models import ReportSchedule
+
+    with transaction.atomic():
+        there = {schedule.report_id: schedule for schedule in ReportSchedule.objects.all()}
+        for report, cron in expressions.items():
+            schedule = there.get(report) or ReportSchedule(report_id=report, modifier_id=1, timezone="UTC")
+            if schedule.cron != cron:
+                schedule.cron = cron
+                schedule.save()
+
+
+def _full_minute(after: float) -> datetime:
     """The first one from which `MINUTES` are in the same hour."""
     instant = datetime.fromtimestamp(after, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     if instant.minute + MINUTES > 60:
         instant = instant.replace(minute=0) + timedelta(hours=1)
-    return instant.timestamp()
+    return instant
 
 
 if __name__ == "__main__":

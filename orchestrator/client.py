@@ -18,6 +18,7 @@ from orchestrator.plan import Plan
 from orchestrator.transport import ApiError, ApiRefused, ApiUnreachable, Conflict, Transport
 
 __all__ = [
+    "Answers",
     "ApiError",
     "ApiRefused",
     "ApiUnreachable",
@@ -73,6 +74,8 @@ class Claim:
 
     claim_id: UUID | None
     items: list[QueueItem]
+    in_flight: int | None = None
+    """The consumer's unfinished rows, these included; None if the claim gave no `max_in_flight`."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,15 @@ class Started:
     item: QueueItem
     lease_token: UUID = field(repr=False)
 
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Started:
+        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(QueueItem.parse(data), UUID(data["lease_token"]))
+
+
+Answers = dict[int, T | ApiRefused]
+"""What a call for several rows did, by the row's id: each row's own answer, or why that row alone was refused."""
+
 
 class ReportQueueClient(Transport):
     """The verbs; one session with the API, for one thread (`clone()` makes another's)."""
@@ -168,6 +180,7 @@ class ReportQueueClient(Transport):
             lambda: Claim(
                 UUID(answer["claim_id"]) if answer["claim_id"] is not None else None,
                 [QueueItem.parse(item) for item in answer["queue"]],
+                answer.get("in_flight"),
             ),
         )
 
@@ -278,6 +291,53 @@ class ReportQueueClient(Transport):
         """The report is made. Raises `Conflict` if the row is no longer the run's, `ApiRefused` for a bad result."""
         self._post_for_row(queue_id, "complete", {"lease_token": str(lease_token), "result": result})
 
+    def start_many(
+        self,
+        generations: Mapping[int, int],
+        *,
+        run_id: str,
+        parent_run_id: str | None = None,
+        worker: str | None = None,
+        lease_seconds: int | None = None,
+    ) -> Answers[Started]:
+        """As `start`, for 1 to 100 rows given with their generations."""
+        run = {"run_id": run_id, "parent_run_id": parent_run_id, "worker": worker, "lease_seconds": lease_seconds}
+        rows = [{"queue_id": pk, "generation": generation} for pk, generation in generations.items()]
+        return self._post_for_rows("start", rows, Started.parse, **run)
+
+    def heartbeat_many(
+        self, tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease_seconds: int | None = None
+    ) -> Answers[bool]:
+        """As `heartbeat`, for 1 to 100 rows given with their tokens; `progress` is of those that have something new."""
+        rows = [
+            {"queue_id": pk, "lease_token": str(token)}
+            | ({"progress": storable(progress[pk])} if pk in progress else {})
+            for pk, token in tokens.items()
+        ]
+        return self._post_for_rows(
+            "heartbeat", rows, lambda beat: _boolean(beat["cancel_requested"]), lease_seconds=lease_seconds
+        )
+
+    def keep_waiting_many(
+        self, generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
+    ) -> Answers[bool]:
+        """As `keep_waiting`, for 1 to 100 rows of one run given with their generations; True for each that waits."""
+        rows = [{"queue_id": pk, "generation": generation} for pk, generation in generations.items()]
+        return self._post_for_rows(
+            "heartbeat",
+            rows,
+            lambda beat: not _boolean(beat["cancel_requested"]),
+            run_id=run_id,
+            lease_seconds=lease_seconds,
+        )
+
+    def complete_many(
+        self, tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
+    ) -> Answers[str]:
+        """As `complete`, for 1 to 100 rows given with their tokens; the status of each."""
+        rows = [{"queue_id": pk, "lease_token": str(token), "result": results[pk]} for pk, token in tokens.items()]
+        return self._post_for_rows("complete", rows, lambda row: str(row["status"]))
+
     def fail(
         self,
         queue_id: int,
@@ -315,6 +375,20 @@ class ReportQueueClient(Transport):
         answer = self._post(f"{queue_id}/{verb}/", body)
         return _parsed("this row", lambda: {queue_id: str(answer["status"])}[answer["queue_id"]])
 
+    def _post_for_rows(
+        self, verb: str, rows: list[dict[str, Any]], parse: Callable[[Any], T], **shared: Any
+    ) -> Answers[T]:
+        answer = self._post(f"{verb}/", {**shared, "rows": rows})
+
+        def parsed() -> Answers[T]:
+            given = {
+                row["queue_id"]: parse(row["answer"]) if row["code"] == 200 else _row_refusal(row)
+                for row in answer["rows"]
+            }
+            return {row["queue_id"]: given[row["queue_id"]] for row in rows}
+
+        return _parsed("an answer for each row", parsed)
+
     def _post(self, path: str, body: Mapping[str, Any], *, read_timeout: float | None = None) -> Any:
         """POST below `report-queue/`."""
         return self.post(f"/api/report-queue/{path}", _given(body), read_timeout=read_timeout)
@@ -326,12 +400,19 @@ def _given(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _started(answer: Any) -> Started:
-    return _parsed("a started row", lambda: Started(QueueItem.parse(answer), UUID(answer["lease_token"])))
+    return _parsed("a started row", lambda: Started.parse(answer))
 
 
 def _held_rows(answer: Any) -> list[HeldRow]:
     urlsplit(answer["next"] or "")
     return [HeldRow.parse(item) for item in answer["queue"]]
+
+
+def _row_refusal(row: Mapping[str, Any]) -> ApiRefused:
+    said, kind, code = str(row["answer"]["detail"]), str(row["answer"]["type"]), int(row["code"])
+    if code == 409:
+        return Conflict(said, kind=kind, current_status=row["answer"].get("current_status"))
+    return ApiRefused(f"row {row['queue_id']}: {said}", status=code, kind=kind)
 
 
 def storable(text: str) -> str:

@@ -21,6 +21,8 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
     run.progress("rendering")
     report = reports.render(run.report_id, run.modifier_id, run.params)
     run.progress("uploading")
+    # Of this report alone: a run may make many.
+    place = run.run_id if run.queue_id is None else f"{run.run_id}/{run.queue_id}"
     client = ReportQueueClient(os.environ["REPORTQUEUE_URL"], os.environ["REPORTQUEUE_TOKEN"])
     artifacts = {}
     try:
@@ -30,7 +32,7 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
         ):
             answer = client.request(
                 "PUT",
-                f"/artifacts/{run.run_id}/{name}",
+                f"/artifacts/{place}/{name}",
                 data=content.encode(),
                 headers={"Content-Type": f"{kind}; charset=utf-8"},
             )

@@ -16,6 +16,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interrupts:
     """In this context the signals are held back, except between `deliver()` and `hold()`, where they are raised.
 
+    That may be several times: once for each piece of work.
+
     One that came too late to be raised is sent again at the end, to whoever had the handler before. Signals reach
     the main thread alone: in another, all this does nothing, and the work has to ask.
     """
@@ -25,7 +27,8 @@ class Interrupts:
         """When (`time.monotonic()`) a signal last came from outside; those of `interrupt()` do not count."""
         self._owed: int | None = None
         self._raising = False  # of the main thread alone: nothing lies between the handler and this
-        self._interruptible = False  # of `interrupt()`, within the lock
+        self._interruptible = False  # of `interrupt()`, within the lock; and whose work that is
+        self._whose: object = None
         self._own = False
         self._lock = threading.Lock()
         self._in_main = threading.current_thread() is threading.main_thread()
@@ -47,10 +50,14 @@ class Interrupts:
         if self._owed is not None:
             signal.raise_signal(self._owed)
 
-    def deliver(self) -> None:
-        """From here on signals are raised as `DagsterExecutionInterruptedError`, one that has come before at once."""
+    def deliver(self, whose: object = None) -> None:
+        """From here on signals are raised as `DagsterExecutionInterruptedError`, one that has come before at once.
+
+        `whose` work it is that begins here, for `interrupt()`.
+        """
         with self._lock:
             self._interruptible = self._in_main
+            self._whose = whose
         self._raising = True
         if self._owed is not None:
             self._owed = None
@@ -64,15 +71,16 @@ class Interrupts:
         with self._lock:
             self._interruptible = False
 
-    def interrupt(self, *, again: bool = True) -> None:
-        """From any thread: raise in the main thread, if it is between `deliver()` and `hold()`.
+    def interrupt(self, whose: object = None, *, again: bool = True) -> None:
+        """From any thread: raise in the main thread, if it is between `deliver()` and `hold()` with this work.
 
         `again=False` repeats one that was not heard: a signal that arrives just before a sleep or a read does not
         wake it, and is raised only after it.
         """
         with self._lock:
             ident = threading.main_thread().ident
-            if self._interruptible and ident is not None and (again or self._own):
+            mine = self._interruptible and self._whose is whose
+            if mine and ident is not None and (again or self._own):
                 self._own = True
                 # A real signal, so that a sleep or a read in the report's code wakes up.
                 signal.pthread_kill(ident, signal.SIGINT)

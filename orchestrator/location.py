@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, EnvVar, JobDefinition, SensorDefinition
 
 from orchestrator.assets import build_schedules_refresh
+from orchestrator.batch_jobs import build_batch_job
 from orchestrator.execution import LEASE_SECONDS, Work
 from orchestrator.jobs import build_report_job
 from orchestrator.resources import ReportQueueResource
@@ -31,7 +32,9 @@ def build_definitions(work: Work) -> Definitions:
     # The code location must load without them, for `dagster definitions validate`; a tick then says what is missing.
     os.environ.setdefault("REPORTQUEUE_URL", DEFAULT_URL)
     os.environ.setdefault("REPORTQUEUE_TOKEN", "not-set")
-    job = build_report_job(work, lease_seconds=int(os.environ.get("REPORT_LEASE_SECONDS", LEASE_SECONDS)))
+    lease_seconds = int(os.environ.get("REPORT_LEASE_SECONDS", LEASE_SECONDS))
+    job = build_report_job(work, lease_seconds=lease_seconds)
+    batch_job = build_batch_job(work, lease_seconds=lease_seconds)
     # Several while firings are handed over from one to another: the web app says whose they are.
     patterns = [name.strip() for name in os.environ.get("REPORT_TRIGGER_PATTERN", "queue").split(",")]
     asset, refresh_job, daily_refresh = build_schedules_refresh(
@@ -39,16 +42,16 @@ def build_definitions(work: Work) -> Definitions:
     )
     return Definitions(
         assets=[asset],
-        jobs=[job, refresh_job],
+        jobs=[job, batch_job, refresh_job],
         schedules=[daily_refresh],
-        sensors=[sensor for pattern in dict.fromkeys(patterns) for sensor in _sensors(pattern, job)],
+        sensors=[sensor for pattern in dict.fromkeys(patterns) for sensor in _sensors(pattern, job, batch_job)],
         resources={
             "report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))
         },
     )
 
 
-def _sensors(pattern: str, job: JobDefinition) -> Iterator[SensorDefinition]:
+def _sensors(pattern: str, job: JobDefinition, batch_job: JobDefinition) -> Iterator[SensorDefinition]:
     running = DefaultSensorStatus.RUNNING
     match pattern:
         case "cron":
@@ -59,13 +62,17 @@ def _sensors(pattern: str, job: JobDefinition) -> Iterator[SensorDefinition]:
         case "webhook":
             yield build_webhook_sensor(job, default_status=running)
         case "queue":
+            size = int(os.environ.get("REPORT_BATCH_SIZE", "50"))
             for lane in QUEUE_LANES:
                 yield build_queue_sensor(
                     job,
                     name=lane,
                     wait_seconds=20,
                     # Further rows wait in the queue, by their priority, and not as runs that Dagster holds already.
-                    max_in_flight=25,
+                    max_in_flight=int(os.environ.get("REPORT_MAX_IN_FLIGHT", "500")),
+                    batch_job=batch_job if size > 1 else None,
+                    batch_from=int(os.environ.get("REPORT_BATCH_FROM", "20")),
+                    batch_size=size,
                     default_status=running,
                 )
             yield from build_repair_sensors(consumers=QUEUE_LANES, default_status=running)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
+from orchestrator.batch_jobs import BATCH_TAG, tickets_of
 from orchestrator.client import ApiRefused, HeldRow, ReportQueueClient
 from orchestrator.execution import QUEUE_ID_TAG, Ticket
 
@@ -20,11 +20,14 @@ GRACE_SECONDS = 60.0
 """How old an acknowledged row must be before a missing run means that there will be none."""
 PAGES = 10
 RUNS_ASKED_AT_ONCE = 100
+BATCH_RUNS = 1_000
+"""Unfinished runs of many rows that are looked at. Were there more, no row would be taken for one without a run."""
 QUEUED_RUNS = 200
 """Queued runs looked at each time, the oldest first."""
 FINAL = ("succeeded", "failed", "cancelled", "skipped")
 _WAITING = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED)
 _ENDED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
+_UNFINISHED = frozenset(DagsterRunStatus) - frozenset(_ENDED)
 
 
 @dataclass
@@ -59,14 +62,44 @@ def reconcile(
     """
     done = Reconciled()
     settled = datetime.now(UTC) - timedelta(seconds=grace_seconds)
-    rows = (row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by in consumers)
-    for some in _batches(rows, RUNS_ASKED_AT_ONCE):
-        runs = _runs_of(instance, some)
+    rows = [row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by in consumers]
+    done.compared = len(rows)
+    # After the rows: a run that begins meanwhile has moved its rows on, and no repair of them is accepted.
+    batches = _Batches(instance, consumers) if rows else None
+    waiting: dict[str, dict[int, int]] = {}
+    for some in _chunks(rows, RUNS_ASKED_AT_ONCE):
+        runs = batches.runs_of(some) if batches else {}
+        runs |= _runs_of(instance, [row for row in some if _ticket(row) not in runs])
         for row in some:
-            done.compared += 1
-            _repair(client, row, runs.get(Ticket(row.queue_id, row.generation)), settled, done)
-    _cancel_unwanted(instance, client, done)
+            run = runs.get(_ticket(row))
+            if run is not None and run.status in _WAITING:
+                waiting.setdefault(run.run_id, {})[row.queue_id] = row.generation
+            elif run is not None or batches is None or batches.all_known:
+                _repair(client, row, run, settled, done)
+    for run_id, generations in waiting.items():
+        answers = client.keep_waiting_many(generations, run_id=run_id)
+        done.kept_waiting += sum(answer is True for answer in answers.values())
+    _cancel_unwanted(instance, client, {row.queue_id for row in rows}, done)
     return done
+
+
+def _ticket(row: HeldRow) -> Ticket:
+    return Ticket(row.queue_id, row.generation)
+
+
+class _Batches:
+    """The unfinished runs of many rows. One that has ended is none: its rows that are still dispatched have no run."""
+
+    def __init__(self, instance: DagsterInstance, consumers: Collection[str]) -> None:
+        unfinished = RunsFilter(tags={BATCH_TAG: sorted(consumers)}, statuses=list(_UNFINISHED))
+        runs = instance.get_runs(unfinished, limit=BATCH_RUNS)
+        self.all_known = len(runs) < BATCH_RUNS
+        # The newest first; a row may be in an older one as well, whose start would be as good.
+        self._runs = {ticket: run for run in reversed(runs) for ticket in tickets_of(run)}
+
+    def runs_of(self, rows: Iterable[HeldRow]) -> dict[Ticket, DagsterRun]:
+        """Those of the rows that are in one."""
+        return {ticket: self._runs[ticket] for ticket in map(_ticket, rows) if ticket in self._runs}
 
 
 def _repair(
@@ -79,9 +112,6 @@ def _repair(
                 text = "Dagster has no run for it."
                 client.fail_launch(row.queue_id, generation=row.generation, run_id="none", error=text)
                 done.launched_again += 1
-        elif run.status in _WAITING:
-            client.keep_waiting(row.queue_id, generation=row.generation, run_id=run.run_id)
-            done.kept_waiting += 1
         elif run.status in _ENDED:
             text = f"Dagster calls the run {run.status.value}."
             client.fail_launch(row.queue_id, generation=row.generation, run_id=run.run_id, error=text)
@@ -94,6 +124,8 @@ def _repair(
 
 def _runs_of(instance: DagsterInstance, rows: Sequence[HeldRow]) -> dict[Ticket, DagsterRun]:
     """Each row's latest run, of whatever generation it was made for."""
+    if not rows:
+        return {}
     runs = instance.get_runs(RunsFilter(tags={QUEUE_ID_TAG: [str(row.queue_id) for row in rows]}))
     found: dict[Ticket, DagsterRun] = {}
     for run in runs:  # the newest first
@@ -103,11 +135,13 @@ def _runs_of(instance: DagsterInstance, rows: Sequence[HeldRow]) -> dict[Ticket,
     return found
 
 
-def _cancel_unwanted(instance: DagsterInstance, client: ReportQueueClient, done: Reconciled) -> None:
+def _cancel_unwanted(
+    instance: DagsterInstance, client: ReportQueueClient, dispatched: Collection[int], done: Reconciled
+) -> None:
     queued = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]), limit=QUEUED_RUNS, ascending=True)
     for run in queued:
-        ticket = Ticket.of_run(run.tags)
-        if ticket is None or not _ended(client, ticket.queue_id):
+        rows = [ticket.queue_id for ticket in tickets_of(run)]
+        if not rows or any(pk in dispatched for pk in rows) or not all(_ended(client, pk) for pk in rows):
             continue
         if instance.run_coordinator.cancel_run(run.run_id):
             done.runs_cancelled += 1
@@ -122,7 +156,6 @@ def _ended(client: ReportQueueClient, queue_id: int) -> bool:
         raise
 
 
-def _batches(rows: Iterable[HeldRow], size: int) -> Iterator[list[HeldRow]]:
-    rows = iter(rows)
-    while batch := list(islice(rows, size)):
-        yield batch
+def _chunks(rows: Sequence[HeldRow], size: int) -> Iterator[Sequence[HeldRow]]:
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]

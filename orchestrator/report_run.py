@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.client import ReportQueueClient, Started
-from orchestrator.heart import Heart
+from orchestrator.heart import Pulse
 
 QUEUE_ID_TAG = "reportqueue/queue_id"
 GENERATION_TAG = "reportqueue/generation"
@@ -22,6 +22,15 @@ class Ticket:
 
     queue_id: int
     generation: int
+
+    @classmethod
+    def parse(cls, text: str) -> Ticket:
+        """From `queue_id:generation`, which is also the row's run key. Raises `ValueError` for anything else."""
+        queue_id, _, generation = text.partition(":")
+        return cls(int(queue_id), int(generation))
+
+    def __str__(self) -> str:
+        return f"{self.queue_id}:{self.generation}"
 
     @classmethod
     def of_run(cls, tags: Mapping[str, str]) -> Ticket | None:
@@ -71,12 +80,12 @@ class ReportRun:
     generation: int | None = None
     attempt: int = 1
     trigger_time: datetime | None = None
-    _heart: Heart | None = field(default=None, repr=False)
+    _pulse: Pulse | None = field(default=None, repr=False)
 
     def progress(self, text: str) -> None:
         """Show up to 200 characters to whoever looks at the row; sent with the next heartbeat."""
-        if self._heart is not None:
-            self._heart.progress = text[:200]
+        if self._pulse is not None:
+            self._pulse.progress = text[:200]
 
     def stop_requested(self) -> bool:
         """Whether the work is no longer wanted: raise anything to end it.
@@ -84,7 +93,7 @@ class ReportRun:
         In the main thread the work is interrupted anyway; in another thread, or between long calls into C code,
         it has to ask.
         """
-        return self._heart is not None and self._heart.stop is not None
+        return self._pulse is not None and self._pulse.stop is not None
 
 
 Work = Callable[[ReportRun], Mapping[str, Any] | None]

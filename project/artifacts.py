@@ -1,7 +1,7 @@
 """What the demo's runs make, kept in Django's default storage and shown to whoever may see the queue.
 
-Runs may be on another machine: they hand their files over by HTTP, under their own run id, so that no run can
-overwrite what another made.
+Runs may be on another machine: they hand their files over by HTTP, under their own run id and the row's, so that no
+run can overwrite what another made, and none of its own reports' files with another's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class FileParser(BaseParser):
 
 
 class ArtifactView(ApiView):
-    """`artifacts/{run_id}/{name}`: GET for people with `view_reportqueue`, PUT for runs with `consume_reportqueue`."""
+    """`artifacts/{run_id}/{queue_id}/{name}`: GET for people with `view_reportqueue`, PUT for runs with
+    `consume_reportqueue`. Without the `queue_id`: of a run that was launched by hand, for no row.
+    """
 
     scopes = {"GET": "view_reportqueue", "PUT": "consume_reportqueue"}
     parser_classes = [FileParser]
@@ -52,9 +54,9 @@ class ArtifactView(ApiView):
             return redirect_to_login(self.request.get_full_path())
         return super().handle_exception(exc)
 
-    def get(self, request: Request, run_id: str, name: str) -> HttpResponse:
+    def get(self, request: Request, run_id: str, name: str, queue_id: int | None = None) -> HttpResponse:
         """The file; its page may run no script and load nothing."""
-        path, kind = _place(run_id, name)
+        path, kind = _place(run_id, queue_id, name)
         if not default_storage.exists(path):
             raise NotFound(f"Run {run_id} has left no {name}.")
         with default_storage.open(path) as file:
@@ -63,20 +65,21 @@ class ArtifactView(ApiView):
         answer["X-Content-Type-Options"] = "nosniff"
         return answer
 
-    def put(self, request: Request, run_id: str, name: str) -> Response:
+    def put(self, request: Request, run_id: str, name: str, queue_id: int | None = None) -> Response:
         """The file's address. A run that has lost its row is refused: nobody would look at what it made."""
-        path, _ = _place(run_id, name)
-        if ReportAttempt.objects.filter(run_id=run_id).exclude(outcome="").exists():
+        path, _ = _place(run_id, queue_id, name)
+        ended = ReportAttempt.objects.filter(run_id=run_id).exclude(outcome="")
+        if (ended if queue_id is None else ended.filter(queue=queue_id)).exists():
             raise LeaseLost(f"Run {run_id} has ended its attempt.")
         default_storage.delete(path)
         default_storage.save(path, ContentFile(request.data))
         return Response({"url": request.build_absolute_uri(request.path)})
 
 
-def _place(run_id: str, name: str) -> tuple[str, str]:
+def _place(run_id: str, queue_id: int | None, name: str) -> tuple[str, str]:
     kind = KINDS.get(name.rpartition(".")[2])
     if not re.fullmatch(r"[0-9A-Za-z-]{1,100}", run_id) or not re.fullmatch(r"[a-z0-9-]{1,50}\.[a-z]{2,5}", name):
         raise ValidationError({"name": ["A run id and a plain file name are wanted."]})
     if kind is None:
         raise ValidationError({"name": [f"Files end in {', '.join(sorted(KINDS))}."]})
-    return f"{run_id}/{name}", kind
+    return f"{run_id}/{name}" if queue_id is None else f"{run_id}/{queue_id}/{name}", kind

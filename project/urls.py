@@ -12,4 +12,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("reportqueue.api.urls")),
     path("artifacts/<str:run_id>/<str:name>", ArtifactView.as_view(), name="artifact"),
+    path("artifacts/<str:run_id>/<int:queue_id>/<str:name>", ArtifactView.as_view(), name="report-artifact"),
 ]

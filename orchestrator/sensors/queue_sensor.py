@@ -1,6 +1,7 @@
-"""The claim protocol as a sensor: each claimed row becomes exactly one run."""
+"""The claim protocol as a sensor: each claimed row becomes exactly one run, or part of exactly one."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,6 +18,8 @@ from dagster import (
     validate_run_config,
 )
 
+from orchestrator.batch_jobs import BATCH_TAG, batch_config
+from orchestrator.batches import MAX_ROWS
 from orchestrator.client import ApiError, QueueItem, ReportQueueClient
 from orchestrator.execution import Ticket
 from orchestrator.resources import ReportQueueResource
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 RunConfigOf = Callable[[QueueItem], Mapping[str, Any]]
 MAX_BATCH = 100
 """A tick's work grows with the square of its run requests, and a tick may take 60 s."""
+MAX_CLAIM = 1_000
+"""Rows in a claim: the API's bound."""
 MAX_WAIT_SECONDS = 25.0
 
 
@@ -60,6 +65,9 @@ def build_queue_sensor(
     limit: int = 25,
     wait_seconds: float = 0.0,
     max_in_flight: int | None = None,
+    batch_job: JobDefinition | None = None,
+    batch_from: int = 20,
+    batch_size: int = 50,
     minimum_interval_seconds: int = 1,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
@@ -67,23 +75,35 @@ def build_queue_sensor(
 
     `job` may be anybody's: with `run_config=None` its runs get tags only, and find their row with `Ticket.of_run`.
     `consumer` (default: the sensor's name) is the stable name under which rows are claimed: renaming it gives rows
-    under way to nobody until their lease ends. `limit` is 1 to 100 rows a tick; `wait_seconds`, up to 25, lets an
+    under way to nobody until their lease ends. `limit` is 1 to 100 runs a tick; `wait_seconds`, up to 25, lets an
     empty claim wait for a row (only with `sensors: use_threads` in dagster.yaml, or it holds up every other
-    sensor); `max_in_flight` bounds the rows that Dagster holds at once. The sensor needs the resource
+    sensor); `max_in_flight` bounds the rows that this consumer's runs hold at once. The sensor needs the resource
     `report_queue`. A row whose run config raises or does not validate is given back to the queue with that error.
+
+    With a `batch_job`, one of `build_batch_job`, and a `max_in_flight`: as long as fewer than `batch_from` rows (2 to
+    `limit`) are in flight, each has a run of `job`; what is claimed beyond becomes runs of `batch_job`, of up to
+    `batch_size` rows each (2 to 100), and a tick claims up to `limit` times `batch_size` rows, 1,000 at the most.
     Raises `ValueError` for a bound exceeded.
     """
     check_limit(limit)
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
+    if batch_job is not None:
+        if not 2 <= batch_size <= MAX_ROWS:
+            raise ValueError(f"batch_size must be from 2 to {MAX_ROWS}; it is {batch_size}.")
+        if not 2 <= batch_from <= limit:
+            raise ValueError(f"batch_from must be from 2 to the limit, which is {limit}; it is {batch_from}.")
+        if max_in_flight is None:
+            raise ValueError("max_in_flight is needed with a batch_job: batches are made by what is in flight.")
     consumer_name = consumer or name
+    rows = limit if batch_job is None else min(limit * batch_size, MAX_CLAIM)
 
     @sensor(
         name=name,
-        job=job,
+        jobs=[job] if batch_job is None else [job, batch_job],
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
-        description="Claims due reports from the report queue and launches one run for each.",
+        description="Claims due reports from the report queue and launches one run for each, or for some together.",
     )
     def queue_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult | SkipReason:
         try:
@@ -92,19 +112,25 @@ def build_queue_sensor(
                 claim = client.claim(
                     consumer_name,
                     ack=_stored_claim(context),
-                    limit=limit,
+                    limit=rows,
                     wait_seconds=wait_seconds,
                     max_in_flight=max_in_flight,
                 )
                 if claim.claim_id is None:
                     return SkipReason("No report is due.")
-                repository = context.repository_def
-                launched = repository.get_job(job.name) if repository else None
-                requests = [
-                    request
-                    for item in claim.items
-                    if (request := _request(context, client, item, run_config, launched)) is not None
-                ]
+                # Runs that wait for each other are a backlog too, which each claim by itself does not show. A claim
+                # that comes again may be judged otherwise, under other keys: its rows are theirs who start them first.
+                many = max(claim.in_flight or 0, len(claim.items)) >= batch_from
+                if batch_job is not None and many and len(claim.items) > 1:
+                    requests = list(_batches(claim.items, batch_size, batch_job, consumer_name))
+                else:
+                    repository = context.repository_def
+                    launched = repository.get_job(job.name) if repository else None
+                    requests = [
+                        request
+                        for item in claim.items
+                        if (request := _request(context, client, item, run_config, job.name, launched)) is not None
+                    ]
         except (ApiError, ValueError) as error:
             raise TickFailed(str(error)) from None
         # Dagster stores the requests and the cursor together: an unstored tick asks for the same rows again.
@@ -130,6 +156,7 @@ def _request(
     client: ReportQueueClient,
     item: QueueItem,
     run_config: RunConfigOf | None,
+    job_name: str,
     job: JobDefinition | None,
 ) -> RunRequest | None:
     """The row's run request; None if its run config is no good, which the queue is told.
@@ -150,6 +177,7 @@ def _request(
     return RunRequest(
         run_key=item.run_key,
         run_config=config,
+        job_name=job_name,
         tags={
             **Ticket(item.queue_id, item.generation).tags(),
             "reportqueue/report_id": str(item.report_id),
@@ -159,3 +187,24 @@ def _request(
             "dagster/max_retries": "0",
         },
     )
+
+
+def _batches(items: Sequence[QueueItem], size: int, job: JobDefinition, consumer: str) -> Iterator[RunRequest]:
+    """A run request for up to `size` rows each, evenly shared, in the order of the claim."""
+    number = -(-len(items) // size)
+    for n in range(number):
+        some = items[len(items) * n // number : len(items) * (n + 1) // number]
+        tickets = [Ticket(item.queue_id, item.generation) for item in some]
+        yield RunRequest(
+            # Of the rows themselves. The same claim that comes again has the same keys; if it comes with fewer rows, as
+            # some have started, a key of its place in the claim would be known, and its rows dropped.
+            run_key="batch:" + hashlib.sha256(" ".join(map(str, tickets)).encode()).hexdigest()[:32],
+            run_config=batch_config(tickets),
+            job_name=job.name,
+            tags={
+                BATCH_TAG: consumer,
+                "reportqueue/rows": str(len(some)),
+                "dagster/priority": str(max(item.priority for item in some)),
+                "dagster/max_retries": "0",
+            },
+        )

@@ -15,7 +15,8 @@ from dagster import (
     sensor,
 )
 
-from orchestrator.client import ApiError, ApiRefused
+from orchestrator.batch_jobs import tickets_of
+from orchestrator.client import ApiError, ApiRefused, ReportQueueClient
 from orchestrator.execution import Ticket
 from orchestrator.reconciliation import reconcile
 from orchestrator.resources import ReportQueueResource
@@ -53,27 +54,34 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
     )
     def run_end_sensor(context: RunStatusSensorContext, report_queue: ReportQueueResource) -> SkipReason:
         run = context.dagster_run
-        ticket = Ticket.of_run(run.tags)
-        if ticket is None:
+        tickets = tickets_of(run)
+        if not tickets:
             return SkipReason("Not a run of the report queue.")
-        said = context.dagster_event.message or status.value
+        said = (context.dagster_event.message or status.value)[-4096:]
         try:
             with closing(report_queue.client()) as client:
-                client.fail_launch(ticket.queue_id, generation=ticket.generation, run_id=run.run_id, error=said[-4096:])
-        except ApiRefused as refused:
-            if refused.moved_on or refused.status == 404:
-                return SkipReason(_settled(run, refused))
-            raise TickFailed(str(refused)) from None
+                settled = [_report(client, run, ticket, said) for ticket in tickets]
         except ApiError as error:
-            # Dagster does not come back to this run: the reconciler will find its row.
+            # Dagster does not come back to this run: the reconciler will find its rows.
             raise TickFailed(str(error)) from None
-        return SkipReason(f"Reported run {run.run_id}: row {ticket.queue_id} is launched again if it had not started.")
+        if refused := [one for one in settled if one is not None]:
+            text = f"Of {len(tickets)} rows of run {run.run_id}, {len(refused)} had started or were not to"
+            return SkipReason(f"{text}: {refused[0]}")
+        rows = f"{len(tickets)} rows are" if len(tickets) > 1 else f"row {tickets[0].queue_id} is"
+        return SkipReason(f"Reported run {run.run_id}: {rows} launched again if not started.")
 
     return run_end_sensor
 
 
-def _settled(run: DagsterRun, refused: ApiRefused) -> str:
-    return f"Run {run.run_id} had started its report, or was not to: {refused}"
+def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, said: str) -> ApiRefused | None:
+    """Why there was nothing to report of the row, if there was not."""
+    try:
+        client.fail_launch(ticket.queue_id, generation=ticket.generation, run_id=run.run_id, error=said)
+    except ApiRefused as refused:
+        if refused.moved_on or refused.status == 404:
+            return refused
+        raise
+    return None
 
 
 def _reconciler(consumers: Collection[str], interval: int, default_status: DefaultSensorStatus) -> SensorDefinition:

@@ -6,7 +6,7 @@ import argparse
 import os
 
 PATTERNS = ("queue", "webhook", "asset", "cron")
-BENCHMARKS = ["schedules", "claim", "patterns"]
+BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns"]
 """The modules of `benchmarks/`."""
 WITH_OPTIONS = {"patterns"}
 """Those that take options of their own."""

@@ -22,7 +22,11 @@ def run(name: str, options: list[str]) -> int:
     # Durable, as in production: what is committed is on the disk.
     postgres = EmbeddedPostgres(folder, children)
     try:
-        os.environ |= {"DATABASE_URL": postgres.start(), "DJANGO_SETTINGS_MODULE": "project.settings"}
+        os.environ |= {
+            "DATABASE_URL": postgres.start(),
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "BENCHMARK_FOLDER": str(folder),
+        }
         with log.open("w") as errors:
             code = run_in_foreground([sys.executable, "-m", f"benchmarks.{name}", *options], stderr=errors)
     except ChildFailed as error:

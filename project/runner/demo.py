@@ -17,12 +17,13 @@ from pathlib import Path
 
 import psycopg
 
-from project.environment import BASE_DIR, DATA_DIR, DEMO_FILE, database
+from project.environment import DATA_DIR, DEMO_FILE, database
 from project.runner import leftovers, stopping
 from project.runner.postgres import EmbeddedPostgres, create_database, with_database
 from project.runner.processes import ChildFailed, Children
+from project.runner.stack import DAGSTER_YAML, HOST, Stack, answers
+from project.runner.stack import environment as common_environment
 from project.runner.stopping import Stopped
-from project.runner.system import HOST, System
 
 LOGS = DATA_DIR / "logs"
 
@@ -69,7 +70,6 @@ class Demo:
     def __init__(self, arguments: Namespace) -> None:
         self._arguments = arguments
         self._children = Children(LOGS)
-        self._system = System(self._children, DATA_DIR, arguments.port, arguments.dagster_port)
         self._postgres: EmbeddedPostgres | None = None
 
     def run(self) -> int:
@@ -84,13 +84,13 @@ class Demo:
         environment = self._environment()
         os.environ.update(environment)
         _say("Migrating the databases")
-        self._system.prepare(environment, (BASE_DIR / "deploy" / "dagster.yaml").read_text())
+        stack = Stack(self._children, environment)
+        stack.migrate(DAGSTER_YAML.read_text())
         from project.runner import firing, once, watch
 
         wanted = self._arguments.pattern
         environment["REPORT_TRIGGER_PATTERN"] = ",".join(firing.served_for(wanted))
-        _say("Starting the web app, the scheduler and Dagster")
-        self._system.start(environment)
+        self._start(stack)
         firing.give_to(wanted)
         print(f"Everything answers after {time.monotonic() - began:.0f} s.\n", flush=True)
         self._print_table(environment)
@@ -101,15 +101,21 @@ class Demo:
 
     def stop(self) -> None:
         """End everything that was started, within 10 s."""
-        self._system.stop()
+        self._children.stop_all(3.5, 1.5, 1.7)
+        leftovers.end(leftovers.of_demo(DATA_DIR), ask=signal.SIGKILL, seconds=0.5)  # who has left its process group
         if self._postgres is not None:
             self._postgres.close()
 
     def _environment(self) -> dict[str, str]:
-        needed = self._system.environment(*self._databases())
-        stored = ("DATABASE_URL", "DAGSTER_URL", "REPORTQUEUE_URL")
-        kept = {**_secrets(), **{name: needed[name] for name in stored}}
+        url, dagster_url = self._databases()
+        addresses = {
+            "DATABASE_URL": url,
+            "DAGSTER_URL": f"http://{HOST}:{self._arguments.dagster_port}",
+            "REPORTQUEUE_URL": f"http://{HOST}:{self._arguments.port}",
+        }
+        kept = {**_secrets(), **addresses}
         _write_privately(DEMO_FILE, json.dumps(kept, indent=1))
+        direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
         return {
             # Whoever sets a variable means it; but the addresses are those of this demo.
             "RETRY_BACKOFF_SECONDS": "5",
@@ -118,7 +124,9 @@ class Demo:
             "DAGSTER_GRPC_MAX_WORKERS": "16",
             **os.environ,
             **kept,
-            **needed,
+            **common_environment(DATA_DIR, dagster_url),
+            "no_proxy": direct,
+            "NO_PROXY": direct,
         }
 
     def _databases(self) -> tuple[str, str]:
@@ -137,6 +145,20 @@ class Demo:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ChildFailed(f"the database of DATABASE_URL cannot be used: {said}") from None
         return url, dagster_url
+
+    def _start(self, stack: Stack) -> None:
+        _say("Starting the web app, the scheduler and Dagster")
+        web_port, ui_port, wait_until = self._arguments.port, self._arguments.dagster_port, self._children.wait_until
+        web, code = stack.start_web(web_port), stack.start_code()
+        wait_until("The web app", lambda: answers(f"http://{HOST}:{web_port}/healthz"), web)
+        scheduler = stack.start_scheduler()
+        wait_until("Dagster's code server", stack.code_accepts, code)
+        daemon_began = time.time()
+        daemon, ui = stack.start_daemon(), stack.start_ui(ui_port)
+        ui_url = f"http://{HOST}:{ui_port}"
+        wait_until("Dagster's UI", lambda: answers(f"{ui_url}/server_info"), ui)
+        wait_until("Dagster's daemon", lambda: _daemon_is_up(ui_url, daemon_began), daemon)
+        wait_until("The scheduler", lambda: answers(f"http://{HOST}:{web_port}/readyz"), scheduler)
 
     def _print_table(self, environment: dict[str, str]) -> None:
         web = environment["REPORTQUEUE_URL"]
@@ -194,6 +216,17 @@ def _require_free(port: int, option: str) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ChildFailed(f"port {port} cannot be used ({error.strerror}); choose another with {option}") from None
+
+
+def _daemon_is_up(ui_url: str, since: float) -> bool:
+    """Whether the daemon has given a sign of life since a time; its last one may be that of an earlier demo."""
+    query = '{instance{daemonHealth{daemonStatus(daemonType:"SENSOR"){healthy lastHeartbeatTime}}}}'
+
+    def healthy(answer: bytes) -> bool:
+        status = json.loads(answer)["data"]["instance"]["daemonHealth"]["daemonStatus"]
+        return bool(status["healthy"] and status["lastHeartbeatTime"] >= since)
+
+    return answers(f"{ui_url}/graphql", json.dumps({"query": query}).encode(), healthy)
 
 
 def _name(url: str) -> str:

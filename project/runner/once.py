@@ -128,7 +128,7 @@ def _made(rows: list[ReportQueue], pattern: Pattern, environment: dict[str, str]
             yield _Made(row, "launched" if run else row.status, None, {})
             continue
         ended = datetime.fromtimestamp(run["endTime"], UTC)
-        base = f"{environment['REPORTQUEUE_URL']}/artifacts/{run['runId']}"
+        base = f"{environment['REPORTQUEUE_URL']}/artifacts/{run['runId']}/{row.pk}"
         artifacts = {name: f"{base}/{name}" for name in ("report.html", "report.csv")}
         status = Status.SUCCEEDED if run["status"] == "SUCCESS" else Status.FAILED
         yield _Made(row, status, ended, artifacts)

@@ -71,13 +71,14 @@ _TITLES = {
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """A DRF exception handler; None leaves an unexpected error to Django, its logging and its 500."""
-    response = _answer(error)
+    response = answer(error)
     if response is not None:
         set_rollback()
     return response
 
 
-def _answer(error: Exception) -> Response | None:
+def answer(error: Exception) -> Response | None:
+    """The refusal that an error stands for; None if it is none of those that are expected."""
     if isinstance(error, errors.ReportQueueError):
         for family, kind, code in _QUEUE_ERRORS:
             if isinstance(error, family):

@@ -51,9 +51,10 @@ def _text(limit: int, **options: Any) -> serializers.CharField:
     return serializers.CharField(max_length=limit, validators=[bounds.validate_text], trim_whitespace=False, **options)
 
 
-def _lease(**options: Any) -> serializers.IntegerField:
+def lease_field() -> serializers.IntegerField:
+    """Seconds, within the bounds of leases; the setting if it is left out."""
     return serializers.IntegerField(
-        min_value=bounds.MIN_LEASE_SECONDS, max_value=bounds.MAX_LEASE_SECONDS, required=False, **options
+        min_value=bounds.MIN_LEASE_SECONDS, max_value=bounds.MAX_LEASE_SECONDS, required=False
     )
 
 
@@ -61,8 +62,14 @@ def _delay() -> serializers.IntegerField:
     return serializers.IntegerField(min_value=0, max_value=bounds.MAX_DELAY_SECONDS, required=False)
 
 
-def _generation() -> serializers.IntegerField:
+def generation_field() -> serializers.IntegerField:
+    """Of a row that was handed out."""
     return serializers.IntegerField(min_value=1, max_value=2**31 - 1)
+
+
+def progress_field() -> serializers.CharField:
+    """What a run shows of its work."""
+    return _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
 
 
 class ErrorField(serializers.CharField):
@@ -99,19 +106,19 @@ class ClaimBody(Body):
     ack = serializers.UUIDField(required=False, allow_null=True)
     limit = serializers.IntegerField(min_value=1, max_value=bounds.MAX_CLAIM, default=25)
     wait_seconds = serializers.FloatField(min_value=0, max_value=bounds.MAX_WAIT_SECONDS, default=0)
-    lease_seconds = _lease()
-    dispatch_lease_seconds = _lease()
+    lease_seconds = lease_field()
+    dispatch_lease_seconds = lease_field()
     max_in_flight = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
 
 
 class StartBody(Body):
     """A run takes its row."""
 
-    generation = _generation()
+    generation = generation_field()
     run_id = _text(bounds.MAX_NAME_LENGTH)
     parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
     worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
-    lease_seconds = _lease()
+    lease_seconds = lease_field()
 
 
 class StartFiringBody(Body):
@@ -121,23 +128,23 @@ class StartFiringBody(Body):
     run_id = _text(bounds.MAX_NAME_LENGTH)
     parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
     worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
-    lease_seconds = _lease()
+    lease_seconds = lease_field()
 
 
 class HeartbeatBody(Body):
     """A run is alive."""
 
     lease_token = serializers.UUIDField()
-    lease_seconds = _lease()
-    progress = _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
+    lease_seconds = lease_field()
+    progress = progress_field()
 
 
 class KeepWaitingBody(Body):
     """A run exists, and waits to start."""
 
-    generation = _generation()
+    generation = generation_field()
     run_id = _text(bounds.MAX_NAME_LENGTH)
-    lease_seconds = _lease()
+    lease_seconds = lease_field()
 
 
 class CompleteBody(Body):
@@ -159,7 +166,7 @@ class FailBody(Body):
 class FailLaunchBody(Body):
     """A run ended without ever starting its row."""
 
-    generation = _generation()
+    generation = generation_field()
     run_id = _text(bounds.MAX_NAME_LENGTH)
     error = ErrorField()
 
@@ -286,6 +293,27 @@ class StartedSerializer(ItemSerializer):
 
     class Meta(ItemSerializer.Meta):
         fields = [*ItemSerializer.Meta.fields, "lease_token"]
+
+
+class StartedTogetherSerializer(RowSerializer[ReportQueue]):
+    """What a run needs of a row that it has started with others."""
+
+    class Meta:
+        model = ReportQueue
+        fields = [
+            "queue_id",
+            "report_id",
+            "modifier_id",
+            "trigger_time",
+            "priority",
+            "params",
+            "generation",
+            "attempt",
+            "max_attempts",
+            "run_key",
+            "lease_expires_at",
+            "lease_token",
+        ]
 
 
 class ItemWithAttemptsSerializer(ItemSerializer):

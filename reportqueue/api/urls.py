@@ -2,12 +2,15 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api import firings, polling, reports, schedule_views, views, webhook_views
+from reportqueue.api import firings, polling, reports, schedule_views, together, views, webhook_views
 
 app_name = "reportqueue"
 urlpatterns = [
     path("report-queue/", views.QueueView.as_view(), name="queue"),
     path("report-queue/claim/", views.ClaimView.as_view(), name="claim"),
+    path("report-queue/start/", together.StartView.as_view(), name="start-together"),
+    path("report-queue/heartbeat/", together.HeartbeatView.as_view(), name="heartbeat-together"),
+    path("report-queue/complete/", together.CompleteView.as_view(), name="complete-together"),
     path("report-queue/<int:pk>/", views.ItemView.as_view(), name="item"),
     path("report-queue/<int:pk>/start/", views.StartView.as_view(), name="start"),
     path("report-queue/<int:pk>/heartbeat/", views.HeartbeatView.as_view(), name="heartbeat"),

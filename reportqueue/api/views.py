@@ -89,7 +89,8 @@ class ClaimView(ApiView):
                     heard = wakeup.listener.heard()
                     claim = self._claim(asked)
         items = shapes.ItemSerializer(claim.rows, many=True).data
-        return Response({"claim_id": claim.claim_id, "queue": items})
+        counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight}
+        return Response({"claim_id": claim.claim_id, "queue": items, **counted})
 
     def _claim(self, asked: dict[str, Any]) -> queue.Claim:
         if conf().expand_on_claim:

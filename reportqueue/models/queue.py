@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Self
+from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
@@ -52,9 +53,17 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 
     def first_free(self, limit: int) -> Self:
         """The first claimable rows that nobody has locked, at most `limit`; for one update, which locks them."""
+        return self._taken(self.claimable().select_for_update(skip_locked=True)[:limit])
+
+    def of_claim(self, consumer: str, claim_id: UUID) -> Self:
+        """The rows of a consumer's claim that it has not confirmed; for one update, which locks them by their ids."""
+        return self._taken(
+            self.unacknowledged_by(consumer).filter(claim_id=claim_id).order_by("pk").select_for_update()
+        )
+
+    def _taken(self, locked: Self) -> Self:
         # An array is worked out once. What is joined may be asked again for each row, and answer with others then.
-        first = self.claimable().select_for_update(skip_locked=True).values("pk")[:limit]
-        return self.filter(_IsAmong("pk", ArraySubquery(first)))
+        return self.filter(_IsAmong("pk", ArraySubquery(locked.values("pk"))))
 
     def claimable(self) -> Self:
         """Due rows that are not left to a consumer that polls, which may have launched their runs already."""

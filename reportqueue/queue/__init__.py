@@ -1,11 +1,20 @@
 """The queue's verbs, one function each.
 
 Each is one short transaction (a savepoint inside the caller's). Single rows are locked, checked against
-`states.TRANSITIONS`, and written; many rows are taken with SKIP LOCKED. Time is the database's, durations are in
+`states.TRANSITIONS`, and written; so are the rows that a caller names, in the order of their ids (`..._many`: each has
+its own answer, and none fails another); others are taken with SKIP LOCKED. Time is the database's, durations are in
 seconds. Nothing is changed when a function raises.
 """
 
-from reportqueue.queue.consumers import Claim, claim, fail_launch, keep_waiting, mark_processed, release_claimed
+from reportqueue.queue.consumers import (
+    Claim,
+    claim,
+    fail_launch,
+    keep_waiting,
+    keep_waiting_many,
+    mark_processed,
+    release_claimed,
+)
 from reportqueue.queue.firings import (
     LAUNCHED_GENERATION,
     Firing,
@@ -15,14 +24,15 @@ from reportqueue.queue.firings import (
     enter_launched,
 )
 from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
-from reportqueue.queue.moves import Beat
+from reportqueue.queue.moves import Answers, Beat
 from reportqueue.queue.operators import cancel, requeue
 from reportqueue.queue.pruning import prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
-from reportqueue.queue.runs import complete, fail, heartbeat, release, start
+from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
 
 __all__ = [
     "LAUNCHED_GENERATION",
+    "Answers",
     "Beat",
     "Claim",
     "Enqueued",
@@ -34,6 +44,7 @@ __all__ = [
     "cancel",
     "claim",
     "complete",
+    "complete_many",
     "enqueue",
     "enqueue_firings",
     "enqueue_many",
@@ -41,7 +52,9 @@ __all__ = [
     "fail",
     "fail_launch",
     "heartbeat",
+    "heartbeat_many",
     "keep_waiting",
+    "keep_waiting_many",
     "mark_processed",
     "prunable",
     "prune",
@@ -50,4 +63,5 @@ __all__ = [
     "requeue",
     "rescue_expired",
     "start",
+    "start_many",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -15,7 +16,20 @@ from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.locks import serialise
 from reportqueue.models import ReportQueue
-from reportqueue.queue.moves import Beat, back_to_queue, backoff, finish, locked, move_found, refusal, take, write_all
+from reportqueue.queue.moves import (
+    Answers,
+    Beat,
+    back_to_queue,
+    backoff,
+    finish,
+    locked,
+    locked_many,
+    move_found,
+    only,
+    refusal,
+    take,
+    write_all,
+)
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.signals import ANNOUNCED
 from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
@@ -27,6 +41,8 @@ class Claim:
 
     claim_id: UUID | None
     rows: list[ReportQueue]
+    in_flight: int | None = None
+    """The consumer's unfinished rows, these included; counted only where a `max_in_flight` bounds them."""
 
 
 def claim(
@@ -53,15 +69,16 @@ def claim(
         rescue_expired()
         # By construction there is one open claim a consumer: a new one is made only when none is left. So where one has
         # just been acknowledged, there is no other.
-        mine = ReportQueue.objects.unacknowledged_by(consumer).in_claim_order()
+        mine = ReportQueue.objects.unacknowledged_by(consumer).order_by("pk")
         held = [] if acknowledged else take(mine.select_for_update())
+        in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer).count()
         if held:
             write_all(held, lease_expires_at=held[0].now + lease)
-            return Claim(held[0].claim_id, held)
-        if max_in_flight is not None:
-            limit = min(limit, max_in_flight - ReportQueue.objects.held_by(consumer).count())
+            return Claim(held[0].claim_id, _in_claim_order(held), in_flight)
+        if max_in_flight is not None and in_flight is not None:
+            limit = min(limit, max_in_flight - in_flight)
         if limit < 1:
-            return Claim(None, [])
+            return Claim(None, [], in_flight)
         claim_id = uuid4()
         rows = move_found(
             ReportQueue.objects.first_free(limit),
@@ -73,13 +90,17 @@ def claim(
             claimed_at=Now(),
             lease_expires_at=Now() + lease,
         )
-        rows.sort(key=lambda row: (-row.priority, row.available_at, row.pk))
-        return Claim(claim_id if rows else None, rows)
+        in_flight = None if in_flight is None else in_flight + len(rows)
+        return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
+
+
+def _in_claim_order(rows: list[ReportQueue]) -> list[ReportQueue]:
+    return sorted(rows, key=lambda row: (-row.priority, row.available_at, row.pk))
 
 
 def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> list[ReportQueue]:
     return move_found(
-        ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id),
+        ReportQueue.objects.of_claim(consumer, claim_id),
         Verb.ACKNOWLEDGE,
         Status.CLAIMED,
         Status.DISPATCHED,
@@ -107,14 +128,29 @@ def keep_waiting(pk: int, *, generation: int, run_id: str, lease_seconds: int | 
 
     Raises `InvalidTransition` if the row has started or is final, `LeaseLost` if it was handed out again since.
     """
+    return only(keep_waiting_many({pk: generation}, run_id=run_id, lease_seconds=lease_seconds))
+
+
+def keep_waiting_many(
+    generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
+) -> Answers[Beat]:
+    """Renew the leases of several rows of one waiting run, given with their generations: each as `keep_waiting`."""
     lease = timedelta(seconds=lease_seconds or conf().dispatch_lease_seconds)
-    with locked(pk) as (row, now):
-        if row.generation != generation:
-            raise LeaseLost(f"Run {run_id} is of generation {generation}; the row is at {row.generation}.")
-        if row.status not in WITH_CONSUMER:
-            raise refusal(row, f"waiting for run {run_id}")
-        write_all([row], lease_expires_at=now + lease)
-        return Beat(now + lease, cancel_requested=False)
+    answers: Answers[Beat] = {}
+    with locked_many(generations, answers) as (rows, now):
+        waiting = []
+        for row in rows:
+            if row.generation != (generation := generations[row.pk]):
+                text = f"Run {run_id} is of generation {generation}; the row is at {row.generation}."
+                answers[row.pk] = LeaseLost(text)
+            elif row.status not in WITH_CONSUMER:
+                answers[row.pk] = refusal(row, f"waiting for run {run_id}")
+            else:
+                waiting.append(row)
+                answers[row.pk] = Beat(now + lease, cancel_requested=False)
+        if waiting:
+            write_all(waiting, lease_expires_at=now + lease)
+    return answers
 
 
 def mark_processed(pk: int) -> ReportQueue:

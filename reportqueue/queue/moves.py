@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import Case, F, Value, When
 from django.db.models.sql import UpdateQuery
 
-from reportqueue import notices
+from reportqueue import bounds, notices
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
-from reportqueue.errors import InvalidTransition, LeaseLost, RowNotFound
-from reportqueue.models import ReportQueue
+from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError, RowNotFound
+from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
 from reportqueue.signals import announce
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
+T = TypeVar("T")
+Answers = dict[int, T | ReportQueueError | ValidationError]
+"""What a verb for several rows did, by the row's id: each row's own answer, or why that row was refused."""
 _UNHELD: dict[str, Any] = {
     "claim_id": None,
     "claimed_by": "",
@@ -47,16 +51,52 @@ class Beat:
 @contextmanager
 def locked(pk: int) -> Iterator[tuple[ReportQueue, datetime]]:
     """The row, locked until the end of the transaction, and the database's time after the lock was had."""
-    with transaction.atomic():
-        for row in take(ReportQueue.objects.filter(pk=pk).select_for_update()):
-            yield row, row.now
+    answers: Answers[ReportQueue] = {}
+    with locked_many([pk], answers) as (rows, now):
+        for row in rows:
+            yield row, now
             return
-        raise RowNotFound(f"There is no report {pk} in the queue.")
+        only(answers)
+
+
+@contextmanager
+def locked_many(pks: Collection[int], answers: Answers[T]) -> Iterator[tuple[list[ReportQueue], datetime]]:
+    """The rows that exist, as `locked` does one; those that do not have their answer already.
+
+    Locks are taken in the order of the ids, by everybody who waits for more than one: nobody waits in a circle.
+    """
+    with transaction.atomic():
+        rows = take(ReportQueue.objects.filter(pk__in=pks).order_by("pk").select_for_update())
+        for pk in set(pks) - {row.pk for row in rows}:
+            answers[pk] = RowNotFound(f"There is no report {pk} in the queue.")
+        yield rows, max((row.now for row in rows), default=bounds.EARLIEST)
+
+
+def only(answers: Answers[T]) -> T:
+    """The answer of a verb for several rows that was asked of one; raises its refusal."""
+    (answer,) = answers.values()
+    if isinstance(answer, ReportQueueError | ValidationError):
+        raise answer
+    return answer
 
 
 def take(rows: Any) -> list[Any]:
     """Locked rows, each with the database's time `now`."""
     return list(rows.annotate(now=ClockTimestamp()))
+
+
+def move_all(
+    rows: Sequence[ReportQueue],
+    verb: Verb,
+    to: Status,
+    each: Mapping[str, Mapping[int, Any]] | None = None,
+    **changes: Any,
+) -> None:
+    """Bring locked rows, all of one status, to another one, in which they stay with their consumers."""
+    before = rows[0].status
+    _require_allowed(verb, before, to)
+    write_all(rows, each, status=to, **changes)
+    announce(verb, rows, before)
 
 
 def move(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> ReportQueue:
@@ -92,13 +132,29 @@ def _require_allowed(verb: Verb, before: str, to: Status) -> None:
         raise InvalidTransition(f"{verb} cannot bring a {before} row to {to}.", current_status=before)
 
 
-def write_all(rows: Sequence[ReportQueue], **changes: Any) -> None:
-    """Write the same changes to locked rows, in the table and in memory."""
-    ReportQueue.objects.filter(pk__in=[row.pk for row in rows]).update(**changes)
+def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]] | None = None, **changes: Any) -> None:
+    """Write the same changes to locked rows, in the table and in memory; and by field what is each row's own.
+
+    `each` is `{field: {pk: value}}`, with a value for every row.
+    """
+    own = {name: _by_row(name, {row.pk: values[row.pk] for row in rows}) for name, values in (each or {}).items()}
+    ReportQueue.objects.filter(pk__in=[row.pk for row in rows]).update(**changes, **own)
     for row in rows:
         for name, value in changes.items():
             setattr(row, name, value)
+        for name, values in (each or {}).items():
+            setattr(row, name, values[row.pk])
         row.processed = row.status in FINAL
+
+
+def _by_row(name: str, values: Mapping[int, Any]) -> Any:
+    """One row's value as it is; of several rows an expression that finds each one's."""
+    if len(values) == 1:
+        return next(iter(values.values()))
+    field: Any = ReportQueue._meta.get_field(name)
+    # None is left to the default: as a value of JSON it would become its null.
+    own = [When(pk=pk, then=Value(value, output_field=field)) for pk, value in values.items() if value is not None]
+    return Case(*own, output_field=field) if own else None
 
 
 def back_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **changes: Any) -> ReportQueue:
@@ -106,15 +162,28 @@ def back_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **change
 
 
 def finish(row: ReportQueue, verb: Verb, to: Status, now: datetime, **changes: Any) -> ReportQueue:
-    """End the row, and let the schedule's next report go that waits for it."""
+    finish_all([row], verb, to, now, **changes)
+    return row
+
+
+def finish_all(
+    rows: Sequence[ReportQueue],
+    verb: Verb,
+    to: Status,
+    now: datetime,
+    each: Mapping[str, Mapping[int, Any]] | None = None,
+    **changes: Any,
+) -> None:
+    """End rows of one status, and let the schedules' next reports go that wait for them."""
     # Whoever makes a row wait holds this one's lock meanwhile: none can begin to wait for it unseen.
-    waiting = ReportQueue.objects.filter(waits_for=row)
-    if row.schedule_id is not None and waiting.update(waits_for=None, error=""):
+    scheduled = [row.pk for row in rows if row.schedule_id is not None]
+    if scheduled and ReportQueue.objects.filter(waits_for__in=scheduled).update(waits_for=None, error=""):
         notices.notify(notices.ROWS)
-    return move(
-        row,
+    move_all(
+        rows,
         verb,
         to,
+        each,
         finished_at=now,
         waits_for=None,
         lease_token=None,
@@ -136,17 +205,34 @@ def after_failed_attempt(
 
 def end_attempt(row: ReportQueue, outcome: Outcome, now: datetime, error: str = "") -> None:
     """Close the row's one open attempt."""
-    row.attempts.filter(outcome="").update(outcome=outcome, finished_at=now, error=error)
+    end_attempts([row], outcome, now, error)
+
+
+def end_attempts(rows: Sequence[ReportQueue], outcome: Outcome, now: datetime, error: str = "") -> None:
+    """Close each row's one open attempt."""
+    open_ones = ReportAttempt.objects.filter(queue__in=[row.pk for row in rows], outcome="")
+    open_ones.update(outcome=outcome, finished_at=now, error=error)
+
+
+def owns(row: ReportQueue, lease_token: UUID) -> bool:
+    """Whether the token is that of the row's running attempt."""
+    return row.status == Status.RUNNING and row.lease_token == lease_token
 
 
 def require_owner(row: ReportQueue, lease_token: UUID) -> None:
-    if row.status != Status.RUNNING or row.lease_token != lease_token:
+    if not owns(row, lease_token):
         raise LeaseLost(current_status=row.status)
 
 
 def repeated(row: ReportQueue, lease_token: UUID, outcome: Outcome) -> bool:
     """Whether this owner has already ended its attempt in this way: its answer was lost and it asks again."""
-    return row.lease_token != lease_token and row.attempts.filter(lease_token=lease_token, outcome=outcome).exists()
+    return row.lease_token != lease_token and row.pk in repeats({row.pk: lease_token}, outcome)
+
+
+def repeats(tokens: Mapping[int, UUID], outcome: Outcome) -> set[int]:
+    """The rows, by id, of which the token's attempt has ended in this way."""
+    ended = ReportAttempt.objects.filter(lease_token__in=tokens.values(), outcome=outcome)
+    return {pk for pk, token in ended.values_list("queue_id", "lease_token") if tokens.get(pk) == token}
 
 
 def refusal(row: ReportQueue, done: str) -> InvalidTransition:

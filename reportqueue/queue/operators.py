@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from reportqueue.models import ReportQueue
@@ -32,7 +33,8 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
         elif row.status == Status.CANCELLED:
             return row
         elif row.status == Status.RUNNING:
-            write_all([row], cancel_requested=True, **({"error": reason} if reason else {}))
+            said: dict[str, Any] = {"error": reason} if reason else {}
+            write_all([row], cancel_requested=True, **said)
             return row
         elif row.status in FINAL:
             raise refusal(row, "cancelled")

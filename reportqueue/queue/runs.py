@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,19 +11,26 @@ from django.core.exceptions import ValidationError
 
 from reportqueue import bounds
 from reportqueue.conf import conf
-from reportqueue.errors import InvalidTransition
+from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue.moves import (
+    Answers,
     Beat,
     after_failed_attempt,
     back_to_queue,
     backoff,
     end_attempt,
+    end_attempts,
     finish,
+    finish_all,
     locked,
-    move,
+    locked_many,
+    move_all,
+    only,
+    owns,
     refusal,
     repeated,
+    repeats,
     require_owner,
     write_all,
 )
@@ -41,62 +48,117 @@ def start(
 ) -> ReportQueue:
     """Make `run_id` the row's owner: running, with a `lease_token` for every later call of the run.
 
-    The first run wins, of whatever generation; a repeat by the same run gets the same answer
-    and a fresh lease. A final row starts
-    only as a person's re-execution: `parent_run_id` is the row's last run; its attempts are counted afresh.
+    The first run wins, of whatever generation; a repeat by the same run gets the same answer and a fresh lease. A final
+    row starts only as a person's re-execution: `parent_run_id` is the row's last run; its attempts are counted afresh.
     Raises `InvalidTransition` for any other run, which must end without work.
     """
+    return only(
+        start_many(
+            {pk: generation}, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease_seconds=lease_seconds
+        )
+    )
+
+
+def start_many(
+    generations: Mapping[int, int],
+    *,
+    run_id: str,
+    parent_run_id: str = "",
+    worker: str = "",
+    lease_seconds: int | None = None,
+) -> Answers[ReportQueue]:
+    """Make `run_id` the owner of several rows, given with their generations: each as `start` does one."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
-    with locked(pk) as (row, now):
-        if row.status == Status.RUNNING and row.run_id == run_id:
-            write_all([row], lease_expires_at=now + lease)
-            return row
-        if not 1 <= generation <= row.generation:
-            raise InvalidTransition(
-                f"Generation {generation} was never handed out; the row is at {row.generation}.",
-                current_status=row.status,
+    answers: Answers[ReportQueue] = {}
+    with locked_many(generations, answers) as (rows, now):
+        mine, new = [], []
+        for row in rows:
+            if row.status == Status.RUNNING and row.run_id == run_id:
+                mine.append(row)
+            elif refused := _not_to_start(row, generations[row.pk], run_id, parent_run_id):
+                answers[row.pk] = refused
+            else:
+                new.append(row)
+        if mine:
+            write_all(mine, lease_expires_at=now + lease)
+        tried = ReportAttempt.objects.filter(queue__in=[row.pk for row in new], run_id=run_id)
+        had = set(tried.values_list("queue_id", flat=True)) if new else set()
+        for row in new:
+            if row.pk in had:
+                text = f"Run {run_id} has had its attempt."
+                answers[row.pk] = InvalidTransition(text, current_status=row.status)
+        new = [row for row in new if row.pk not in had]
+        tokens = {row.pk: uuid4() for row in new}
+        attempts = {row.pk: 1 if row.status in FINAL else row.attempt + 1 for row in new}
+        for some in _by_status(new):
+            move_all(
+                some,
+                Verb.START,
+                Status.RUNNING,
+                {"lease_token": tokens, "attempt": attempts},
+                launch_failures=0,
+                run_id=run_id,
+                lease_expires_at=now + lease,
+                started_at=now,
+                finished_at=None,
+                result=None,
             )
-        again = row.status in FINAL and bool(parent_run_id) and parent_run_id == row.run_id
-        if row.status == Status.RUNNING or (row.status in FINAL and not again):
-            raise refusal(row, f"started by run {run_id}")
-        if row.attempts.filter(run_id=run_id).exists():
-            raise InvalidTransition(f"Run {run_id} has had its attempt.", current_status=row.status)
-        token = uuid4()
-        move(
-            row,
-            Verb.START,
-            Status.RUNNING,
-            attempt=1 if again else row.attempt + 1,
-            launch_failures=0,
-            run_id=run_id,
-            lease_token=token,
-            lease_expires_at=now + lease,
-            started_at=now,
-            finished_at=None,
-            result=None,
+        ReportAttempt.objects.bulk_create(
+            ReportAttempt(
+                queue=row,
+                generation=generations[row.pk],
+                attempt=row.attempt,
+                run_id=run_id,
+                parent_run_id=parent_run_id,
+                worker=worker,
+                lease_token=tokens[row.pk],
+                started_at=now,
+            )
+            for row in new
         )
-        ReportAttempt.objects.create(
-            queue=row,
-            generation=generation,
-            attempt=row.attempt,
-            run_id=run_id,
-            parent_run_id=parent_run_id,
-            worker=worker,
-            lease_token=token,
-            started_at=now,
-        )
-        return row
+        answers |= {row.pk: row for row in (*mine, *new)}
+    return answers
+
+
+def _not_to_start(row: ReportQueue, generation: int, run_id: str, parent_run_id: str) -> InvalidTransition | None:
+    if not 1 <= generation <= row.generation:
+        text = f"Generation {generation} was never handed out; the row is at {row.generation}."
+        return InvalidTransition(text, current_status=row.status)
+    again = row.status in FINAL and bool(parent_run_id) and parent_run_id == row.run_id
+    if row.status == Status.RUNNING or (row.status in FINAL and not again):
+        return refusal(row, f"started by run {run_id}")
+    return None
+
+
+def _by_status(rows: Sequence[ReportQueue]) -> list[list[ReportQueue]]:
+    found: dict[str, list[ReportQueue]] = {}
+    for row in rows:
+        found.setdefault(row.status, []).append(row)
+    return list(found.values())
 
 
 def heartbeat(pk: int, *, lease_token: UUID, lease_seconds: int | None = None, progress: str | None = None) -> Beat:
     """Renew the owner's lease. Raises `LeaseLost` if the row has gone to somebody else: stop working on it."""
+    shown = {} if progress is None else {pk: progress}
+    return only(heartbeat_many({pk: lease_token}, progress=shown, lease_seconds=lease_seconds))
+
+
+def heartbeat_many(
+    tokens: Mapping[int, UUID], *, progress: Mapping[int, str] | None = None, lease_seconds: int | None = None
+) -> Answers[Beat]:
+    """Renew the leases of several rows: each as `heartbeat` does one; `progress` is of those that have made some."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
-    with locked(pk) as (row, now):
-        require_owner(row, lease_token)
-        write_all([row], lease_expires_at=now + lease)
-        if progress is not None:
-            row.attempts.filter(lease_token=lease_token).update(progress=progress)
-        return Beat(now + lease, row.cancel_requested)
+    answers: Answers[Beat] = {}
+    with locked_many(tokens, answers) as (rows, now):
+        owned = [row for row in rows if owns(row, tokens[row.pk])]
+        answers |= {row.pk: LeaseLost(current_status=row.status) for row in rows}
+        if owned:
+            write_all(owned, lease_expires_at=now + lease)
+        for row in owned:
+            if (text := (progress or {}).get(row.pk)) is not None:
+                row.attempts.filter(lease_token=tokens[row.pk]).update(progress=text)
+            answers[row.pk] = Beat(now + lease, row.cancel_requested)
+    return answers
 
 
 def complete(pk: int, *, lease_token: UUID, result: Mapping[str, Any] | None = None) -> ReportQueue:
@@ -104,17 +166,32 @@ def complete(pk: int, *, lease_token: UUID, result: Mapping[str, Any] | None = N
 
     Raises `LeaseLost` if another owner or the rescuer has it, `ValidationError` for a result beyond its bounds.
     """
-    if result is not None:
-        try:
-            bounds.validate_json_object(result)
-        except ValidationError as error:
-            raise ValidationError({"result": error.messages}) from None
-    with locked(pk) as (row, now):
-        if repeated(row, lease_token, Outcome.SUCCEEDED):
-            return row
-        require_owner(row, lease_token)
-        end_attempt(row, Outcome.SUCCEEDED, now)
-        return finish(row, Verb.COMPLETE, Status.SUCCEEDED, now, result=result, error="")
+    return only(complete_many({pk: lease_token}, results={pk: result}))
+
+
+def complete_many(
+    tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
+) -> Answers[ReportQueue]:
+    """Finish several rows, given with their tokens: each as `complete` does one."""
+    answers: Answers[ReportQueue] = {}
+    for pk, result in results.items():
+        if result is not None:
+            try:
+                bounds.validate_json_object(result)
+            except ValidationError as error:
+                answers[pk] = ValidationError({"result": error.messages})
+    with locked_many(tokens.keys() - answers.keys(), answers) as (rows, now):
+        owned = [row for row in rows if owns(row, tokens[row.pk])]
+        others = {row.pk: row for row in rows if not owns(row, tokens[row.pk])}
+        again = repeats({pk: tokens[pk] for pk in others}, Outcome.SUCCEEDED) if others else set()
+        for pk, row in others.items():
+            answers[pk] = row if pk in again else LeaseLost(current_status=row.status)
+        if owned:
+            end_attempts(owned, Outcome.SUCCEEDED, now)
+            own = {row.pk: results.get(row.pk) for row in owned}
+            finish_all(owned, Verb.COMPLETE, Status.SUCCEEDED, now, {"result": own}, error="")
+        answers |= {row.pk: row for row in owned}
+    return answers
 
 
 def fail(

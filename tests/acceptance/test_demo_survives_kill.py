@@ -93,7 +93,7 @@ def test_run_whose_attempt_has_ended_cannot_change_the_report(demo: DemoProcess,
     access = {"Authorization": f"Token {demo.stored['REPORTQUEUE_TOKEN']}"}
     before = http("GET", url, **access).body
     for attempt in killed["attempts"]:
-        late = f"{demo.web}/artifacts/{attempt['run_id']}/report.html"
+        late = f"{demo.web}/artifacts/{attempt['run_id']}/{killed['queue_id']}/report.html"
         answer = http("PUT", late, b"too late", **access, **{"Content-Type": "text/html"})
         assert answer.status == 409, answer.body
     assert http("GET", url, **access).body == before

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
+from typing import Any
 
 from tests.chaos import points
 from tests.chaos.deck import Deck
@@ -172,8 +173,10 @@ class ChaosRules:
             return plan.popleft() if plan and plan[0] == fault else None
 
     def _owner(self, call: Call) -> Owner | None:
+        # A heartbeat names its rows in a list.
+        told: dict[str, Any] = next(iter(call.fields.get("rows", [])), call.fields)
         with self._lock:
-            return self._owners.get(str(call.fields.get("lease_token")))
+            return self._owners.get(str(told.get("lease_token")))
 
     def _starter(self, call: Call) -> Owner:
         return Owner(call.row or 0, call.fields["run_id"], int(call.fields["worker"].rsplit(":", 1)[1]))

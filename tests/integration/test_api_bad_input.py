@@ -21,7 +21,7 @@ from tests.integration.test_api_endpoints import CALLS, WITH_BODY, Call, problem
 
 REPORT = {"report_id": 1, "modifier_id": 2}
 each_call_with_a_body = pytest.mark.parametrize("call", WITH_BODY, ids=str)
-each_call_by_id = pytest.mark.parametrize("call", [call for call in CALLS if call.subject], ids=str)
+each_call_by_id = pytest.mark.parametrize("call", [call for call in CALLS if call.by_id], ids=str)
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ OBJECT = (
     ],
     [object_of(64 * 1024 + 1), [], "{}", 1, False, [{}], *UNSTORABLE],
 )
+ROWS: tuple[list[Any], list[Any]] = ([], [None, [], {}, "x", 1, True, [{}] * 101])
+"""What a row itself may be: test_together.py."""
 BOUNDS = {
     "POST queue": {
         "report_id": ID,
@@ -129,6 +131,16 @@ BOUNDS = {
     },
     "POST release": {"lease_token": TOKEN, "delay_seconds": DELAY, "reason": REASON},
     "POST release of a claim": {"claim_id": TOKEN, "delay_seconds": DELAY, "reason": REASON},
+    "POST start-together": {
+        "run_id": NAME,
+        "parent_run_id": (["", *NAME[0]], NAME[1][1:]),
+        "worker": (["", *NAME[0]], NAME[1][1:]),
+        "lease_seconds": LEASE,
+        "rows": ROWS,
+    },
+    "POST heartbeat-together": {"lease_seconds": LEASE, "rows": ROWS},
+    "POST heartbeat-together of a waiting run": {"run_id": NAME, "lease_seconds": LEASE, "rows": ROWS},
+    "POST complete-together": {"rows": ROWS},
     "POST cancel": {"reason": REASON},
     "POST cancel by its owner": {"lease_token": TOKEN, "reason": REASON},
     "POST requeue": {"reason": REASON},

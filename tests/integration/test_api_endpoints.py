@@ -61,9 +61,14 @@ class Call:
         """The permissions that it needs."""
         return (self.scope,) if isinstance(self.scope, str) else self.scope
 
+    @property
+    def by_id(self) -> bool:
+        """Whether its address names its subject; that of a call for several rows does not."""
+        return self.subject is not None and not self.name.endswith("-together")
+
     def address(self, subject: models.Model | None) -> str:
         """The URL."""
-        return reverse(f"reportqueue:{self.name}", args=[subject.pk] if subject else [])
+        return reverse(f"reportqueue:{self.name}", args=[subject.pk] if subject and self.by_id else [])
 
     def send(self, client: APIClient, subject: models.Model | None, **headers: str) -> HttpResponse:
         """Make the call."""
@@ -84,6 +89,11 @@ def row(status: Status) -> Callable[[], ReportQueue]:
 def token(subject: ReportQueue, **more: Any) -> dict[str, Any]:
     """The owner's body."""
     return {"lease_token": subject.lease_token, **more}
+
+
+def together(subject: ReportQueue, **row: Any) -> dict[str, Any]:
+    """The body of a call for several rows, of which there is one."""
+    return {"rows": [{"queue_id": subject.pk, **row}]}
 
 
 VIEW, CONSUME = "view_reportqueue", "consume_reportqueue"
@@ -121,6 +131,27 @@ CALLS = [
         subject=row(Status.CLAIMED),
         body=lambda row: {"claim_id": row.claim_id},
         variant="of a claim",
+    ),
+    Call(
+        *("POST", "start-together", CONSUME),
+        subject=row(Status.CLAIMED),
+        body=lambda row: {"run_id": "run", **together(row, generation=row.generation)},
+    ),
+    Call(
+        *("POST", "heartbeat-together", CONSUME),
+        subject=RUNNING,
+        body=lambda row: together(row, lease_token=row.lease_token),
+    ),
+    Call(
+        *("POST", "heartbeat-together", CONSUME),
+        subject=row(Status.DISPATCHED),
+        body=lambda row: {"run_id": "run", **together(row, generation=row.generation)},
+        variant="of a waiting run",
+    ),
+    Call(
+        *("POST", "complete-together", CONSUME),
+        subject=RUNNING,
+        body=lambda row: together(row, lease_token=row.lease_token),
     ),
     Call("POST", "cancel", "cancel_reportqueue", subject=row(Status.QUEUED)),
     Call("POST", "cancel", "cancel_reportqueue", subject=RUNNING, variant="of a running row"),

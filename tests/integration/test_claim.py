@@ -129,7 +129,9 @@ def test_max_in_flight_counts_what_the_consumer_has_not_finished(make_row: RowFa
     assert len(first.rows) == 4
     queue.start(first.rows[0].pk, generation=1, run_id="run")
     second = queue.claim("sensor", ack=first.claim_id, limit=4, max_in_flight=5)
-    assert len(second.rows) == 1
+    assert (len(second.rows), second.in_flight) == (1, 5)
+    again = queue.claim("sensor", limit=4, max_in_flight=9)
+    assert (again.rows, again.in_flight) == (second.rows, 5), "and says so of a claim that comes again"
     assert queue.claim("sensor", ack=second.claim_id, max_in_flight=5).rows == []
     assert len(queue.claim("other", max_in_flight=3).rows) == 3
 

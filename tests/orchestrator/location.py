@@ -17,6 +17,7 @@ from dagster import (
 )
 
 from orchestrator.assets import build_schedules_refresh
+from orchestrator.batch_jobs import build_batch_job
 from orchestrator.client import QueueItem
 from orchestrator.execution import ReportRun, Ticket, run_report
 from orchestrator.jobs import build_report_job
@@ -39,6 +40,7 @@ def make(run: ReportRun) -> Mapping[str, Any]:
 
 
 report_job = build_report_job(make, name="report_job", lease_seconds=5)
+batch_job = build_batch_job(make, name="batch_job", lease_seconds=5)
 
 
 @op
@@ -94,6 +96,9 @@ def report_asset(report_queue: ReportQueueResource) -> None:
 
 
 report_sensor = build_queue_sensor(report_job, name="report_sensor", wait_seconds=0.1, max_in_flight=50)
+batch_sensor = build_queue_sensor(
+    report_job, name="batch_sensor", limit=4, max_in_flight=100, batch_job=batch_job, batch_from=3, batch_size=4
+)
 own_sensor = build_queue_sensor(own_job, name="own_sensor", consumer="own", run_config=None)
 year_sensor = build_queue_sensor(year_job, name="year_sensor", run_config=year_config)
 asset_sensor = build_queue_sensor(
@@ -105,9 +110,18 @@ smart_sensor = build_smart_cron_sensor(report_job, name="smart_sensor", limit=3,
 schedules_asset, refresh_job, refresh_schedule = build_schedules_refresh()
 defs = Definitions(
     assets=[report_asset, schedules_asset],
-    jobs=[report_job, own_job, default_job, year_job, refresh_job],
+    jobs=[report_job, batch_job, own_job, default_job, year_job, refresh_job],
     schedules=[refresh_schedule],
-    sensors=[report_sensor, own_sensor, year_sensor, asset_sensor, polling_sensor, cron_sensor, smart_sensor],
+    sensors=[
+        report_sensor,
+        batch_sensor,
+        own_sensor,
+        year_sensor,
+        asset_sensor,
+        polling_sensor,
+        cron_sensor,
+        smart_sensor,
+    ],
     executor=in_process_executor,
     resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},
 )

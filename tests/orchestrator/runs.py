@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dagster import DagsterInstance, DagsterRunStatus, ExecuteInProcessResult, JobDefinition
 
+from orchestrator.batch_jobs import BATCH_TAG, batch_config, build_batch_job
 from orchestrator.client import QueueItem, ReportQueueClient
 from orchestrator.execution import Ticket, Work
 from orchestrator.jobs import build_report_job
@@ -48,6 +49,22 @@ class Runner:
             resources=self._resources,
             raise_on_error=False,
             **options,
+        )
+
+    def claim_all(self) -> list[QueueItem]:
+        return self.client.claim("sensor", limit=100).items
+
+    def make_batch(
+        self, work: Work, items: Sequence[QueueItem] | None = None, *, lease_seconds: int = LEASE_SECONDS
+    ) -> ExecuteInProcessResult:
+        """Make the reports of these rows, by default of all that are due, in one run."""
+        tickets = [Ticket(item.queue_id, item.generation) for item in (self.claim_all() if items is None else items)]
+        return build_batch_job(work, lease_seconds=lease_seconds).execute_in_process(
+            run_config=batch_config(tickets),
+            instance=self.instance,
+            resources=self._resources,
+            raise_on_error=False,
+            tags={BATCH_TAG: "sensor"},
         )
 
     def status(self, result: ExecuteInProcessResult) -> DagsterRunStatus:

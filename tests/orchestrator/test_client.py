@@ -14,8 +14,9 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
-from orchestrator.client import ApiRefused, ApiUnreachable, Conflict, ReportQueueClient
+from orchestrator.client import ApiRefused, ApiUnreachable, Conflict, ReportQueueClient, Started
 from orchestrator.plan import Plan
+from reportqueue import queue
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
@@ -72,7 +73,8 @@ def test_a_claim_is_acknowledged_by_the_next_one(client: ReportQueueClient):
     build_row()
     first = client.claim("sensor", lease_seconds=50)
     again = client.claim("sensor", limit=3, max_in_flight=9)
-    assert again == first
+    assert (again.claim_id, again.items) == (first.claim_id, first.items)
+    assert (first.in_flight, again.in_flight) == (None, 1)
     assert client.claim("sensor", ack=first.claim_id, dispatch_lease_seconds=500).items == []
     row = ReportQueue.objects.get()
     assert row.status == Status.DISPATCHED
@@ -473,3 +475,48 @@ def test_an_expired_rows_token_is_stale_once_it_is_rescued(client: ReportQueueCl
     with pytest.raises(Conflict, match="not") as conflict:
         client.heartbeat(run.item.queue_id, lease_token=run.lease_token)
     assert (conflict.value.kind, conflict.value.current_status) == ("stale-lease", "queued")
+
+
+def test_rows_are_started_renewed_and_completed_together(client: ReportQueueClient):
+    rows = [build_row(), build_row()]
+    items = client.claim("sensor").items
+    generations = {item.queue_id: item.generation for item in items}
+    assert client.keep_waiting_many(generations, run_id="run") == dict.fromkeys(generations, True)
+    gone = max(generations) + 1
+    started = client.start_many({**generations, gone: 1}, run_id="run", worker="host:1", lease_seconds=60)
+    assert list(started) == [*generations, gone], "in the order asked"
+    refused = started.pop(gone)
+    assert isinstance(refused, ApiRefused)
+    assert refused.moved_on
+    tokens = {pk: one.lease_token for pk, one in started.items() if isinstance(one, Started)}
+    assert len(tokens) == 2
+    queue.cancel(rows[1].pk)
+    beats = client.heartbeat_many(tokens, progress={rows[0].pk: "a\x00b"}, lease_seconds=60)
+    assert beats == {rows[0].pk: False, rows[1].pk: True}
+    assert rows[0].attempts.get().progress == "a\ufffdb"
+    answers = client.complete_many(tokens, results={rows[0].pk: {"rows": 3}, rows[1].pk: {"text": "a\x00b"}})
+    bad = answers[rows[1].pk]
+    assert answers[rows[0].pk] == "succeeded"
+    assert isinstance(bad, ApiRefused)
+    assert (bad.status, bad.kind) == (400, "validation")
+    lost = client.heartbeat_many(tokens, progress={})[rows[0].pk]
+    assert isinstance(lost, Conflict)
+    assert (lost.kind, lost.current_status) == ("stale-lease", "succeeded")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"rows": []}',
+        '{"rows": [{"queue_id": 8, "code": 200, "answer": {"status": "succeeded"}}]}',
+        '{"rows": [{"queue_id": 7, "code": 200, "answer": {}}]}',
+        '{"rows": [{"queue_id": 7, "code": 409, "answer": {}}]}',
+        '{"rows": {}}',
+    ],
+)
+def test_an_answer_that_leaves_out_a_row_is_none(stranger: Front, body: str):
+    stranger.fail(Reply(200, body))
+    client = ReportQueueClient(stranger.url, "token", retries=0)
+    with pytest.raises(ApiUnreachable, match="not an answer for each row"):
+        client.complete_many({7: uuid4()}, results={7: None})
+    client.close()

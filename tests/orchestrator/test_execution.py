@@ -24,7 +24,7 @@ from dagster import (
 )
 from django.utils import timezone
 
-from orchestrator import execution
+from orchestrator import patience
 from orchestrator.execution import LEASE_SECONDS, ReportRun, Ticket, run_report
 from orchestrator.jobs import build_report_job, result_metadata
 from orchestrator.resources import ReportQueueResource
@@ -309,7 +309,7 @@ def test_a_start_whose_answer_is_lost_is_one_attempt(runner: Runner, front: Fron
 def test_an_end_that_cannot_be_told_is_logged_and_left_to_the_lease(
     runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(execution, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
 
     def work(run: ReportRun) -> None:
         front.fail(Fault.DROP)
@@ -423,7 +423,7 @@ def test_progress_is_shown_with_the_next_beat(runner: Runner, front: Front):
     assert runner.status(runner.make(work)) == SUCCESS
     assert shown == ["done"]
     beats = [call.body for call in front.calls if call.verb == "heartbeat"]
-    assert [beat.get("progress") for beat in beats[:3]] == ["half\ufffd" + "x" * 195, "done", None]
+    assert [beat["rows"][0].get("progress") for beat in beats[:3]] == ["half\ufffd" + "x" * 195, "done", None]
     assert {beat["lease_seconds"] for beat in beats} == {5}
 
 

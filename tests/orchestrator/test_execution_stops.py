@@ -12,9 +12,10 @@ import pytest
 from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, OpExecutionContext, job, op
 from django.utils import timezone
 
-from orchestrator import execution
+from orchestrator import execution, patience
+from orchestrator.client import Started
 from orchestrator.execution import ReportRun, Ticket, run_report
-from orchestrator.heart import Heart
+from orchestrator.heart import Heart, Pulse
 from orchestrator.interrupts import Interrupts
 from orchestrator.jobs import build_report_job
 from orchestrator.resources import ReportQueueResource
@@ -149,7 +150,7 @@ def test_a_cancel_that_comes_after_the_work_is_too_late(runner: Runner, front: F
 def test_a_cancel_that_cannot_be_told_still_cancels_the_run(
     runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(execution, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
 
     def work(run: ReportRun) -> None:
         asked_to_cancel()
@@ -210,7 +211,7 @@ def test_an_api_that_hangs_stops_the_work_before_the_lease_ends(runner: Runner, 
 
 
 def test_an_api_that_stays_away_fails_the_run_soon(runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(execution, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.2)
 
     def work(run: ReportRun) -> None:
         front.fail(Fault.DROP)
@@ -225,12 +226,12 @@ def test_an_api_that_stays_away_fails_the_run_soon(runner: Runner, front: Front,
 def test_the_lease_counts_from_the_start_that_was_answered(
     runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    sent: list[float] = []
+    noted: list[float] = []
 
     class Noting(Heart):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            sent.append(options["sent"])
-            super().__init__(*arguments, **options)
+        def add(self, started: Started, *, sent: float) -> Pulse:
+            noted.append(sent)
+            return super().add(started, sent=sent)
 
     monkeypatch.setattr(execution, "Heart", Noting)
     build_row()
@@ -238,7 +239,7 @@ def test_the_lease_counts_from_the_start_that_was_answered(
     front.fail(Fault.DROP, on="start", times=2)
     assert runner.status(runner.run(build_report_job(lambda run: None), item)) == SUCCESS
     arrived = [call.at for call in front.calls if call.verb == "start"]
-    assert arrived[1] < sent[0] <= arrived[2]
+    assert arrived[1] < noted[0] <= arrived[2]
 
 
 def test_work_in_another_thread_is_told_on_asking(runner: Runner):
@@ -315,7 +316,7 @@ def test_an_interrupt_does_not_cut_the_last_call_in_half(runner: Runner, front: 
 
 
 def test_an_interrupt_does_not_wait_for_an_api_that_is_away(runner: Runner, front: Front, monkeypatch):
-    monkeypatch.setattr(execution, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.2)
 
     def work(run: ReportRun) -> dict[str, Any]:
         front.fail(Fault.DROP, on="complete")
@@ -335,7 +336,7 @@ def test_an_interrupt_does_not_wait_for_an_api_that_is_away(runner: Runner, fron
 
 
 def test_an_interrupt_before_the_start_ends_the_run_without_work(runner: Runner, front: Front, monkeypatch):
-    monkeypatch.setattr(execution, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.2)
     worked: list[ReportRun] = []
 
     def interrupt() -> None:

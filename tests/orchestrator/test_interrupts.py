@@ -164,6 +164,20 @@ def test_the_hearts_interrupt_that_arrives_late_is_dropped_and_the_next_from_out
     assert host == [signal.SIGINT]
 
 
+def test_the_hearts_interrupt_of_one_piece_of_work_does_not_reach_the_next(host: list[int]):
+    one, another = object(), object()
+    with Interrupts() as interrupts:
+        interrupts.deliver(one)
+        interrupts.hold()
+        interrupts.deliver(another)
+        interrupts.interrupt(one)
+        interrupts.interrupt(one, again=False)
+        with pytest.raises(DagsterExecutionInterruptedError):
+            interrupts.interrupt(another)
+        interrupts.hold()
+    assert host == []
+
+
 def test_in_another_thread_it_leaves_signals_alone(host: list[int]):
     before = [signal.getsignal(number) for number in SIGNALS]
 

@@ -17,7 +17,7 @@ from orchestrator.execution import Ticket
 from reportqueue import queue
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
-from tests.conftest import build_row
+from tests.conftest import build_row, minutes_ago
 from tests.orchestrator import location
 from tests.orchestrator.daemon import OWN_PROCESS, ROOT, daemon
 from tests.orchestrator.front import Front
@@ -67,6 +67,32 @@ def test_runs_that_are_stopped_tell_the_queue_why(instance: DagsterInstance):
         "killed": DagsterRunStatus.FAILURE,
         "cancelled": DagsterRunStatus.CANCELED,
     }
+
+
+def test_a_batch_that_is_killed_loses_only_what_it_had_not_finished(instance: DagsterInstance):
+    """The machine dies in the middle: what is made stays made, and the rest is offered again when its leases end."""
+    rows = [build_row(params=params, available_at=minutes_ago(9)) for params in ({}, {}, {"do": "wait"}, {})]
+
+    def statuses() -> list[str]:
+        return list(ReportQueue.objects.order_by("pk").values_list("status", flat=True))
+
+    with daemon(instance, "batch_sensor", target=OWN_PROCESS) as sensor:
+        sensor.tick()
+        until(lambda: statuses()[:3] == [Status.SUCCEEDED, Status.SUCCEEDED, Status.RUNNING], 120)
+        (run,) = instance.get_runs()
+        os.kill(process_of(instance, run), signal.SIGKILL)
+        made = list(ReportQueue.objects.order_by("pk").values()[:2])
+        ReportQueue.objects.update(params={})
+        ReportQueue.objects.exclude(lease_expires_at=None).update(lease_expires_at=minutes_ago(1))
+        queue.rescue_expired()
+        assert statuses() == [Status.SUCCEEDED] * 2 + [Status.QUEUED] * 2
+        ReportQueue.objects.filter(status=Status.QUEUED).update(available_at=minutes_ago(1))
+        sensor.tick()
+        until(lambda: set(statuses()) == {Status.SUCCEEDED}, 120)
+        instance.run_launcher.join(60)
+    assert [row.attempts.count() for row in rows[:3]] == [1, 1, 2]
+    for before, row in zip(made, ReportQueue.objects.order_by("pk").values()[:2], strict=True):
+        assert row | {"params": None} == before | {"params": None}
 
 
 def test_a_report_that_is_made_in_a_step_process_can_be_cancelled(instance: DagsterInstance, client: ReportQueueClient):

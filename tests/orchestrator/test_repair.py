@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -22,6 +23,8 @@ from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
+from orchestrator import reconciliation
+from orchestrator.batch_jobs import BATCH_TAG, batch_config
 from orchestrator.client import ApiRefused, ReportQueueClient
 from orchestrator.execution import Ticket
 from orchestrator.reconciliation import PAGES, reconcile
@@ -64,10 +67,19 @@ def run_for(
     return make_run(instance, status, Ticket(row.pk, generation or row.generation).tags())
 
 
-def make_run(instance: DagsterInstance, status: DagsterRunStatus, tags: dict[str, str]) -> DagsterRun:
+def make_run(
+    instance: DagsterInstance, status: DagsterRunStatus, tags: dict[str, str], config: dict[str, Any] | None = None
+) -> DagsterRun:
     location = RegisteredCodeLocationOrigin("somewhere")  # a queued run says where its job is
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "report_job")
-    return create_run_for_test(instance, job_name="report_job", status=status, tags=tags, remote_job_origin=origin)
+    return create_run_for_test(
+        instance, job_name="report_job", status=status, tags=tags, run_config=config, remote_job_origin=origin
+    )
+
+
+def batch_for(instance: DagsterInstance, rows: list[ReportQueue], status: DagsterRunStatus) -> DagsterRun:
+    config = batch_config(Ticket(row.pk, row.generation) for row in rows)
+    return make_run(instance, status, {BATCH_TAG: SENSOR}, config)
 
 
 def lease_left(row: ReportQueue) -> timedelta:
@@ -120,6 +132,86 @@ def test_a_row_that_dagster_dropped_is_launched_again_once_it_is_old_enough(
     young.refresh_from_db()
     assert (old.status, young.status) == (Status.QUEUED, Status.DISPATCHED)
     assert "no run" in old.error
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED])
+def test_rows_whose_batch_waits_keep_their_leases(
+    instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
+):
+    rows = [dispatched(lease_expires_at=minutes_ago(-1), dispatched_at=minutes_ago(9)) for _ in range(3)]
+    batch_for(instance, rows, status)
+    done = reconcile(instance, client, [SENSOR])
+    assert (done.kept_waiting, done.launched_again) == (3, 0)
+    assert min(lease_left(row) for row in rows) > timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+def test_rows_of_a_batch_under_way_are_left_to_it(
+    instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
+):
+    rows = [dispatched(dispatched_at=minutes_ago(9)) for _ in range(2)]
+    batch_for(instance, rows, status)
+    before = list(ReportQueue.objects.order_by("pk").values())
+    done = reconcile(instance, client, [SENSOR])
+    assert (done.compared, done.kept_waiting, done.launched_again) == (2, 0, 0)
+    assert list(ReportQueue.objects.order_by("pk").values()) == before
+
+
+def test_rows_that_a_batch_left_behind_are_launched_again_and_no_others(
+    instance: DagsterInstance, client: ReportQueueClient
+):
+    left = [dispatched(dispatched_at=minutes_ago(2)) for _ in range(2)]
+    made, alone = build_row(status=Status.SUCCEEDED), dispatched(dispatched_at=minutes_ago(2))
+    batch_for(instance, [made, *left], DagsterRunStatus.FAILURE)
+    run_for(instance, alone, DagsterRunStatus.QUEUED)
+    done = reconcile(instance, client, [SENSOR])
+    assert (done.launched_again, done.kept_waiting) == (2, 1)
+    for row in left:
+        row.refresh_from_db()
+        assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
+    made.refresh_from_db()
+    assert made.status == Status.SUCCEEDED
+
+
+def test_a_batch_of_an_older_generation_is_not_the_rows(instance: DagsterInstance, client: ReportQueueClient):
+    row = dispatched(generation=1)
+    batch_for(instance, [row], DagsterRunStatus.QUEUED)
+    ReportQueue.objects.update(generation=2, dispatched_at=minutes_ago(2))
+    assert reconcile(instance, client, [SENSOR]).launched_again == 1
+
+
+def test_with_more_batches_than_it_looks_at_no_row_is_taken_for_one_without_a_run(
+    instance: DagsterInstance, client: ReportQueueClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reconciliation, "BATCH_RUNS", 2)
+    rows = [dispatched(dispatched_at=minutes_ago(2)) for _ in range(3)]
+    for row in rows:
+        batch_for(instance, [row], DagsterRunStatus.QUEUED)
+    done = reconcile(instance, client, [SENSOR])
+    assert (done.kept_waiting, done.launched_again) == (2, 0)
+
+
+def test_a_waiting_batch_is_cancelled_once_nobody_wants_any_of_its_rows(
+    instance: DagsterInstance, client: ReportQueueClient
+):
+    cancelled = [build_row(status=Status.CANCELLED, generation=1) for _ in range(2)]
+    again = build_row(generation=1)
+    unwanted = batch_for(instance, cancelled, DagsterRunStatus.QUEUED)
+    wanted = batch_for(instance, [*cancelled, dispatched()], DagsterRunStatus.QUEUED)
+    queued = batch_for(instance, [*cancelled, again], DagsterRunStatus.QUEUED)
+    assert reconcile(instance, client, [SENSOR]).runs_cancelled == 1
+    statuses = {run.run_id: run.status for run in instance.get_runs()}
+    assert statuses == {
+        unwanted.run_id: DagsterRunStatus.CANCELED,
+        wanted.run_id: DagsterRunStatus.QUEUED,
+        queued.run_id: DagsterRunStatus.QUEUED,
+    }
+
+
+def test_rows_of_every_lane_are_compared(instance: DagsterInstance, client: ReportQueueClient):
+    rows = [dispatched(claimed_by=lane, dispatched_at=minutes_ago(2)) for lane in ("lane", "lane_2", "elsewhere")]
+    assert reconcile(instance, client, ["lane", "lane_2"]).launched_again == 2
+    assert [ReportQueue.objects.get(pk=row.pk).status for row in rows] == [Status.QUEUED] * 2 + [Status.DISPATCHED]
 
 
 def test_a_run_of_an_older_generation_is_not_the_rows(instance: DagsterInstance, client: ReportQueueClient):
@@ -217,6 +309,24 @@ def test_a_run_that_failed_before_it_started_its_row_is_reported(
     row.refresh_from_db()
     assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
     assert "image could not be pulled" in row.error
+
+
+def test_a_batch_that_failed_before_it_started_some_of_its_rows_is_reported_for_those(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    made, running = build_row(status=Status.SUCCEEDED), build_row(status=Status.RUNNING)
+    left = [dispatched() for _ in range(2)]
+    before = list(ReportQueue.objects.filter(pk__in=[made.pk, running.pk]).order_by("pk").values())
+    run = batch_for(instance, [made, running, *left], DagsterRunStatus.STARTING)
+    instance.report_run_failed(run, "the image could not be pulled")
+    said = sensor_named("report_launch_failed")(end_of(instance, run, resource))
+    assert "Of 4 rows" in str(said)
+    assert "2 had started" in str(said)
+    for row in left:
+        row.refresh_from_db()
+        assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
+        assert "image could not be pulled" in row.error
+    assert list(ReportQueue.objects.filter(pk__in=[made.pk, running.pk]).order_by("pk").values()) == before
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.SUCCEEDED, Status.CANCELLED])

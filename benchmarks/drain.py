@@ -1,0 +1,92 @@
+"""How fast a backlog is made: the product in batches and one run a report, and what one has without it.
+
+Needs an empty database in DATABASE_URL; `run.py bench drain` provides it. Exits 0 only if the goals hold.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import django
+
+from benchmarks import stock
+from benchmarks.goals import judge
+from benchmarks.installation import Installation
+from project.runner.stack import DAGSTER_YAML
+
+REPORTS = 10_000
+ONE_BY_ONE = 200
+STOCK = 30
+"""Fewer: at its rate the others would take hours."""
+PATIENCE_SECONDS = 900.0
+BATCH_GOAL, ONE_GOAL, STOCK_GOAL = 100.0, 4.0, 100.0
+
+
+def main() -> int:
+    """Measure, print the table; 0 if the goals hold."""
+    django.setup()
+    print(f"load before: {Path('/proc/loadavg').read_text().strip()}", flush=True)
+    yaml = DAGSTER_YAML.read_text()
+    with Installation("ours", code="benchmarks.location", dagster_yaml=yaml) as one:
+        batches = _drain(one, REPORTS, "many reports a run")
+    with Installation("single", code="benchmarks.location", dagster_yaml=yaml, REPORT_BATCH_SIZE="1") as one:
+        singles = _drain(one, ONE_BY_ONE, "one run a report")
+    with Installation("stock", code="benchmarks.stock", dagster_yaml=stock.YAML) as other:
+        without = _drain(other, STOCK, "stock Dagster", finished=False)
+    print(f"\n{'':<34} {'reports':>8} {'seconds':>8} {'a second':>9}")
+    for name, number, seconds in (
+        ("reportqueue, many reports a run", REPORTS, batches),
+        ("reportqueue, one run a report", ONE_BY_ONE, singles),
+        ("stock Dagster", STOCK, without),
+    ):
+        print(f"{name:<34} {number:>8,} {seconds:>8.1f} {number / seconds:>9.2f}")
+    print(f"load after: {Path('/proc/loadavg').read_text().strip()}", flush=True)
+    many, one_by_one, times = REPORTS / batches, ONE_BY_ONE / singles, REPORTS / batches * without / STOCK
+    return judge(
+        {
+            f"many reports a run: at least {BATCH_GOAL:g} a second": (many, many >= BATCH_GOAL),
+            f"one run a report: at least {ONE_GOAL:g} a second": (one_by_one, one_by_one >= ONE_GOAL),
+            f"many reports a run, against stock: at least {STOCK_GOAL:g} times": (times, times >= STOCK_GOAL),
+        }
+    )
+
+
+def _drain(one: Installation, number: int, name: str, *, finished: bool = True) -> float:
+    """Seconds from the commit of so many due reports to the last that succeeded (without the queue: was made)."""
+    from django.db import transaction
+
+    from reportqueue import queue
+    from reportqueue.models import ReportQueue
+    from reportqueue.queue import NewReport
+
+    new = [NewReport(report_id=1 + n % 500, modifier_id=n) for n in range(number)]
+    with transaction.atomic():  # all of them are due at once
+        pks = [
+            done.row.pk for first in range(0, number, 1000) for done in queue.enqueue_many(new[first : first + 1000])
+        ]
+    began, until, said = time.time(), time.time() + PATIENCE_SECONDS, 0.0
+    while True:
+        time.sleep(0.2)
+        one.children.check()
+        if finished:
+            done = ReportQueue.objects.filter(pk__gte=pks[0], status="succeeded").count()
+        else:
+            done = len({line.row for line in one.lines() if line.row >= pks[0]})
+        seconds = time.time() - began
+        if done >= number:
+            break
+        if time.time() > until:
+            raise TimeoutError(f"{name}: {done:,} of {number:,} reports were made in {seconds:.0f} s")
+        if seconds - said >= 5:
+            said = seconds
+            print(f"{name}: {done:,} of {number:,} after {seconds:.0f} s", flush=True)
+    print(f"{name}: {number:,} in {seconds:.1f} s", flush=True)
+    return seconds
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    sys.exit(main())

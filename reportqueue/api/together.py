@@ -1,0 +1,144 @@
+"""The verbs of a run, for several rows in one call: each row has the answer that its own call would have had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reportqueue import bounds, queue
+from reportqueue.api import problems
+from reportqueue.api import serializers as shapes
+from reportqueue.api.base import ApiView
+from reportqueue.errors import ReportQueueError
+
+
+class Rows(serializers.ListField):
+    """The rows of a call: from 1 to 100, none of them twice."""
+
+    def __init__(self, shape: serializers.Serializer[Any]) -> None:
+        super().__init__(child=shape, allow_empty=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """As DRF's, refusing too many before a look at them, and rows named twice: which should be answered?"""
+        if isinstance(data, list) and len(data) > bounds.MAX_TOGETHER:
+            raise serializers.ValidationError([f"At most {bounds.MAX_TOGETHER} rows; this list has {len(data):,}."])
+        rows = super().to_internal_value(data)
+        seen: set[int] = set()
+        for place, row in enumerate(rows):
+            if row["queue_id"] in seen:
+                text = f"Row {row['queue_id']} is in the list twice; name it once."
+                raise serializers.ValidationError({place: {"queue_id": [text]}})  # type: ignore[dict-item]
+            seen.add(row["queue_id"])
+        return rows
+
+
+class _Row(shapes.Body):
+    queue_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID)
+
+
+class _HandedOut(_Row):
+    generation = shapes.generation_field()
+
+
+class _Beating(_Row):
+    lease_token = serializers.UUIDField()
+    progress = shapes.progress_field()
+
+
+class _Made(_Row):
+    lease_token = serializers.UUIDField()
+    result = serializers.JSONField(required=False, allow_null=True)  # one that is no good is its row's refusal alone
+
+
+class StartBody(shapes.StartBody):
+    """A run takes its rows."""
+
+    generation = None  # type: ignore[assignment]  # DRF's way to leave out an inherited field
+    rows = Rows(_HandedOut())
+
+
+class HeartbeatBody(shapes.Body):
+    """A run is alive, with several rows."""
+
+    lease_seconds = shapes.lease_field()
+    rows = Rows(_Beating())
+
+
+class KeepWaitingBody(shapes.KeepWaitingBody):
+    """A run exists that will start these rows."""
+
+    generation = None  # type: ignore[assignment]
+    rows = Rows(_HandedOut())
+
+
+class CompleteBody(shapes.Body):
+    """A run has made these reports."""
+
+    rows = Rows(_Made())
+
+
+class StartView(ApiView):
+    """`report-queue/start/`: a run takes its rows."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request) -> Response:
+        """For each row what a run needs of it, with its `lease_token`."""
+        asked = self.body(request, StartBody)
+        rows = asked.pop("rows")
+        answers = queue.start_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+        return _together(rows, answers, lambda row: shapes.StartedTogetherSerializer(row).data)
+
+
+class HeartbeatView(ApiView):
+    """`report-queue/heartbeat/`: a run renews the leases of its rows."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request) -> Response:
+        """For each row until when its lease holds, and whether somebody wants it no more."""
+        if isinstance(request.data, dict) and "run_id" in request.data:
+            asked = self.body(request, KeepWaitingBody)
+            rows = asked.pop("rows")
+            answers = queue.keep_waiting_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+        else:
+            asked = self.body(request, HeartbeatBody)
+            rows = asked.pop("rows")
+            progress = {row["queue_id"]: row["progress"] for row in rows if "progress" in row}
+            answers = queue.heartbeat_many(
+                {row["queue_id"]: row["lease_token"] for row in rows}, progress=progress, **asked
+            )
+        return _together(rows, answers, lambda beat: shapes.BeatSerializer(beat).data)
+
+
+class CompleteView(ApiView):
+    """`report-queue/complete/`: reports are made."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request) -> Response:
+        """For each row its status."""
+        rows = self.body(request, CompleteBody)["rows"]
+        answers = queue.complete_many(
+            {row["queue_id"]: row["lease_token"] for row in rows},
+            results={row["queue_id"]: row.get("result") for row in rows},
+        )
+        return _together(rows, answers, lambda row: {"status": row.status})
+
+
+def _together(rows: Iterable[Any], answers: queue.Answers[Any], shown: Callable[[Any], Any]) -> Response:
+    """Each row's answer, in the order in which they were asked for."""
+    return Response({"rows": [_answer(row["queue_id"], answers[row["queue_id"]], shown) for row in rows]})
+
+
+def _answer(pk: int, answer: Any, shown: Callable[[Any], Any]) -> dict[str, Any]:
+    if isinstance(answer, ReportQueueError | ValidationError):
+        refusal = problems.answer(answer)
+        assert refusal is not None  # noqa: S101  # the whole family has its answers
+        return {"queue_id": pk, "code": refusal.status_code, "answer": refusal.data}
+    return {"queue_id": pk, "code": status.HTTP_200_OK, "answer": shown(answer)}
