@@ -153,7 +153,6 @@ def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
     from reportqueue.models import ReportSchedule
     from reportqueue.patterns import Pattern
 
-    ReportSchedule.objects.all().delete()
     folder = Path(os.environ[FOLDER])
     requests = folder / f"requests-{pattern}.log"
     installation = Installation(
@@ -167,7 +166,7 @@ def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
         GUNICORN_CMD_ARGS=f"--access-logfile {requests}",
     )
     with installation:
-        ReportSchedule.objects.all().delete()  # the demo's
+        ReportSchedule.objects.all().delete()  # the demo's, or those of the pattern before
         if schedules.standing().pattern != pattern:
             schedules.hand_over(Pattern(pattern))
         yield _Bench(pattern, installation, requests, folder / "postgres", folder / "logs" / "postgres.log")
