@@ -225,6 +225,15 @@ class ReportQueueClient(Transport):
         answer = self.post(f"/api/reports/{row_id}/mark-processed/", {})
         _parsed("this row", lambda: {(row_id, True): None}[answer["id"], answer["processed"]])
 
+    def queue_firing(self, schedule_id: int, *, trigger_time: datetime) -> int:
+        """Have a firing queued whose run ended before it took its row; the row's id, also if there was one already.
+
+        Raises `Conflict` if it is no firing that a sensor had to make.
+        """
+        body = {"trigger_time": trigger_time.isoformat()}
+        answer = self.post(f"/api/schedules/{schedule_id}/queue-firing/", body)
+        return _parsed("a row", lambda: int(answer["queue_id"]))
+
     def keep_waiting(self, queue_id: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> None:
         """Renew the lease of a row whose run exists but waits to start. Raises `Conflict` if it is not so any more."""
         body = {"generation": generation, "run_id": run_id, "lease_seconds": lease_seconds}

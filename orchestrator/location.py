@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, EnvVar, JobDefinition, SensorDefinition
 
@@ -44,7 +44,10 @@ def build_definitions(work: Work) -> Definitions:
         assets=[asset],
         jobs=[job, batch_job, refresh_job],
         schedules=[daily_refresh],
-        sensors=[sensor for pattern in dict.fromkeys(patterns) for sensor in _sensors(pattern, job, batch_job)],
+        sensors=[
+            *(sensor for pattern in dict.fromkeys(patterns) for sensor in _sensors(pattern, job, batch_job)),
+            *_repair_sensors(patterns),
+        ],
         resources={
             "report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))
         },
@@ -75,9 +78,16 @@ def _sensors(pattern: str, job: JobDefinition, batch_job: JobDefinition) -> Iter
                     batch_size=size,
                     default_status=running,
                 )
-            yield from build_repair_sensors(consumers=QUEUE_LANES, default_status=running)
         case _:
             raise ValueError(
                 f"REPORT_TRIGGER_PATTERN has {pattern!r}; it names one or several of cron, asset, webhook and queue, "
                 "with commas between them."
             )
+
+
+def _repair_sensors(patterns: Collection[str]) -> list[SensorDefinition]:
+    """None for polling alone: it does not follow its runs."""
+    if not {"cron", "asset", "queue"}.intersection(patterns):
+        return []
+    consumers = QUEUE_LANES if "queue" in patterns else ()
+    return build_repair_sensors(consumers=consumers, default_status=DefaultSensorStatus.RUNNING)

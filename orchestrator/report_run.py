@@ -59,6 +59,13 @@ class FiringTicket:
         """The tags for a run."""
         return {SCHEDULE_ID_TAG: str(self.schedule_id), TRIGGER_TIME_TAG: self.trigger_time.isoformat()}
 
+    @classmethod
+    def of_run(cls, tags: Mapping[str, str]) -> FiringTicket | None:
+        """From the tags that its sensor gives a run; None for a run that somebody else launched."""
+        if SCHEDULE_ID_TAG not in tags:
+            return None
+        return cls(int(tags[SCHEDULE_ID_TAG]), datetime.fromisoformat(tags[TRIGGER_TIME_TAG]))
+
     def config(self) -> dict[str, Any]:
         """The same for the op's config."""
         return {"schedule_id": self.schedule_id, "trigger_time": self.trigger_time.isoformat()}

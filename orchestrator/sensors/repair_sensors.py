@@ -17,7 +17,7 @@ from dagster import (
 
 from orchestrator.batch_jobs import tickets_of
 from orchestrator.client import ApiError, ApiRefused, ReportQueueClient
-from orchestrator.execution import Ticket
+from orchestrator.execution import FiringTicket, Ticket
 from orchestrator.reconciliation import reconcile
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import TickFailed
@@ -29,19 +29,20 @@ def build_repair_sensors(
     minimum_interval_seconds: int = 30,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> list[SensorDefinition]:
-    """The sensors `report_launch_failed`, `report_launch_cancelled` and `report_reconciler`.
+    """The sensors `report_launch_failed`, `report_launch_cancelled` and, for `consumers`, `report_reconciler`.
 
     The first two report runs that ended without ever starting their row, which is then launched again, later each
-    time; a run that did start is left to its lease. The third finds what they missed: rows without a run, ended runs,
+    time; a run that did start is left to its lease. A firing that another sensor evaluated is queued then: the queue's
+    sensors launch it. The third finds what they missed: rows without a run, ended runs,
     and waiting runs of rows that nobody wants any more; and renews the lease of rows whose run waits in Dagster's
     queue. `consumers` are those of the queue sensors. The token's user needs the permission to view, as well as to
     consume. They need the resource `report_queue`.
     """
-    return [
+    repairs = [
         _run_end_sensor("report_launch_failed", DagsterRunStatus.FAILURE, default_status),
         _run_end_sensor("report_launch_cancelled", DagsterRunStatus.CANCELED, default_status),
-        _reconciler(consumers, minimum_interval_seconds, default_status),
     ]
+    return [*repairs, _reconciler(consumers, minimum_interval_seconds, default_status)] if consumers else repairs
 
 
 def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: DefaultSensorStatus) -> SensorDefinition:
@@ -54,6 +55,8 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
     )
     def run_end_sensor(context: RunStatusSensorContext, report_queue: ReportQueueResource) -> SkipReason:
         run = context.dagster_run
+        if (firing := FiringTicket.of_run(run.tags)) is not None:
+            return _queue_firing(report_queue, run, firing)
         tickets = tickets_of(run)
         if not tickets:
             return SkipReason("Not a run of the report queue.")
@@ -71,6 +74,22 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
         return SkipReason(f"Reported run {run.run_id}: {rows} launched again if not started.")
 
     return run_end_sensor
+
+
+def _queue_firing(report_queue: ReportQueueResource, run: DagsterRun, firing: FiringTicket) -> SkipReason:
+    """Its run key is spent, so that its sensor cannot launch it again: the queue's can."""
+    if run.status == DagsterRunStatus.CANCELED:
+        return SkipReason(f"Run {run.run_id} was cancelled: its report is not wanted.")
+    try:
+        with closing(report_queue.client()) as client:
+            row_id = client.queue_firing(firing.schedule_id, trigger_time=firing.trigger_time)
+    except ApiRefused as refused:
+        if refused.moved_on or refused.status == 404:
+            return SkipReason(f"Run {run.run_id} was not to make its report: {refused}")
+        raise TickFailed(str(refused)) from None
+    except ApiError as error:
+        raise TickFailed(str(error)) from None
+    return SkipReason(f"Run {run.run_id} of row {row_id} has ended; the row is queued if it had not started.")
 
 
 def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, said: str) -> ApiRefused | None:

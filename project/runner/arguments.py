@@ -28,7 +28,11 @@ def parse() -> argparse.Namespace:
     demo.add_argument("--port", type=_port, default=8000, help="of the web app (default 8000)")
     demo.add_argument("--dagster-port", type=_port, default=3000, help="of Dagster's UI (default 3000)")
     demo.add_argument("--timeout", type=_seconds, default=900, help="with --once: give up after SECONDS (default 900)")
-    test = commands.add_parser("test", help="run the tests; further arguments go to pytest", add_help=False)
+    test = commands.add_parser(
+        "test",
+        help="run the tests, or with --long those that take minutes; others go to pytest",
+        add_help=False,
+    )
     test.set_defaults(pytest=[])
     commands.add_parser("lint", help="ruff, mypy, import-linter, missing migrations")
     chaos = commands.add_parser("chaos", help="kill, freeze and cut off real processes, and count what was lost")

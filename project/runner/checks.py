@@ -25,12 +25,15 @@ WORKERS = 2
 """Processes for the tests that bear company; each has a database of its own."""
 ALONE = ("tests/acceptance", "tests/chaos")
 """These start whole demos and time them: nothing else may run beside them."""
+LONG = "tests/long"
+"""These take many minutes each: `run.py test --long`."""
 
 
 def test(pytest_arguments: list[str]) -> int:
     """Run pytest against `DATABASE_URL`, or else against a PostgreSQL that is thrown away; its exit code.
 
-    Without arguments everything, in two parts, also the second if the first fails; 1 if one has.
+    Without arguments everything but what takes long, in two parts, also the second if the first fails; 1 if one has.
+    `--long` runs what takes long.
     """
     if os.environ.get("DATABASE_URL"):
         return _pytest(pytest_arguments)
@@ -84,13 +87,15 @@ def lint() -> int:
 
 def _pytest(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "pytest"]
+    if "--long" in arguments:
+        return run_in_foreground([*command, LONG, *(argument for argument in arguments if argument != "--long")])
     if arguments:
         return run_in_foreground([*command, *arguments])
     parts = {
         # Named by what it leaves out, so that a new folder is not forgotten. A file's tests share fixtures.
         f"tests in {WORKERS} processes": [
             *("-n", str(WORKERS), "--dist", "loadfile"),
-            *(f"--ignore={folder}" for folder in ALONE),
+            *(f"--ignore={folder}" for folder in (*ALONE, LONG)),
         ],
         "tests that run alone": list(ALONE),
     }

@@ -19,3 +19,14 @@ class StartFiringView(ApiView):
         """The row with its `lease_token`."""
         row = schedules.start_firing(pk, **self.body(request, shapes.StartFiringBody))
         return Response(shapes.StartedSerializer(row).data)
+
+
+class QueueFiringView(ApiView):
+    """`schedules/{id}/queue-firing/`: the firing at `trigger_time` is queued, as its run ended before it began."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The row; as it is, if there was one already."""
+        row = schedules.queue_firing(pk, **self.body(request, shapes.QueueFiringBody))
+        return Response(shapes.ItemSerializer(row).data)

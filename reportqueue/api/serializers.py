@@ -131,6 +131,12 @@ class StartFiringBody(Body):
     lease_seconds = lease_field()
 
 
+class QueueFiringBody(Body):
+    """The run of a firing ended before it took its row."""
+
+    trigger_time = InstantField()
+
+
 class HeartbeatBody(Body):
     """A run is alive."""
 

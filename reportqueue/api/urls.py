@@ -31,6 +31,7 @@ urlpatterns = [
     path("schedules/<int:pk>/backfill/", schedule_views.BackfillView.as_view(), name="backfill"),
     path("schedules/<int:pk>/preview/", schedule_views.PreviewView.as_view(), name="preview"),
     path("schedules/<int:pk>/start-firing/", firings.StartFiringView.as_view(), name="start-firing"),
+    path("schedules/<int:pk>/queue-firing/", firings.QueueFiringView.as_view(), name="queue-firing"),
     path("webhooks/<slug:source>/", webhook_views.WebhookView.as_view(), name="webhook"),
     re_path(r"", views.UnknownEndpoint.as_view()),
 ]

@@ -16,7 +16,7 @@ from reportqueue.schedules.handovers import (
     pattern_at,
     standing,
 )
-from reportqueue.schedules.launches import start_firing
+from reportqueue.schedules.launches import queue_firing, start_firing
 from reportqueue.schedules.operators import MAX_BACKFILL, Backfill, backfill, pause, resume, run_now
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "pattern_at",
     "pause",
     "preview",
+    "queue_firing",
     "resume",
     "run_now",
     "standing",

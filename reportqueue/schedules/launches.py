@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
@@ -36,15 +38,7 @@ def start_firing(
     if that is not a sensor's to make; `ValidationError` for an instant beyond all bounds; `InvalidTransition` if
     another run has or had it, or the queue.
     """
-    try:
-        bounds.validate_instant(trigger_time)
-    except ValidationError as error:
-        raise ValidationError({"trigger_time": error.messages}) from None
-    with transaction.atomic():
-        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
-        if schedule is None:
-            raise ScheduleNotFound(f"There is no schedule {pk}.")
-        row = ReportQueue.objects.fired_by(pk, trigger_time).first()
+    with _firing(pk, trigger_time) as (schedule, row):
         if row is None:
             _require_own_firing(schedule, trigger_time)
             row = queue.enter_launched(schedule, trigger_time)
@@ -56,6 +50,33 @@ def start_firing(
             worker=worker,
             lease_seconds=lease_seconds,
         )
+
+
+def queue_firing(pk: int, trigger_time: datetime) -> ReportQueue:
+    """Queue a firing whose run has ended before it took its row; the row there is, if there is one, as it is.
+
+    Raises `ScheduleNotFound`, `FiringRefused` and `ValidationError` as `start_firing`.
+    """
+    with _firing(pk, trigger_time) as (schedule, row):
+        if row is not None:
+            return row
+        _require_own_firing(schedule, trigger_time)
+        inserted = queue.enqueue_firings([queue.Firing(pk, trigger_time, database_now())])
+        return ReportQueue.objects.get(pk=inserted.last[pk])
+
+
+@contextmanager
+def _firing(pk: int, trigger_time: datetime) -> Iterator[tuple[ReportSchedule, ReportQueue | None]]:
+    """The schedule, locked, and its firing's row if there is one. Raises `ScheduleNotFound` and `ValidationError`."""
+    try:
+        bounds.validate_instant(trigger_time)
+    except ValidationError as error:
+        raise ValidationError({"trigger_time": error.messages}) from None
+    with transaction.atomic():
+        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
+        if schedule is None:
+            raise ScheduleNotFound(f"There is no schedule {pk}.")
+        yield schedule, ReportQueue.objects.fired_by(pk, trigger_time).first()
 
 
 def _require_own_firing(schedule: ReportSchedule, instant: datetime) -> None:

@@ -111,6 +111,7 @@ BOUNDS = {
         "worker": (["", *NAME[0]], NAME[1][1:]),
         "lease_seconds": LEASE,
     },
+    "POST queue-firing": {"trigger_time": ([], INSTANT[1])},
     "POST heartbeat": {
         "lease_token": TOKEN,
         "lease_seconds": LEASE,

@@ -187,6 +187,11 @@ CALLS = [
         subject=build_fired_schedule,
         body=lambda schedule: {"trigger_time": schedule.next_run_at.isoformat(), "run_id": "run"},
     ),
+    Call(
+        *("POST", "queue-firing", CONSUME),
+        subject=build_fired_schedule,
+        body=lambda schedule: {"trigger_time": schedule.next_run_at.isoformat()},
+    ),
     Call("POST", "mark-processed", CONSUME, subject=row(Status.QUEUED)),
 ]
 WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]

@@ -233,6 +233,28 @@ def test_a_firing_that_the_queue_has_is_no_sensor_s():
         start(schedule, this_minute() - 10 * MINUTE)
 
 
+def test_a_firing_whose_run_never_began_is_queued_once_and_is_then_the_queue_s():
+    schedule = due_since(3)
+    periods((Pattern.CRON, None, None))
+    row = schedules.queue_firing(schedule.pk, this_minute())
+    assert (row.status, row.trigger_time, row.source) == (Status.QUEUED, this_minute(), Source.SCHEDULE)
+    assert schedules.queue_firing(schedule.pk, row.trigger_time) == row, "told twice"
+    with pytest.raises(InvalidTransition):
+        start(schedule, row.trigger_time)
+    (claimed,) = queue.claim("lane").rows
+    assert claimed == row
+
+
+def test_a_firing_whose_run_has_its_row_is_not_queued():
+    schedule = due_since(3)
+    periods((Pattern.CRON, None, None))
+    row = start(schedule, this_minute())
+    assert schedules.queue_firing(schedule.pk, row.trigger_time).status == Status.RUNNING
+    assert ReportQueue.objects.count() == 1
+    with pytest.raises(FiringRefused, match="still to come"):
+        schedules.queue_firing(schedule.pk, this_minute() + 5 * MINUTE)
+
+
 def test_a_row_that_a_run_brought_is_not_queued_a_second_time():
     schedule = due_since(3)
     periods((Pattern.CRON, None, None))

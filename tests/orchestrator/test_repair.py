@@ -26,13 +26,14 @@ from pytest_django.live_server_helper import LiveServer
 from orchestrator import reconciliation
 from orchestrator.batch_jobs import BATCH_TAG, batch_config
 from orchestrator.client import ApiRefused, ReportQueueClient
-from orchestrator.execution import Ticket
+from orchestrator.execution import FiringTicket, Ticket
 from orchestrator.reconciliation import PAGES, reconcile
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import TickFailed
 from orchestrator.sensors.repair_sensors import build_repair_sensors
-from reportqueue import queue
-from reportqueue.models import ReportQueue
+from reportqueue import queue, schedules
+from reportqueue.models import ReportQueue, ReportSchedule, TriggerPeriod
+from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
 from tests.orchestrator.conftest import ClientFactory
@@ -349,6 +350,71 @@ def test_the_end_of_a_run_after_its_report_failed_uses_up_nothing_more(
     before = ReportQueue.objects.values().get()
     sensor_named("report_launch_failed")(end_of(instance, failed_run(instance, row), resource))
     assert ReportQueue.objects.values().get() == before
+
+
+def failed_firing(instance: DagsterInstance, status: DagsterRunStatus = DagsterRunStatus.FAILURE) -> DagsterRun:
+    """The run of a firing of a schedule's last full minute, which ended before it began."""
+    TriggerPeriod.objects.create(pattern=Pattern.CRON)
+    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="* * * * *")
+    schedule.save()
+    ReportSchedule.objects.update(timing_set_at=minutes_ago(5))
+    instant = minutes_ago(1).replace(second=0, microsecond=0)
+    tags = FiringTicket(schedule.pk, instant).tags()
+    run = create_run_for_test(instance, job_name="report_job", status=DagsterRunStatus.STARTING, tags=tags)
+    if status == DagsterRunStatus.FAILURE:
+        instance.report_run_failed(run, "the image could not be pulled")
+    else:
+        instance.report_run_canceled(run)
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    return ended
+
+
+def test_a_firing_whose_run_failed_before_it_began_is_queued_once(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    run = failed_firing(instance)
+    for _ in range(2):
+        said = sensor_named("report_launch_failed")(end_of(instance, run, resource))
+    row = ReportQueue.objects.get()
+    assert (row.status, row.report_id, row.attempt) == (Status.QUEUED, 1, 0)
+    assert f"row {row.pk}" in str(said)
+
+
+def test_a_firing_whose_report_failed_stays_as_its_run_left_it(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    run = failed_firing(instance)
+    firing = FiringTicket.of_run(run.tags)
+    assert firing is not None
+    row = schedules.start_firing(firing.schedule_id, firing.trigger_time, run_id=run.run_id)
+    sensor_named("report_launch_failed")(end_of(instance, run, resource))
+    assert ReportQueue.objects.get().status == Status.RUNNING, "its lease decides"
+    queue.fail(row.pk, lease_token=row.lease_token, error="boom")
+    sensor_named("report_launch_failed")(end_of(instance, run, resource))
+    assert ReportQueue.objects.get().status == Status.FAILED
+
+
+def test_a_firing_whose_waiting_run_a_person_cancelled_is_not_made(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    run = failed_firing(instance, DagsterRunStatus.CANCELED)
+    said = sensor_named("report_launch_cancelled")(end_of(instance, run, resource))
+    assert "not wanted" in str(said)
+    assert not ReportQueue.objects.exists()
+
+
+def test_a_firing_that_is_none_any_more_is_left(instance: DagsterInstance, resource: ReportQueueResource):
+    run = failed_firing(instance)
+    ReportSchedule.objects.all().delete()
+    assert "was not to make" in str(sensor_named("report_launch_failed")(end_of(instance, run, resource)))
+
+
+def test_without_consumers_there_is_nothing_to_compare():
+    assert [one.name for one in build_repair_sensors(consumers=())] == [
+        "report_launch_failed",
+        "report_launch_cancelled",
+    ]
 
 
 def test_other_peoples_runs_are_none_of_its_business(instance: DagsterInstance, resource: ReportQueueResource):
