@@ -34,6 +34,8 @@ LOADED = {PRODUCT: {1: 60_000, 100: 600_000}, "pgqueuer": {1: 40_000, 100: 500_0
 LOADED_ELSEWHERE = 30_000
 """Rows to claim, more than the fastest can take in all its turns."""
 MILLION = 1_000_000
+WARM_CALLS, CALLS = 20, 200
+"""Claims of 100, to see where their time goes."""
 HTTP_ROUNDS = 8
 BY_HAND_GOAL = 0.9
 SIZE_GOAL = 1.5
@@ -108,6 +110,7 @@ def main() -> int:
         with Claimers(of_peers) as others:
             goals = _rates(own, others, of_peers, urls)
         goals |= _sizes(own)
+        _split()
         goals |= _http(own)
     return _judge(goals)
 
@@ -191,6 +194,34 @@ def _sizes(own: Claimers) -> Goals:
         for beside, rate in rates.items()
         if beside != "nothing"
     }
+
+
+def _split() -> None:
+    """Print where the time of a claim of 100 goes, by one claimer in this process."""
+    from django.db import connection
+
+    from benchmarks.claimer import by_hand, queue_claim
+
+    _load(10_000 + 2 * (WARM_CALLS + CALLS) * 100)
+    print(f"\n{'a claim of 100, in ms':<22} {'whole':>7} {'database':>9} {'statements':>11} {'Python':>7}")
+    for name, once in ((BY_HAND, by_hand("split by hand")), (PRODUCT, queue_claim("split"))):
+        in_database: list[float] = []
+
+        def timed(execute: Any, *arguments: Any, spent: list[float] = in_database) -> Any:
+            began = time.perf_counter()
+            try:
+                return execute(*arguments)
+            finally:
+                spent.append(time.perf_counter() - began)
+
+        for _ in range(WARM_CALLS):
+            once(100)
+        began = time.perf_counter()
+        with connection.execute_wrapper(timed):
+            for _ in range(CALLS):
+                once(100)
+        whole, database = (seconds / CALLS * 1e3 for seconds in (time.perf_counter() - began, sum(in_database)))
+        print(f"{name:<22} {whole:>7.1f} {database:>9.1f} {len(in_database) / CALLS:>11.0f} {whole - database:>7.1f}")
 
 
 def _http(own: Claimers) -> Goals:

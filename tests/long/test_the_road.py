@@ -51,13 +51,13 @@ def add_schedules(demo: DemoProcess) -> list[int]:
     """Schedules that are all due every minute; the demo's own fire no more."""
     token = demo.manage("drf_create_token", "admin").split()[2]
     for there in demo.api("GET", "/api/schedules/", token=token).json()["schedules"]:
-        demo.api("POST", f"/api/schedules/{there['id']}/pause/", {}, token=token)
+        demo.api("POST", f"/api/schedules/{there['schedule_id']}/pause/", {}, token=token)
     made = []
     for _ in range(SCHEDULES):
         body = {"report_id": 2, "modifier_id": 1, "cron": "* * * * *", "timezone": "UTC"}
         answer = demo.api("POST", "/api/schedules/", body, token=token)
         assert answer.status == 201, answer.body
-        made.append(answer.json()["id"])
+        made.append(answer.json()["schedule_id"])
     return made
 
 

