@@ -33,8 +33,8 @@ PATTERNS = ("queue", "webhook", "asset", "cron")
 REPORTS = (10, 100, 1_000, 10_000)
 AT_LEAST = 10
 """Firings of a measured minute; of more reports, a sixtieth: each is due once an hour."""
-MINUTES = 2
-"""Measured, one after the other."""
+MINUTES = 1
+"""In which something is due."""
 IDLE_SECONDS = 60
 SETTLE_SECONDS = 10
 """After schedules have changed, until that is known everywhere."""
@@ -304,7 +304,7 @@ def _set(expressions: dict[int, str]) -> None:
 
 
 def _full_minute(after: float) -> datetime:
-    """The first one from which `MINUTES` are in the same hour."""
+    """The first one from which on `MINUTES` are in the same hour."""
     instant = datetime.fromtimestamp(after, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     if instant.minute + MINUTES > 60:
         instant = instant.replace(minute=0) + timedelta(hours=1)

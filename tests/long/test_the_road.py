@@ -129,7 +129,7 @@ def firings_of(run: dict[str, Any], by_row: dict[int, tuple[int, datetime]]) -> 
         return [key] if key in by_row.values() else []
     if "reportqueue/batch" in tags:
         config = yaml.safe_load(run["runConfigYaml"])["ops"]["report_batch"]["config"]
-        rows = [int(row["queue_id"]) for row in config["rows"]]
+        rows = [int(row.partition(":")[0]) for row in config["rows"]]
     else:
         rows = [int(tags["dagster/run_key"].partition(":")[0])] if "dagster/run_key" in tags else []
     return [by_row[pk] for pk in rows if pk in by_row]
