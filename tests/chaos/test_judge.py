@@ -51,6 +51,26 @@ def test_a_row_done_after_failures_and_deaths_is_fine():
     assert found(lines) == set()
 
 
+def test_each_row_of_a_run_is_judged_by_itself():
+    other = ROW + 1
+    lines = [
+        *work("a", 1, 2),
+        *({**one, "row": other} for one in work("a", 2, 3, accepted=False)),
+        killed("a", 3.5),
+        *({**one, "row": other} for one in work("b", 5, 6)),
+    ]
+    rows = {ROW: Row("succeeded", frozenset("a")), other: Row("succeeded", frozenset("b"))}
+    assert judge(lines, rows, rows) == {}
+    alive = [one for one in lines if one["kind"] != "death"]
+    assert {pk: set(verdict.reasons) for pk, verdict in judge(alive, rows, rows).items()} == {other: {TWICE}}
+
+
+def test_the_works_of_a_killed_run_end_with_it():
+    lines = [line(1, "begin", "a"), *work("b", 3, 4)]
+    assert found([*lines, killed("a", 2)]) == set()
+    assert found([*lines, killed("a", 3.5)]) == {TWICE}
+
+
 def test_a_row_that_disappeared_is_lost():
     assert LOST in found(work("a", 1, 2), status=None)
 
