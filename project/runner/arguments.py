@@ -8,7 +8,7 @@ import os
 PATTERNS = ("queue", "webhook", "asset", "cron")
 BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns"]
 """The modules of `benchmarks/`."""
-WITH_OPTIONS = {"patterns"}
+WITH_OPTIONS = {"patterns", "drain"}
 """Those that take options of their own."""
 
 
