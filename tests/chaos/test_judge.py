@@ -186,9 +186,9 @@ def test_a_frozen_work_whose_complete_was_accepted_beside_another_is_twice():
 def test_the_table_is_fine_only_if_nothing_is_wrong():
     fault = {"t": 1, "kind": "fault", "point": points.MIDDLE, "rows": [ROW]}
     good = [fault, *work("a", 1, 2)]
-    assert report.table(good, {})[1]
+    assert report.table(good, {}, points.ALL)[1]
     bad = judge(good, {ROW: Row("running")}, [ROW])
-    text, fine = report.table(good, bad)
+    text, fine = report.table(good, bad, points.ALL)
     assert not fine
     (counted,) = [one.split()[-4:] for one in text.splitlines() if one.startswith(points.MIDDLE)]
     assert counted == ["1", "0", "0", "1"]
@@ -196,11 +196,11 @@ def test_the_table_is_fine_only_if_nothing_is_wrong():
 
 def test_the_table_shows_rows_that_no_fault_has_hit_and_problems_without_a_row():
     bad = judge([], {ROW: Row("running")}, [ROW])
-    text, fine = report.table([], bad)
+    text, fine = report.table([], bad, points.ALL)
     assert not fine
     assert report.NO_POINT in text
     problem = {"t": 1, "kind": "problem", "point": points.SCHEDULER_KILLED, "verdict": "lost", "text": "08:00"}
-    assert not report.table([problem], {})[1]
+    assert not report.table([problem], {}, points.ALL)[1]
 
 
 def test_the_ledger_is_written_whole_lines_by_many_and_read_in_order_of_time(tmp_path: Path):
