@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -29,10 +29,10 @@ from tests.chaos.ledger import Ledger, Tail
 REPORTS = 3_000
 MORE, AT_LEAST = 500, 800
 """So many are added when fewer than that are left: nothing is struck that has no work."""
-TIMES = 3
+TIMES = 5
 """How often each kind of process is killed."""
 PAUSE_SECONDS = (2.0, 6.0)
-"""From a kill that is over, as reports are made again, to the next."""
+"""From a kill that is over, as a report was begun since, to the next."""
 RUN_LEASE_SECONDS = 10
 MAX_ATTEMPTS = 100
 KILL_SECONDS, ALL_SECONDS = 720.0, 1_080.0
@@ -69,7 +69,7 @@ class _Kill:
     rows: frozenset[int]
     """Those that had not ended."""
     silence: float
-    """Seconds until the next report was made."""
+    """Seconds until the next report was begun."""
 
 
 class _Killing:
@@ -77,11 +77,12 @@ class _Killing:
         self._one = one
         self._web, self._code, self._daemon = one.web, one.code, one.daemon
         self._ledger, self._tail = Ledger(one.record), Tail(one.record)
-        self._workers: set[int] = set()
+        self._begun: dict[int, float] = {}
+        """When each process last began a report."""
         self._pks: list[int] = []
         self._kills: list[_Kill] = []
         self._began = 0.0
-        self._kinds: dict[str, Callable[[frozenset[int]], None]] = {
+        self._kinds: dict[str, Callable[[frozenset[int]], Sequence[psutil.Process]]] = {
             "warm server, with its runs": self._kill_server,
             "process of a run": self._kill_run,
             "Dagster's daemon": self._kill_daemon,
@@ -92,14 +93,17 @@ class _Killing:
 
     def drain(self) -> None:
         """Until every report has ended, or the time is up."""
+        from reportqueue.models import ReportSchedule
+
+        ReportSchedule.objects.all().delete()  # the demo's
         self._enqueue(REPORTS)
         self._began = time.monotonic()
-        self._wait_for_reports(self._made(), STARTED_SECONDS)
+        self._wait_for_a_report(self._began, ())
         for kind in list(self._kinds) * TIMES:
             if self._seconds() > KILL_SECONDS:
                 break
             self._pause(random.uniform(*PAUSE_SECONDS))  # noqa: S311
-            if len(self._pks) - self._made() < AT_LEAST:
+            if len(self._unfinished()) < AT_LEAST:
                 self._enqueue(MORE)
             self._strike(kind)
         while self._unfinished() and self._seconds() < ALL_SECONDS:
@@ -110,12 +114,12 @@ class _Killing:
         """Print the table; the exit code."""
         from reportqueue.models import ReportAttempt, ReportQueue
 
-        attempts = ReportAttempt.objects.filter(queue__in=self._pks).values_list("queue_id", "run_id", "outcome")
+        attempts = ReportAttempt.objects.values_list("queue_id", "run_id", "outcome")
         succeeded: dict[int, set[str]] = defaultdict(set)
         for pk, run, outcome in attempts:
             if outcome == "succeeded":
                 succeeded[pk].add(run)
-        statuses = dict(ReportQueue.objects.filter(pk__in=self._pks).values_list("pk", "status"))
+        statuses = dict(ReportQueue.objects.values_list("pk", "status"))
         rows = {pk: Row(status, frozenset(succeeded[pk])) for pk, status in statuses.items()}
         lines = ledger.read(self._one.record)
         bad = judge.judge(lines, rows, self._pks)
@@ -144,46 +148,52 @@ class _Killing:
         return 0 if fine else 1
 
     def _strike(self, kind: str) -> None:
-        left, made, at = frozenset(self._unfinished()), self._made(), time.monotonic()
-        self._kinds[kind](left)
-        self._wait_for_reports(made, STARTED_SECONDS)
+        left, at = frozenset(self._unfinished()), time.monotonic()
+        victims = self._kinds[kind](left)
+        self._wait_for_a_report(at, [victim.pid for victim in victims])
         self._kills.append(_Kill(kind, left, time.monotonic() - at))
         print(
             f"{self._seconds():5.0f} s  killed: {kind}; {len(self._pks) - len(left):,} of {len(self._pks):,} reports "
-            f"had ended, the next was made after {self._kills[-1].silence:.1f} s",
+            f"had ended, the next was begun after {self._kills[-1].silence:.1f} s",
             flush=True,
         )
 
-    def _kill_server(self, rows: frozenset[int]) -> None:
+    def _kill_server(self, rows: frozenset[int]) -> Sequence[psutil.Process]:
         server, runs = self._at_work()
         self._fault("warm server, with its runs", rows, [server, *runs])
         server.kill()
+        return runs
 
-    def _kill_run(self, rows: frozenset[int]) -> None:
+    def _kill_run(self, rows: frozenset[int]) -> Sequence[psutil.Process]:
         _, runs = self._at_work()
         victim = random.choice(runs)  # noqa: S311
         self._fault("process of a run", rows, [victim])
         victim.kill()
+        return [victim]
 
-    def _kill_daemon(self, rows: frozenset[int]) -> None:
+    def _kill_daemon(self, rows: frozenset[int]) -> Sequence[psutil.Process]:
         self._fault("Dagster's daemon", rows, [])
         self._daemon.kill()
         self._daemon = self._one.stack.start_daemon()
+        return []
 
-    def _kill_code(self, rows: frozenset[int]) -> None:
+    def _kill_code(self, rows: frozenset[int]) -> Sequence[psutil.Process]:
         self._fault("Dagster's code server", rows, [])
         self._code.kill()
         self._code = self._one.start_code()
+        return []
 
-    def _kill_web_worker(self, rows: frozenset[int]) -> None:
+    def _kill_web_worker(self, rows: frozenset[int]) -> Sequence[psutil.Process]:
         self._fault("worker of the web app", rows, [], outage=True)
         for worker in psutil.Process(self._web.process.pid).children():
             worker.kill()  # gunicorn starts another
+        return []
 
-    def _kill_web(self, rows: frozenset[int]) -> None:
+    def _kill_web(self, rows: frozenset[int]) -> Sequence[psutil.Process]:
         self._fault("web app", rows, [], outage=True)
         self._web.kill(group=True)
         self._web = self._one.start_web()
+        return []
 
     def _fault(
         self, kind: str, rows: frozenset[int], processes: Sequence[psutil.Process], *, outage: bool = False
@@ -194,10 +204,10 @@ class _Killing:
         """A warm server, and its runs that make reports now. Raises `TimeoutError`."""
         until = time.monotonic() + STARTED_SECONDS
         while time.monotonic() < until:
-            self._workers.update(line["pid"] for line in self._tail.lines() if line["kind"] == "begin")
+            self._look()
             for server in self._servers():
                 with suppress(psutil.NoSuchProcess):
-                    runs = [run for run in server.children() if run.pid in self._workers]
+                    runs = [run for run in server.children() if run.pid in self._begun]
                     if runs:
                         return server, runs
             self._pause(0.1)
@@ -218,22 +228,25 @@ class _Killing:
         for some in range(0, number, 1000):
             self._pks += [done.row.pk for done in queue.enqueue_many(new[some : some + 1000])]
 
-    def _made(self) -> int:
-        from reportqueue.models import ReportQueue
-
-        return ReportQueue.objects.filter(pk__gte=self._pks[0], status="succeeded").count()
-
     def _unfinished(self) -> set[int]:
         from reportqueue.models import ReportQueue
 
-        left = ReportQueue.objects.filter(pk__gte=self._pks[0]).exclude(status__in=FINAL)
+        left = ReportQueue.objects.exclude(status__in=FINAL)
         return set(left.values_list("pk", flat=True))
 
-    def _wait_for_reports(self, made: int, seconds: float) -> None:
-        """Until more than so many are made, or the time is up: what is stuck is for the judge to say."""
-        until = time.monotonic() + seconds
-        while self._made() <= made and time.monotonic() < until:
+    def _wait_for_a_report(self, since: float, victims: Collection[int]) -> None:
+        """Until one has begun since then, by another process; or the time is up: what is stuck, the judge says."""
+        until = time.monotonic() + STARTED_SECONDS
+        while time.monotonic() < until:
+            self._look()
+            if any(at > since for pid, at in self._begun.items() if pid not in victims):
+                break
             self._pause(0.1)
+
+    def _look(self) -> None:
+        for line in self._tail.lines():
+            if line["kind"] == "begin":
+                self._begun[line["pid"]] = line["t"]
 
     def _pause(self, seconds: float) -> None:
         self._one.children.check()
