@@ -20,6 +20,7 @@ import psutil
 import psycopg
 from psycopg.rows import dict_row
 
+from project.environment import BASE_DIR
 from project.runner import leftovers, stopping
 from project.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
 from project.runner.processes import Child, Children
@@ -217,6 +218,8 @@ class System:
             "CHAOS_LEDGER": str(self.ledger_path),
             "CHAOS_WARM": str(self.folder / "warm.sock"),
             "CHAOS_WORKERS": str(self._workers),
+            # dagster.yaml and warm servers name modules that are not installed.
+            "PYTHONPATH": str(BASE_DIR),
             "PYTHONUNBUFFERED": "1",
         }
 
