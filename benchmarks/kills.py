@@ -127,7 +127,7 @@ class _Killing:
         print(
             f"\n{len(self._pks):,} reports in {self._drained:.0f} s; attempts: "
             + ", ".join(f"{number:,} {outcome}" for outcome, number in outcomes.most_common())
-            + f"; {judge.undelivered(lines, rows):,} reports were made by runs that died before the queue heard of it"
+            + f"; {judge.undelivered(lines, rows):,} were made by runs killed or cut off before the queue heard of it"
         )
         print(f"\n{'killed':<28} {'times':>6} {'lost':>6} {'twice':>6} {'stuck':>6} {'longest silence':>16}")
         for kind in self._kinds:
