@@ -45,7 +45,7 @@ class Installation:
         self.data = data = Path(os.environ[FOLDER]) / name
         self._logs = data / "logs"
         self.children = Children(self._logs)
-        self._record = data / "record.jsonl"
+        self.record = data / "record.jsonl"
         self._yaml = dagster_yaml
         self._scheduler = scheduler
         self._ui_port = ui_port
@@ -64,7 +64,7 @@ class Installation:
                 "REPORTQUEUE_URL": address,
                 "no_proxy": HOST,
                 "NO_PROXY": HOST,
-                record.VARIABLE: str(self._record),
+                record.VARIABLE: str(self.record),
                 **environment(data, self.dagster_url),
                 **variables,
             },
@@ -75,10 +75,9 @@ class Installation:
         create_database(self.dagster_url)
         try:
             self.stack.migrate(self._yaml)
-            self.start_web()
-            code = self.stack.start_code()
-            self.children.wait_until("Dagster's code server", self.stack.code_accepts, code)
-            self.stack.start_daemon()
+            self.web = self.start_web()
+            self.code = self.start_code()
+            self.daemon = self.stack.start_daemon()
             if self._scheduler:
                 self.stack.start_scheduler()
             if self._ui_port is not None:
@@ -100,6 +99,12 @@ class Installation:
         self.children.wait_until("The web app", lambda: answers(f"http://{HOST}:{self._port}/healthz"), web)
         return web
 
+    def start_code(self) -> Child:
+        """Dagster's code server, answering."""
+        code = self.stack.start_code()
+        self.children.wait_until("Dagster's code server", self.stack.code_accepts, code)
+        return code
+
     def start_ui(self, port: int) -> None:
         """Dagster's web server, answering."""
         ui = self.stack.start_ui(port)
@@ -107,7 +112,7 @@ class Installation:
 
     def lines(self) -> list[Line]:
         """What the reports have written so far."""
-        return list(record.read(self._record))
+        return list(record.read(self.record))
 
     def wait_for(self, rows: Collection[int], seconds: float) -> list[Line]:
         """The lines of these rows, once there is one of each. Raises `ChildFailed`, or `TimeoutError`."""

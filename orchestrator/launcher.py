@@ -204,6 +204,16 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "Its process has ended.")
         return CheckRunHealthResult(WorkerStatus.RUNNING, _in_words(found), run_worker_id=str(found.get("pid", "")))
 
+    def waits(self, run: DagsterRun) -> bool:
+        """Whether the run waits in its server for others to end; not if nobody answers who would know."""
+        address = Address.parse(run.tags.get(TAG))
+        if address is None or not address.is_here():
+            return False
+        try:
+            return bool(_ask(address, "state", run.run_id)["state"] == "waiting")
+        except (messages.NotDelivered, messages.NoAnswer):
+            return False
+
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
         """Where the run is, for the message of one that took too long."""
         return self.check_run_worker_health(run).msg

@@ -6,6 +6,7 @@ no more work, and a second run before that would work beside it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from orchestrator.batch_jobs import BATCH_TAG, tickets_of
 from orchestrator.client import ApiRefused, HeldRow, ReportQueueClient
 from orchestrator.execution import QUEUE_ID_TAG, Ticket
+from orchestrator.launcher import WarmRunLauncher
 
 GRACE_SECONDS = 60.0
 """How old an acknowledged row must be before a missing run means that there will be none."""
@@ -22,6 +24,8 @@ PAGES = 10
 RUNS_ASKED_AT_ONCE = 100
 BATCH_RUNS = 1_000
 """Unfinished runs of many rows that are looked at. Were there more, no row would be taken for one without a run."""
+ASK_SECONDS = 20.0
+"""How long the warm launcher's servers are asked for what waits: a tick may take 60 s, and one may be stopped."""
 QUEUED_RUNS = 200
 """Queued runs looked at each time, the oldest first."""
 FINAL = ("succeeded", "failed", "cancelled", "skipped")
@@ -36,7 +40,7 @@ class Reconciled:
 
     compared: int = 0
     kept_waiting: int = 0
-    """Rows whose run waits in Dagster's queue: their lease was renewed."""
+    """Rows whose run waits, in Dagster's queue or in the warm launcher: their lease was renewed."""
     launched_again: int = 0
     """Rows whose run ended without starting them, or was never made: queued again."""
     runs_cancelled: int = 0
@@ -44,7 +48,7 @@ class Reconciled:
 
     def __str__(self) -> str:
         return (
-            f"{self.compared} dispatched rows compared: {self.kept_waiting} wait in Dagster's queue, "
+            f"{self.compared} dispatched rows compared: {self.kept_waiting} have a run that waits, "
             f"{self.launched_again} launched again; {self.runs_cancelled} runs of ended rows cancelled."
         )
 
@@ -66,13 +70,14 @@ def reconcile(
     done.compared = len(rows)
     # After the rows: a run that begins meanwhile has moved its rows on, and no repair of them is accepted.
     batches = _Batches(instance, consumers) if rows else None
+    waits = _Waits(instance)
     waiting: dict[str, dict[int, int]] = {}
     for some in _chunks(rows, RUNS_ASKED_AT_ONCE):
         runs = batches.runs_of(some) if batches else {}
         runs |= _runs_of(instance, [row for row in some if _ticket(row) not in runs])
         for row in some:
             run = runs.get(_ticket(row))
-            if run is not None and run.status in _WAITING:
+            if run is not None and waits.does(run):
                 waiting.setdefault(run.run_id, {})[row.queue_id] = row.generation
             elif run is not None or batches is None or batches.all_known:
                 _repair(client, row, run, settled, done)
@@ -85,6 +90,27 @@ def reconcile(
 
 def _ticket(row: HeldRow) -> Ticket:
     return Ticket(row.queue_id, row.generation)
+
+
+class _Waits:
+    """Which runs wait to be started."""
+
+    def __init__(self, instance: DagsterInstance) -> None:
+        self._launcher = instance.run_launcher
+        self._until = time.monotonic() + ASK_SECONDS
+        self._said: dict[str, bool] = {}
+
+    def does(self, run: DagsterRun) -> bool:
+        """Whether that is known of the run."""
+        if run.status in _WAITING:
+            return True
+        # To Dagster it is starting from the moment that the launcher has it. Not every such run waits: the process of
+        # one may hang, or its server be gone, and then the end of the row's lease is what gets it launched again.
+        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, WarmRunLauncher):
+            return False
+        if run.run_id not in self._said and time.monotonic() < self._until:
+            self._said[run.run_id] = self._launcher.waits(run)
+        return self._said.get(run.run_id, False)
 
 
 class _Batches:

@@ -33,10 +33,10 @@ def build_repair_sensors(
 
     The first two report runs that ended without ever starting their row, which is then launched again, later each
     time; a run that did start is left to its lease. A firing that another sensor evaluated is queued then: the queue's
-    sensors launch it. The third finds what they missed: rows without a run, ended runs,
-    and waiting runs of rows that nobody wants any more; and renews the lease of rows whose run waits in Dagster's
-    queue. `consumers` are those of the queue sensors. The token's user needs the permission to view, as well as to
-    consume. They need the resource `report_queue`.
+    sensors launch it. The third finds what they missed: rows without a run, ended runs, and waiting runs of rows that
+    nobody wants any more; and renews the lease of rows whose run waits, in Dagster's queue or in the warm launcher.
+    `consumers` are those of the queue sensors. The token's user needs the permission to view, as well as to consume.
+    They need the resource `report_queue`.
     """
     repairs = [
         _run_end_sensor("report_launch_failed", DagsterRunStatus.FAILURE, default_status),

@@ -6,9 +6,11 @@ import argparse
 import os
 
 PATTERNS = ("queue", "webhook", "asset", "cron")
+LAUNCHERS = ("harness", "warm")
+"""Of the chaos."""
 BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns"]
 """The modules of `benchmarks/`."""
-WITH_OPTIONS = {"patterns"}
+WITH_OPTIONS = {"patterns", "drain"}
 """Those that take options of their own."""
 
 
@@ -38,6 +40,13 @@ def parse() -> argparse.Namespace:
     chaos = commands.add_parser("chaos", help="kill, freeze and cut off real processes, and count what was lost")
     chaos.add_argument("--minutes", type=_minutes, default=20, help="for how long, about (default 20)")
     chaos.add_argument("--seed", type=int, help="makes the choices of an earlier run again; their timing differs")
+    chaos.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        default=LAUNCHERS[0],
+        help="of the runs: the harness itself, at once (default), or the product's warm launcher, whose server is "
+        "killed too; each daemon has to load the code, so give it some minutes",
+    )
     bench = commands.add_parser("bench", help="measure what something costs, and whether it holds its goals")
     bench.add_argument("name", choices=BENCHMARKS, help="what to measure; further arguments go to it")
     bench.set_defaults(options=[])

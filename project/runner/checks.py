@@ -55,10 +55,11 @@ def test(pytest_arguments: list[str]) -> int:
     return code
 
 
-def chaos(minutes: int, seed: int | None) -> int:
+def chaos(minutes: int, seed: int | None, launcher: str) -> int:
     """Let everything break for a while; 0 if no report was lost, made twice, or got stuck. See `tests/chaos`."""
     chosen = [] if seed is None else ["--seed", str(seed)]
-    return run_in_foreground([sys.executable, "-m", "tests.chaos", "--minutes", str(minutes), *chosen])
+    chosen += ["--minutes", str(minutes), "--launcher", launcher]
+    return run_in_foreground([sys.executable, "-m", "tests.chaos", *chosen])
 
 
 def lint() -> int:

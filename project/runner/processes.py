@@ -42,13 +42,21 @@ class Child:
     stop_round: int = 0
     _asked: int = 0
     _gone: bool = False
+    _killed: bool = False
 
     def check(self) -> None:
-        """Raises `ChildFailed` if it has died."""
+        """Raises `ChildFailed` if it has died, and not by `kill()`."""
         code = self.process.poll()
-        if code is not None and not (self.passing and code == 0):
+        if code is not None and not self._killed and not (self.passing and code == 0):
             how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
             raise ChildFailed(f"{self.name} {how}; see {self.log}")
+
+    def kill(self, *, group: bool = False) -> None:
+        """SIGKILL, to it alone or to its `group`; what is left of that is ended with all the others."""
+        self._killed = True
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def ask_to_end(self) -> bool:
         """Send the next signal, the last is SIGKILL; False if there is nothing more to be done.

@@ -47,6 +47,7 @@ pytestmark = pytest.mark.timeout(600)  # starting a demo, or installing, takes l
         ["demo", "--twice"],
         ["demo", "now"],
         ["lint", "--fix"],
+        ["chaos", "--launcher", "another"],
     ],
     ids=" ".join,
 )

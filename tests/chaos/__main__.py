@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from project.runner import stopping
-from tests.chaos import run
+from tests.chaos import points, run
 
 
 def main() -> int:
@@ -14,9 +14,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="run.py chaos")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--launcher", choices=points.LAUNCHERS, default=points.HARNESS)
     arguments = parser.parse_args()
     stopping.listen()
-    return run.chaos(arguments.minutes, arguments.seed)
+    return run.chaos(arguments.minutes, arguments.seed, arguments.launcher)
 
 
 if __name__ == "__main__":

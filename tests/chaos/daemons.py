@@ -10,18 +10,24 @@ import signal
 import threading
 from typing import Any
 
+import psutil
+
 from tests.chaos import points
 from tests.chaos.deck import Deck
 from tests.chaos.link import ask
 from tests.chaos.points import LEASE_SECONDS
 from tests.chaos.system import System
 
-LIFE_SECONDS = 8.0
-"""The longest that a life waits for its fault: without rows, none of the later points is reached."""
+LIFE_SECONDS = {points.HARNESS: 8.0, points.WARM: 30.0}
+"""The longest that a life waits for its fault: without rows, none of the later points is reached. With the warm
+launcher, the code has to be loaded first."""
+AFTER_SERVER_SECONDS = 5.0
+"""For a daemon whose server was killed to report its runs, and to launch others."""
 FAULTS = (
     *points.CRASH_FLAGS.values(),
     *(points.CLAIM_ANSWERED, points.LAUNCHING, points.TICK_FAILED_TWICE, points.LAUNCH_FAILED),
 )
+WARM_FAULTS = (*FAULTS, points.SERVER_KILLED)
 _FLAGS = {point: flag for flag, point in points.CRASH_FLAGS.items()}
 
 
@@ -82,10 +88,12 @@ class Daemon(threading.Thread):
         ended = threading.Event()
         reader = threading.Thread(target=lambda: (answers.readline(), ended.set()), daemon=True)
         reader.start()
-        waited = 0.0
+        waited, struck = 0.0, False
         while not ended.wait(0.1) and not self._finished.is_set():
             waited += 0.1
-            if waited > LIFE_SECONDS and not (point is None and self.calm.is_set()):
+            if point == points.SERVER_KILLED and not struck and (struck := self._kill_server(pid)):
+                waited = LIFE_SECONDS[self._system.launcher] - AFTER_SERVER_SECONDS
+            if waited > LIFE_SECONDS[self._system.launcher] and not (point is None and self.calm.is_set()):
                 break
         if alive := not ended.is_set():
             with contextlib.suppress(ProcessLookupError):
@@ -95,4 +103,15 @@ class Daemon(threading.Thread):
             self._system.ledger.fault(point, self._system.rules.claimed[self.consumer], pid=pid)
         self._system.rules.forget(self.consumer)
         answers.close()
-        return not alive
+        return struck or not alive
+
+    def _kill_server(self, pid: int) -> bool:
+        """Kill the warm server of a daemon, if one of its runs has started its row; whether that was so."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for server in psutil.Process(pid).children():
+                runs = [run.pid for run in server.children()]
+                if rows := self._system.rules.rows_of(runs):
+                    self._system.ledger.fault(points.SERVER_KILLED, rows, pids=runs)
+                    server.kill()
+                    return True
+        return False

@@ -31,7 +31,7 @@ class Row:
 
 @dataclass
 class Execution:
-    """The work of one run: `outcome` is ok, raise, died (no end line, but a death) or open (neither)."""
+    """The work of one run for one row: `outcome` is ok, raise, died (no end line, but a death) or open (neither)."""
 
     row: int
     run: str
@@ -58,26 +58,29 @@ class Verdict:
 
 
 def executions(lines: Iterable[Line]) -> list[Execution]:
-    """Every execution, by its run, in the order of their begins."""
-    found: dict[str, Execution] = {}
+    """Every execution, in the order of their begins; a run may have many, one for each of its rows."""
+    found: dict[tuple[str, int], Execution] = {}
+    of_run: dict[str, list[Execution]] = defaultdict(list)
     for line in sorted(lines, key=lambda line: float(line["t"])):
         at, kind, run = float(line["t"]), line["kind"], line.get("run")
         if kind == "begin":
-            found[line["run"]] = Execution(line["row"], line["run"], line["pid"], at)
-        elif run not in found:
-            continue
-        elif kind == "end":
-            found[run].end, found[run].outcome = at, line["outcome"]
-        elif kind == "stop":
-            found[run].frozen_at = at
-        elif kind == "cont":
-            found[run].woken_at = at
-        elif kind == "accepted":
-            found[run].accepted = True
+            found[run, line["row"]] = one = Execution(line["row"], run, line["pid"], at)
+            of_run[run].append(one)
         elif kind == "death":
-            found[run].killed = line["signal"] != 0
-            if found[run].outcome == "open":
-                found[run].end, found[run].outcome = at, "died"
+            for one in of_run[run]:
+                one.killed = one.killed or line["signal"] != 0
+                if one.outcome == "open":
+                    one.end, one.outcome = at, "died"
+        elif (run, line.get("row")) in found:
+            one = found[run, line["row"]]
+            if kind == "end":
+                one.end, one.outcome = at, line["outcome"]
+            elif kind == "stop":
+                one.frozen_at = at
+            elif kind == "cont":
+                one.woken_at = at
+            elif kind == "accepted":
+                one.accepted = True
     return list(found.values())
 
 

@@ -1,4 +1,6 @@
-"""A run launcher that asks the warm parent for the run's worker; it fails or dies if its daemon life says so."""
+"""Run launchers that fail or die if their daemon life says so: one asks the warm parent for the run's worker, and the
+other is the product's.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.launcher.base import LaunchRunContext, RunLauncher
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from orchestrator.launcher import WarmRunLauncher
 from tests.chaos import points
 from tests.chaos.ledger import Ledger
 from tests.chaos.link import ask
@@ -41,20 +44,32 @@ class WarmLauncher(RunLauncher, ConfigurableClass):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Ask for a worker."""
-        run = context.dagster_run
-        if faults:
-            fault = faults.pop(0)
-            Ledger(os.environ["CHAOS_LEDGER"]).fault(fault, [_row(run)])
-            if fault == points.LAUNCHING:
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("chaos: this launch fails")
-        with ask({"op": "run", "run": run.run_id}) as answer:
+        _suffer(context.dagster_run)
+        with ask({"op": "run", "run": context.dagster_run.run_id}) as answer:
             if not answer.readline():
                 raise RuntimeError("the warm parent is gone")
 
     def terminate(self, run_id: str) -> bool:
         """Nobody asks for it here."""
         return False
+
+
+class FaultyWarmRunLauncher(WarmRunLauncher):
+    """The product's, under the same faults: each daemon life has a server of its own."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch, or suffer."""
+        _suffer(context.dagster_run)
+        super().launch_run(context)
+
+
+def _suffer(run: DagsterRun) -> None:
+    if faults:
+        fault = faults.pop(0)
+        Ledger(os.environ["CHAOS_LEDGER"]).fault(fault, [_row(run)])
+        if fault == points.LAUNCHING:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("chaos: this launch fails")
 
 
 def _row(run: DagsterRun) -> int:

@@ -5,8 +5,9 @@ CLOCK_MONOTONIC, one clock for all processes of the machine. Kinds of lines:
 
     begin, end     by the report's code: row, run, attempt, pid; `outcome` ok or raise
     stop, cont     a process was frozen (SIGSTOP) and woken up (SIGCONT): run, pid
-    death          seen by the parent that reaped it: pid, run, signal (0 if it ended by itself)
-    fault          an injected fault: its point, the rows that it may touch, `outage` if calls may have got lost
+    death          seen by the parent that reaped it, or by who watched: pid, run, signal (0 if it ended by itself)
+    fault          an injected fault: its point, the rows that it may touch, `pids` of those that it kills, `outage` if
+                   calls may have got lost
     accepted       the proxy saw a `complete` answered with 200: row, run
     cycle          a finished row was asked for once more: row
     late           not final at its deadline: row

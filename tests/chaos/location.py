@@ -38,7 +38,7 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
     try:
         _work(run.params["seconds"] / 2)
         if fault == points.MIDDLE:
-            ledger.fault(fault, [run.queue_id])
+            ledger.fault(fault, [run.queue_id], pids=[os.getpid()])
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == points.ZOMBIE_WORK:
             ledger.fault(fault, [run.queue_id])

@@ -19,6 +19,7 @@ BEFORE_COMPLETE = "worker killed after the work, before complete"
 AFTER_COMPLETE = "worker killed after complete was answered"
 ZOMBIE_WORK = "worker frozen in its work beyond its lease"
 ZOMBIE_COMPLETE = "worker frozen in complete beyond its lease"
+SERVER_KILLED = "warm server killed with its runs"
 REEXECUTED = "finished run re-executed by a person"
 WEB_KILLED = "web app killed and restarted"
 SCHEDULER_KILLED = "scheduler killed in a pass"
@@ -33,6 +34,9 @@ BAD_GATEWAY = "network: answered 502"
 CONSUMERS = ("alpha", "beta", "gamma")
 LEASE_SECONDS = 5
 """Of a run: the shortest that the API takes."""
+HARNESS, WARM = "harness", "warm"
+LAUNCHERS = (HARNESS, WARM)
+"""Who starts the runs' processes: the warm parent of the harness, or the product's warm launcher."""
 
 CRASH_FLAGS = {
     "TICK_CREATED": TICK_CREATED,
@@ -54,3 +58,9 @@ ALL = (
     *(REEXECUTED, WEB_KILLED, SCHEDULER_KILLED, POSTGRES_FAST, POSTGRES_IMMEDIATE),
     *NETWORK,
 )
+"""Whoever launches."""
+
+
+def reached(launcher: str) -> tuple[str, ...]:
+    """All that a run with this launcher comes to."""
+    return (*ALL, SERVER_KILLED) if launcher == WARM else ALL

@@ -16,8 +16,11 @@ NO_POINT = "(no fault of their own)"
 VERDICTS = (LOST, TWICE, STUCK)
 
 
-def table(lines: Sequence[Line], bad: Mapping[int, Verdict]) -> tuple[str, bool]:
-    """The table's text, and whether its last three columns are all zero. A row counts at each point that hit it."""
+def table(lines: Sequence[Line], bad: Mapping[int, Verdict], reached: Sequence[str]) -> tuple[str, bool]:
+    """The table's text, and whether its last three columns are all zero. A row counts at each point that hit it.
+
+    `reached` are the points that had to be.
+    """
     times: dict[str, int] = defaultdict(int)
     hit: dict[str, set[int]] = defaultdict(set)
     for line in lines:
@@ -25,11 +28,11 @@ def table(lines: Sequence[Line], bad: Mapping[int, Verdict]) -> tuple[str, bool]
             times[line["point"]] += 1
             hit[line["point"]] |= set(line["rows"])
     problems = [line for line in lines if line["kind"] == "problem"]
-    width = max(map(len, points.ALL))
+    width = max(map(len, reached))
     head = f"{'point':<{width}}  {'times':>6}{'lost':>6}{'twice':>6}{'stuck':>6}"
     text, fine = [head, "-" * len(head)], True
     unexplained = set(bad) - set().union(*hit.values())
-    for point in (*points.ALL, *([NO_POINT] if unexplained else [])):
+    for point in (*reached, *([NO_POINT] if unexplained else [])):
         rows = unexplained if point == NO_POINT else hit[point] & set(bad)
         counts = [
             sum(1 for row in rows if bad[row].reasons.get(kind))
@@ -40,7 +43,7 @@ def table(lines: Sequence[Line], bad: Mapping[int, Verdict]) -> tuple[str, bool]
         text.append(f"{point:<{width}}  {times[point]:>6}" + "".join(f"{count:>6}" for count in counts))
     network = sum(times[point] for point in points.NETWORK)
     text.append(f"{sum(times.values()) - network} faults in processes, {network} messages disturbed.")
-    if never := [point for point in points.ALL if not times[point]]:
+    if never := [point for point in reached if not times[point]]:
         text.append(f"{NEVER_REACHED}{'; '.join(never)}.")
     return "\n".join(text), fine
 

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections import defaultdict, deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,11 @@ class ChaosRules:
         """It died otherwise."""
         with self._lock:
             self._daemons.pop(consumer, None)
+
+    def rows_of(self, pids: Collection[int]) -> set[int]:
+        """The rows that these processes have started."""
+        with self._lock:
+            return {owner.row for owner in self._owners.values() if owner.pid in pids}
 
     def replaced(self, row: int, run: str, since: float) -> bool:
         """Whether another run than this has started the row, or will not any more."""
@@ -182,7 +188,7 @@ class ChaosRules:
         return Owner(call.row or 0, call.fields["run_id"], int(call.fields["worker"].rsplit(":", 1)[1]))
 
     def _kill(self, point: str, owner: Owner) -> None:
-        self._ledger.fault(point, [owner.row], pid=owner.pid)
+        self._ledger.fault(point, [owner.row], pids=[owner.pid])
         with contextlib.suppress(ProcessLookupError):
             os.kill(owner.pid, signal.SIGKILL)
 

@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from project.runner import stopping
 from project.runner.processes import ChildFailed
-from tests.chaos import judge, ledger, report
+from tests.chaos import judge, ledger, points, report
+from tests.chaos.deaths import Deaths
 from tests.chaos.system import System, remove
 from tests.chaos.waves import Waves
 
@@ -22,7 +24,7 @@ WORKERS = 4
 """Run workers at work at once."""
 
 
-def chaos(minutes: float, seed: int | None = None) -> int:
+def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNESS) -> int:
     """Exit code 0 if no row was lost, done twice or stuck; 1 if one was, 2 if the system could not be run at all."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     began = time.monotonic()
@@ -34,14 +36,17 @@ def chaos(minutes: float, seed: int | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-chaos-"))
     os.environ["CHAOS_LEDGER"] = str(folder / "ledger.jsonl")
     chance = random.Random(seed)
-    system = System(folder, chance, WORKERS)
+    system = System(folder, chance, WORKERS, launcher)
     waves: Waves | None = None
     code = 2
     try:
         system.start()
         say("everything is up")
         waves = Waves(system, seed, say)
-        _run_waves(waves, began + 60 * minutes)
+        # The warm parent reaps what it forks.
+        with Deaths(system.ledger_path) if launcher == points.WARM else nullcontext():
+            _run_waves(waves, began + 60 * minutes)
+            time.sleep(judge.WAKE_SECONDS)  # for runs that have just been woken up
         code = _judge(system, waves, say)
     except stopping.Stopped:
         say(f"stopped by signal {stopping.noted()}")
@@ -75,7 +80,6 @@ def _run_waves(waves: Waves, until: float) -> None:
 
 
 def _judge(system: System, waves: Waves, say: Callable[[str], None]) -> int:
-    time.sleep(judge.WAKE_SECONDS)  # for runs that have just been woken up
     waves.close()
     attempts: dict[int, list[Any]] = defaultdict(list)
     for attempt in system.query(
@@ -92,7 +96,7 @@ def _judge(system: System, waves: Waves, say: Callable[[str], None]) -> int:
     }
     lines = ledger.read(system.ledger_path)
     bad = judge.judge(lines, rows, {*waves.wanted, *rows})
-    text, fine = report.table(lines, bad)
+    text, fine = report.table(lines, bad, points.reached(system.launcher))
     undelivered = judge.undelivered(lines, rows)
     say(
         f"{len(rows)} rows, {sum(map(len, attempts.values()))} attempts; {undelivered} works ended well in runs that"

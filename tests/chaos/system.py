@@ -20,9 +20,11 @@ import psutil
 import psycopg
 from psycopg.rows import dict_row
 
+from project.environment import BASE_DIR
 from project.runner import leftovers, stopping
 from project.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
 from project.runner.processes import Child, Children
+from tests.chaos import points
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
 from tests.chaos.rules import ChaosRules
@@ -33,10 +35,15 @@ MANAGE = [sys.executable, "manage.py"]
 DAGSTER_YAML = """\
 storage: {postgres: {postgres_url: {env: DAGSTER_DATABASE_URL}}}
 run_coordinator: {module: dagster.core.run_coordinator, class: DefaultRunCoordinator}
-run_launcher: {module: tests.chaos.launcher, class: WarmLauncher}
+run_launcher: %s
 compute_logs: {module: dagster.core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
 telemetry: {enabled: false}
 """
+LAUNCHERS = {
+    points.HARNESS: "{module: tests.chaos.launcher, class: WarmLauncher}",
+    # More runs than the harness has at once: frozen ones keep their places.
+    points.WARM: "{module: tests.chaos.launcher, class: FaultyWarmRunLauncher, config: {max_runs: 8}}",
+}
 
 
 class Part:
@@ -90,7 +97,7 @@ class Postgres:
 class System:
     """Everything, and what a harness asks of it."""
 
-    def __init__(self, folder: Path, chance: Any, workers: int) -> None:
+    def __init__(self, folder: Path, chance: Any, workers: int, launcher: str) -> None:
         self.folder = folder
         self.ledger_path = folder / "ledger.jsonl"
         self.ledger = Ledger(self.ledger_path)
@@ -99,6 +106,7 @@ class System:
         self.port = _free_port()
         self.proxy = Proxy(self.port, self.rules)
         self.rules.proxy = self.proxy
+        self.launcher = launcher
         self._workers = workers
         self._parts: list[Part] = []
         self._token = secrets.token_hex(20)
@@ -115,7 +123,7 @@ class System:
         logs = self.folder / "logs"
         home = Path(environment["DAGSTER_HOME"])
         home.mkdir()
-        (home / "dagster.yaml").write_text(DAGSTER_YAML)
+        (home / "dagster.yaml").write_text(DAGSTER_YAML % LAUNCHERS[self.launcher])
         children = Children(logs)
         dagster = children.start(
             "dagster-migrate", [sys.executable, "-m", "dagster", "instance", "migrate"], environment, passing=True
@@ -210,6 +218,8 @@ class System:
             "CHAOS_LEDGER": str(self.ledger_path),
             "CHAOS_WARM": str(self.folder / "warm.sock"),
             "CHAOS_WORKERS": str(self._workers),
+            # dagster.yaml and warm servers name modules that are not installed.
+            "PYTHONPATH": str(BASE_DIR),
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -51,6 +51,26 @@ def test_a_row_done_after_failures_and_deaths_is_fine():
     assert found(lines) == set()
 
 
+def test_each_row_of_a_run_is_judged_by_itself():
+    other = ROW + 1
+    lines = [
+        *work("a", 1, 2),
+        *({**one, "row": other} for one in work("a", 2, 3, accepted=False)),
+        killed("a", 3.5),
+        *({**one, "row": other} for one in work("b", 5, 6)),
+    ]
+    rows = {ROW: Row("succeeded", frozenset("a")), other: Row("succeeded", frozenset("b"))}
+    assert judge(lines, rows, rows) == {}
+    alive = [one for one in lines if one["kind"] != "death"]
+    assert {pk: set(verdict.reasons) for pk, verdict in judge(alive, rows, rows).items()} == {other: {TWICE}}
+
+
+def test_the_works_of_a_killed_run_end_with_it():
+    lines = [line(1, "begin", "a"), *work("b", 3, 4)]
+    assert found([*lines, killed("a", 2)]) == set()
+    assert found([*lines, killed("a", 3.5)]) == {TWICE}
+
+
 def test_a_row_that_disappeared_is_lost():
     assert LOST in found(work("a", 1, 2), status=None)
 
@@ -166,9 +186,9 @@ def test_a_frozen_work_whose_complete_was_accepted_beside_another_is_twice():
 def test_the_table_is_fine_only_if_nothing_is_wrong():
     fault = {"t": 1, "kind": "fault", "point": points.MIDDLE, "rows": [ROW]}
     good = [fault, *work("a", 1, 2)]
-    assert report.table(good, {})[1]
+    assert report.table(good, {}, points.ALL)[1]
     bad = judge(good, {ROW: Row("running")}, [ROW])
-    text, fine = report.table(good, bad)
+    text, fine = report.table(good, bad, points.ALL)
     assert not fine
     (counted,) = [one.split()[-4:] for one in text.splitlines() if one.startswith(points.MIDDLE)]
     assert counted == ["1", "0", "0", "1"]
@@ -176,11 +196,11 @@ def test_the_table_is_fine_only_if_nothing_is_wrong():
 
 def test_the_table_shows_rows_that_no_fault_has_hit_and_problems_without_a_row():
     bad = judge([], {ROW: Row("running")}, [ROW])
-    text, fine = report.table([], bad)
+    text, fine = report.table([], bad, points.ALL)
     assert not fine
     assert report.NO_POINT in text
     problem = {"t": 1, "kind": "problem", "point": points.SCHEDULER_KILLED, "verdict": "lost", "text": "08:00"}
-    assert not report.table([problem], {})[1]
+    assert not report.table([problem], {}, points.ALL)[1]
 
 
 def test_the_ledger_is_written_whole_lines_by_many_and_read_in_order_of_time(tmp_path: Path):

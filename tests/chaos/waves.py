@@ -18,7 +18,7 @@ import psycopg
 
 from project.runner import stopping
 from tests.chaos import points
-from tests.chaos.daemons import FAULTS, Daemon
+from tests.chaos.daemons import FAULTS, WARM_FAULTS, Daemon
 from tests.chaos.deck import Deck
 from tests.chaos.judge import FINAL
 from tests.chaos.ledger import Line, Tail
@@ -54,7 +54,8 @@ class Waves:
         self._moved = 0.0
         self._number = 0
         self._worker_faults = Deck(WORKER_FAULTS, self.chance)
-        deck = Deck(FAULTS, self.chance)
+        self._daemon_faults = WARM_FAULTS if system.launcher == points.WARM else FAULTS
+        deck = Deck(self._daemon_faults, self.chance)
         self.daemons = [Daemon(system, consumer, deck, self.chance.randrange(2**32)) for consumer in CONSUMERS]
         for daemon in self.daemons:
             daemon.calm.set()
@@ -68,7 +69,7 @@ class Waves:
         again = set(self.chance.sample(ending, min(len(ending), max(2, count // 5))))
         self._calm(False)
         self._watch("crashes", rows, seconds, reexecute=again)
-        self._watch_until_met("crashes", rows, (*FAULTS, points.CONSUMER_GONE), reexecute=again)
+        self._watch_until_met("crashes", rows, (*self._daemon_faults, points.CONSUMER_GONE), reexecute=again)
         self._calm(True)
         self._settle("crashes", rows, reexecute=again)
 
