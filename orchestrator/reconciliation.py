@@ -10,13 +10,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol, runtime_checkable
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from orchestrator.batch_jobs import BATCH_TAG, tickets_of
 from orchestrator.client import ApiRefused, HeldRow, ReportQueueClient
 from orchestrator.execution import QUEUE_ID_TAG, Ticket
-from orchestrator.launcher import WarmRunLauncher
 
 GRACE_SECONDS = 60.0
 """How old an acknowledged row must be before a missing run means that there will be none."""
@@ -25,7 +25,7 @@ RUNS_ASKED_AT_ONCE = 100
 BATCH_RUNS = 1_000
 """Unfinished runs of many rows that are looked at. Were there more, no row would be taken for one without a run."""
 ASK_SECONDS = 20.0
-"""How long the warm launcher's servers are asked for what waits: a tick may take 60 s, and one may be stopped."""
+"""How long a launcher is asked for what waits: a tick may take 60 s, and a process that is asked may be stopped."""
 QUEUED_RUNS = 200
 """Queued runs looked at each time, the oldest first."""
 FINAL = ("succeeded", "failed", "cancelled", "skipped")
@@ -40,7 +40,7 @@ class Reconciled:
 
     compared: int = 0
     kept_waiting: int = 0
-    """Rows whose run waits, in Dagster's queue or in the warm launcher: their lease was renewed."""
+    """Rows whose run waits, in Dagster's queue or in its launcher: their lease was renewed."""
     launched_again: int = 0
     """Rows whose run ended without starting them, or was never made: queued again."""
     runs_cancelled: int = 0
@@ -92,6 +92,14 @@ def _ticket(row: HeldRow) -> Ticket:
     return Ticket(row.queue_id, row.generation)
 
 
+@runtime_checkable
+class _LetsRunsWait(Protocol):
+    """A run launcher that may hold a run back until others end, and says which."""
+
+    def waits(self, run: DagsterRun) -> bool:
+        """Whether it holds the run back now."""
+
+
 class _Waits:
     """Which runs wait to be started."""
 
@@ -106,7 +114,7 @@ class _Waits:
             return True
         # To Dagster it is starting from the moment that the launcher has it. Not every such run waits: the process of
         # one may hang, or its server be gone, and then the end of the row's lease is what gets it launched again.
-        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, WarmRunLauncher):
+        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, _LetsRunsWait):
             return False
         if run.run_id not in self._said and time.monotonic() < self._until:
             self._said[run.run_id] = self._launcher.waits(run)

@@ -244,10 +244,11 @@ def closed_today(db: None) -> BlackoutCalendar:
 
 
 def test_what_a_calendar_closes_is_noted_when_it_opens_again(make_schedule: Any, closed_today: BlackoutCalendar):
-    schedule = make_schedule(cron="0 12 * * *", calendar=closed_today)
+    past = this_hour() - timedelta(hours=2)
+    # At that hour: else there are hours of the day at which one more firing is due.
+    schedule = make_schedule(cron=f"0 {past.hour} * * *", calendar=closed_today)
     assert schedule.next_run_at.date() == timezone.now().date() + timedelta(days=2)
     # Two days later, as it were: the anchor and the firing both moved into the past.
-    past = this_hour() - timedelta(hours=2)
     BlackoutDays.objects.update(first_day=past.date() - timedelta(days=2), last_day=past.date() - timedelta(days=1))
     ReportSchedule.objects.filter(pk=schedule.pk).update(
         next_run_at=past, planned_from=past - timedelta(days=2, hours=20), plan_needed=False
