@@ -20,6 +20,7 @@ import django
 import psycopg
 
 from benchmarks import peers
+from benchmarks.goals import Goals, judge
 from project.environment import BASE_DIR
 from project.runner.postgres import create_database, with_database
 from project.runner.venv import clean_environment
@@ -40,8 +41,6 @@ HTTP_ROUNDS = 8
 BY_HAND_GOAL = 0.9
 SIZE_GOAL = 1.5
 HTTP_GOAL = 2.0
-
-Goals = dict[str, tuple[float, bool]]
 
 
 class Claimers:
@@ -112,14 +111,7 @@ def main() -> int:
         goals |= _sizes(own)
         _split()
         goals |= _http(own)
-    return _judge(goals)
-
-
-def _judge(goals: Goals) -> int:
-    print()
-    for goal, (figure, holds) in goals.items():
-        print(f"{'holds ' if holds else 'MISSED'}  {figure:>10,.2f}  {goal}")
-    return 0 if all(holds for _, holds in goals.values()) else 1
+    return judge(goals)
 
 
 def _rates(own: Claimers, others: Claimers, of_peers: list[str], urls: dict[str, str]) -> Goals:

@@ -10,14 +10,12 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 import django
 
-from benchmarks import kills, stock
+from benchmarks import figures, kills, stock
 from benchmarks.goals import judge
 from benchmarks.installation import Installation
-from project.runner.stack import DAGSTER_YAML
 
 REPORTS = 10_000
 ONE_BY_ONE = 200
@@ -31,13 +29,12 @@ def main() -> int:
     """Measure, print the table; 0 if the goals hold."""
     chosen = _arguments()
     django.setup()
-    print(f"load before: {Path('/proc/loadavg').read_text().strip()}", flush=True)
+    print(f"load before: {figures.load()}", flush=True)
     if chosen.kill:
         return kills.drain()
-    yaml = DAGSTER_YAML.read_text().replace("orchestrator.definitions", "benchmarks.location")
-    with Installation("ours", code="benchmarks.location", dagster_yaml=yaml) as one:
+    with Installation("ours", code="benchmarks.location") as one:
         batches = _drain(one, REPORTS, "many reports a run")
-    with Installation("single", code="benchmarks.location", dagster_yaml=yaml, REPORT_BATCH_SIZE="1") as one:
+    with Installation("single", code="benchmarks.location", REPORT_BATCH_SIZE="1") as one:
         singles = _drain(one, ONE_BY_ONE, "one run a report")
     with Installation("stock", code="benchmarks.stock", dagster_yaml=stock.YAML) as other:
         without = _drain(other, STOCK, "stock Dagster", finished=False)
@@ -48,7 +45,7 @@ def main() -> int:
         ("stock Dagster", STOCK, without),
     ):
         print(f"{name:<34} {number:>8,} {seconds:>8.1f} {number / seconds:>9.2f}")
-    print(f"load after: {Path('/proc/loadavg').read_text().strip()}", flush=True)
+    print(f"load after: {figures.load()}", flush=True)
     many, one_by_one, times = REPORTS / batches, ONE_BY_ONE / singles, REPORTS / batches * without / STOCK
     return judge(
         {
@@ -67,17 +64,11 @@ def _arguments() -> Namespace:
 
 def _drain(one: Installation, number: int, name: str, *, finished: bool = True) -> float:
     """Seconds from the commit of so many due reports to the last that succeeded (without the queue: was made)."""
-    from django.db import transaction
-
-    from reportqueue import queue
     from reportqueue.models import ReportQueue
     from reportqueue.queue import NewReport
 
     new = [NewReport(report_id=1 + n % 500, modifier_id=n) for n in range(number)]
-    with transaction.atomic():  # all of them are due at once
-        pks = [
-            done.row.pk for first in range(0, number, 1000) for done in queue.enqueue_many(new[first : first + 1000])
-        ]
+    pks = one.enqueue(new)
     began, until, said = time.time(), time.time() + PATIENCE_SECONDS, 0.0
     while True:
         time.sleep(0.2)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-Goals = Mapping[str, tuple[float, bool]]
+Goals = dict[str, tuple[float, bool]]
 """By the goal's words: its figure, and whether that holds."""
 
 

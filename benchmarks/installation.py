@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from benchmarks import record
 from benchmarks.record import Line
 from project.runner.postgres import create_database, with_database
 from project.runner.processes import Child, Children
-from project.runner.stack import HOST, Stack, answers, environment, free_port
+from project.runner.stack import CODE as DEMO
+from project.runner.stack import DAGSTER_YAML, HOST, Stack, answers, environment, free_port
+
+if TYPE_CHECKING:
+    from reportqueue.queue import NewReport
 
 FOLDER = "BENCHMARK_FOLDER"
 """A variable: where an installation keeps what it needs, and its logs."""
@@ -22,6 +26,8 @@ STOP_SECONDS = (3.5, 1.5)
 DAEMON_SECONDS = 12.0
 """A sensor that looks for what is new is to have looked once before there is something."""
 WARM_UPS = 3
+AT_ONCE = 1_000
+"""Reports that the queue takes in one call."""
 
 
 class Installation:
@@ -32,7 +38,7 @@ class Installation:
         name: str,
         *,
         code: str,
-        dagster_yaml: str,
+        dagster_yaml: str | None = None,
         scheduler: bool = False,
         ui_port: int | None = None,
         warm_up: bool = True,
@@ -40,13 +46,14 @@ class Installation:
     ) -> None:
         """`code` is the module of the code location; `variables` are for its environment.
 
+        `dagster_yaml` is Dagster's settings: those of the demo, if none are given, with this code loaded in advance.
         Without a port Dagster's web server is not started; `warm_up` has some reports made by the queue first.
         """
         self.data = data = Path(os.environ[FOLDER]) / name
         self._logs = data / "logs"
         self.children = Children(self._logs)
         self.record = data / "record.jsonl"
-        self._yaml = dagster_yaml
+        self._yaml = dagster_yaml or DAGSTER_YAML.read_text().replace(DEMO, code)
         self._scheduler = scheduler
         self._ui_port = ui_port
         self._to_warm_up = warm_up
@@ -109,6 +116,19 @@ class Installation:
         """Dagster's web server, answering."""
         ui = self.stack.start_ui(port)
         self.children.wait_until("Dagster's UI", lambda: answers(f"http://{HOST}:{port}/server_info"), ui)
+
+    def enqueue(self, new: Sequence[NewReport]) -> list[int]:
+        """The ids of the reports' rows, which are all due at once."""
+        from django.db import transaction
+
+        from reportqueue import queue
+
+        with transaction.atomic():
+            return [
+                done.row.pk
+                for first in range(0, len(new), AT_ONCE)
+                for done in queue.enqueue_many(new[first : first + AT_ONCE])
+            ]
 
     def lines(self) -> list[Line]:
         """What the reports have written so far."""

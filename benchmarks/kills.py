@@ -20,7 +20,6 @@ import psutil
 from benchmarks.installation import Installation
 from benchmarks.killed_settings import LEASES
 from project.runner import leftovers
-from project.runner.stack import DAGSTER_YAML
 from tests.chaos import judge, ledger
 from tests.chaos.deaths import Deaths
 from tests.chaos.judge import FINAL, LOST, STUCK, TWICE, Row
@@ -42,13 +41,11 @@ STARTED_SECONDS = 90.0
 
 def drain() -> int:
     """Drain, kill, judge, print; 0 only if no report was lost, made twice, or is stuck."""
-    yaml = DAGSTER_YAML.read_text().replace("orchestrator.definitions", "benchmarks.killed_location")
     leases = {**LEASES, "REPORT_LEASE_SECONDS": RUN_LEASE_SECONDS}
     print("leases: " + ", ".join(f"{name} {seconds}" for name, seconds in leases.items()), flush=True)
     with Installation(
         "killed",
         code="benchmarks.killed_location",
-        dagster_yaml=yaml,
         warm_up=False,
         DJANGO_SETTINGS_MODULE="benchmarks.killed_settings",
         REPORT_LEASE_SECONDS=str(RUN_LEASE_SECONDS),
@@ -220,13 +217,11 @@ class _Killing:
                     yield process
 
     def _enqueue(self, number: int) -> None:
-        from reportqueue import queue
         from reportqueue.queue import NewReport
 
         first = len(self._pks)
         new = [NewReport(report_id=1, modifier_id=first + n, max_attempts=MAX_ATTEMPTS) for n in range(number)]
-        for some in range(0, number, 1000):
-            self._pks += [done.row.pk for done in queue.enqueue_many(new[some : some + 1000])]
+        self._pks += self._one.enqueue(new)
 
     def _unfinished(self) -> set[int]:
         from reportqueue.models import ReportQueue

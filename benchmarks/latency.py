@@ -12,15 +12,12 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 import django
 
-from benchmarks import stock
+from benchmarks import figures, stock
 from benchmarks.goals import judge
 from benchmarks.installation import PATIENCE_SECONDS, Installation
-from project.runner.stack import DAGSTER_YAML
 
 TRIGGERS = 30
 GAP_SECONDS = (1.0, 4.0)
@@ -33,11 +30,10 @@ MEDIAN_GOAL, P95_GOAL, STOCK_GOAL = 0.5, 1.0, 12.0
 def main() -> int:
     """Measure, print the table; 0 if the goals hold."""
     django.setup()
-    print(f"load before: {Path('/proc/loadavg').read_text().strip()}", flush=True)
+    print(f"load before: {figures.load()}", flush=True)
     with Installation(
         "ours",
         code="benchmarks.location",
-        dagster_yaml=DAGSTER_YAML.read_text().replace("orchestrator.definitions", "benchmarks.location"),
         scheduler=True,
     ) as one:
         committed = _triggers(one, "reportqueue, trigger")
@@ -51,13 +47,13 @@ def main() -> int:
         "stock Dagster, from the commit": without,
     }.items():
         print(
-            f"{name:<34} {len(found):>6} {statistics.median(found):>7.2f} {_p95(found):>7.2f} "
+            f"{name:<34} {len(found):>6} {statistics.median(found):>7.2f} {figures.p95(found):>7.2f} "
             f"{min(found):>7.2f} {max(found):>7.2f}"
         )
-    print(f"load after: {Path('/proc/loadavg').read_text().strip()}", flush=True)
+    print(f"load after: {figures.load()}", flush=True)
     goals = {}
     for words, found in {"commit to first line": committed, "instant to first line": instants}.items():
-        median, p95 = statistics.median(found), _p95(found)
+        median, p95 = statistics.median(found), figures.p95(found)
         goals[f"{words}, median: at most {MEDIAN_GOAL} s"] = median, median <= MEDIAN_GOAL
         goals[f"{words}, 95th percentile: at most {P95_GOAL} s"] = p95, p95 <= P95_GOAL
     times = statistics.median(without) / statistics.median(committed)
@@ -95,11 +91,6 @@ def _instants(one: Installation) -> list[float]:
             found.append(line.at - rows[newest].trigger_time.timestamp())
             print(f"reportqueue, instant {len(found)} of {INSTANTS}: {found[-1]:.2f} s", flush=True)
     return found
-
-
-def _p95(found: Sequence[float]) -> float:
-    """The value that one in twenty exceeds."""
-    return sorted(found)[-(-len(found) * 95 // 100) - 1]
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ import django
 import psutil
 import psycopg
 
+from benchmarks import figures
 from benchmarks.installation import FOLDER, Installation
 from project.runner import leftovers
-from project.runner.stack import DAGSTER_YAML, HOST, free_port
+from project.runner.arguments import PATTERNS
+from project.runner.stack import HOST, free_port
 
-PATTERNS = ("queue", "webhook", "asset", "cron")
 REPORTS = (10, 100, 1_000, 10_000)
 AT_LEAST = 10
 """Firings of a measured minute; of more reports, a sixtieth: each is due once an hour."""
@@ -84,7 +85,7 @@ def main() -> int:
     chosen = _arguments()
     os.environ["DAGSTER_URL"] = f"http://{HOST}:{(ui_port := free_port())}"
     django.setup()
-    print(f"load before: {Path('/proc/loadavg').read_text().strip()}\n\n{_HEAD}", flush=True)
+    print(f"load before: {figures.load()}\n\n{_HEAD}", flush=True)
     measured = []
     for pattern in chosen.pattern:
         with _running(pattern, ui_port) as bench:
@@ -95,7 +96,7 @@ def main() -> int:
     for pattern in chosen.pattern:
         kept = [one.reports for one in measured if one.pattern == pattern and one.kept_up]
         print(f"{pattern:<8} kept up with {max(kept, default=0):,} reports of {max(chosen.reports):,}")
-    print(f"load after: {Path('/proc/loadavg').read_text().strip()}")
+    print(f"load after: {figures.load()}")
     lost, twice = sum(one.lost for one in measured), sum(one.twice for one in measured)
     print(f"\n{'MISSED' if lost + twice else 'holds '}  {lost} lost, {twice} made twice")
     return 1 if lost + twice else 0
@@ -110,7 +111,7 @@ _HEAD = (
 
 def _line(one: Measured) -> str:
     times = "".join(
-        f" {statistics.median(seconds):>8.2f} s {_p95(seconds):>8.2f} s" if seconds else f" {'-':>10} {'-':>10}"
+        f" {statistics.median(seconds):>8.2f} s {figures.p95(seconds):>8.2f} s" if seconds else f" {'-':>10} {'-':>10}"
         for seconds in (one.created, one.started)
     )
     idle = one.idle
@@ -120,10 +121,6 @@ def _line(one: Measured) -> str:
         + (f"  {one.lost} LOST" if one.lost else "")
         + (f"  {one.twice} TWICE" if one.twice else "")
     )
-
-
-def _p95(seconds: list[float]) -> float:
-    return sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
 
 
 def _arguments() -> Namespace:
@@ -158,7 +155,6 @@ def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
     installation = Installation(
         pattern,
         code="benchmarks.location",
-        dagster_yaml=DAGSTER_YAML.read_text().replace("orchestrator.definitions", "benchmarks.location"),
         scheduler=True,
         ui_port=ui_port,
         warm_up=False,

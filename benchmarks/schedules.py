@@ -17,6 +17,8 @@ from typing import Any
 
 import django
 
+from benchmarks.goals import judge
+
 SIZES = (1_000, 100_000, 1_000_000)
 DUE = 100_000
 IDLE_PASSES = 300
@@ -73,7 +75,7 @@ def main() -> int:
                 f"{measured.statements:>10,} {memory[due]:>9.1f} {after * 1e3:>7.2f} ms",
                 flush=True,
             )
-    return _judge(
+    return judge(
         {
             f"idle pass, {SIZES[-1]:,} against {SIZES[0]:,} schedules: ratio under {IDLE_RATIO_GOAL}": (
                 idle[SIZES[-1]] / idle[SIZES[0]],
@@ -89,13 +91,6 @@ def main() -> int:
             ),
         }
     )
-
-
-def _judge(goals: dict[str, tuple[float, bool]]) -> int:
-    print()
-    for goal, (figure, holds) in goals.items():
-        print(f"{'holds ' if holds else 'MISSED'}  {figure:>10,.2f}  {goal}")
-    return 0 if all(holds for _, holds in goals.values()) else 1
 
 
 def _fill(size: int) -> None:

@@ -18,7 +18,8 @@ from dagster import (
 )
 from pydantic import Field
 
-from orchestrator.batches import MAX_ROWS, run_reports
+from orchestrator.batches import run_reports
+from orchestrator.client import MAX_ROWS
 from orchestrator.execution import LEASE_SECONDS, Ticket, Work, check_lease_seconds
 from orchestrator.resources import ReportQueueResource
 

@@ -16,7 +16,7 @@ from dagster._core.events import EngineEventData
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from orchestrator.attempts import INTERRUPTS, Attempt, ReportCancelled
-from orchestrator.client import Answers, ApiRefused, ApiUnreachable, ReportQueueClient, Started
+from orchestrator.client import MAX_ROWS, Answers, ApiRefused, ApiUnreachable, ReportQueueClient, Started
 from orchestrator.execution import LEASE_SECONDS, check_lease_seconds, op_context, run_of
 from orchestrator.heart import Heart
 from orchestrator.interrupts import Interrupts
@@ -25,8 +25,6 @@ from orchestrator.patience import patiently
 from orchestrator.report_run import Ticket, Work
 from orchestrator.telling import Teller
 
-MAX_ROWS = 100
-"""Of a batch: the API's bound on the rows of a call."""
 AHEAD_SECONDS = 1.0
 """How much work is started at once. Whatever is started when a run is killed has used up an attempt."""
 

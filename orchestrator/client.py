@@ -146,6 +146,8 @@ class Started:
         return cls(QueueItem.parse(data), UUID(data["lease_token"]))
 
 
+MAX_ROWS = 100
+"""Of a call for several rows: the API's bound."""
 Answers = dict[int, T | ApiRefused]
 """What a call for several rows did, by the row's id: each row's own answer, or why that row alone was refused."""
 
@@ -233,11 +235,6 @@ class ReportQueueClient(Transport):
         body = {"trigger_time": trigger_time.isoformat()}
         answer = self.post(f"/api/schedules/{schedule_id}/queue-firing/", body)
         return _parsed("a row", lambda: int(answer["queue_id"]))
-
-    def keep_waiting(self, queue_id: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> None:
-        """Renew the lease of a row whose run exists but waits to start. Raises `Conflict` if it is not so any more."""
-        body = {"generation": generation, "run_id": run_id, "lease_seconds": lease_seconds}
-        self._post(f"{queue_id}/heartbeat/", body)
 
     def start(
         self,
@@ -330,7 +327,10 @@ class ReportQueueClient(Transport):
     def keep_waiting_many(
         self, generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
     ) -> Answers[bool]:
-        """As `keep_waiting`, for 1 to 100 rows of one run given with their generations; True for each that waits."""
+        """Renew the leases of 1 to 100 rows whose one run exists but waits to start, given with their generations.
+
+        True for each; a `Conflict` if it is not so any more.
+        """
         rows = [{"queue_id": pk, "generation": generation} for pk, generation in generations.items()]
         return self._post_for_rows(
             "heartbeat",

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-MAX_AT_ONCE = 100
-"""Rows in a call: the API's bound."""
+from orchestrator.client import MAX_ROWS
+
 T = TypeVar("T")
 
 
@@ -60,5 +60,5 @@ class Teller(Generic[T]):
     def _next(self) -> list[T]:
         with self._changed:
             self._changed.wait_for(lambda: self._untold or self._closed)
-            some, self._untold = self._untold[:MAX_AT_ONCE], self._untold[MAX_AT_ONCE:]
+            some, self._untold = self._untold[:MAX_ROWS], self._untold[MAX_ROWS:]
             return some

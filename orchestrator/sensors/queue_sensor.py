@@ -19,8 +19,7 @@ from dagster import (
 )
 
 from orchestrator.batch_jobs import BATCH_TAG, batch_config
-from orchestrator.batches import MAX_ROWS
-from orchestrator.client import ApiError, QueueItem, ReportQueueClient
+from orchestrator.client import MAX_ROWS, ApiError, QueueItem, ReportQueueClient
 from orchestrator.execution import Ticket
 from orchestrator.resources import ReportQueueResource
 

@@ -55,14 +55,14 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
     )
     def run_end_sensor(context: RunStatusSensorContext, report_queue: ReportQueueResource) -> SkipReason:
         run = context.dagster_run
-        if (firing := FiringTicket.of_run(run.tags)) is not None:
-            return _queue_firing(report_queue, run, firing)
-        tickets = tickets_of(run)
-        if not tickets:
+        firing, tickets = FiringTicket.of_run(run.tags), tickets_of(run)
+        if firing is None and not tickets:
             return SkipReason("Not a run of the report queue.")
         said = (context.dagster_event.message or status.value)[-4096:]
         try:
             with closing(report_queue.client()) as client:
+                if firing is not None:
+                    return SkipReason(_queue_firing(client, run, firing))
                 settled = [_report(client, run, ticket, said) for ticket in tickets]
         except ApiError as error:
             # Dagster does not come back to this run: the reconciler will find its rows.
@@ -76,20 +76,17 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
     return run_end_sensor
 
 
-def _queue_firing(report_queue: ReportQueueResource, run: DagsterRun, firing: FiringTicket) -> SkipReason:
-    """Its run key is spent, so that its sensor cannot launch it again: the queue's can."""
+def _queue_firing(client: ReportQueueClient, run: DagsterRun, firing: FiringTicket) -> str:
+    """What was done. Its run key is spent, so that its sensor cannot launch it again: the queue's can."""
     if run.status == DagsterRunStatus.CANCELED:
-        return SkipReason(f"Run {run.run_id} was cancelled: its report is not wanted.")
+        return f"Run {run.run_id} was cancelled: its report is not wanted."
     try:
-        with closing(report_queue.client()) as client:
-            row_id = client.queue_firing(firing.schedule_id, trigger_time=firing.trigger_time)
+        row_id = client.queue_firing(firing.schedule_id, trigger_time=firing.trigger_time)
     except ApiRefused as refused:
         if refused.moved_on or refused.status == 404:
-            return SkipReason(f"Run {run.run_id} was not to make its report: {refused}")
-        raise TickFailed(str(refused)) from None
-    except ApiError as error:
-        raise TickFailed(str(error)) from None
-    return SkipReason(f"Run {run.run_id} of row {row_id} has ended; the row is queued if it had not started.")
+            return f"Run {run.run_id} was not to make its report: {refused}"
+        raise
+    return f"Run {run.run_id} of row {row_id} has ended; the row is queued if it had not started."
 
 
 def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, said: str) -> ApiRefused | None:

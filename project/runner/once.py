@@ -37,7 +37,8 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
     pattern = schedules.standing().pattern
     count = len(demo_reports.ONCE)
     wanted = _by_schedules(demo_reports.ONCE[: None if pattern in SENSOR_FIRED else 1])
-    wanted.rows = [done.row.pk for done in queue.enqueue_many(_new_reports(demo_reports.ONCE[len(wanted.schedules) :]))]
+    new = [queue.NewReport(**entry) for entry in demo_reports.ONCE[len(wanted.schedules) :]]
+    wanted.rows = [done.row.pk for done in queue.enqueue_many(new)]
     print(
         f"{count} reports by the pattern {pattern}, {len(wanted.schedules)} of them by a schedule due at "
         f"{wanted.instant:%H:%M:%S} UTC.",
@@ -95,10 +96,6 @@ def _by_schedules(entries: list[dict[str, Any]]) -> _Wanted:
         schedule.save()
         made.append(schedule.pk)
     return _Wanted(instant, made)
-
-
-def _new_reports(entries: list[dict[str, Any]]) -> list[queue.NewReport]:
-    return [queue.NewReport(**entry) for entry in entries]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context, instance_for_test
+from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
 from dagster._core.scheduler.instigation import TickStatus
 
 from orchestrator.batch_jobs import batch_config, tickets_of
@@ -18,25 +18,8 @@ from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
 from tests.orchestrator import location
-from tests.orchestrator.daemon import Daemon, daemon
+from tests.orchestrator.daemon import POINTS, Crash, Daemon, daemon
 from tests.orchestrator.front import Front
-
-POINTS = ["TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED"]
-
-
-class Crash(Exception):
-    """What a tick dies of."""
-
-
-@pytest.fixture
-def instance(
-    storage: dict[str, Any], front: Front, token: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[DagsterInstance]:
-    """An instance whose runs are executed as they are launched."""
-    monkeypatch.setenv("REPORTQUEUE_URL", front.url)
-    monkeypatch.setenv("REPORTQUEUE_TOKEN", token)
-    with instance_for_test(storage, synchronous_run_coordinator=True, synchronous_run_launcher=True) as instance:
-        yield instance
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from dagster import (
 )
 from django.utils import timezone
 
-from orchestrator import batches, patience
+from orchestrator import patience
 from orchestrator.batch_jobs import build_batch_job, tickets_of
-from orchestrator.client import QueueItem
+from orchestrator.client import MAX_ROWS, QueueItem
 from orchestrator.execution import ReportRun, Ticket
 from reportqueue import queue
 from reportqueue.models import ReportAttempt, ReportQueue
@@ -358,7 +358,7 @@ def test_a_config_that_names_no_rows_is_refused(runner: Runner, named: list[str]
 
 def test_a_batch_beyond_its_bound_is_refused(runner: Runner):
     item = QueueItem(1, 1, 1, timezone.now(), 1, 1, 1, "1:1", 0, {})
-    result = runner.make_batch(work, [item] * (batches.MAX_ROWS + 1))
+    result = runner.make_batch(work, [item] * (MAX_ROWS + 1))
     assert runner.status(result) == FAILED
     assert "A batch has from 1 to 100 rows; this one has 101" in runner.log(result)
 

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from orchestrator.telling import MAX_AT_ONCE, Teller
+from orchestrator.client import MAX_ROWS
+from orchestrator.telling import Teller
 
 
 def test_what_is_put_while_a_call_is_under_way_is_told_together_and_in_order():
@@ -19,10 +20,10 @@ def test_what_is_put_while_a_call_is_under_way_is_told_together_and_in_order():
     with Teller(tell) as teller:
         teller.put(0)
         assert called.wait(10)
-        for n in range(1, MAX_AT_ONCE + 11):
+        for n in range(1, MAX_ROWS + 11):
             teller.put(n)
         go_on.set()
-    assert told == [[0], list(range(1, MAX_AT_ONCE + 1)), list(range(MAX_AT_ONCE + 1, MAX_AT_ONCE + 11))]
+    assert told == [[0], list(range(1, MAX_ROWS + 1)), list(range(MAX_ROWS + 1, MAX_ROWS + 11))]
 
 
 def test_leaving_waits_until_all_is_told_also_when_the_work_raises():
