@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -79,6 +80,8 @@ class Installation:
         )
 
     def __enter__(self) -> Self:
+        # As Ctrl-C does: what was started has sessions of its own, and would outlive this process.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         create_database(self.dagster_url)
         try:
             self.stack.migrate(self._yaml)
@@ -93,12 +96,20 @@ class Installation:
             if self._to_warm_up:
                 self._warm_up()
         except BaseException:
-            self.children.stop_all(*STOP_SECONDS)
+            self._stop()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        # Whoever asks by SIGTERM may ask twice, and the second time must not cut short what the first was for.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         self.children.stop_all(*STOP_SECONDS)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
 
     def start_web(self) -> Child:
         """The web app, answering."""
