@@ -12,15 +12,13 @@ from orchestrator.batch_jobs import build_batch_job
 from orchestrator.execution import LEASE_SECONDS, Work
 from orchestrator.jobs import build_report_job
 from orchestrator.resources import ReportQueueResource
-from orchestrator.sensors.queue_sensor import build_queue_sensor
+from orchestrator.sensors.queue_sensor import build_queue_lanes
 from orchestrator.sensors.repair_sensors import build_repair_sensors
 from orchestrator.sensors.report_sensor import build_report_cron_sensor
 from orchestrator.sensors.smart_sensor import build_smart_cron_sensor
 from orchestrator.sensors.webhook_sensor import build_webhook_sensor
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-QUEUE_LANES = ("database_queue_sensor", "database_queue_sensor_2")
-"""Two sensors that wait for rows: Dagster's daemon comes back to one after 5 s at the earliest, and the other waits."""
 
 
 def build_definitions(work: Work) -> Definitions:
@@ -37,6 +35,7 @@ def build_definitions(work: Work) -> Definitions:
     batch_job = build_batch_job(work, lease_seconds=lease_seconds)
     # Several while firings are handed over from one to another: the web app says whose they are.
     patterns = [name.strip() for name in os.environ.get("REPORT_TRIGGER_PATTERN", "queue").split(",")]
+    sensors = {pattern: list(_sensors(pattern, job, batch_job)) for pattern in patterns}
     asset, refresh_job, daily_refresh = build_schedules_refresh(
         default_status=DefaultScheduleStatus.RUNNING if "asset" in patterns else DefaultScheduleStatus.STOPPED
     )
@@ -45,8 +44,8 @@ def build_definitions(work: Work) -> Definitions:
         jobs=[job, batch_job, refresh_job],
         schedules=[daily_refresh],
         sensors=[
-            *(sensor for pattern in dict.fromkeys(patterns) for sensor in _sensors(pattern, job, batch_job)),
-            *_repair_sensors(patterns),
+            *(sensor for of_pattern in sensors.values() for sensor in of_pattern),
+            *_repair_sensors(patterns, [lane.name for lane in sensors.get("queue", [])]),
         ],
         resources={
             "report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))
@@ -66,18 +65,16 @@ def _sensors(pattern: str, job: JobDefinition, batch_job: JobDefinition) -> Iter
             yield build_webhook_sensor(job, default_status=running)
         case "queue":
             size = int(os.environ.get("REPORT_BATCH_SIZE", "50"))
-            for lane in QUEUE_LANES:
-                yield build_queue_sensor(
-                    job,
-                    name=lane,
-                    wait_seconds=20,
-                    # Further rows wait in the queue, by their priority, and not as runs that Dagster holds already.
-                    max_in_flight=int(os.environ.get("REPORT_MAX_IN_FLIGHT", "500")),
-                    batch_job=batch_job if size > 1 else None,
-                    batch_from=int(os.environ.get("REPORT_BATCH_FROM", "20")),
-                    batch_size=size,
-                    default_status=running,
-                )
+            yield from build_queue_lanes(
+                job,
+                lanes=int(os.environ.get("REPORT_LANES", "3")),
+                # Further rows wait in the queue, by their priority, and not as runs that Dagster holds already.
+                max_in_flight=int(os.environ.get("REPORT_MAX_IN_FLIGHT", "500")),
+                batch_job=batch_job if size > 1 else None,
+                batch_from=int(os.environ.get("REPORT_BATCH_FROM", "20")),
+                batch_size=size,
+                default_status=running,
+            )
         case _:
             raise ValueError(
                 f"REPORT_TRIGGER_PATTERN has {pattern!r}; it names one or several of cron, asset, webhook and queue, "
@@ -85,9 +82,8 @@ def _sensors(pattern: str, job: JobDefinition, batch_job: JobDefinition) -> Iter
             )
 
 
-def _repair_sensors(patterns: Collection[str]) -> list[SensorDefinition]:
+def _repair_sensors(patterns: Collection[str], consumers: Collection[str]) -> list[SensorDefinition]:
     """None for polling alone: it does not follow its runs."""
     if not {"cron", "asset", "queue"}.intersection(patterns):
         return []
-    consumers = QUEUE_LANES if "queue" in patterns else ()
     return build_repair_sensors(consumers=consumers, default_status=DefaultSensorStatus.RUNNING)

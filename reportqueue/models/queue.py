@@ -48,6 +48,11 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         """Rows that time alone makes claimable, later than `after` and so soon from now; the soonest first."""
         return self._free().filter(available_at__gt=after, available_at__lte=Now() + within).order_by("available_at")
 
+    def ending(self, after: datetime, within: timedelta) -> Self:
+        """Rows whose lease ends later than `after` and so soon from now; the soonest first."""
+        soon = self.filter(lease_expires_at__gt=after, lease_expires_at__lte=Now() + within)
+        return soon.order_by("lease_expires_at")
+
     def _free(self) -> Self:
         return self.filter(status=Status.QUEUED, waits_for=None)
 

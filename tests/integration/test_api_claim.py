@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -213,6 +214,60 @@ def test_without_a_listener_a_waiting_claim_polls(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wakeup.listener, "_listen_once", refused)
     build_row(available_at=soon())
     assert len(waiting_claim(monkeypatch, lambda: None)["queue"]) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_would_be_told_seldom_looks_for_itself(monkeypatch: pytest.MonkeyPatch, settings: Any):
+    settings.REPORTQUEUE = {"WAIT_POLL_SECONDS": 0.05}
+    looks = 0
+    heard = wakeup.listener.heard
+
+    def counted() -> int:
+        nonlocal looks
+        looks += 1
+        return heard()
+
+    def wait_and_enqueue() -> None:
+        until(lambda: wakeup.listener.hears, "it does not hear its own call")
+        monkeypatch.setattr(wakeup.listener, "heard", counted)
+        time.sleep(2)
+        assert looks <= 1, "it polls"
+        queue.enqueue(7, 8)
+
+    assert waiting_claim(monkeypatch, wait_and_enqueue)["queue"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_would_not_be_told_polls(monkeypatch: pytest.MonkeyPatch, settings: Any):
+    settings.REPORTQUEUE = {"WAIT_POLL_SECONDS": 0.1}
+    monkeypatch.setattr(wakeup, "HEARING_POLL_SECONDS", 25)
+    monkeypatch.setattr(wakeup, "ECHO_SECONDS", 0.2)
+    connect = psycopg.connect
+
+    class Pooled(psycopg.Connection[Any]):
+        """As through a pool that gives its connection to others between transactions: what it listens for is lost."""
+
+        def execute(self, query: Any, *arguments: Any, **more: Any) -> Any:
+            return super().execute("SELECT 1" if str(query).startswith("LISTEN") else query, *arguments, **more)
+
+    def pooled(*arguments: Any, **parameters: Any) -> Any:
+        listens = parameters.get("application_name") == wakeup.NAME
+        return (Pooled.connect if listens else connect)(*arguments, **parameters)
+
+    monkeypatch.setattr(wakeup.psycopg, "connect", pooled)
+
+    def wait_and_enqueue() -> None:
+        time.sleep(1)  # it has called by now
+        queue.enqueue(7, 8)
+
+    assert waiting_claim(monkeypatch, wait_and_enqueue, looks=2)["queue"]
+    assert not wakeup.listener.hears
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_that_ends_wakes_a_waiting_claim(monkeypatch: pytest.MonkeyPatch, unpolled: None):
+    row = build_row(status=Status.CLAIMED, claimed_by="another", claim_id=uuid4(), lease_expires_at=soon())
+    assert [item["queue_id"] for item in waiting_claim(monkeypatch, lambda: None)["queue"]] == [row.pk]
 
 
 @pytest.mark.django_db(transaction=True)

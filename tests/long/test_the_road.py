@@ -25,7 +25,7 @@ SENSORS = {
     "cron": {"report_cron_sensor"},
     "asset": {"smart_cron_sensor"},
     "webhook": {"webhook_trigger_sensor"},
-    "queue": {"database_queue_sensor", "database_queue_sensor_2"},
+    "queue": {"database_queue_sensor", "database_queue_sensor_2", "database_queue_sensor_3"},
 }
 RUNS = """query($cursor: String) { runsOrError(limit: 500, cursor: $cursor) { ... on Runs {
   results { runId status tags { key value } runConfigYaml }
