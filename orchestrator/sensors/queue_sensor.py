@@ -1,7 +1,6 @@
 """The claim protocol as a sensor: each claimed row becomes exactly one run, or part of exactly one."""
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,9 @@ MAX_BATCH = 100
 MAX_CLAIM = 1_000
 """Rows in a claim: the API's bound."""
 MAX_WAIT_SECONDS = 25.0
+LANE_WAITS = (24.0, 19.0, 14.0)
+"""Seconds, of a lane and of those after it. Dagster's daemon looks every 5 s which sensors have ended: each has just
+ended then, so it is started again within a second; and as they differ, hardly ever does all of them end together."""
 MAX_LANES = 8
 """As many as may wait in one process of the web app (`MAX_WAITERS`)."""
 
@@ -66,7 +68,6 @@ def build_queue_sensor(
     run_config: RunConfigOf | None = report_data_config,
     limit: int = 25,
     wait_seconds: float = 0.0,
-    wait_offset: float | None = None,
     max_in_flight: int | None = None,
     batch_job: JobDefinition | None = None,
     batch_from: int = 20,
@@ -80,10 +81,9 @@ def build_queue_sensor(
     `consumer` (default: the sensor's name) is the stable name under which rows are claimed: renaming it gives rows
     under way to nobody until their lease ends. `limit` is 1 to 100 runs a tick; `wait_seconds`, up to 25, lets an
     empty claim wait for a row (only with `sensors: use_threads` in dagster.yaml, or it holds up every other
-    sensor), and with a `wait_offset` no longer than until the time since 1970, divided by `wait_seconds`, leaves that
-    remainder: sensors with different ones do not stop waiting together (see `build_queue_lanes`). `max_in_flight`
-    bounds the rows that this consumer's runs hold at once. The sensor needs the resource `report_queue`. A row whose
-    run config raises or does not validate is given back to the queue with that error.
+    sensor; see `build_queue_lanes`); `max_in_flight` bounds the rows that this consumer's runs hold at once. The sensor
+    needs the resource `report_queue`. A row whose run config raises or does not validate is given back to the queue
+    with that error.
 
     With a `batch_job`, one of `build_batch_job`, and a `max_in_flight`: as long as fewer than `batch_from` rows (2 to
     `limit`) are in flight, each has a run of `job`; what is claimed beyond becomes runs of `batch_job`, of up to
@@ -93,8 +93,6 @@ def build_queue_sensor(
     check_limit(limit)
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
-    if wait_offset is not None and not 0 <= wait_offset < wait_seconds:
-        raise ValueError(f"wait_offset must be from 0 to below wait_seconds; it is {wait_offset}.")
     if batch_job is not None:
         if not 2 <= batch_size <= MAX_ROWS:
             raise ValueError(f"batch_size must be from 2 to {MAX_ROWS}; it is {batch_size}.")
@@ -120,7 +118,7 @@ def build_queue_sensor(
                     consumer_name,
                     ack=_stored_claim(context),
                     limit=rows,
-                    wait_seconds=wait_seconds if wait_offset is None else (wait_offset - time.time()) % wait_seconds,
+                    wait_seconds=wait_seconds,
                     max_in_flight=max_in_flight,
                 )
                 if claim.claim_id is None:
@@ -152,15 +150,14 @@ def build_queue_lanes(
     *,
     lanes: int = 3,
     name: str = "database_queue_sensor",
-    wait_seconds: float = 20.0,
     **options: Any,
 ) -> list[SensorDefinition]:
-    """Sensors that take turns in waiting for rows: one finds a row at once while another is being started again.
+    """Sensors that wait for rows together: one finds a row at once while another is yet to be started again.
 
     Dagster's daemon starts a sensor that has ended every 5 s, no sooner. So up to `lanes` rows, 1 to 8, that are
-    committed one after the other within 5 s are each found at once, and no two waits end together when nothing is due.
-    `options` are those of `build_queue_sensor`, each lane's own: `max_in_flight` is for each. They are named `name`,
-    `name_2` and so on, and claim under their names. Raises `ValueError` for a bound exceeded.
+    committed one after the other within 5 s are each found at once. `options` are those of `build_queue_sensor` but
+    `wait_seconds`, each lane's own: `max_in_flight` is for each. They are named `name`, `name_2` and so on, and claim
+    under their names. Raises `ValueError` for a bound exceeded.
     """
     if not 1 <= lanes <= MAX_LANES:
         raise ValueError(f"lanes must be from 1 to {MAX_LANES}; it is {lanes}.")
@@ -168,8 +165,7 @@ def build_queue_lanes(
         build_queue_sensor(
             job,
             name=f"{name}_{number + 1}" if number else name,
-            wait_seconds=wait_seconds,
-            wait_offset=number * wait_seconds / lanes if wait_seconds else None,
+            wait_seconds=LANE_WAITS[number % len(LANE_WAITS)],
             **options,
         )
         for number in range(lanes)
