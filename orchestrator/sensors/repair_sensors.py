@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import closing
+from datetime import datetime
 
 from dagster import (
     DagsterRun,
@@ -10,6 +11,7 @@ from dagster import (
     RunStatusSensorContext,
     SensorDefinition,
     SensorEvaluationContext,
+    SensorResult,
     SkipReason,
     run_status_sensor,
     sensor,
@@ -18,6 +20,7 @@ from dagster import (
 from orchestrator.batch_jobs import tickets_of
 from orchestrator.client import ApiError, ApiRefused, ReportQueueClient
 from orchestrator.execution import FiringTicket, Ticket
+from orchestrator.failed_firings import queue_failed_firings, queue_firing
 from orchestrator.reconciliation import reconcile
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import TickFailed
@@ -29,20 +32,20 @@ def build_repair_sensors(
     minimum_interval_seconds: int = 30,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> list[SensorDefinition]:
-    """The sensors `report_launch_failed`, `report_launch_cancelled` and, for `consumers`, `report_reconciler`.
+    """The sensors `report_launch_failed`, `report_launch_cancelled` and `report_reconciler`.
 
     The first two report runs that ended without ever starting their row, which is then launched again, later each
     time; a run that did start is left to its lease. A firing that another sensor evaluated is queued then: the queue's
-    sensors launch it. The third finds what they missed: rows without a run, ended runs, and waiting runs of rows that
-    nobody wants any more; and renews the lease of rows whose run waits, in Dagster's queue or in the warm launcher.
-    `consumers` are those of the queue sensors. The token's user needs the permission to view, as well as to consume.
-    They need the resource `report_queue`.
+    sensors launch it. The third finds what they missed: such firings, rows without a run, ended runs, and waiting runs
+    of rows that nobody wants any more; and renews the lease of rows whose run waits, in Dagster's queue or in the warm
+    launcher. `consumers` are those of the queue sensors, whose rows are compared; the token's user then needs the
+    permission to view, as well as to consume. They need the resource `report_queue`.
     """
-    repairs = [
+    return [
         _run_end_sensor("report_launch_failed", DagsterRunStatus.FAILURE, default_status),
         _run_end_sensor("report_launch_cancelled", DagsterRunStatus.CANCELED, default_status),
+        _reconciler(consumers, minimum_interval_seconds, default_status),
     ]
-    return [*repairs, _reconciler(consumers, minimum_interval_seconds, default_status)] if consumers else repairs
 
 
 def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: DefaultSensorStatus) -> SensorDefinition:
@@ -62,10 +65,12 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
         try:
             with closing(report_queue.client()) as client:
                 if firing is not None:
-                    return SkipReason(_queue_firing(client, run, firing))
+                    if run.status == DagsterRunStatus.CANCELED:
+                        return SkipReason(f"Run {run.run_id} was cancelled: its report is not wanted.")
+                    return SkipReason(queue_firing(client, run, firing))
                 settled = [_report(client, run, ticket, said) for ticket in tickets]
         except ApiError as error:
-            # Dagster does not come back to this run: the reconciler will find its rows.
+            # Dagster does not come back to this run: the reconciler will find its rows, or its firing.
             raise TickFailed(str(error)) from None
         if refused := [one for one in settled if one is not None]:
             text = f"Of {len(tickets)} rows of run {run.run_id}, {len(refused)} had started or were not to"
@@ -74,19 +79,6 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
         return SkipReason(f"Reported run {run.run_id}: {rows} launched again if not started.")
 
     return run_end_sensor
-
-
-def _queue_firing(client: ReportQueueClient, run: DagsterRun, firing: FiringTicket) -> str:
-    """What was done. Its run key is spent, so that its sensor cannot launch it again: the queue's can."""
-    if run.status == DagsterRunStatus.CANCELED:
-        return f"Run {run.run_id} was cancelled: its report is not wanted."
-    try:
-        row_id = client.queue_firing(firing.schedule_id, trigger_time=firing.trigger_time)
-    except ApiRefused as refused:
-        if refused.moved_on or refused.status == 404:
-            return f"Run {run.run_id} was not to make its report: {refused}"
-        raise
-    return f"Run {run.run_id} of row {row_id} has ended; the row is queued if it had not started."
 
 
 def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, said: str) -> ApiRefused | None:
@@ -107,11 +99,25 @@ def _reconciler(consumers: Collection[str], interval: int, default_status: Defau
         default_status=default_status,
         description="Compares dispatched reports with Dagster's runs, and repairs what differs.",
     )
-    def report_reconciler(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SkipReason:
+    def report_reconciler(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
         try:
             with closing(report_queue.client()) as client:
-                return SkipReason(str(reconcile(context.instance, client, consumers)))
+                found, until = queue_failed_firings(context.instance, client, _looked_until(context))
+                done = [f"{found} firings whose run failed are queued if it had not begun."] if found else []
+                if consumers:
+                    done.append(str(reconcile(context.instance, client, consumers)))
         except (ApiError, ValueError) as error:
             raise TickFailed(str(error)) from None
+        reason = " ".join(done) or "No run of a firing has failed."
+        return SensorResult(skip_reason=SkipReason(reason), cursor=until.isoformat())
 
     return report_reconciler
+
+
+def _looked_until(context: SensorEvaluationContext) -> datetime | None:
+    """Until when the last tick that ended well has looked for failed runs; None at first."""
+    try:
+        until = datetime.fromisoformat(context.cursor) if context.cursor else None
+    except ValueError:
+        until = None
+    return until if until is not None and until.tzinfo is not None else None

@@ -9,6 +9,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
+from orchestrator import client
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import TickFailed, build_queue_sensor
 from reportqueue.models import ReportQueue
@@ -93,13 +94,16 @@ def test_a_tick_that_fails_anywhere_leaves_one_run_for_each_row(sensor: Daemon, 
     assert each_row_has_had_one_run(sensor.instance)
 
 
-@pytest.mark.parametrize("point", ["RUN_IDS_RESERVED", "RUN_CREATED"])
-def test_a_daemon_that_is_killed_leaves_one_run_for_each_row(instance: DagsterInstance, point: str):
+@pytest.mark.parametrize(
+    ("point", "status"),
+    [("TICK_CREATED", Status.QUEUED), ("RUN_IDS_RESERVED", Status.CLAIMED), ("RUN_CREATED", Status.CLAIMED)],
+)
+def test_a_daemon_that_is_killed_leaves_one_run_for_each_row(instance: DagsterInstance, point: str, status: Status):
     for _ in range(2):
         build_row()
     command = [sys.executable, "-m", "tests.orchestrator.daemon", "report_sensor", point]
     assert subprocess.run(command, timeout=60, check=False).returncode == -9
-    assert set(ReportQueue.objects.values_list("status", flat=True)) == {Status.CLAIMED}
+    assert set(ReportQueue.objects.values_list("status", flat=True)) == {status}
     with daemon(instance) as sensor:
         assert [tick.status for tick in sensor.ticks()] == [TickStatus.STARTED]
         settle(sensor)
@@ -123,6 +127,18 @@ def test_a_tick_without_the_api_fails_with_one_line_and_loses_nothing(
     assert front.verbs() == ["claim"] * 3, "the next tick is the retry"
     front.heal()
     assert sensor.tick().status == TickStatus.SUCCESS
+    assert each_row_has_had_one_run(sensor.instance)
+
+
+def test_an_api_slower_than_the_time_out_fails_the_tick_and_loses_nothing(
+    sensor: Daemon, front: Front, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
+    build_row()
+    front.fail(Fault.HANG)
+    assert "does not answer" in message(sensor.tick())
+    front.heal()
+    settle(sensor)
     assert each_row_has_had_one_run(sensor.instance)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +15,7 @@ from dagster import (
     DagsterRunStatus,
     RunStatusSensorContext,
     SensorDefinition,
+    SensorResult,
     build_run_status_sensor_context,
     build_sensor_context,
 )
@@ -24,7 +25,7 @@ from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
-from orchestrator import reconciliation
+from orchestrator import failed_firings, reconciliation
 from orchestrator.batch_jobs import BATCH_TAG, batch_config
 from orchestrator.client import ApiRefused, ReportQueueClient
 from orchestrator.execution import FiringTicket, Ticket
@@ -446,11 +447,79 @@ def test_a_firing_that_is_none_any_more_is_left(instance: DagsterInstance, resou
     assert "was not to make" in str(sensor_named("report_launch_failed")(end_of(instance, run, resource)))
 
 
-def test_without_consumers_there_is_nothing_to_compare():
-    assert [one.name for one in build_repair_sensors(consumers=())] == [
-        "report_launch_failed",
-        "report_launch_cancelled",
-    ]
+def reconciled(instance: DagsterInstance, resource: ReportQueueResource, cursor: str | None = None) -> SensorResult:
+    """One tick of the reconciler of a location without queue sensors; its run failures are as old as can be."""
+    (reconciler,) = (one for one in build_repair_sensors(consumers=()) if one.name == "report_reconciler")
+    with build_sensor_context(instance, cursor=cursor, resources={"report_queue": resource}) as context:
+        result = reconciler(context)
+    assert isinstance(result, SensorResult)
+    return result
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failed_firings, "SETTLED", timedelta(0))
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_firing_whose_failed_run_could_not_be_reported_is_found_by_the_reconciler(
+    instance: DagsterInstance, resource: ReportQueueResource, token: str
+):
+    began = reconciled(instance, resource)
+    run = failed_firing(instance)
+    nowhere = ReportQueueResource(url="http://127.0.0.1:9", token=token)
+    with pytest.raises(TickFailed, match="does not answer"):
+        sensor_named("report_launch_failed")(end_of(instance, run, nowhere))
+    with pytest.raises(TickFailed, match="does not answer"):
+        reconciled(instance, nowhere, began.cursor)
+    assert not ReportQueue.objects.exists()
+
+    found = reconciled(instance, resource, began.cursor)
+    assert "1 firings whose run failed are queued" in str(found.skip_reason)
+    assert ReportQueue.objects.get().status == Status.QUEUED
+    ReportQueue.objects.all().delete()
+    assert "No run of a firing" in str(reconciled(instance, resource, found.cursor).skip_reason)
+    assert not ReportQueue.objects.exists(), "it was looked at again"
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_the_reconciler_leaves_firings_whose_run_had_begun_or_was_cancelled_and_other_peoples_runs(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    firing = FiringTicket.of_run(failed_firing(instance).tags)
+    assert firing is not None
+    schedules.start_firing(firing.schedule_id, firing.trigger_time, run_id="begun")
+    other = create_run_for_test(instance, job_name="somebody_elses", status=DagsterRunStatus.STARTED)
+    instance.report_run_failed(other)
+    tags = FiringTicket(firing.schedule_id, firing.trigger_time - timedelta(minutes=1)).tags()
+    cancelled = create_run_for_test(instance, job_name="report_job", status=DagsterRunStatus.STARTING, tags=tags)
+    instance.report_run_canceled(cancelled)
+    reconciled(instance, resource)
+    assert ReportQueue.objects.get().status == Status.RUNNING
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_more_failed_runs_than_it_looks_at_are_looked_at_next_time(
+    instance: DagsterInstance, resource: ReportQueueResource, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(failed_firings, "RUNS", 2)
+    for _ in range(5):
+        instance.report_run_failed(create_run_for_test(instance, status=DagsterRunStatus.STARTED))
+    failed_firing(instance)
+    cursor = None
+    for _ in range(6):
+        cursor = reconciled(instance, resource, cursor).cursor
+    assert ReportQueue.objects.get().status == Status.QUEUED
+
+
+def test_a_run_that_failed_just_now_is_left_to_the_sensor_that_hears_of_it(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    failed_firing(instance)
+    cursor = reconciled(instance, resource, "not a cursor of its own").cursor
+    assert cursor is not None
+    assert datetime.fromisoformat(cursor) <= datetime.now(UTC) - timedelta(seconds=59), "it would never see it"
+    assert not ReportQueue.objects.exists()
 
 
 def test_other_peoples_runs_are_none_of_its_business(instance: DagsterInstance, resource: ReportQueueResource):

@@ -92,7 +92,7 @@ def test_a_tick_that_fails_anywhere_leaves_one_run_for_each_row(sensor: Daemon, 
     assert each_row_has_had_one_run(sensor.instance)
 
 
-@pytest.mark.parametrize("point", ["RUN_IDS_RESERVED", "RUN_CREATED"])
+@pytest.mark.parametrize("point", ["TICK_CREATED", "RUN_IDS_RESERVED", "RUN_CREATED"])
 def test_a_daemon_that_is_killed_leaves_one_run_for_each_row(instance: DagsterInstance, point: str):
     for _ in range(2):
         build_row()
