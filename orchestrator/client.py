@@ -7,13 +7,13 @@ call may be repeated when its answer was lost. Times are aware UTC, durations in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
+from orchestrator.answers import Claim, Content, HeldRow, PendingReport, QueueItem, Started
 from orchestrator.plan import Plan
 from orchestrator.transport import ApiError, ApiRefused, ApiUnreachable, Conflict, Transport
 
@@ -34,118 +34,6 @@ __all__ = [
 ANSWER_SECONDS = 10.0
 """How long a waiting claim may take beyond its wait."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class QueueItem:
-    """A row as a consumer and a run need it."""
-
-    queue_id: int
-    report_id: int
-    modifier_id: int
-    trigger_time: datetime
-    generation: int
-    attempt: int
-    max_attempts: int
-    run_key: str
-    priority: int
-    params: Mapping[str, Any] = field(repr=False)  # params may be confidential: never in a log line
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> QueueItem:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
-        return cls(
-            queue_id=int(data["queue_id"]),
-            report_id=int(data["report_id"]),
-            modifier_id=int(data["modifier_id"]),
-            trigger_time=datetime.fromisoformat(data["trigger_time"]),
-            generation=int(data["generation"]),
-            attempt=int(data["attempt"]),
-            max_attempts=int(data["max_attempts"]),
-            run_key=str(data["run_key"]),
-            priority=int(data["priority"]),
-            params=dict(data["params"]),
-        )
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Rows handed out under one id; `claim_id` is None and `items` empty when nothing was due."""
-
-    claim_id: UUID | None
-    items: list[QueueItem]
-    in_flight: int | None = None
-    """The consumer's unfinished rows, these included; None if the claim gave no `max_in_flight`."""
-
-
-@dataclass(frozen=True)
-class HeldRow:
-    """A row as a reconciler compares it with Dagster's runs; `dispatched_at` is None before the acknowledgement."""
-
-    queue_id: int
-    generation: int
-    status: str
-    claimed_by: str
-    dispatched_at: datetime | None
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> HeldRow:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
-        at = data["dispatched_at"]
-        return cls(
-            queue_id=int(data["queue_id"]),
-            generation=int(data["generation"]),
-            status=str(data["status"]),
-            claimed_by=str(data["claimed_by"]),
-            dispatched_at=None if at is None else datetime.fromisoformat(at),
-        )
-
-
-@dataclass(frozen=True)
-class PendingReport:
-    """A due row as a consumer that polls sees it; `run_key` is that of its next hand-over."""
-
-    id: int
-    report_id: int
-    modifier_id: int
-    trigger_time: datetime
-    generation: int
-    run_key: str
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> PendingReport:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
-        return cls(
-            id=int(data["id"]),
-            report_id=int(data["report_id"]),
-            modifier_id=int(data["modifier_id"]),
-            trigger_time=datetime.fromisoformat(data["trigger_time"]),
-            generation=int(data["generation"]),
-            run_key=str(data["run_key"]),
-        )
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a row asks for, for a run that the queue does not follow."""
-
-    trigger_time: datetime
-    params: Mapping[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Started:
-    """The row that a run now owns, and the token that proves it."""
-
-    item: QueueItem
-    lease_token: UUID = field(repr=False)
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Started:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
-        return cls(QueueItem.parse(data), UUID(data["lease_token"]))
-
-
 MAX_ROWS = 100
 """Of a call for several rows: the API's bound."""
 Answers = dict[int, T | ApiRefused]

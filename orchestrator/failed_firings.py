@@ -1,4 +1,7 @@
-"""Firings whose run failed before it began. Its run key is spent, so its sensor cannot launch it again: the queue's can."""
+"""Firings whose run failed before it began: as its run key is spent, their sensor cannot launch it again.
+
+The queue's sensors can, once the firing has a row.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def queue_firing(client: ReportQueueClient, run: DagsterRun, firing: FiringTicke
 def queue_failed_firings(
     instance: DagsterInstance, client: ReportQueueClient, looked_until: datetime | None
 ) -> tuple[int, datetime]:
-    """Queue the firings of runs that have failed since `looked_until`; how many there were, and until when it has looked.
+    """Queue the firings of runs that have failed since `looked_until`; their number, and until when it has looked.
 
     Whoever keeps that instant only when this returns misses no run, whatever fails meanwhile. Raises as `queue_firing`.
     """

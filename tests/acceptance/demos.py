@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+
+from project.runner.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STOP_SECONDS = 10.0
@@ -34,14 +35,6 @@ def wait_for(what: str, ready: Callable[[], T | None], seconds: float) -> T:
         assert time.monotonic() < until, f"waited {seconds:g} s in vain: {what}"
         time.sleep(0.02)
     return answer
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

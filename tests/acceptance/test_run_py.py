@@ -17,13 +17,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from project.runner.stack import free_port
 from tests.acceptance.conftest import StartDemo
 from tests.acceptance.demos import (
     ROOT,
     STOP_SECONDS,
     DemoProcess,
     clean_environment,
-    free_port,
     http,
     processes_on,
     the_line,

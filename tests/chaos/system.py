@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import time
 import urllib.request
@@ -24,6 +23,7 @@ from project.environment import BASE_DIR
 from project.runner import leftovers, stopping
 from project.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
 from project.runner.processes import Child, Children
+from project.runner.stack import free_port
 from tests.chaos import points
 from tests.chaos.ledger import Ledger
 from tests.chaos.proxy import Proxy
@@ -103,7 +103,7 @@ class System:
         self.ledger = Ledger(self.ledger_path)
         self.rules = ChaosRules(self.ledger, chance)
         self.postgres = Postgres(folder)
-        self.port = _free_port()
+        self.port = free_port()
         self.proxy = Proxy(self.port, self.rules)
         self.rules.proxy = self.proxy
         self.launcher = launcher
@@ -245,9 +245,3 @@ def _gunicorn(port: int) -> list[str]:
         *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"127.0.0.1:{port}"),
         *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--no-control-socket"),
     ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
