@@ -1,0 +1,73 @@
+"""What the benchmarks make of what they measured: a judge that cannot say no would be none."""
+
+import os
+import subprocess
+import sys
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figures, goals, patterns, record
+from benchmarks.patterns import Idle, Measured
+from project.environment import BASE_DIR
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [([3.0], 3.0), (range(1, 21), 19), (range(1, 31), 29), (range(1, 101), 95), ([2, 9, 1], 9)]
+)
+def test_the_95th_percentile_is_what_no_more_than_one_in_twenty_exceed(found: list[float], expected: float):
+    assert figures.p95(found) == expected
+
+
+def test_one_goal_that_is_missed_is_an_exit_code(capsys: pytest.CaptureFixture[str]):
+    assert goals.judge({"fast": (1.0, True), "cheap": (2.0, True)}) == 0
+    assert goals.judge({"fast": (1.0, True), "cheap": (9.0, False)}) == 1
+    assert "MISSED        9.00  cheap" in capsys.readouterr().out
+
+
+def test_reports_of_several_processes_write_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(record.VARIABLE, str(tmp_path / "record"))
+    assert list(record.read(tmp_path / "record")) == []
+    script = (
+        "import sys; from benchmarks import record\nfor n in range(200): record.write(n, attempt=1, run=sys.argv[1])"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, run * 100], cwd=BASE_DIR, env=dict(os.environ)) for run in "abc"
+    ]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    lines = list(record.read(tmp_path / "record"))
+    assert sorted((line.run[0], line.row) for line in lines) == [(run, n) for run in "abc" for n in range(200)]
+
+
+def measured(started: list[float], *, firings: int = 2) -> Measured:
+    return Measured("queue", 10, firings, started, started, twice=0, idle=Idle(0, 0, 0, 0.0))
+
+
+def test_a_firing_that_nobody_made_is_lost_and_not_kept_up_with():
+    assert (measured([1.0, 2.0]).lost, measured([1.0, 2.0]).kept_up) == (0, True)
+    assert (measured([1.0]).lost, measured([1.0]).kept_up) == (1, False)
+    assert (measured([]).lost, measured([]).kept_up) == (2, False)
+
+
+def test_who_begins_after_the_next_minute_has_not_kept_up():
+    assert measured([1.0, 60.0]).kept_up
+    assert not measured([1.0, 60.1]).kept_up
+
+
+def test_a_choice_is_in_the_order_of_the_table_and_nothing_else_is_taken():
+    parse = patterns._some_of((10, 100, 1_000), int)
+    assert parse("1000,10") == [10, 1_000]
+    for text in ("", "20", "10,x", "10,,100"):
+        with pytest.raises(ArgumentTypeError, match="is not one or several, with commas, of 10, 100, 1000"):
+            parse(text)
+
+
+@pytest.mark.parametrize(
+    ("after", "first"),
+    [((9, 58, 59), (9, 59)), ((9, 59, 0), (10, 0)), ((23, 59, 59), (0, 0))],
+)
+def test_the_measured_minutes_begin_at_a_full_one_in_the_future(after: tuple[int, int, int], first: tuple[int, int]):
+    instant = patterns._full_minute(datetime(2026, 11, 25, *after, 999, tzinfo=UTC).timestamp())
+    assert (instant.hour, instant.minute, instant.second) == (*first, 0)
