@@ -22,6 +22,7 @@ from orchestrator.batch_jobs import BATCH_TAG, batch_config
 from orchestrator.client import MAX_ROWS, ApiError, QueueItem, ReportQueueClient
 from orchestrator.execution import Ticket
 from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.rounds import interval
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -33,8 +34,8 @@ MAX_CLAIM = 1_000
 """Rows in a claim: the API's bound."""
 MAX_WAIT_SECONDS = 25.0
 LANE_WAITS = (24.0, 19.0, 14.0)
-"""Seconds, of a lane and of those after it. Dagster's daemon looks every 5 s which sensors have ended: each has just
-ended then, so it is started again within a second; and as they differ, hardly ever does all of them end together."""
+"""Seconds, of a lane and of those after it. In each round of Dagster's daemon it looks which sensors have ended: each of
+them has just ended then, and is started again within a second. And as they differ, they hardly ever all end together."""
 MAX_LANES = 8
 """As many as may wait in one process of the web app (`MAX_WAITERS`)."""
 
@@ -106,7 +107,7 @@ def build_queue_sensor(
     @sensor(
         name=name,
         jobs=[job] if batch_job is None else [job, batch_job],
-        minimum_interval_seconds=minimum_interval_seconds,
+        minimum_interval_seconds=interval(minimum_interval_seconds),
         default_status=default_status,
         description="Claims due reports from the report queue and launches one run for each, or for some together.",
     )

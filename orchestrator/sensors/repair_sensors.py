@@ -24,6 +24,7 @@ from orchestrator.failed_firings import queue_failed_firings, queue_firing
 from orchestrator.reconciliation import reconcile
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import TickFailed
+from orchestrator.sensors.rounds import ROUND_SECONDS, interval
 
 
 def build_repair_sensors(
@@ -52,7 +53,7 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
     @run_status_sensor(
         name=name,
         run_status=status,
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=interval(ROUND_SECONDS),
         default_status=default_status,
         description="Reports runs that ended without ever starting their report.",
     )
@@ -92,10 +93,10 @@ def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, said: st
     return None
 
 
-def _reconciler(consumers: Collection[str], interval: int, default_status: DefaultSensorStatus) -> SensorDefinition:
+def _reconciler(consumers: Collection[str], seconds: int, default_status: DefaultSensorStatus) -> SensorDefinition:
     @sensor(
         name="report_reconciler",
-        minimum_interval_seconds=interval,
+        minimum_interval_seconds=interval(seconds),
         default_status=default_status,
         description="Compares dispatched reports with Dagster's runs, and repairs what differs.",
     )

@@ -19,6 +19,7 @@ from orchestrator.plan import Plan
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
 from orchestrator.sensors.queue_sensor import MAX_BATCH, TickFailed
+from orchestrator.sensors.rounds import interval
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -46,7 +47,7 @@ def build_report_cron_sensor(
     @sensor(
         name=name,
         job=job,
-        minimum_interval_seconds=minimum_interval_seconds,
+        minimum_interval_seconds=interval(minimum_interval_seconds),
         default_status=default_status,
         description="Reads the schedules, evaluates their cron expressions, and launches one run for each firing.",
     )

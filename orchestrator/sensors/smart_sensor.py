@@ -24,6 +24,7 @@ from orchestrator.plan import Plan
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.evaluation import CATCH_UP_SECONDS, Evaluator, cursor_field
 from orchestrator.sensors.queue_sensor import MAX_BATCH, TickFailed
+from orchestrator.sensors.rounds import interval
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -55,7 +56,7 @@ def build_smart_cron_sensor(
     @sensor(
         name=name,
         job=job,
-        minimum_interval_seconds=minimum_interval_seconds,
+        minimum_interval_seconds=interval(minimum_interval_seconds),
         default_status=default_status,
         description="Evaluates the cron expressions of the asset report_cron_schedules: one run for each firing.",
     )

@@ -18,6 +18,7 @@ from dagster import (
 from orchestrator.client import ApiError, ApiRefused, PendingReport, ReportQueueClient
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import TickFailed, check_limit
+from orchestrator.sensors.rounds import interval
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -43,7 +44,7 @@ def build_webhook_sensor(
     @sensor(
         name=name,
         job=job,
-        minimum_interval_seconds=minimum_interval_seconds,
+        minimum_interval_seconds=interval(minimum_interval_seconds),
         default_status=default_status,
         description="Launches one run for each due report, and marks the report as processed once Dagster holds it.",
     )

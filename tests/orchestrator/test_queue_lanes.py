@@ -2,10 +2,10 @@
 
 import pytest
 from dagster import DagsterInstance, build_sensor_context
-from dagster._daemon.sensor import MIN_INTERVAL_LOOP_TIME
 
 from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.queue_sensor import LANE_WAITS, MAX_WAIT_SECONDS, build_queue_lanes
+from orchestrator.sensors.rounds import ROUND_SECONDS
 from tests.orchestrator import location
 from tests.orchestrator.front import Front, Reply
 
@@ -23,7 +23,7 @@ def off(number: int, visit: float) -> bool:
 
 def test_each_lane_has_just_ended_when_the_daemon_looks_which_have():
     for wait in LANE_WAITS:
-        left = -(wait + TICK_SECONDS) % MIN_INTERVAL_LOOP_TIME
+        left = -(wait + TICK_SECONDS) % ROUND_SECONDS
         assert 0 < left <= 1, "it ends after the daemon has looked, or long before: nobody waits in its place"
         assert wait <= MAX_WAIT_SECONDS
 
