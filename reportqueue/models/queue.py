@@ -11,6 +11,7 @@ from django.core.validators import MaxValueValidator, MinLengthValidator, MinVal
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.functions import Now
+from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds
@@ -31,6 +32,13 @@ class _IsAmong(models.Func):
     arg_joiner = " = ANY ("
     template = "%(expressions)s)"
     output_field = models.BooleanField()
+
+
+class _NoIndex(models.Func):
+    """A text, in a form that no index has."""
+
+    template = "(%(expressions)s || '')"
+    output_field = models.CharField()
 
 
 class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
@@ -69,6 +77,10 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def _taken(self, locked: Self) -> Self:
         # An array is worked out once. What is joined may be asked again for each row, and answer with others then.
         return self.filter(_IsAmong("pk", ArraySubquery(locked.values("pk"))))
+
+    def still(self, status: Status) -> Self:
+        """Of rows that are found by their ids, those of a status; the index of it would find everybody's first."""
+        return self.filter(Exact(_NoIndex("status"), status))
 
     def claimable(self) -> Self:
         """Due rows that are not left to a consumer that polls, which may have launched their runs already."""

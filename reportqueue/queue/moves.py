@@ -119,7 +119,7 @@ def move_found(
     _require_allowed(verb, before, to)
     if verb is Verb.CLAIM:
         changes["generation"] = F("generation") + 1
-    update = cast(UpdateQuery, found.filter(status=before).query.chain(UpdateQuery))
+    update = cast(UpdateQuery, found.still(before).query.chain(UpdateQuery))
     update.add_update_values({"status": to, **changes})
     statement, values = update.get_compiler(connection=connection).as_sql()
     rows = list(ReportQueue.objects.raw(f"{statement} RETURNING {', '.join(needed) or '*'}", values))

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from reportqueue import queue
@@ -240,3 +241,33 @@ def test_what_is_under_way_costs_a_claim_nothing_whatever_the_statistics_know(ma
     unacknowledged = ReportQueue.objects.unacknowledged_by("sensor").explain()
     assert "reportqueue_held" in unacknowledged
     assert "Filter" not in unacknowledged, "it reads what is dispatched too"
+
+
+def test_what_others_hold_costs_an_acknowledgement_nothing(make_row: RowFactory):
+    for _ in range(20):
+        make_row()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE reportqueue_reportqueue")  # it has not seen a claim
+    then = minutes_ago(1)
+    ReportQueue.objects.bulk_create(
+        ReportQueue(
+            report_id=1,
+            modifier_id=n,
+            trigger_time=then,
+            available_at=then,
+            status=Status.CLAIMED,
+            generation=1,
+            claimed_by=f"another-{n % 9}",
+            claim_id=uuid4(),
+            lease_expires_at=minutes_ago(-5),
+        )
+        for n in range(3000)
+    )
+    claim = queue.claim("sensor")
+    with CaptureQueriesContext(connection) as ran:
+        queue.claim("sensor", ack=claim.claim_id)
+    (acknowledging,) = (query["sql"] for query in ran if '"dispatched_at" = ' in query["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + acknowledging)
+        plan = [line for (line,) in cursor.fetchall()]
+    assert sum("reportqueue_held" in line for line in plan) == 1, "its own, and once more everybody's"
