@@ -34,8 +34,8 @@ MAX_CLAIM = 1_000
 """Rows in a claim: the API's bound."""
 MAX_WAIT_SECONDS = 25.0
 LANE_WAITS = (24.0, 19.0, 14.0)
-"""Seconds, of a lane and of those after it. In each round of Dagster's daemon it looks which sensors have ended: each of
-them has just ended then, and is started again within a second. And as they differ, they hardly ever all end together."""
+"""Seconds, of a lane and of those after it. In each round Dagster's daemon looks which sensors have ended: each of
+these has just ended then, and is started again within a second. As they differ, they hardly ever all end together."""
 MAX_LANES = 8
 """As many as may wait in one process of the web app (`MAX_WAITERS`)."""
 
