@@ -112,7 +112,7 @@ def _pytest(arguments: list[str]) -> int:
 
 
 def run_in_foreground(command: list[str], *, stderr: IO[str] | None = None) -> int:
-    """Run in the foreground, as a debugger needs it; its exit code, also when it was asked to end."""
+    """Run in the foreground, as a debugger needs it; its exit code, which is a shell's for what a signal has ended."""
     process = subprocess.Popen(command, cwd=BASE_DIR, stderr=stderr)
     until = None
     while process.poll() is None:
@@ -125,4 +125,4 @@ def run_in_foreground(command: list[str], *, stderr: IO[str] | None = None) -> i
         if until is not None and time.monotonic() > until:
             process.kill()
         time.sleep(POLL_SECONDS)
-    return process.returncode
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode

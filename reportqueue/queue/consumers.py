@@ -166,9 +166,9 @@ def mark_processed(pk: int) -> ReportQueue:
         if row.status not in TRANSITIONS[Verb.MARK_PROCESSED]:
             raise refusal(row, "marked as processed")
         generation = row.generation + (row.status == Status.QUEUED)
-        ReportQueue.objects.filter(pk=pk).update(generation=generation)
-        row.generation = generation
-        return finish(row, Verb.MARK_PROCESSED, Status.SUCCEEDED, now, error="")
+        # In one update: of a second one in a transaction PostgreSQL checks the foreign key, too, and waits for whoever
+        # edits the schedule.
+        return finish(row, Verb.MARK_PROCESSED, Status.SUCCEEDED, now, error="", generation=generation)
 
 
 def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQueue:
