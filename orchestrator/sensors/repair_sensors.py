@@ -1,5 +1,6 @@
 """Sensors that repair: launches that came to nothing are reported at once, and the rest is compared now and then."""
 
+import json
 from collections.abc import Collection
 from contextlib import closing
 from datetime import datetime
@@ -23,6 +24,7 @@ from orchestrator.execution import FiringTicket, Ticket
 from orchestrator.failed_firings import queue_failed_firings, queue_firing
 from orchestrator.reconciliation import reconcile
 from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.evaluation import cursor_field
 from orchestrator.sensors.queue_sensor import TickFailed
 from orchestrator.sensors.rounds import ROUND_SECONDS, interval
 
@@ -103,22 +105,21 @@ def _reconciler(consumers: Collection[str], seconds: int, default_status: Defaul
     def report_reconciler(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
         try:
             with closing(report_queue.client()) as client:
-                found, until = queue_failed_firings(context.instance, client, _looked_until(context))
+                looked_until = cursor_field(context, "looked_until", _instant)
+                found, until = queue_failed_firings(context.instance, client, looked_until)
                 done = [f"{found} firings whose run failed are queued if it had not begun."] if found else []
                 if consumers:
                     done.append(str(reconcile(context.instance, client, consumers)))
         except (ApiError, ValueError) as error:
             raise TickFailed(str(error)) from None
         reason = " ".join(done) or "No run of a firing has failed."
-        return SensorResult(skip_reason=SkipReason(reason), cursor=until.isoformat())
+        return SensorResult(skip_reason=SkipReason(reason), cursor=json.dumps({"looked_until": until.isoformat()}))
 
     return report_reconciler
 
 
-def _looked_until(context: SensorEvaluationContext) -> datetime | None:
-    """Until when the last tick that ended well has looked for failed runs; None at first."""
-    try:
-        until = datetime.fromisoformat(context.cursor) if context.cursor else None
-    except ValueError:
-        until = None
-    return until if until is not None and until.tzinfo is not None else None
+def _instant(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"{text} has no time zone.")
+    return instant

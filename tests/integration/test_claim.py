@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -194,23 +195,31 @@ def test_late_news_of_a_launch_changes_nothing(make_row: RowFactory):
     assert (again.status, again.launch_failures) == (Status.QUEUED, 1)
 
 
-def test_a_claim_reads_the_partial_index_alone_however_many_rows_are_finished(make_row: RowFactory):
-    final = minutes_ago(9)
-    ReportQueue.objects.bulk_create(
-        ReportQueue(
-            report_id=1,
-            modifier_id=n,
-            trigger_time=final,
-            available_at=final,
-            status=Status.SUCCEEDED,
-            finished_at=final,
-        )
-        for n in range(5000)
-    )
-    for _ in range(50):
-        make_row()
+def analyze() -> None:
+    """Have the planner know what is in the table now."""
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE reportqueue_reportqueue")
+
+
+def bulk_create(count: int, **fields: Any) -> None:
+    """So many rows that were due nine minutes ago."""
+    then = minutes_ago(9)
+    ReportQueue.objects.bulk_create(
+        ReportQueue(report_id=1, modifier_id=n, trigger_time=then, available_at=then, **fields) for n in range(count)
+    )
+
+
+def hold(count: int, status: Status, consumer: str) -> None:
+    """So many rows with a consumer, under a lease that lasts."""
+    held = {"claimed_by": consumer, "claim_id": uuid4(), "lease_expires_at": minutes_ago(-5)}
+    bulk_create(count, status=status, generation=1, **held)
+
+
+def test_a_claim_reads_the_partial_index_alone_however_many_rows_are_finished(make_row: RowFactory):
+    bulk_create(5000, status=Status.SUCCEEDED, finished_at=minutes_ago(9))
+    for _ in range(50):
+        make_row()
+    analyze()
     plan = ReportQueue.objects.claimable()[:10].explain()
     assert "reportqueue_claim_order" in plan
     assert "Sort" not in plan
@@ -219,23 +228,8 @@ def test_a_claim_reads_the_partial_index_alone_however_many_rows_are_finished(ma
 
 def test_what_is_under_way_costs_a_claim_nothing_whatever_the_statistics_know(make_row: RowFactory):
     make_row()
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE reportqueue_reportqueue")  # it has not seen a lease
-    then = minutes_ago(1)
-    ReportQueue.objects.bulk_create(
-        ReportQueue(
-            report_id=1,
-            modifier_id=n,
-            trigger_time=then,
-            available_at=then,
-            status=Status.DISPATCHED,
-            generation=1,
-            claimed_by="sensor",
-            claim_id=uuid4(),
-            lease_expires_at=minutes_ago(-5),
-        )
-        for n in range(3000)
-    )
+    analyze()  # it has not seen a lease
+    hold(3000, Status.DISPATCHED, "sensor")
     expired = ReportQueue.objects.expired().order_by("lease_expires_at").explain()
     assert "reportqueue_lease" in expired
     unacknowledged = ReportQueue.objects.unacknowledged_by("sensor").explain()
@@ -246,23 +240,9 @@ def test_what_is_under_way_costs_a_claim_nothing_whatever_the_statistics_know(ma
 def test_what_others_hold_costs_an_acknowledgement_nothing(make_row: RowFactory):
     for _ in range(20):
         make_row()
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE reportqueue_reportqueue")  # it has not seen a claim
-    then = minutes_ago(1)
-    ReportQueue.objects.bulk_create(
-        ReportQueue(
-            report_id=1,
-            modifier_id=n,
-            trigger_time=then,
-            available_at=then,
-            status=Status.CLAIMED,
-            generation=1,
-            claimed_by=f"another-{n % 9}",
-            claim_id=uuid4(),
-            lease_expires_at=minutes_ago(-5),
-        )
-        for n in range(3000)
-    )
+    analyze()  # it has not seen a claim
+    for n in range(10):
+        hold(300, Status.CLAIMED, f"another-{n}")
     claim = queue.claim("sensor")
     with CaptureQueriesContext(connection) as ran:
         queue.claim("sensor", ack=claim.claim_id)
