@@ -23,6 +23,15 @@ class QueueItem:
     run_key: str
     priority: int
     params: Mapping[str, Any] = field(repr=False)  # params may be confidential: never in a log line
+    launch_failures: int = 0
+    """Launches in a row that never started it."""
+    alone: bool = False
+    """A run ended without an end of this report: the next one should make no other beside it."""
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether the next start uses up the last attempt."""
+        return self.attempt + 1 >= self.max_attempts
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> QueueItem:
@@ -38,6 +47,9 @@ class QueueItem:
             run_key=str(data["run_key"]),
             priority=int(data["priority"]),
             params=dict(data["params"]),
+            # Not in the answer to a start of several rows, which needs neither.
+            launch_failures=int(data.get("launch_failures", 0)),
+            alone=bool(data.get("alone", False)),
         )
 
 

@@ -258,9 +258,16 @@ class ReportQueueClient(Transport):
         body = {"generation": generation, "run_id": run_id, "error": storable(error)}
         return self._post_for_row(queue_id, "fail", body)
 
-    def release(self, queue_id: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "") -> None:
-        """Give the row back unharmed, for another run."""
-        body = {"lease_token": str(lease_token), "delay_seconds": delay_seconds, "reason": storable(reason)}
+    def release(
+        self, queue_id: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "", begun: bool = True
+    ) -> None:
+        """Give the row back unharmed, for another run; `begun` says whether this one had begun the report."""
+        body = {
+            "lease_token": str(lease_token),
+            "delay_seconds": delay_seconds,
+            "reason": storable(reason),
+            "begun": begun,
+        }
         self._post_for_row(queue_id, "release", body)
 
     def cancel(self, queue_id: int, *, lease_token: UUID, reason: str = "") -> None:

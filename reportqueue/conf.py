@@ -28,6 +28,8 @@ class Conf:
     retry_backoff_max_seconds: int = 3600
     retry_jitter: float = 0.2
     """The share of a delay that is random, so that what failed together does not come back together."""
+    max_releases: int = 10
+    """How often runs may begin a report and give it back; each time after that uses up an attempt."""
     misfire_grace_seconds: int = 60
     """An instant found due later than this was missed: the schedule's catch-up decides what becomes of it."""
     expand_on_claim: bool = True
@@ -52,6 +54,7 @@ class Conf:
         _between("retry_backoff_seconds", self.retry_backoff_seconds, 0, bounds.MAX_DELAY_SECONDS)
         _between("retry_backoff_max_seconds", self.retry_backoff_max_seconds, 0, bounds.MAX_DELAY_SECONDS)
         _between("retry_jitter", self.retry_jitter, 0, 1)
+        _between("max_releases", self.max_releases, 0, 1_000)
         _between("misfire_grace_seconds", self.misfire_grace_seconds, 1, bounds.MAX_LEASE_SECONDS)
         if not isinstance(self.expand_on_claim, bool):
             raise ImproperlyConfigured("REPORTQUEUE['EXPAND_ON_CLAIM'] must be True or False.")
