@@ -65,13 +65,20 @@ class Claim:
 
 @dataclass(frozen=True)
 class HeldRow:
-    """A row as a reconciler compares it with Dagster's runs; `dispatched_at` is None before the acknowledgement."""
+    """A row as a reconciler compares it with Dagster's runs; `dispatched_at` is None before the acknowledgement.
+
+    `run_id` is the last run that owned it. `outcomes` tell how each run's attempt ended, with an empty text for one
+    that has not; only the answer for a single row has them.
+    """
 
     queue_id: int
     generation: int
     status: str
     claimed_by: str
     dispatched_at: datetime | None
+    run_id: str
+    cancel_requested: bool
+    outcomes: Mapping[str, str]
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> HeldRow:
@@ -83,6 +90,9 @@ class HeldRow:
             status=str(data["status"]),
             claimed_by=str(data["claimed_by"]),
             dispatched_at=None if at is None else datetime.fromisoformat(at),
+            run_id=str(data["run_id"]),
+            cancel_requested=bool(data["cancel_requested"]),
+            outcomes={str(one["run_id"]): str(one["outcome"]) for one in data.get("attempts", ())},
         )
 
 
