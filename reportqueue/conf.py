@@ -42,6 +42,8 @@ class Conf:
     """A larger request body is answered with 413."""
     ready_overdue_seconds: int = 300
     """`/readyz` says no when a schedule is overdue by more than this: no scheduler is running."""
+    stalled_seconds: int = 300
+    """`/status`, the admin and the scheduler's log say so when no launched report has started for this long."""
     run_url: str = ""
     """Where people look at a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
 
@@ -62,6 +64,7 @@ class Conf:
         _between("max_waiters", self.max_waiters, 0, 10_000)
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
         _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
+        _between("stalled_seconds", self.stalled_seconds, 1, bounds.MAX_LEASE_SECONDS)
         if not isinstance(self.run_url, str) or (self.run_url and "{run_id}" not in self.run_url):
             raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must be a URL that contains {run_id}.")
         if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready: for load balancers and probes. `path("", include("reportqueue.health"))`."""
+"""Is it alive, is it ready, does it move: for load balancers and probes. `path("", include("reportqueue.health"))`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
-from reportqueue import schedules
+from reportqueue import queue, schedules
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
+from reportqueue.states import Status
 
 COUNTED = 1_000
 """Overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
@@ -47,4 +48,26 @@ def ready(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ready"})
 
 
-urlpatterns = [path("healthz", live, name="healthz"), path("readyz", ready, name="readyz")]
+@require_safe
+def status(request: HttpRequest) -> JsonResponse:
+    """How much is under way, and whether it moves: 200 also at a standstill, 503 if the database does not answer."""
+    rows = ReportQueue.objects
+    try:
+        counted = {
+            "due": rows.due(),
+            "dispatched": rows.filter(status=Status.DISPATCHED),
+            "running": rows.filter(status=Status.RUNNING),
+        }
+        counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
+        stalled = queue.standstill()
+    except Error:
+        return JsonResponse({"status": "unknown", "reasons": ["The database does not answer."]}, status=503)
+    document = {"status": "stalled" if stalled else "moving", "reasons": [str(stalled)] if stalled else []}
+    return JsonResponse({**document, **counts, "counted_up_to": COUNTED})
+
+
+urlpatterns = [
+    path("healthz", live, name="healthz"),
+    path("readyz", ready, name="readyz"),
+    path("status", status, name="status"),
+]
