@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import record
-from orchestrator.execution import ReportRun
-from orchestrator.location import build_definitions
+from dagster_reportqueue.definitions import build_definitions
+from dagster_reportqueue.execution.report import ReportRun
 from tests.chaos.ledger import Ledger
 
 WORK_SECONDS = 0.05

@@ -25,6 +25,7 @@ from tests.chaos.deaths import Deaths
 from tests.chaos.judge import FINAL, LOST, STUCK, TWICE, Row
 from tests.chaos.ledger import Ledger, Tail
 
+WARM_SERVER = "dagster_reportqueue.warm"
 REPORTS = 3_000
 MORE, AT_LEAST = 500, 800
 """So many are added when fewer than that are left: nothing is struck that has no work."""
@@ -213,7 +214,7 @@ class _Killing:
     def _servers(self) -> Iterator[psutil.Process]:
         for process in leftovers.of_demo(self._one.data):
             with suppress(psutil.Error):
-                if "orchestrator.warm" in process.cmdline() and "orchestrator.warm" not in process.parent().cmdline():
+                if WARM_SERVER in process.cmdline() and WARM_SERVER not in process.parent().cmdline():
                     yield process
 
     def _enqueue(self, number: int) -> None:

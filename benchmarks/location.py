@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import record
-from orchestrator.execution import ReportRun
-from orchestrator.location import build_definitions
+from dagster_reportqueue.definitions import build_definitions
+from dagster_reportqueue.execution.report import ReportRun
 
 
 def make_report(run: ReportRun) -> Mapping[str, Any]:

@@ -188,7 +188,7 @@ class _Sides:
         return self._once((timing, first), lambda: settle(timing, _ON_TIME, first, None, self.end).fires)
 
     def _expression(self, schedule: ReportSchedule, after: datetime) -> tuple[datetime, ...]:
-        """As `orchestrator.firings` has it: one firing after the other."""
+        """As `dagster_reportqueue.sensors.firings` has it: one firing after the other."""
         rule = (schedule.cron, schedule.timezone)
 
         def firings() -> Iterator[datetime]:

@@ -155,7 +155,7 @@ def test_orchestrator_needs_neither_django_nor_the_demo(unpacked: Path):
         "for name in ('django', 'rest_framework', 'reportqueue', 'project'):\n"
         "    sys.modules[name] = None\n"  # an import of it fails
         f"sys.path.insert(0, {str(unpacked)!r})\n"
-        "from orchestrator.sensors import queue_sensor\n"
+        "from dagster_reportqueue.sensors import queue_sensor\n"
         "from orchestrator import jobs\n"
         "job = jobs.build_report_job(lambda run: None)\n"
         "print(queue_sensor.build_queue_sensor(job).name, queue_sensor.__file__)\n"

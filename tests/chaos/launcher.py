@@ -14,7 +14,7 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.launcher.base import LaunchRunContext, RunLauncher
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from orchestrator.launcher import WarmRunLauncher
+from dagster_reportqueue.warm.launcher import WarmRunLauncher
 from tests.chaos import points
 from tests.chaos.ledger import Ledger
 from tests.chaos.link import ask

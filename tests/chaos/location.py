@@ -13,11 +13,11 @@ from typing import Any
 
 from dagster import DefaultSensorStatus, Definitions, EnvVar
 
-from orchestrator.execution import ReportRun
-from orchestrator.jobs import build_report_job
-from orchestrator.resources import ReportQueueResource
-from orchestrator.sensors.queue_sensor import build_queue_sensor
-from orchestrator.sensors.repair_sensors import build_repair_sensors
+from dagster_reportqueue.execution.report import ReportRun
+from dagster_reportqueue.jobs import build_report_job
+from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.queue_sensor import build_queue_sensor
+from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from tests.chaos import points
 from tests.chaos.ledger import Ledger
 

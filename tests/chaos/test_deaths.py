@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.deaths import Deaths
 from tests.chaos.ledger import Ledger, read
-from tests.orchestrator.waiting import until
+from tests.dagster_reportqueue.waiting import until
 
 
 @pytest.mark.parametrize("kill", [True, False], ids=["killed", "ended"])

@@ -12,8 +12,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from orchestrator.firings import Clockwork, Position
-from orchestrator.plan import Plan
+from dagster_reportqueue.client.plan import Plan
+from dagster_reportqueue.sensors.firings import Clockwork, Position
 from reportqueue import plan, schedules
 from reportqueue.clock import database_now
 from reportqueue.management.commands import compare_patterns

@@ -1,0 +1,64 @@
+"""Runs whose process is gone: Dagster is told, at once and with the reason, or they would seem to run for ever."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+
+from dagster_reportqueue.warm.address import TAG
+
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
+MOURNING_SECONDS = 60.0
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words; a negative one is a signal's."""
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = " (by hand, or because the machine ran out of memory)" if -code == signal.SIGKILL else ""
+        return f"was killed by {name}{hint}"
+    return f"exited with code {code}"
+
+
+def report_deaths(instance: DagsterInstance, reasons: Mapping[str, str], *, seconds: float) -> None:
+    """End these runs, unless they have ended: failed for the reason given, or canceled if that was asked for.
+
+    A storage that does not answer is tried again for so many seconds. Raises what it raises then.
+    """
+    until = time.monotonic() + seconds
+    for run_id, reason in reasons.items():
+        pause = PAUSE_SECONDS
+        while True:
+            try:
+                _report(instance, run_id, reason)
+                break
+            except Exception:
+                if time.monotonic() + pause > until:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+
+def report_lost_runs(instance: DagsterInstance, server: str, reason: str, reported: frozenset[str]) -> None:
+    """The same for all runs of a server that died, but those `reported` already; `server` is its address as a tag."""
+    unfinished = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    runs = instance.get_runs(RunsFilter(tags={TAG: server}, statuses=unfinished))
+    lost = {run.run_id: reason for run in runs if run.run_id not in reported}
+    report_deaths(instance, lost, seconds=MOURNING_SECONDS)
+
+
+def _report(instance: DagsterInstance, run_id: str, reason: str) -> None:
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    instance.report_engine_event(reason, run)
+    if run.status == DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run)
+    else:
+        instance.report_run_failed(run)
