@@ -123,7 +123,9 @@ def test_a_tick_without_the_api_fails_with_one_line_and_loses_nothing(
     front.calls.clear()
     for _ in range(3):
         said = message(sensor.tick())
-        assert re.fullmatch(r"orchestrator\S+TickFailed: http://\S+/claim/ (does not answer|answered) .*\n", said)
+        assert re.fullmatch(
+            r"dagster_reportqueue\S+TickFailed: http://\S+/claim/ (does not answer|answered) .*\n", said
+        )
         assert sensor.cursor == cursor
     assert front.verbs() == ["claim"] * 3, "the next tick is the retry"
     front.heal()

@@ -26,10 +26,9 @@ from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
-from dagster_reportqueue import failed_firings
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.sensors import reconciliation
+from dagster_reportqueue.sensors import failed_firings, reconciliation
 from dagster_reportqueue.sensors.reconciliation import PAGES, reconcile
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from dagster_reportqueue.sensors.ticks import TickFailed
