@@ -170,7 +170,7 @@ def test_however_the_earlier_report_ends_the_waiting_one_goes_on(make_schedule: 
         else:
             queue.complete(first.pk, lease_token=started.lease_token)
             ReportQueue.objects.filter(pk=first.pk).update(finished_at=minutes_ago(60))
-            assert list(queue.prune(older_than=timedelta(minutes=30))) == [1]
+            assert list(queue.prune(older_than=timedelta(minutes=30))) == [queue.Pruned(1)]
     second.refresh_from_db()
     assert (second.status, second.waits_for) == (Status.QUEUED, None)
 
