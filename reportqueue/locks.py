@@ -16,7 +16,7 @@ from reportqueue.errors import RowBusy
 PATIENT = 4
 """Transactions of one process that may wait for the whole time at once. Each holds a thread of the web server: were all
 threads to wait, nothing else would be answered."""
-IMPATIENT_SECONDS = 0.1
+IMPATIENT_SECONDS = 0.25
 """How long the others wait."""
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)

@@ -99,7 +99,7 @@ def _taken(rows: Any, seconds: float | None) -> Iterator[list[Any]]:
 def together(rows: Mapping[int, K], move: Callable[[Mapping[int, K]], Answers[T]]) -> Answers[T]:
     """What `move` answers for all rows at once; for each by itself, where one of them does not let the others be moved.
 
-    That one is held by somebody in a way that shows only when it is written, or the database refuses what becomes of it.
+    Somebody holds something of that one, which shows only when it is written; or the database refuses the change.
     """
     try:
         return move(rows)

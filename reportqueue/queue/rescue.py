@@ -32,8 +32,8 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
     """Take rows back from whoever has let the lease run out; at most `limit`, locked ones are left alone.
 
     Claimed and dispatched rows are queued again, the latter later each time; a running row's attempt is over:
-    another follows after a delay, or the row fails. Every claim and every scheduler pass calls this. A row that cannot be
-    taken back is logged, and the others are.
+    another follows after a delay, or the row fails. Every claim and every scheduler pass calls this. A row that cannot
+    be taken back is logged, and the others are taken.
     """
     expired = ReportQueue.objects.expired().order_by("lease_expires_at")
     if not expired.exists():
