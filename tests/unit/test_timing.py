@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reportqueue import cron
+from reportqueue import cron, effort
 from reportqueue.blackouts import MAX_MOVE_DAYS, Calendar, ClosedDays, ClosedHours
 from reportqueue.policies import Blackout
 from reportqueue.timing import EPOCH, EXAMINED, NeverFires, Newest, Occurrence, Timing
@@ -256,3 +256,30 @@ def test_occurrences_tell_skips_in_their_place():
     assert [(f"{o.instant:%d}", bool(o.closed)) for o in week] == [
         *(("26", False), ("27", False), ("28", True), ("29", True), ("30", False))
     ]
+
+
+def test_closed_hours_are_passed_over_at_once_however_often_it_fires():
+    """Closed from Friday evening to Monday morning, by hours: 22,000 instants of a schedule of every ten seconds."""
+    week = Calendar(
+        "week", hours=(ClosedHours(4, time(18)), ClosedHours(5), ClosedHours(6), ClosedHours(0, time(), time(8)))
+    )
+    timing = Timing(cron="", timezone="Europe/Berlin", interval_seconds=10, calendar=week)
+    before = effort.spent()
+    assert timing.next_firing(at("2026-11-27T17:00")) == at("2026-11-30T07:00")
+    assert effort.spent() - before < 20
+
+
+@pytest.mark.parametrize(
+    ("closed", "start", "fires"),
+    [
+        # 02:00 to 03:00 is left out: closed until 02:30 is closed until the gap.
+        ((time(1), time(2, 30)), "2026-03-29T00:00", "2026-03-29T01:00"),
+        # 02:00 to 03:00 comes twice: open from the first 02:30 on, closed again, open again.
+        ((time(1), time(2, 30)), "2026-10-24T23:00", "2026-10-25T00:30"),
+        ((time(1), time(2, 30)), "2026-10-25T00:59", "2026-10-25T01:30"),
+    ],
+)
+def test_closed_hours_end_as_the_clock_shows_it_also_when_it_is_set(closed: tuple[time, time], start: str, fires: str):
+    sunday = Calendar("sunday", hours=(ClosedHours(6, *closed),))
+    timing = Timing(cron="* * * * *", timezone="Europe/Berlin", calendar=sunday)
+    assert timing.next_firing(at(start)) == at(fires)
