@@ -29,7 +29,7 @@ BATCH = 1_000
 """Schedules locked at once; each batch commits by itself, so that a killed pass loses nothing it has done."""
 ROWS = 10_000
 """A batch ends early when it has made so many rows: after a long downtime one schedule may have a thousand."""
-BUDGET = 10_000
+BUDGET = 5_000
 """It ends when so many instants were looked at (`effort`), too: a claim must not compute for minutes what schedules
 have missed in a month. One schedule is always done as a whole: `settling` and `timing` bound what they look at."""
 BUSY_SECONDS = 0.1
