@@ -38,6 +38,8 @@ ATTEMPTS = 3
 ANSWER_SECONDS = 5.0
 STALLED_SECONDS = 300.0
 """After how long without a free slot, while runs wait, a server says which runs have them; and again after as long."""
+AUDIT_SECONDS = 60.0
+"""How often a server asks Dagster whether a run that still has a process has ended for it."""
 MAX_SECONDS = 86_400
 logger = logging.getLogger("dagster.warm_launcher")
 
@@ -272,6 +274,7 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             stop_seconds=self._stop_seconds,
             linger_seconds=self._linger_seconds,
             stalled_seconds=STALLED_SECONDS,
+            audit_seconds=AUDIT_SECONDS,
         )
         directory = getattr(origin.code_pointer, "working_directory", None)
         try:

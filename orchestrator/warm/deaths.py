@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
@@ -37,6 +38,12 @@ def report_deaths(instance: DagsterInstance, reasons: Mapping[str, str], *, seco
 def report_remarks(instance: DagsterInstance, remarks: Mapping[str, str], *, seconds: float) -> None:
     """Show a text at each of these runs, and leave their status. A storage that does not answer: as above."""
     _try_for(seconds, instance, remarks, _report_remark)
+
+
+def write_ended(instance: DagsterInstance, run_ids: Sequence[str], descriptor: int) -> None:
+    """Write to a pipe, a line each, those of the runs that have ended for Dagster; also those that were deleted."""
+    unfinished = {run.run_id for run in instance.get_runs(RunsFilter(run_ids=list(run_ids))) if not run.is_finished}
+    os.write(descriptor, "\n".join(run_id for run_id in run_ids if run_id not in unfinished).encode())
 
 
 def report_lost_runs(instance: DagsterInstance, server: str, reason: str, reported: frozenset[str]) -> None:

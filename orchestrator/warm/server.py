@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 from dagster import DagsterInstance
 
 from orchestrator.warm import forked, messages, processes
-from orchestrator.warm.deaths import how_it_ended, report_deaths, report_remarks
+from orchestrator.warm.deaths import how_it_ended, report_deaths, report_remarks, write_ended
 from orchestrator.warm.forked import Forked
 from orchestrator.warm.guard import Guard
 from orchestrator.warm.ledger import Ledger
@@ -48,6 +49,8 @@ class Run(Forked):
 
     run_id: str
     slot: Slot
+    began: float
+    """Of `time.monotonic()`."""
     lingers: bool = False
     """Its run has ended for Dagster."""
     killed: bool = False
@@ -70,6 +73,7 @@ class Server:
         stop_seconds: float,
         linger_seconds: float,
         stalled_seconds: float,
+        audit_seconds: float,
     ) -> None:
         self._instance = instance
         self._listener = listener
@@ -90,6 +94,11 @@ class Server:
         self._leftovers = Leftovers()
         self._stalls = Stalls(slots, stalled_seconds)
         self._guard: Guard | None = None
+        self._audit_seconds = audit_seconds
+        self._audited = -math.inf
+        self._auditor: Forked | None = None
+        self._audit: int | None = None
+        """What the auditor writes to."""
 
     def serve(self) -> None:
         """Until there is nothing more to do."""
@@ -119,6 +128,7 @@ class Server:
             else:
                 self._start_runs()
                 self._notice_stall()
+                self._start_audit()
 
     def _done(self) -> bool:
         ending = self._owner is None or self._kill_at is not None
@@ -127,7 +137,7 @@ class Server:
     def _patience(self) -> float | None:
         """Seconds until something is to be done that nothing wakes it for."""
         now = time.monotonic()
-        forks = (*self._runs.values(), *self._reporters)
+        forks = (*self._runs.values(), *self._helpers())
         kills = (self._kill_at, self._leftovers.next_kill(), *(one.kill_at for one in forks))
         times = [instant for instant in kills if instant is not None]
         if self._waiting:
@@ -203,7 +213,7 @@ class Server:
         self._ledger.clear(slot.number)
         pid = forked.fork(act, leave=partial(self._leave, slot))
         self._ledger.begin(slot.number, pid)
-        self._runs[run_id] = Run(pid, None, run_id, slot)
+        self._runs[run_id] = Run(pid, None, run_id, slot, time.monotonic())
         slot.note(run_id, pid)
 
     def _leave(self, *taken: Slot) -> None:
@@ -216,6 +226,8 @@ class Server:
         os.close(self._waker)
         if self._guard is not None:
             self._guard.leave()
+        if self._audit is not None:
+            os.close(self._audit)
         for slot in (*taken, *(run.slot for run in self._runs.values()), *self._leftovers.slots()):
             os.close(slot.descriptor)
 
@@ -237,6 +249,8 @@ class Server:
             for run in [run for run in self._runs.values() if run.pid == pid]:
                 self._end(run, os.waitstatus_to_exitcode(status))
             self._reporters = [reporter for reporter in self._reporters if reporter.pid != pid]
+            if self._auditor is not None and self._auditor.pid == pid:
+                self._end_audit()
             if self._guard is not None and self._guard.pid == pid:
                 self._guard.leave()
                 self._guard = None
@@ -267,10 +281,10 @@ class Server:
                 run.end_by(finished + self._linger_seconds)
             if run.due(now):
                 self._kill(run)
-        for reporter in self._reporters:
-            if reporter.due(now):
-                print(f"The reporter {reporter.pid} hangs, and is killed.", file=sys.stderr, flush=True)
-                reporter.kill()
+        for helper in self._helpers():
+            if helper.due(now):
+                print(f"The reporter {helper.pid} hangs, and is killed.", file=sys.stderr, flush=True)
+                helper.kill()
 
     def _kill(self, run: Run) -> None:
         if run.lingers and not run.killed:
@@ -288,7 +302,7 @@ class Server:
 
     def _clear_up(self) -> None:
         """Free the slots of the runs that have ended whole."""
-        helpers = {reporter.pid for reporter in self._reporters}
+        helpers = {helper.pid for helper in self._helpers()}
         if self._guard is not None:
             helpers.add(self._guard.pid)
         for run in self._leftovers.clear({run.pid for run in self._runs.values()}, helpers):
@@ -300,6 +314,45 @@ class Server:
                     f"The run has left processes, which were killed: {', '.join(run.killed.values())}. A report has to "
                     "wait for what it starts; what is to outlive it belongs to another service.",
                 )
+
+    def _helpers(self) -> list[Forked]:
+        return [*self._reporters, *([self._auditor] if self._auditor is not None else [])]
+
+    def _start_audit(self) -> None:
+        """Have Dagster asked which runs have ended for it: canceled by force, failed by run monitoring, or deleted."""
+        now = time.monotonic()
+        if self._auditor is not None or now < self._audited + self._audit_seconds:
+            return
+        old = [run for run in self._runs.values() if not run.lingers and now >= run.began + self._audit_seconds]
+        if not old:
+            return
+        self._audited = now
+        self._audit, answer = os.pipe()
+        try:
+            act = partial(write_ended, self._instance, [run.run_id for run in old], answer)
+            self._auditor = Forked(forked.fork(act, leave=self._leave), now + HUNG_SECONDS)
+        except OSError as error:
+            print(f"Dagster could not be asked about the runs: {error}", file=sys.stderr, flush=True)
+            os.close(self._audit)
+            self._audit = None
+        finally:
+            os.close(answer)
+
+    def _end_audit(self) -> None:
+        self._auditor = None
+        if self._audit is None:
+            return
+        with open(self._audit) as answer:
+            self._audit = None
+            ended = answer.read().split()
+        for run in [self._runs[run_id] for run_id in ended if run_id in self._runs]:
+            if self._ledger.finished_at(run.slot.number) is None:
+                text = (
+                    f"The run has ended for Dagster, but its process (pid {run.pid}) works on. It is asked to end, and "
+                    f"killed after stop_seconds ({self._stop_seconds:g})."
+                )
+                self._remark(run.run_id, text)
+                self._ask_to_end(run)
 
     def _notice_stall(self) -> None:
         text = self._stalls.look(len(self._waiting))

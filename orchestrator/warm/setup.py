@@ -30,6 +30,8 @@ class Setup:
     """How long a run's process may stay after its run has ended."""
     stalled_seconds: float
     """After how long without a free slot the server says so."""
+    audit_seconds: float
+    """How often Dagster is asked whether a run that still has a process has ended."""
 
     def write(self, folder: Path) -> None:
         """Put it where the server looks for it."""

@@ -101,7 +101,7 @@ def test_what_a_run_leaves_is_killed_and_the_run_says_so(warm: Warm, do: str):
 
 
 def test_a_run_holds_nothing_of_its_server(warm: Warm):
-    """So code that closes every descriptor, or forks and stays, takes nothing from the server, and keeps nothing of it."""
+    """So code that closes every descriptor, or forks and stays, neither ends nor keeps what is the server's."""
     run_id = warm.launch("wait")
     held, servers = opened(warm.started(run_id)["pid"]), opened(warm.server(run_id).pid)
     assert not any("slot-" in place for place in held)
@@ -227,6 +227,29 @@ def test_slots_that_do_not_move_are_said_aloud(
         assert "No slot has become free" not in warm.log(waiting[1])
         end_runs(warm)
         assert "No slot has become free" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["canceled by force", "failed by run monitoring", "deleted"])
+def test_a_run_that_has_ended_for_dagster_alone_is_ended(
+    dagster_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    monkeypatch.setattr(launcher_module, "AUDIT_SECONDS", 1.0)
+    with two_at_once(dagster_database, tmp_path, stop_seconds=1) as warm:
+        other, run_id = warm.launch("wait"), warm.launch("daemon lock")
+        pids = [note.get("pid") or note["left"] for note in (warm.started(run_id), warm.started(other))]
+        match how:
+            case "canceled by force":
+                warm.instance.report_run_canceled(warm.run(run_id))
+            case "failed by run monitoring":
+                warm.instance.report_run_failed(warm.run(run_id))
+            case "deleted":
+                warm.instance.delete_run(run_id)
+        until(lambda: gone(pids[0]), what="the end of its process")
+        until(lambda: all(gone(pid) for pid in noted(warm, run_id, "left")))
+        assert not gone(pids[1])
+        if how != "deleted":
+            until(lambda: "The run has ended for Dagster" in warm.log(run_id), what="the remark")
+        end_runs(warm)
 
 
 def test_a_process_that_may_not_be_killed_does_not_hold_a_slot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
