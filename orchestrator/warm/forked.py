@@ -34,7 +34,7 @@ COURSE = ENDS | {
     DagsterEventType.STEP_FAILURE,
     DagsterEventType.STEP_UP_FOR_RETRY,
 }
-"""What only a run's own process says of it, once an op is left."""
+"""Events that only the run's own process may store: how a step or the run ended."""
 STDERR = 2
 LAST_WORDS = 0.9
 """The share of the time that an ended run's process may stay, after which it prints where its threads are."""
@@ -122,10 +122,10 @@ def _canceled(instance: DagsterInstance, run_id: str) -> bool:
 
 
 def _be_a_child(instance: DagsterInstance, run_id: str) -> None:
-    """In a process that a report has forked: leave the run's connections alone, and its course.
+    """Keep a process that a report has forked from the run's connections, and from reporting the run's steps.
 
-    Without an exec, the process comes back from the op, by a return or by an exception, and is a second copy of the
-    run. It ends with the first word about the run's course that it wants to say.
+    Without an exec, such a process can return from the op, or raise, and would go on as a second copy of the run. It
+    is ended when it wants to store the first event of that.
     """
     forget_connections(instance)
     said = instance.handle_new_event
@@ -175,10 +175,10 @@ def _live(act: Callable[[], None], leave: Callable[[], None], server: int) -> No
 
 
 def _forget_the_servers_exit() -> None:
-    """Drop what the server has to do when it ends: folders that others use, for instance. Keep what each process has.
+    """Drop the server's exit handlers: they remove folders that are in use, for instance.
 
-    The standard library's own handlers are registered again. They do not touch the server's objects: its finalizers are
-    marked, and its child processes are forgotten, as `multiprocessing` itself does in what it forks.
+    The standard library's handlers are registered again, for what the run makes. The server's finalizers are marked,
+    and its child processes are forgotten, as `multiprocessing` does in a process that it forks.
     """
     atexit._clear()
     for inherited in list(weakref.finalize._registry):  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A process beside the server that outlives it by a moment: it kills what a server that was killed leaves behind."""
+"""A process beside the server: when the server was killed, it kills the process groups of the server's runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.warm.ledger import Ledger
 
 
 class Guard:
-    """The kernel kills the runs of a server that dies; the guard kills their process groups, with what they started."""
+    """The kernel kills a dead server's runs, but not what they have started: the guard kills their process groups."""
 
     def __init__(self, ledger: Ledger, leave: Callable[[], None]) -> None:
         """Fork it. `leave` closes what of the server's it must not hold. Raises `OSError`."""

@@ -1,4 +1,4 @@
-"""What a server, its runs and its guard share: memory, as a run's code may close every file and connection."""
+"""Memory that a server shares with its runs and its guard: a run's code may close every file, but not this."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Ledger:
         self._words[slot] = pid
 
     def finish(self, slot: int) -> None:
-        """Said by the run's process: Dagster knows how the run ended. The first time counts."""
+        """Called by the run's process when Dagster knows how the run ended. The first call counts."""
         if not self._words[self._count + slot]:
             self._words[self._count + slot] = time.monotonic_ns()
 

@@ -1,4 +1,4 @@
-"""What ended runs have left: processes that they started, and that are children of the server now."""
+"""Processes that ended runs have left behind, and that have become children of the server."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from orchestrator.warm.slots import Slot
 
 @dataclass
 class Run:
-    """A run whose process has ended, and what of it has not; it keeps its slot until then."""
+    """A run whose process has ended. It keeps its slot until the processes that it has left have ended, too."""
 
     run_id: str
     pid: int
     slot: Slot
     kill_at: float
-    """When what it has left is killed, of `time.monotonic()`."""
+    """When the processes that it has left are killed, of `time.monotonic()`."""
     left: set[int] = field(default_factory=set)
     killed: dict[int, str] = field(default_factory=dict)
     """The processes that had to be killed, by their ids, in words."""
@@ -56,14 +56,14 @@ class Leftovers:
         self._own.discard(pid)
 
     def next_kill(self) -> float | None:
-        """When `clear` has something to do that no ended process announces."""
+        """When `clear` has to be called next, although no process has ended."""
         return min((run.kill_at for run in self._runs if run.left - run.killed.keys()), default=None)
 
     def clear(self, running: Set[int], helpers: Set[int]) -> list[Run]:
-        """Kill what was left for too long; the runs of which nothing is left any more.
+        """Kill the processes that were left for too long; return the runs that have no process any more.
 
-        `running` are the processes of runs, `helpers` the other children of the server that it has forked itself. A
-        process that is killed hands its own children over: it is to be called again after each end of a process.
+        `running` are the processes of runs, `helpers` the other children that the server has forked. The children of a
+        killed process become the server's, so call this again after each end of a process.
         """
         if not self._runs:
             return []
@@ -91,7 +91,7 @@ class Leftovers:
     def _kill(self, run: Run, pid: int) -> None:
         run.killed[pid] = processes.describe(pid)
         if processes.group(pid) == run.pid:
-            processes.kill_with_group(run.pid)
+            processes.kill_group(run.pid)  # the run's own process id may be another's by now
         if not processes.kill_with_group(pid):  # of another user: a slot does not wait for it
             run.killed[pid] += " of another user, which could not be killed"
             run.left.discard(pid)

@@ -1,4 +1,4 @@
-"""What Linux offers to keep hold of processes: their parents' death, their orphans, their groups."""
+"""Linux's calls that bind processes together: death with the parent, adopted orphans, children, groups."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ def children_of(pid: int) -> set[int]:
 
 def describe(pid: int) -> str:
     """Its command, for people, with its process id."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        command = ""
+    command = _command(pid)
+    if command and command == _command(os.getpid()):
+        command = "a forked copy of the run"
     return f"{command[:MAX_NAME] or 'a process'} (pid {pid})"
 
 
@@ -75,10 +74,15 @@ def group(pid: int) -> int | None:
         return None
 
 
+def kill_group(leader: int) -> None:
+    """Kill the processes of a group, if there is one."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def kill_with_group(pid: int) -> bool:
     """Kill a process, and the group that it leads: it may lead none, or be in another one. Whether that is allowed."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    kill_group(pid)
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -86,6 +90,13 @@ def kill_with_group(pid: int) -> bool:
     except PermissionError:
         return False
     return True
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _parent(pid: int) -> int | None:

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,7 @@ HUNG_SECONDS = 60.0
 """How much longer a reporter may take before it is killed: its storage may take a connection, and say nothing."""
 LAST_REPORT_SECONDS = 5.0
 REMEMBERED = 1000
+MAX_NAMED = 10
 
 
 @dataclass
@@ -288,7 +289,7 @@ class Server:
 
     def _kill(self, run: Run) -> None:
         if run.lingers and not run.killed:
-            others = ", ".join(map(processes.describe, sorted(processes.children_of(run.pid))))
+            others = _listed(map(processes.describe, sorted(processes.children_of(run.pid))))
             self._remark(
                 run.run_id,
                 f"The run has ended, but its process (pid {run.pid}) was still there at the end of linger_seconds "
@@ -311,7 +312,7 @@ class Server:
             if run.killed:
                 self._remark(
                     run.run_id,
-                    f"The run has left processes, which were killed: {', '.join(run.killed.values())}. A report has to "
+                    f"The run has left processes, which were killed: {_listed(run.killed.values())}. A report has to "
                     "wait for what it starts; what is to outlive it belongs to another service.",
                 )
 
@@ -407,6 +408,12 @@ class Server:
     def _drain_wakeups(self) -> None:
         with suppress(BlockingIOError):
             os.read(self._wake, 4096)
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
+    return ", ".join(listed[:MAX_NAMED]) + more
 
 
 def _nothing(number: int, frame: object) -> None:

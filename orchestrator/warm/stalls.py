@@ -1,4 +1,4 @@
-"""Slots that have not moved for long while runs wait: said aloud, or all reports would stand still in silence."""
+"""Reports slots that stay taken for long while runs wait: without that, all reports could stop silently."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MAX_NAMED = 10
 
 
 class Stalls:
-    """What there is to say, once it is due; `said` is what was said last, and None once a slot has moved."""
+    """Decides when that is reported, and how. `said` is the last report; None once a slot has become free."""
 
     def __init__(self, slots: Slots, seconds: float) -> None:
-        """No slot is to move for so many `seconds` before that is said, and then each time that they have passed."""
+        """The report is due when no slot has become free for so many `seconds`, and again after as long."""
         self._slots = slots
         self._seconds = seconds
         self._due = time.monotonic() + seconds
@@ -25,7 +25,7 @@ class Stalls:
         self._due = time.monotonic() + self._seconds
 
     def look(self, waiting: int) -> str | None:
-        """What to say now about the slots, for which so many runs of this server wait; or None."""
+        """The report, if it is due now and so many runs of this server wait; or None."""
         if not waiting:
             self.moved()
         if time.monotonic() < self._due:
