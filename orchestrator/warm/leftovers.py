@@ -89,6 +89,8 @@ class Leftovers:
         run.left.add(pid)
 
     def _kill(self, run: Run, pid: int) -> None:
+        if processes.has_ended(pid):
+            return  # just now; the next call does not find it any more
         run.killed[pid] = processes.describe(pid)
         if processes.group(pid) == run.pid:
             processes.kill_group(run.pid)  # the run's own process id may be another's by now

@@ -58,6 +58,11 @@ def describe(pid: int) -> str:
     return f"{command[:MAX_NAME] or 'a process'} (pid {pid})"
 
 
+def has_ended(pid: int) -> bool:
+    """Whether it has, also if its parent has not waited for it yet."""
+    return _facts(pid)[:1] in ([], ["Z"])
+
+
 def threads(pid: int) -> int:
     """How many threads a process has."""
     try:
@@ -100,7 +105,13 @@ def _command(pid: int) -> str:
 
 
 def _parent(pid: int) -> int | None:
+    facts = _facts(pid)
+    return int(facts[1]) if facts else None
+
+
+def _facts(pid: int) -> list[str]:
+    """What `/proc` says after its name: its state, its parent, and more; nothing if there is no such process."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
-        return None
+        return []

@@ -68,7 +68,7 @@ def nothing_stays(warm: Warm, run_id: str, seconds: float) -> None:
     assert [warm.ended(run) for run in (warm.launch(), warm.launch())] == [SUCCESS, SUCCESS]
 
 
-@pytest.mark.parametrize("do", ["pool helper", "shared", "folder"])
+@pytest.mark.parametrize("do", ["pool helper", "shared watch", "folder"])
 def test_a_run_ends_as_the_interpreter_does_and_needs_no_bound(warm: Warm, do: str):
     run_id = warm.launch(do)
     assert warm.ended(run_id) == SUCCESS

@@ -77,6 +77,12 @@ def shared(run_id: str) -> None:
     memory.close()
 
 
+def watch(run_id: str) -> None:
+    """Start a helper that ends a moment after this process."""
+    watcher = subprocess.Popen(["sh", "-c", f"while kill -0 {os.getpid()} 2> /dev/null; do sleep 0.2; done"])
+    note({"run_id": run_id, "left": watcher.pid})
+
+
 def folder(run_id: str) -> None:
     """Keep a folder that is to be removed at the end."""
     KEPT.append(tempfile.TemporaryDirectory())
@@ -151,7 +157,7 @@ def wait(run_id: str) -> None:
 STAYS = {
     act.__name__: act
     for act in (
-        pool, thread, at_exit, joined, helper, shared, folder, lock, stop, move, child, daemon, session, copy,
+        pool, thread, at_exit, joined, helper, shared, watch, folder, lock, stop, move, child, daemon, session, copy,
         copy_that_raises, die, wait,
     )
 }  # fmt: skip
