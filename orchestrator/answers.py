@@ -23,6 +23,15 @@ class QueueItem:
     run_key: str
     priority: int
     params: Mapping[str, Any] = field(repr=False)  # params may be confidential: never in a log line
+    launch_failures: int = 0
+    """Launches in a row that never started it."""
+    alone: bool = False
+    """A run ended without an end of this report: the next one should make no other beside it."""
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether the next start uses up the last attempt."""
+        return self.attempt + 1 >= self.max_attempts
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> QueueItem:
@@ -38,6 +47,9 @@ class QueueItem:
             run_key=str(data["run_key"]),
             priority=int(data["priority"]),
             params=dict(data["params"]),
+            # Not in the answer to a start of several rows, which needs neither.
+            launch_failures=int(data.get("launch_failures", 0)),
+            alone=bool(data.get("alone", False)),
         )
 
 
@@ -53,13 +65,20 @@ class Claim:
 
 @dataclass(frozen=True)
 class HeldRow:
-    """A row as a reconciler compares it with Dagster's runs; `dispatched_at` is None before the acknowledgement."""
+    """A row as a reconciler compares it with Dagster's runs; `dispatched_at` is None before the acknowledgement.
+
+    `run_id` is the last run that owned it. `outcomes` tell how each run's attempt ended, with an empty text for one
+    that has not; only the answer for a single row has them.
+    """
 
     queue_id: int
     generation: int
     status: str
     claimed_by: str
     dispatched_at: datetime | None
+    run_id: str
+    cancel_requested: bool
+    outcomes: Mapping[str, str]
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> HeldRow:
@@ -71,6 +90,9 @@ class HeldRow:
             status=str(data["status"]),
             claimed_by=str(data["claimed_by"]),
             dispatched_at=None if at is None else datetime.fromisoformat(at),
+            run_id=str(data["run_id"]),
+            cancel_requested=bool(data["cancel_requested"]),
+            outcomes={str(one["run_id"]): str(one["outcome"]) for one in data.get("attempts", ())},
         )
 
 

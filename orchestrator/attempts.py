@@ -54,7 +54,8 @@ class Attempt:
     def make(self, work: Work) -> Mapping[str, Any] | None:
         """Do the work; its result, of which the queue is still to be told. Raises what it raises, the queue told.
 
-        Instead of that: `ReportCancelled` if somebody wanted the report no more, `Failure` for a lease that was lost.
+        Instead of that: `ReportCancelled` if somebody wanted the report no more; `Failure` for a lease that was lost,
+        and for an interrupt or exit that the report raised itself.
         """
         item = self.pulse.started.item
         run = ReportRun(
@@ -68,17 +69,19 @@ class Attempt:
             trigger_time=item.trigger_time,
             _pulse=self.pulse,
         )
+        begun = False
         try:
             try:
                 self.interrupts.deliver(self.pulse)
                 if run.stop_requested():
                     raise DagsterExecutionInterruptedError
+                begun = True
                 result = work(run)
             finally:
                 self.interrupts.hold()
         except BaseException as error:
             self.interrupts.hold()
-            self._end_badly(error)
+            self._end_badly(error, begun=begun)
             raise
         if self.pulse.stop is Stop.CANCEL:
             # Work that was told to stop may well return: what it returns is not the report.
@@ -110,7 +113,7 @@ class Attempt:
         Raises `ApiUnreachable` if the queue does not answer.
         """
         try:
-            self._release(f"Run {self.context.run_id} ended before it came to this report.")
+            self._release(f"Run {self.context.run_id} ended before it came to this report.", begun=False)
         except ApiRefused as refused:
             self._untold(refused)
 
@@ -120,7 +123,7 @@ class Attempt:
 
         return patience.patiently(call, self.interrupts, seconds)
 
-    def _end_badly(self, error: BaseException) -> None:
+    def _end_badly(self, error: BaseException, *, begun: bool) -> None:
         """Tell the queue why the work did not end well. Raises what the run should end with, if not `error` itself."""
         interrupted = isinstance(error, INTERRUPTS)
         row = f"row {self.queue_id}"
@@ -134,8 +137,8 @@ class Attempt:
                 text = f"Stopped: no heartbeat got through, and the lease of {row} was about to end."
                 self._fail(text, patience.GRACE_SECONDS)
                 raise Failure(text, allow_retries=False) from error
-        if interrupted or self.interrupts.received_at is not None:
-            self._give_back()
+        if self.interrupts.received_at is not None:
+            self._give_back(begun=begun)
             return
         delay = error.seconds_to_wait if isinstance(error, RetryRequested) else None
         self._fail(
@@ -146,6 +149,10 @@ class Attempt:
         if isinstance(error, RetryRequested):
             # The queue owns retries: this run's attempt is over, Dagster must not run the op again within it.
             text = "The report asked for another attempt; the queue schedules it."
+            raise Failure(text, allow_retries=False) from error
+        if not isinstance(error, Exception):
+            # KeyboardInterrupt, SystemExit, CancelledError: Dagster and Python take them for a wish to end the run.
+            text = f"The report raised {type(error).__name__}, although nobody interrupted its run."
             raise Failure(text, allow_retries=False) from error
 
     def _fail(self, error: str, seconds: float | None = None, **how: Any) -> None:
@@ -164,18 +171,19 @@ class Attempt:
         self.context.log.info(text)
         raise ReportCancelled(text) from error
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, begun: bool) -> None:
         try:
             if self._terminated():
                 reason = f"Run {self.context.run_id} was terminated in Dagster."
                 self._tell(self.client.cancel, patience.GRACE_SECONDS, reason=reason)
             else:
-                self._release(f"Run {self.context.run_id} was interrupted from outside; it gave the row back.")
+                reason = f"Run {self.context.run_id} was interrupted from outside; it gave the row back."
+                self._release(reason, begun=begun)
         except ApiError as refused:
             self._untold(refused)
 
-    def _release(self, reason: str) -> None:
-        self._tell(self.client.release, patience.GRACE_SECONDS, reason=reason)
+    def _release(self, reason: str, *, begun: bool) -> None:
+        self._tell(self.client.release, patience.GRACE_SECONDS, reason=reason, begun=begun)
 
     def _terminated(self) -> bool:
         """Whether a person wants the run stopped, and not a machine its processes."""

@@ -32,6 +32,9 @@ class BatchConfig(Config):
     """The op's run config: ids and generations only."""
 
     rows: list[str] = Field(description="The run keys of the rows, queue_id:generation each; 1 to 100.")
+    one_by_one: bool = Field(
+        default=False, description="Start each row only once the one before it has ended: rows on their last attempt."
+    )
 
 
 def build_batch_job(
@@ -54,7 +57,9 @@ def build_batch_job(
             text = f"The op's config names no rows as queue_id:generation: {error}"
             raise Failure(text, allow_retries=False) from None
         with closing(report_queue.client()) as client:
-            tally = run_reports(context, client, tickets, work, lease_seconds=lease_seconds)
+            tally = run_reports(
+                context, client, tickets, work, lease_seconds=lease_seconds, one_by_one=config.one_by_one
+            )
         context.add_output_metadata(tally.metadata())
         if tally.failed:
             text = f"{tally.failed} of {len(tickets)} reports failed; their rows in the queue say why."
@@ -73,9 +78,12 @@ def build_batch_job(
     return batch_job
 
 
-def batch_config(tickets: Iterable[Ticket]) -> dict[str, Any]:
+def batch_config(tickets: Iterable[Ticket], *, one_by_one: bool = False) -> dict[str, Any]:
     """Run config for a job of `build_batch_job`."""
-    return {"ops": {OP: {"config": {"rows": [str(ticket) for ticket in tickets]}}}}
+    config: dict[str, Any] = {"rows": [str(ticket) for ticket in tickets]}
+    if one_by_one:
+        config["one_by_one"] = True
+    return {"ops": {OP: {"config": config}}}
 
 
 def tickets_of(run: DagsterRun) -> list[Ticket]:

@@ -15,7 +15,8 @@ from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, Op
 from dagster._core.events import EngineEventData
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from orchestrator.attempts import INTERRUPTS, Attempt, ReportCancelled
+from orchestrator import surroundings
+from orchestrator.attempts import Attempt, ReportCancelled
 from orchestrator.client import MAX_ROWS, Answers, ApiRefused, ApiUnreachable, ReportQueueClient, Started
 from orchestrator.execution import LEASE_SECONDS, check_lease_seconds, op_context, run_of
 from orchestrator.heart import Heart
@@ -26,7 +27,7 @@ from orchestrator.report_run import Ticket, Work
 from orchestrator.telling import Teller
 
 AHEAD_SECONDS = 1.0
-"""How much work is started at once. Whatever is started when a run is killed has used up an attempt."""
+"""How much work is started at once. All that is started when a run is killed goes on in runs of its own."""
 
 
 @dataclass
@@ -60,13 +61,15 @@ def run_reports(
     work: Work,
     *,
     lease_seconds: int = LEASE_SECONDS,
+    one_by_one: bool = False,
 ) -> Tally:
     """Do `work` for each ticket's row, 1 to 100 of them, one after the other; each has an event in the run's log.
 
     A report that fails or is cancelled touches no other: the queue is told, and the next one follows. Rows are started
-    shortly before their turn. A run that is interrupted gives back what it has started (a person's termination cancels
-    the report in hand), and leaves the rest to be launched again. Raises as `run_report` for a run that cannot go on:
-    interrupted, refused as a whole, or without an API that answers.
+    shortly before their turn, in groups; with `one_by_one`, each is started once the one before it has ended, so that
+    a report which ends the process uses up no attempt but its own. A run that is interrupted gives back what it has
+    started (a person's termination cancels the report in hand), and leaves the rest to be launched again. Raises as
+    `run_report` for a run that cannot go on: interrupted, refused as a whole, or without an API that answers.
     """
     check_lease_seconds(lease_seconds)
     if not 1 <= len(tickets) <= MAX_ROWS:
@@ -80,7 +83,7 @@ def run_reports(
     ):
         batch = _Batch(context, calls, telling, heart, interrupts, lease_seconds)
         with Teller(batch.tell) as teller:
-            batch.make(tickets, work, teller)
+            batch.make(tickets, work, teller, one_by_one=one_by_one)
         return batch.tally
 
 
@@ -103,7 +106,7 @@ class _Batch:
         self._lease = lease_seconds
         self._lock = threading.Lock()
 
-    def make(self, tickets: Sequence[Ticket], work: Work, teller: Teller[_Made]) -> None:
+    def make(self, tickets: Sequence[Ticket], work: Work, teller: Teller[_Made], *, one_by_one: bool) -> None:
         """Raises what ends the run."""
         waiting = {ticket.queue_id: ticket.generation for ticket in tickets}
         ahead = 1
@@ -120,6 +123,9 @@ class _Batch:
             except BaseException:
                 self._give_back(attempts)
                 raise
+            if one_by_one:
+                teller.flush()
+                continue
             # As many as the pace of these lets expect to be made in that time.
             ahead = max(1, int(AHEAD_SECONDS * len(group) / max(time.monotonic() - began, 0.001)))
 
@@ -158,11 +164,12 @@ class _Batch:
         """Raises if the run is to end."""
         began = time.monotonic()
         try:
-            result = attempt.make(work)
+            with surroundings.kept():
+                result = attempt.make(work)
         except ReportCancelled:
             self._end(attempt, "cancelled", time.monotonic() - began)
         except BaseException as error:
-            if self._interrupts.received_at is not None or isinstance(error, INTERRUPTS):
+            if self._interrupts.received_at is not None:
                 raise
             self._end(attempt, "failed", time.monotonic() - began, error=error)
         else:

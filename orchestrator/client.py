@@ -7,7 +7,7 @@ call may be repeated when its answer was lost. Times are aware UTC, durations in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -77,7 +77,18 @@ class ReportQueueClient(Transport):
 
     def rows(self, status: str, *, pages: int) -> Iterator[HeldRow]:
         """Rows of a status in claim order, at most `pages` of 1,000. Needs the permission to view."""
-        path: str | None = f"/api/report-queue/?{urlencode({'status': status, 'limit': 1000})}"
+        return self._rows({"status": status}, pages)
+
+    def rows_at(self, report_id: int, modifier_id: int, trigger_time: datetime) -> Iterator[HeldRow]:
+        """The rows of a report and modifier that are due at an instant. Needs the permission to view."""
+        instants = {
+            "trigger_time_after": trigger_time.isoformat(),
+            "trigger_time_before": (trigger_time + timedelta(microseconds=1)).isoformat(),
+        }
+        return self._rows({"report_id": report_id, "modifier_id": modifier_id, "processed": "any", **instants}, 1)
+
+    def _rows(self, chosen: Mapping[str, Any], pages: int) -> Iterator[HeldRow]:
+        path: str | None = f"/api/report-queue/?{urlencode({**chosen, 'limit': 1000})}"
         while path is not None and pages > 0:
             answer = self.request("GET", path)
             pages -= 1
@@ -259,9 +270,16 @@ class ReportQueueClient(Transport):
         body = {"generation": generation, "run_id": run_id, "error": storable(error)}
         return self._post_for_row(queue_id, "fail", body)
 
-    def release(self, queue_id: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "") -> None:
-        """Give the row back unharmed, for another run."""
-        body = {"lease_token": str(lease_token), "delay_seconds": delay_seconds, "reason": storable(reason)}
+    def release(
+        self, queue_id: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "", begun: bool = True
+    ) -> None:
+        """Give the row back unharmed, for another run; `begun` says whether this one had begun the report."""
+        body = {
+            "lease_token": str(lease_token),
+            "delay_seconds": delay_seconds,
+            "reason": storable(reason),
+            "begun": begun,
+        }
         self._post_for_row(queue_id, "release", body)
 
     def cancel(self, queue_id: int, *, lease_token: UUID, reason: str = "") -> None:

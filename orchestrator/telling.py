@@ -22,6 +22,7 @@ class Teller(Generic[T]):
     def __init__(self, tell: Callable[[list[T]], None]) -> None:
         self._tell = tell
         self._untold: list[T] = []
+        self._telling = False
         self._closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -36,7 +37,7 @@ class Teller(Generic[T]):
     ) -> None:
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
         if self._error is not None and error is None:
             raise self._error
@@ -47,7 +48,14 @@ class Teller(Generic[T]):
             if self._error is not None:
                 raise self._error
             self._untold.append(made)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until all that was put is told. Raises what `tell` raised."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None or not (self._untold or self._telling))
+            if self._error is not None:
+                raise self._error
 
     def _run(self) -> None:
         try:
@@ -56,9 +64,13 @@ class Teller(Generic[T]):
         except BaseException as error:
             with self._changed:
                 self._error = error
+                self._changed.notify_all()
 
     def _next(self) -> list[T]:
         with self._changed:
+            self._telling = False
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._untold or self._closed)
             some, self._untold = self._untold[:MAX_ROWS], self._untold[MAX_ROWS:]
+            self._telling = bool(some)
             return some

@@ -28,6 +28,8 @@ class Conf:
     retry_backoff_max_seconds: int = 3600
     retry_jitter: float = 0.2
     """The share of a delay that is random, so that what failed together does not come back together."""
+    max_releases: int = 10
+    """How often runs may begin a report and give it back; each time after that uses up an attempt."""
     misfire_grace_seconds: int = 60
     """An instant found due later than this was missed: the schedule's catch-up decides what becomes of it."""
     expand_on_claim: bool = True
@@ -42,6 +44,8 @@ class Conf:
     """A larger request body is answered with 413."""
     ready_overdue_seconds: int = 300
     """`/readyz` says no when a schedule is overdue by more than this: no scheduler is running."""
+    stalled_seconds: int = 300
+    """`/status`, the admin and the scheduler's log say so when no launched report has started for this long."""
     run_url: str = ""
     """Where people look at a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
 
@@ -54,6 +58,7 @@ class Conf:
         _between("retry_backoff_seconds", self.retry_backoff_seconds, 0, bounds.MAX_DELAY_SECONDS)
         _between("retry_backoff_max_seconds", self.retry_backoff_max_seconds, 0, bounds.MAX_DELAY_SECONDS)
         _between("retry_jitter", self.retry_jitter, 0, 1)
+        _between("max_releases", self.max_releases, 0, 1_000)
         _between("misfire_grace_seconds", self.misfire_grace_seconds, 1, bounds.MAX_LEASE_SECONDS)
         if not isinstance(self.expand_on_claim, bool):
             raise ImproperlyConfigured("REPORTQUEUE['EXPAND_ON_CLAIM'] must be True or False.")
@@ -62,6 +67,7 @@ class Conf:
         _between("lock_timeout_seconds", self.lock_timeout_seconds, 0.05, 30)
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
         _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
+        _between("stalled_seconds", self.stalled_seconds, 1, bounds.MAX_LEASE_SECONDS)
         if not isinstance(self.run_url, str) or (self.run_url and "{run_id}" not in self.run_url):
             raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must be a URL that contains {run_id}.")
         if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):

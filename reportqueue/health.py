@@ -1,7 +1,9 @@
-"""Is it alive, is it ready: for load balancers and probes. `path("", include("reportqueue.health"))`."""
+"""Is it alive, is it ready, does it move: for load balancers and probes. `path("", include("reportqueue.health"))`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import Error, connections, router, transaction
@@ -10,12 +12,13 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
-from reportqueue import schedules
+from reportqueue import queue, schedules
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
+from reportqueue.states import Status
 
 PROBE_SECONDS = 2
-"""How long each of a probe's statements may take: a table that somebody has locked must not hold its thread."""
+"""How long each of a probe's statements may take."""
 COUNTED = 1_000
 """Overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
 
@@ -30,16 +33,23 @@ def live(request: HttpRequest) -> JsonResponse:
 def ready(request: HttpRequest) -> JsonResponse:
     """200 when the database answers, migrations are applied and no schedule is overdue; else 503 with the reasons."""
     try:
-        alias = router.db_for_write(ReportQueue)
-        with transaction.atomic(using=alias):
-            with connections[alias].cursor() as cursor:
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{PROBE_SECONDS}s"])
-            reasons = _reasons(connections[alias])
+        with _quick() as connection:
+            reasons = _reasons(connection)
     except Error:
         reasons = ["The database does not answer."]
     if reasons:
         return JsonResponse({"status": "not ready", "reasons": reasons}, status=503)
     return JsonResponse({"status": "ready"})
+
+
+@contextmanager
+def _quick() -> Iterator[Any]:
+    """The queue's database, each statement bounded: a table that somebody has locked must not hold the thread."""
+    alias = router.db_for_write(ReportQueue)
+    with transaction.atomic(using=alias):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{round(PROBE_SECONDS * 1000)}ms"])
+        yield connections[alias]
 
 
 def _reasons(connection: Any) -> list[str]:
@@ -55,4 +65,27 @@ def _reasons(connection: Any) -> list[str]:
     return [f"Schedules overdue by more than {bound} s: {min(overdue, COUNTED)}{more}. Is a scheduler running?"]
 
 
-urlpatterns = [path("healthz", live, name="healthz"), path("readyz", ready, name="readyz")]
+@require_safe
+def status(request: HttpRequest) -> JsonResponse:
+    """How much is under way, and whether it moves: 200 also at a standstill, 503 if the database does not answer."""
+    rows = ReportQueue.objects
+    try:
+        with _quick():
+            counted = {
+                "due": rows.due(),
+                "dispatched": rows.filter(status=Status.DISPATCHED),
+                "running": rows.filter(status=Status.RUNNING),
+            }
+            counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
+            stalled = queue.standstill()
+    except Error:
+        return JsonResponse({"status": "unknown", "reasons": ["The database does not answer."]}, status=503)
+    document = {"status": "stalled" if stalled else "moving", "reasons": [str(stalled)] if stalled else []}
+    return JsonResponse({**document, **counts, "counted_up_to": COUNTED})
+
+
+urlpatterns = [
+    path("healthz", live, name="healthz"),
+    path("readyz", ready, name="readyz"),
+    path("status", status, name="status"),
+]

@@ -81,7 +81,7 @@ TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
     V.RELEASE: {
         S.CLAIMED: frozenset({S.QUEUED}),
         S.DISPATCHED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.QUEUED, S.CANCELLED}),
+        S.RUNNING: frozenset({S.QUEUED, S.CANCELLED, S.FAILED}),
     },
     V.CANCEL: {status: frozenset({S.CANCELLED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED, S.RUNNING)},
     V.MARK_PROCESSED: {status: frozenset({S.SUCCEEDED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED)},

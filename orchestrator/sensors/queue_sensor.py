@@ -1,7 +1,7 @@
 """The claim protocol as a sensor: each claimed row becomes exactly one run, or part of exactly one."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from orchestrator.batch_jobs import BATCH_TAG, batch_config
 from orchestrator.client import MAX_ROWS, ApiError, QueueItem, ReportQueueClient
 from orchestrator.execution import Ticket
 from orchestrator.resources import ReportQueueResource
+from orchestrator.sensors.grouping import Group, grouped
 from orchestrator.sensors.rounds import interval
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def build_queue_sensor(
 
     With a `batch_job`, one of `build_batch_job`, and a `max_in_flight`: as long as fewer than `batch_from` rows (2 to
     `limit`) are in flight, each has a run of `job`; what is claimed beyond becomes runs of `batch_job`, of up to
-    `batch_size` rows each (2 to 100), and a tick claims up to `limit` times `batch_size` rows, 1,000 at the most.
+    `batch_size` rows each (2 to 100), and a tick claims up to `limit` times `batch_size` rows, 1,000 at the most. A row
+    with which a run has died goes alone, and others of such a run in smaller batches.
     Raises `ValueError` for a bound exceeded.
     """
     check_limit(limit)
@@ -127,16 +129,21 @@ def build_queue_sensor(
                 # Runs that wait for each other are a backlog too, which each claim by itself does not show. A claim
                 # that comes again may be judged otherwise, under other keys: its rows are theirs who start them first.
                 many = max(claim.in_flight or 0, len(claim.items)) >= batch_from
-                if batch_job is not None and many and len(claim.items) > 1:
-                    requests = list(_batches(claim.items, batch_size, batch_job, consumer_name))
-                else:
-                    repository = context.repository_def
-                    launched = repository.get_job(job.name) if repository else None
-                    requests = [
-                        request
-                        for item in claim.items
-                        if (request := _request(context, client, item, run_config, job.name, launched)) is not None
-                    ]
+                groups = (
+                    grouped(claim.items, size=batch_size, runs=limit, most=MAX_BATCH)
+                    if batch_job is not None and many
+                    else [Group([item]) for item in claim.items]
+                )
+                repository = context.repository_def
+                launched = repository.get_job(job.name) if repository else None
+                requests = []
+                for group in groups:
+                    if batch_job is not None and len(group.items) > 1:
+                        requests.append(_batch(group, batch_job, consumer_name))
+                        continue
+                    request = _request(context, client, group.items[0], run_config, job.name, launched)
+                    if request is not None:
+                        requests.append(request)
         except (ApiError, ValueError) as error:
             raise TickFailed(str(error)) from None
         # Dagster stores the requests and the cursor together: an unstored tick asks for the same rows again.
@@ -222,22 +229,19 @@ def _request(
     )
 
 
-def _batches(items: Sequence[QueueItem], size: int, job: JobDefinition, consumer: str) -> Iterator[RunRequest]:
-    """A run request for up to `size` rows each, evenly shared, in the order of the claim."""
-    number = -(-len(items) // size)
-    for n in range(number):
-        some = items[len(items) * n // number : len(items) * (n + 1) // number]
-        tickets = [Ticket(item.queue_id, item.generation) for item in some]
-        yield RunRequest(
-            # Of the rows themselves. The same claim that comes again has the same keys; if it comes with fewer rows, as
-            # some have started, a key of its place in the claim would be known, and its rows dropped.
-            run_key="batch:" + hashlib.sha256(" ".join(map(str, tickets)).encode()).hexdigest()[:32],
-            run_config=batch_config(tickets),
-            job_name=job.name,
-            tags={
-                BATCH_TAG: consumer,
-                "reportqueue/rows": str(len(some)),
-                "dagster/priority": str(max(item.priority for item in some)),
-                "dagster/max_retries": "0",
-            },
-        )
+def _batch(group: Group, job: JobDefinition, consumer: str) -> RunRequest:
+    """A run request for the rows of a group together."""
+    tickets = [Ticket(item.queue_id, item.generation) for item in group.items]
+    return RunRequest(
+        # Of the rows themselves. The same claim that comes again has the same keys; if it comes with fewer rows, as
+        # some have started, a key of its place in the claim would be known, and its rows dropped.
+        run_key="batch:" + hashlib.sha256(" ".join(map(str, tickets)).encode()).hexdigest()[:32],
+        run_config=batch_config(tickets, one_by_one=group.one_by_one),
+        job_name=job.name,
+        tags={
+            BATCH_TAG: consumer,
+            "reportqueue/rows": str(len(tickets)),
+            "dagster/priority": str(max(item.priority for item in group.items)),
+            "dagster/max_retries": "0",
+        },
+    )

@@ -27,6 +27,7 @@ from orchestrator.resources import ReportQueueResource
 from orchestrator.sensors.evaluation import cursor_field
 from orchestrator.sensors.queue_sensor import TickFailed
 from orchestrator.sensors.rounds import ROUND_SECONDS, interval
+from orchestrator.stray_runs import StrayRuns
 
 
 def build_repair_sensors(
@@ -41,7 +42,8 @@ def build_repair_sensors(
     time; a run that did start is left to its lease. A firing that another sensor evaluated is queued then: the queue's
     sensors launch it. The third finds what they missed: such firings, rows without a run, ended runs, and waiting runs
     of rows that nobody wants any more; and renews the lease of rows whose run waits, in Dagster's queue or in the warm
-    launcher. `consumers` are those of the queue sensors, whose rows are compared; the token's user then needs the
+    launcher. It terminates runs that go on although their rows are no longer theirs: reports that hang, and hear
+    nothing. `consumers` are those of the queue sensors, whose rows are compared; the token's user needs the
     permission to view, as well as to consume. They need the resource `report_queue`.
     """
     return [
@@ -96,11 +98,13 @@ def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, said: st
 
 
 def _reconciler(consumers: Collection[str], seconds: int, default_status: DefaultSensorStatus) -> SensorDefinition:
+    stray_runs = StrayRuns()
+
     @sensor(
         name="report_reconciler",
         minimum_interval_seconds=interval(seconds),
         default_status=default_status,
-        description="Compares dispatched reports with Dagster's runs, and repairs what differs.",
+        description="Compares reports with Dagster's runs: repairs what differs, ends runs that lost their reports.",
     )
     def report_reconciler(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
         try:
@@ -108,6 +112,8 @@ def _reconciler(consumers: Collection[str], seconds: int, default_status: Defaul
                 looked_until = cursor_field(context, "looked_until", _instant)
                 found, until = queue_failed_firings(context.instance, client, looked_until)
                 done = [f"{found} firings whose run failed are queued if it had not begun."] if found else []
+                if ended := stray_runs.end(context.instance, client):
+                    done.append(f"{ended} runs whose reports are no longer their own are terminated.")
                 if consumers:
                     done.append(str(reconcile(context.instance, client, consumers)))
         except (ApiError, ValueError) as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from reportqueue import queue
 from reportqueue.admin import search, shown
 from reportqueue.admin.filters import (
     DueFilter,
@@ -60,7 +61,7 @@ class ReportQueueAdmin(OperableAdmin):
         (None, {"fields": ["report_id", "modifier_id", "status_now", "lateness", "run", "artifacts", "error_text"]}),
         (_("History"), {"fields": ["timeline", "attempts"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
-        (_("Protocol"), {"fields": ["source", "schedule", "priority", "attempts_used", "run_key"]}),
+        (_("Protocol"), {"fields": ["source", "schedule", "priority", "attempts_used", "goes_alone", "run_key"]}),
     ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -76,7 +77,9 @@ class ReportQueueAdmin(OperableAdmin):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list; its template knows how many rows an action takes."""
+        """The list, with a warning above it at a standstill; its template knows how many rows an action takes."""
+        if request.method == "GET" and (stalled := queue.standstill()) is not None:
+            messages.warning(request, str(stalled))
         return super().changelist_view(request, {"max_at_once": MAX_AT_ONCE, **(extra_context or {})})
 
     def render_change_form(
@@ -226,6 +229,13 @@ class ReportQueueAdmin(OperableAdmin):
     def result_text(self, row: ReportQueue) -> str:
         """What its last run answered."""
         return shown.json_block(row.result)
+
+    @admin.display(description=_("next run"))
+    def goes_alone(self, row: ReportQueue) -> str:
+        """Whether its next run may make other reports beside it, and why not."""
+        if not row.alone:
+            return gettext("may make other reports as well")
+        return gettext("makes this report alone: an earlier run ended with it, or was interrupted in it")
 
     @admin.display(description=_("run key"))
     def run_key(self, row: ReportQueue) -> str:

@@ -183,6 +183,7 @@ class ReleaseBody(Body):
     lease_token = serializers.UUIDField()
     delay_seconds = _delay()
     reason = reason_field()
+    begun = serializers.BooleanField(default=True)
 
 
 class ReleaseClaimedBody(Body):
@@ -262,6 +263,9 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "generation",
             "attempt",
             "max_attempts",
+            "launch_failures",
+            "releases",
+            "alone",
             "run_key",
             "run_id",
             "available_at",

@@ -174,6 +174,16 @@ class ReportQueue(models.Model):
     launch_failures = models.PositiveSmallIntegerField(
         default=0, help_text=_("Launches in a row that never started; they delay, but use up no attempt.")
     )
+    releases = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text=_("How often a run began the report and gave it back; counted afresh by a requeue."),
+    )
+    alone = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text=_("A run ended without an end of this report: its next run makes no other report beside it."),
+    )
 
     claim_id = models.UUIDField(null=True)
     claimed_by = models.CharField(max_length=bounds.MAX_NAME_LENGTH, blank=True)
@@ -303,6 +313,14 @@ class ReportAttempt(models.Model):
     class Meta:
         verbose_name = _("attempt")
         ordering = ["id"]
+        indexes = [
+            # Which report a dead run had in hand: the first of its attempts, in their order, that has no good end.
+            models.Index(
+                fields=["run_id"],
+                name="reportqueue_attempt_cut_off",
+                condition=Q(outcome__in=["", Outcome.EXPIRED]),
+            )
+        ]
         constraints = [
             models.UniqueConstraint("queue", "run_id", name="reportqueue_attempt_once_per_run"),
             models.UniqueConstraint("queue", name="reportqueue_attempt_one_open", condition=Q(outcome="")),

@@ -29,6 +29,7 @@ from reportqueue.queue.operators import cancel, requeue
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
+from reportqueue.queue.standstill import Standstill, standstill
 
 __all__ = [
     "LAUNCHED_GENERATION",
@@ -42,6 +43,7 @@ __all__ = [
     "Pruned",
     "Rescued",
     "SkipNote",
+    "Standstill",
     "cancel",
     "claim",
     "complete",
@@ -63,6 +65,7 @@ __all__ = [
     "release_claimed",
     "requeue",
     "rescue_expired",
+    "standstill",
     "start",
     "start_many",
 ]

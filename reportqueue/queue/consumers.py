@@ -155,14 +155,19 @@ def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> list[Report
 def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: str = "") -> ReportQueue:
     """Give a claimed or dispatched row back, to be offered again after `delay_seconds`; no attempt is used.
 
-    Raises `LeaseLost` if the row is not of this claim, `InvalidTransition` if it has started or is final.
+    It counts as a launch that never started: a row that is given back again and again waits longer each time. Raises
+    `LeaseLost` if the row is not of this claim, `InvalidTransition` if it has started or is final.
     """
     with locked(pk) as (row, now):
         if row.status not in WITH_CONSUMER:
             raise refusal(row, "released by its claim")
         if row.claim_id != claim_id:
             raise LeaseLost("The row belongs to another claim.", current_status=row.status)
-        return back_to_queue(row, Verb.RELEASE, now + timedelta(seconds=delay_seconds), error=reason)
+        delay = timedelta(seconds=delay_seconds)
+        if row.launch_failures:
+            delay = max(delay, backoff(row.launch_failures))
+        failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
+        return back_to_queue(row, Verb.RELEASE, now + delay, launch_failures=failures, error=reason)
 
 
 def keep_waiting(pk: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> Beat:

@@ -251,13 +251,20 @@ def finish_all(
 
 
 def after_failed_attempt(
-    row: ReportQueue, verb: Verb, now: datetime, delay: timedelta, error: str, *, retryable: bool = True
+    row: ReportQueue,
+    verb: Verb,
+    now: datetime,
+    delay: timedelta,
+    error: str,
+    *,
+    retryable: bool = True,
+    **changes: Any,
 ) -> ReportQueue:
     if row.cancel_requested:
-        return finish(row, verb, Status.CANCELLED, now, error=error)
+        return finish(row, verb, Status.CANCELLED, now, error=error, **changes)
     if not retryable or row.attempt >= row.max_attempts:
-        return finish(row, verb, Status.FAILED, now, error=error)
-    return back_to_queue(row, verb, now + delay, error=error)
+        return finish(row, verb, Status.FAILED, now, error=error, **changes)
+    return back_to_queue(row, verb, now + delay, error=error, **changes)
 
 
 def end_attempt(row: ReportQueue, outcome: Outcome, now: datetime, error: str = "") -> None:

@@ -54,5 +54,13 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
         if row.status not in TRANSITIONS[Verb.REQUEUE]:
             raise refusal(row, "requeued")
         return back_to_queue(
-            row, Verb.REQUEUE, now, attempt=0, launch_failures=0, finished_at=None, result=None, error=reason
+            row,
+            Verb.REQUEUE,
+            now,
+            attempt=0,
+            launch_failures=0,
+            releases=0,
+            finished_at=None,
+            result=None,
+            error=reason,
         )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import InterfaceError, OperationalError
 
 from reportqueue import bounds, locks
 from reportqueue.errors import RowBusy
-from reportqueue.models import ReportQueue
+from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
-from reportqueue.queue.moves import after_failed_attempt, back_to_queue, backoff, end_attempt, take
+from reportqueue.queue.moves import after_failed_attempt, back_to_queue, backoff, end_attempt, finish, take
 from reportqueue.states import Outcome, Status, Verb
 
 logger = logging.getLogger("reportqueue")
@@ -32,8 +34,10 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
     """Take rows back from whoever has let the lease run out; at most `limit`, locked ones are left alone.
 
     Claimed and dispatched rows are queued again, the latter later each time; a running row's attempt is over:
-    another follows after a delay, or the row fails. Every claim and every scheduler pass calls this. A row that cannot
-    be taken back is logged, and the others are taken.
+    another follows after a delay, or the row fails. Of several rows that one run had started, only the first one in
+    its order was in hand; the others are queued at once, without using up an attempt. All of them are made alone from
+    then on. Every claim and every scheduler pass calls this. A row that cannot be taken
+    back is logged, and the others are taken.
     """
     expired = ReportQueue.objects.expired().order_by("lease_expires_at")
     if not expired.exists():
@@ -67,6 +71,7 @@ def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescu
         # The condition is evaluated again for a row whose lock had to be taken over: a beat that came first wins.
         rows = take(expired.select_for_update(skip_locked=True)[:limit])
         taken += [row.pk for row in rows]
+        not_begun = _not_begun([row for row in rows if row.status == Status.RUNNING])
         for row in rows:
             now = row.now
             if row.status == Status.CLAIMED:
@@ -79,9 +84,41 @@ def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescu
             else:
                 error = f"Run {row.run_id} stopped beating; its lease expired at {row.lease_expires_at:%FT%TZ}."
                 end_attempt(row, Outcome.EXPIRED, now, error)
-                after_failed_attempt(row, Verb.RESCUE, now, backoff(row.attempt), error)
+                # A row that went alone has had its turn in such a run: no row is let off twice.
+                if row.pk in not_begun and not row.alone:
+                    _let_off(row, now, error)
+                else:
+                    after_failed_attempt(row, Verb.RESCUE, now, backoff(row.attempt), error, alone=True)
             if row.status == Status.QUEUED:
                 queued += 1
             else:
                 ended += 1
     return Rescued(queued, ended)
+
+
+def _not_begun(rows: Sequence[ReportQueue]) -> set[int]:
+    """Of running rows whose lease ran out, those that their run had started together with an earlier one.
+
+    A run makes its rows in the order in which it started them. The first one without an end was in hand, or was made
+    and not reported yet.
+    """
+    if not rows:
+        return set()
+    cut_off = ReportAttempt.objects.filter(
+        run_id__in={row.run_id for row in rows}, outcome__in=["", Outcome.EXPIRED.value]
+    )
+    first: dict[str, int] = {}
+    own: dict[int, int] = {}
+    for pk, run_id, queue_id, outcome in cut_off.values_list("pk", "run_id", "queue_id", "outcome"):
+        first[run_id] = min(pk, first.get(run_id, pk))
+        if not outcome:
+            own[queue_id] = pk
+    return {row.pk for row in rows if own.get(row.pk, 0) > first.get(row.run_id, 0)}
+
+
+def _let_off(row: ReportQueue, now: datetime, error: str) -> None:
+    if row.cancel_requested:
+        finish(row, Verb.RESCUE, Status.CANCELLED, now, error=error)
+        return
+    error = f"{error} It had several reports in hand, an earlier one first: this one goes on alone, no attempt is used."
+    back_to_queue(row, Verb.RESCUE, now, attempt=row.attempt - 1, alone=True, error=error)

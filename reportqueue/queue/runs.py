@@ -98,6 +98,8 @@ def _start(
                 answers[row.pk] = InvalidTransition(text, current_status=row.status)
         new = [row for row in new if row.pk not in had]
         tokens = {row.pk: uuid4() for row in new}
+        # The run makes them in the order in which it named them: should it die, the rescue goes by that order.
+        order = {pk: place for place, pk in enumerate(generations)}
         # Not beyond what is allowed: that may have been lowered since the row was last tried.
         attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in new}
         for some in _by_status(new):
@@ -107,6 +109,7 @@ def _start(
                 Status.RUNNING,
                 {"lease_token": tokens, "attempt": attempts},
                 launch_failures=0,
+                **({"releases": 0} if some[0].status in FINAL else {}),
                 run_id=run_id,
                 lease_expires_at=now + lease,
                 started_at=now,
@@ -124,7 +127,7 @@ def _start(
                 lease_token=tokens[row.pk],
                 started_at=now,
             )
-            for row in new
+            for row in sorted(new, key=lambda row: order[row.pk])
         )
         answers |= {row.pk: row for row in (*mine, *new)}
     return answers
@@ -236,10 +239,12 @@ def fail(
         return after_failed_attempt(row, Verb.FAIL, now, delay, error, retryable=retryable)
 
 
-def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "") -> ReportQueue:
+def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "", begun: bool = True) -> ReportQueue:
     """Give a running row back unharmed: queued (cancelled, if that was asked for), no attempt used.
 
-    A repeat is answered alike. Raises `LeaseLost` if another owner or the rescuer has the row.
+    `begun` says whether the run had begun the report. Then the second release and each later one delay the row more,
+    its next run makes it alone, and after `MAX_RELEASES` each uses up an attempt: a report that interrupts its own run
+    comes to an end. A repeat is answered alike. Raises `LeaseLost` if another owner or the rescuer has the row.
     """
     with locked(pk) as (row, now):
         if repeated(row, lease_token, Outcome.RELEASED):
@@ -248,5 +253,15 @@ def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str =
         end_attempt(row, Outcome.RELEASED, now, reason)
         if row.cancel_requested:
             return finish(row, Verb.RELEASE, Status.CANCELLED, now)
-        available_at = now + timedelta(seconds=delay_seconds)
-        return back_to_queue(row, Verb.RELEASE, available_at, attempt=row.attempt - 1, error=reason)
+        delay = timedelta(seconds=delay_seconds)
+        changes: dict[str, Any] = {"error": reason, "attempt": row.attempt - 1}
+        if begun:
+            if row.releases:
+                delay = max(delay, backoff(row.releases))
+            changes |= {"releases": min(row.releases + 1, bounds.MAX_SMALL_COUNT), "alone": True}
+            if row.releases >= conf().max_releases:
+                changes["attempt"] = row.attempt
+                changes["error"] = f"Its runs were interrupted {row.releases + 1} times. {reason}".strip()
+                if row.attempt >= row.max_attempts:
+                    return finish(row, Verb.RELEASE, Status.FAILED, now, **changes)
+        return back_to_queue(row, Verb.RELEASE, now + delay, **changes)

@@ -30,6 +30,7 @@ SETTINGS = {
     "RETRY_BACKOFF_SECONDS": 100,
     "RETRY_BACKOFF_MAX_SECONDS": 400,
     "RETRY_JITTER": 0,
+    "MAX_RELEASES": 2,
 }
 """All times are multiples of 100 s: no test takes that long, so the real clock never decides anything."""
 
@@ -64,6 +65,8 @@ class Attempt:
     generation: int
     number: int
     cycle: int
+    place: int
+    """Among all starts."""
     token: UUID = FRESH
     outcome: str = ""
 
@@ -78,6 +81,8 @@ class Row:
     generation: int = 0
     attempt: int = 0
     launch_failures: int = 0
+    releases: int = 0
+    alone: bool = False
     consumer: str = ""
     claim: UUID | None = None
     lease: int | None = None
@@ -106,7 +111,7 @@ class Model:
     def __init__(self) -> None:
         self.now = 0
         self.rows: dict[int, Row] = {}
-        self.made = 0
+        self.made = self.started = 0
         self.moves: list[tuple[int, str, str, str]] = []
         """Of the last step: row, verb, status before, status after."""
         self.written: set[int] = set()
@@ -193,7 +198,9 @@ class Model:
             raise Refused("state", row.status)
         if row.claim != claim:
             raise Refused("owner", row.status)
-        return self._back(row, "release", self.now + delay)
+        wait = max(delay, backoff(row.launch_failures)) if row.launch_failures else delay
+        row.launch_failures += 1
+        return self._back(row, "release", self.now + wait)
 
     def fail_launch(self, n: int, generation: int, run_id: str) -> int:
         row = self._row(n)
@@ -221,9 +228,10 @@ class Model:
         if not 1 <= generation <= row.generation or any(one.run_id == run_id for one in row.attempts):
             raise Refused("state", row.status)
         if re_executed:
-            row.attempt, row.cycle = 0, row.cycle + 1
+            row.attempt, row.releases, row.cycle = 0, 0, row.cycle + 1
         row.attempt += 1
-        row.attempts.append(Attempt(run_id, parent, generation, row.attempt, row.cycle))
+        self.started += 1
+        row.attempts.append(Attempt(run_id, parent, generation, row.attempt, row.cycle, self.started))
         row.token, row.lease = FRESH, until
         row.finished = row.result = None
         row.launch_failures = 0
@@ -250,13 +258,20 @@ class Model:
         row.attempts[-1].outcome = FAILED
         return self._attempt_failed(row, "fail", after, retryable=retryable)
 
-    def release(self, n: int, token: UUID, delay: int = 0) -> int:
+    def release(self, n: int, token: UUID, delay: int = 0, begun: bool = True) -> int:
         if self._row(n).ended(token, "released"):
             return n
         row = self._owned(n, token)
         row.attempts[-1].outcome = "released"
         if row.asked_to_cancel:
             return self._end(row, "release", CANCELLED)
+        if begun:
+            delay = max(delay, backoff(row.releases)) if row.releases else delay
+            row.releases, row.alone = row.releases + 1, True
+            if row.releases > SETTINGS["MAX_RELEASES"]:
+                if row.attempt >= row.content.max_attempts:
+                    return self._end(row, "release", FAILED)
+                return self._back(row, "release", self.now + delay)
         row.attempt -= 1
         return self._back(row, "release", self.now + delay)
 
@@ -299,7 +314,7 @@ class Model:
         if row.status not in (SUCCEEDED, FAILED, CANCELLED):
             raise Refused("state", row.status)
         row.cycle += 1
-        row.attempt = row.launch_failures = 0
+        row.attempt = row.launch_failures = row.releases = 0
         row.finished = row.result = None
         return self._back(row, "requeue", self.now)
 
@@ -308,6 +323,7 @@ class Model:
     def rescue(self) -> tuple[int, int]:
         """How many expired rows are queued again, and how many are final."""
         queued = ended = 0
+        in_hand = self._in_hand()
         for row in list(self.rows.values()):
             if row.status not in LEASED or row.lease is None or row.lease > self.now:
                 continue
@@ -318,9 +334,24 @@ class Model:
                 self._back(row, "rescue_expired", self.now + backoff(row.launch_failures))
             else:
                 row.attempts[-1].outcome = "expired"
-                self._attempt_failed(row, "rescue_expired", None)
+                let_off = row.n not in in_hand and not row.alone and not row.asked_to_cancel
+                row.alone = True
+                if let_off:
+                    row.attempt -= 1
+                    self._back(row, "rescue_expired", self.now)
+                else:
+                    self._attempt_failed(row, "rescue_expired", None)
             queued, ended = queued + (row.status == QUEUED), ended + (row.status in FINAL)
         return queued, ended
+
+    def _in_hand(self) -> set[int]:
+        """Of each run the first row, in the order of its starts, that has no good end."""
+        first: dict[str, tuple[int, int]] = {}
+        for row in self.rows.values():
+            for one in row.attempts:
+                if one.outcome in ("", "expired"):
+                    first[one.run_id] = min((one.place, row.n), first.get(one.run_id, (one.place, row.n)))
+        return {n for _, n in first.values()}
 
     def prune(self, older_than: int, keep: int, batch: int) -> int:
         """How many rows went, and with them their attempts and keys."""

@@ -190,7 +190,7 @@ def test_the_list_takes_the_same_queries_however_many_rows(
     fill(1)
     few = queries_of(viewer, QUEUE)
     fill(3)
-    assert len(queries_of(viewer, QUEUE)) == len(few) == 6  # session, user, permissions (2), count, rows
+    assert len(queries_of(viewer, QUEUE)) == len(few) == 7  # session, user, permissions (2), standstill, count, rows
 
 
 def test_the_list_does_not_read_what_it_does_not_show(viewer: Client, make_row: RowFactory):

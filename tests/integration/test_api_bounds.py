@@ -130,7 +130,7 @@ BOUNDS = {
         "run_id": NAME,
         "error": (["", "x" * 100_000, "a\0b", "\ud800"], [None, True, [], {}]),
     },
-    "POST release": {"lease_token": TOKEN, "delay_seconds": DELAY, "reason": REASON},
+    "POST release": {"lease_token": TOKEN, "delay_seconds": DELAY, "reason": REASON, "begun": FLAG},
     "POST release of a claim": {"claim_id": TOKEN, "delay_seconds": DELAY, "reason": REASON},
     "POST start-together": {
         "run_id": NAME,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
+from django.urls import reverse
 
+from reportqueue.management.commands.enqueue_due_reports import Command
 from reportqueue.models import ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet as Schedules
-from tests.conftest import minutes_ago
+from reportqueue.states import Status
+from tests.conftest import RowFactory, minutes_ago
 
 ScheduleFactory = Callable[..., ReportSchedule]
 
@@ -91,3 +95,66 @@ def test_ready_whatever_the_migrations_of_other_apps(db: None, client: Client):
 def test_a_probe_changes_nothing_and_needs_no_token(db: None, client: Client, path: str):
     assert client.get(path)["Content-Type"] == "application/json"
     assert client.post(path).status_code == 405
+
+
+def test_the_status_counts_what_is_under_way(client: Client, make_row: RowFactory):
+    for status in (Status.QUEUED, Status.DISPATCHED, Status.DISPATCHED, Status.RUNNING, Status.SUCCEEDED):
+        make_row(status=status)
+    make_row(available_at=minutes_ago(-5))
+    assert client.get("/status").json() == {
+        "status": "moving",
+        "reasons": [],
+        "due": 1,
+        "dispatched": 2,
+        "running": 1,
+        "counted_up_to": 1000,
+    }
+
+
+def test_the_status_is_unknown_while_the_database_is_down(unreachable: None, client: Client):
+    response = client.get("/status")
+    assert (response.status_code, response.json()["reasons"]) == (503, ["The database does not answer."])
+
+
+def test_a_standstill_is_told_with_the_report_that_runs_for_longest(client: Client, make_row: RowFactory):
+    make_row(status=Status.DISPATCHED, dispatched_at=minutes_ago(7))
+    assert "Does Dagster start runs?" in client.get("/status").json()["reasons"][0]
+    for minutes in (60, 90):
+        row = make_row(status=Status.RUNNING, started_at=minutes_ago(minutes))
+        row.attempts.update(started_at=minutes_ago(minutes))
+    told = client.get("/status")
+    assert (told.status_code, told.json()["status"]) == (200, "stalled")
+    (reason,) = told.json()["reasons"]
+    assert reason.startswith("No report has started for 7 minutes, since ")
+    assert "while 1 wait for their launched runs" in reason
+    assert f"The oldest is #{row.pk}, run {row.run_id}" in reason
+
+
+@pytest.mark.parametrize(
+    ("dispatched", "started"), [(4, 60), (60, 4)], ids=["nothing has waited for long", "something has just started"]
+)
+def test_what_moves_is_no_standstill(client: Client, make_row: RowFactory, dispatched: int, started: int):
+    make_row(status=Status.RUNNING).attempts.update(started_at=minutes_ago(started))
+    make_row(status=Status.DISPATCHED, dispatched_at=minutes_ago(dispatched))
+    assert client.get("/status").json()["status"] == "moving"
+
+
+def test_the_bound_of_a_standstill_is_a_setting(client: Client, make_row: RowFactory, settings: Any):
+    make_row(status=Status.DISPATCHED, dispatched_at=minutes_ago(7))
+    settings.REPORTQUEUE = {"STALLED_SECONDS": 600}
+    assert client.get("/status").json()["status"] == "moving"
+
+
+def test_the_scheduler_warns_of_a_standstill_once_in_a_while(make_row: RowFactory, caplog: pytest.LogCaptureFixture):
+    make_row(status=Status.DISPATCHED, dispatched_at=minutes_ago(7))
+    command = Command(stdout=StringIO())
+    for _ in range(3):
+        command._pass(quiet=True)
+    assert sum("No report has started for 7 minutes" in message for message in caplog.messages) == 1
+
+
+def test_the_list_of_the_queue_warns_of_a_standstill(admin_client: Client, make_row: RowFactory):
+    page = reverse("admin:reportqueue_reportqueue_changelist")
+    assert "No report has started" not in admin_client.get(page).content.decode()
+    make_row(status=Status.DISPATCHED, dispatched_at=minutes_ago(7))
+    assert "No report has started for 7 minutes" in admin_client.get(page).content.decode()

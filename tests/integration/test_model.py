@@ -179,7 +179,7 @@ EVENTS = st.one_of(
     *_event(
         "a_launch_comes_to_something",
         3,
-        end=st.sampled_from(["start", "start", "fail_launch", "release_claimed"]),
+        end=st.sampled_from(["start", "start", "start_too", "fail_launch", "release_claimed"]),
         stale=STALE,
         back=BACK,
         off=st.sampled_from([0, 0, 0, 0, 1, -1]),
@@ -276,11 +276,18 @@ class QueueMachine(RuleBasedStateMachine):
         self._claim(consumer, self._launch(back, stale).claim, how, limit=limit)
 
     def a_launch_comes_to_something(self, end: str, stale: bool, back: int, off: int, delay: int, how: str) -> None:
-        """A run starts, never starts, or is not even tried; `off`: it makes up a generation."""
+        """A run starts, one that has others starts it too, or never starts, or is not even tried.
+
+        `off`: it makes up a generation.
+        """
         launch = self._launch(back, stale)
         generation = launch.generation + off
         if end == "start":
             self._start(self._new_run(launch.n, generation), how)
+        elif end == "start_too":
+            shared = Run(launch.n, generation, self._run(back).run_id)
+            self.runs.append(shared)
+            self._start(shared, how)
         elif end == "fail_launch":
             self.do("fail_launch", how, n=launch.n, generation=max(generation, 1), run_id="never-started")
         else:
@@ -296,7 +303,7 @@ class QueueMachine(RuleBasedStateMachine):
         args: dict[str, dict[str, Any]] = {
             "complete": {"result": {"by": run.run_id}},
             "fail": {"retryable": retryable, "after": delay or None},
-            "release": {"delay": delay},
+            "release": {"delay": delay, "begun": retryable},
             "heartbeat": {"lease": lease},
             "cancel": {},
         }
@@ -543,6 +550,8 @@ class QueueMachine(RuleBasedStateMachine):
             "modifier_id": row.content.modifier,
             "idempotency_key": row.content.key,
             "launch_failures": row.launch_failures,
+            "releases": row.releases,
+            "alone": row.alone,
             "claimed_by": row.consumer,
             "claim_id": row.claim,
             "run_id": row.run_id,
@@ -724,8 +733,8 @@ class QueueMachine(RuleBasedStateMachine):
     def _call_fail(self, n: int, token: UUID, retryable: bool = True, after: int | None = None) -> Any:
         return queue.fail(self.pks[n], lease_token=token, error="boom", retryable=retryable, retry_after_seconds=after)
 
-    def _call_release(self, n: int, token: UUID, delay: int = 0) -> Any:
-        return queue.release(self.pks[n], lease_token=token, delay_seconds=delay)
+    def _call_release(self, n: int, token: UUID, delay: int = 0, begun: bool = True) -> Any:
+        return queue.release(self.pks[n], lease_token=token, delay_seconds=delay, begun=begun)
 
     def _call_cancel(self, n: int, token: UUID | None = None) -> Any:
         return queue.cancel(self.pks[n], lease_token=token)

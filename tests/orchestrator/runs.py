@@ -55,12 +55,17 @@ class Runner:
         return self.client.claim("sensor", limit=100).items
 
     def make_batch(
-        self, work: Work, items: Sequence[QueueItem] | None = None, *, lease_seconds: int = LEASE_SECONDS
+        self,
+        work: Work,
+        items: Sequence[QueueItem] | None = None,
+        *,
+        lease_seconds: int = LEASE_SECONDS,
+        one_by_one: bool = False,
     ) -> ExecuteInProcessResult:
         """Make the reports of these rows, by default of all that are due, in one run."""
         tickets = [Ticket(item.queue_id, item.generation) for item in (self.claim_all() if items is None else items)]
         return build_batch_job(work, lease_seconds=lease_seconds).execute_in_process(
-            run_config=batch_config(tickets),
+            run_config=batch_config(tickets, one_by_one=one_by_one),
             instance=self.instance,
             resources=self._resources,
             raise_on_error=False,

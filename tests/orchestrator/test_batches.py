@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -250,6 +251,97 @@ def test_an_interrupt_gives_back_what_is_unfinished_and_keeps_what_is_made(runne
     for row in made[1:]:
         row.refresh_from_db()
         assert (row.attempt, row.attempts.get().outcome) == (0, Outcome.RELEASED)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
+def test_an_interrupt_that_nobody_sent_is_the_reports_own_failure(runner: Runner, raised: type[BaseException]):
+    made = rows({}, {"do": "stop"}, {}, max_attempts=1)
+
+    def raising(run: ReportRun) -> None:
+        if run.params.get("do") == "stop":
+            raise raised
+
+    result = runner.make_batch(raising)
+    assert statuses() == [Status.SUCCEEDED, Status.FAILED, Status.SUCCEEDED]
+    assert runner.status(result) == FAILED
+    made[1].refresh_from_db()
+    assert raised.__name__ in made[1].error
+    assert made[1].attempts.get().outcome == Outcome.FAILED
+    assert f"The report raised {raised.__name__}, although nobody interrupted its run" in runner.log(result)
+
+
+def test_the_report_in_hand_goes_alone_after_an_interrupt_and_the_others_do_not(runner: Runner):
+    made = rows({"do": "stop"}, {}, {})
+
+    def stopping(run: ReportRun) -> None:
+        if run.params.get("do") == "stop":
+            os.kill(os.getpid(), signal.SIGTERM)
+            wait()
+
+    runner.make_batch(stopping)
+    assert list(ReportQueue.objects.order_by("pk").values_list("releases", "alone")) == [
+        (1, True),
+        *[(0, False)] * (len(made) - 1),
+    ]
+
+
+def test_rows_go_one_by_one_where_that_is_asked_for(runner: Runner, front: Front):
+    made = rows(*[{}] * 4)
+    running: list[list[int]] = []
+
+    def noting(run: ReportRun) -> None:
+        running.append(list(ReportQueue.objects.filter(status=Status.RUNNING).values_list("pk", flat=True)))
+
+    result = runner.make_batch(noting, one_by_one=True)
+    assert (runner.status(result), statuses()) == (SUCCESS, [Status.SUCCEEDED] * 4)
+    assert running == [[row.pk] for row in made]
+
+
+def test_a_report_finds_the_process_as_the_first_one_found_it(runner: Runner, monkeypatch: pytest.MonkeyPatch):
+    """Environment, working directory, umask, signal handlers, blocked signals and an alarm."""
+    rows({"do": "change"}, {"do": "look"})
+    monkeypatch.setenv("REPORT_YEAR", "2026")
+    seen: list[Any] = []
+
+    def look() -> Any:
+        umask = os.umask(0o022)
+        os.umask(umask)
+        return (
+            dict(os.environ),
+            os.getcwd(),
+            umask,
+            signal.getsignal(signal.SIGUSR1),
+            signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+            signal.getitimer(signal.ITIMER_REAL)[0] < 900,
+        )
+
+    def changing(run: ReportRun) -> None:
+        seen.append(look())
+        if run.params["do"] == "change":
+            os.environ.clear()
+            os.chdir("/")
+            os.umask(0o777)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            signal.setitimer(signal.ITIMER_REAL, 1000)
+
+    assert runner.status(runner.make_batch(changing)) == SUCCESS
+    assert seen[0] == seen[1]
+
+
+def test_a_report_that_ignores_signals_leaves_the_next_one_interruptible(runner: Runner):
+    rows({"do": "ignore"}, {"do": "stop"}, {})
+
+    def work(run: ReportRun) -> None:
+        if run.params.get("do") == "ignore":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if run.params.get("do") == "stop":
+            os.kill(os.getpid(), signal.SIGTERM)
+            wait()
+
+    runner.make_batch(work)
+    assert statuses() == [Status.SUCCEEDED, Status.QUEUED, Status.QUEUED]
 
 
 def test_an_interrupt_that_the_work_swallows_ends_the_run_after_that_report(runner: Runner):

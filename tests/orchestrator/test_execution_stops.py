@@ -1,5 +1,6 @@
 """Work that is to stop: a cancel, a lost lease, an API that is gone, signals; and that it does so in time."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -366,6 +367,7 @@ def test_an_interrupt_while_the_row_is_started_gives_it_back_without_work(runner
         result = runner.run(build_report_job(worked.append), item)
     assert (runner.status(result), worked, the_row().status, the_row().attempt) == (FAILED, [], Status.QUEUED, 0)
     assert the_row().attempts.get().outcome == Outcome.RELEASED
+    assert (the_row().releases, the_row().alone) == (0, False), "it was not begun"
 
 
 def test_a_second_interrupt_does_not_keep_the_row_from_being_given_back(runner: Runner, front: Front):
@@ -383,3 +385,28 @@ def test_a_second_interrupt_does_not_keep_the_row_from_being_given_back(runner: 
     with meanwhile(interrupt):
         result = runner.make(work)
     assert (runner.status(result), the_row().status) == (FAILED, Status.QUEUED)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_an_interrupt_that_nobody_sent_is_the_reports_own_failure(runner: Runner, raised: type[BaseException]):
+    def work(run: ReportRun) -> None:
+        raise raised
+
+    build_row(max_attempts=1)
+    result = runner.make(work)
+    assert (runner.status(result), the_row().status) == (FAILED, Status.FAILED)
+    assert the_row().attempts.get().outcome == Outcome.FAILED
+    assert raised.__name__ in the_row().error
+    assert f"The report raised {raised.__name__}, although nobody interrupted its run" in runner.log(result)
+
+
+def test_a_report_that_interrupts_its_own_run_is_put_off_and_in_the_end_fails(runner: Runner, settings: Any):
+    settings.REPORTQUEUE = {"MAX_RELEASES": 2, "RETRY_JITTER": 0}
+    delays = []
+    build_row(max_attempts=1)
+    for _ in range(3):
+        ReportQueue.objects.update(available_at=minutes_ago(1))
+        runner.make(lambda run: send(signal.SIGTERM) or wait())
+        delays.append(the_row().available_at > timezone.now())
+    assert delays == [False, True, False]
+    assert (the_row().status, the_row().attempt, the_row().releases) == (Status.FAILED, 1, 3)

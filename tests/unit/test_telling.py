@@ -64,3 +64,44 @@ def test_after_an_error_nothing_more_is_taken():
 
     with pytest.raises(ConnectionError, match="away"):
         put()
+
+
+def test_a_flush_waits_until_all_is_told():
+    told: list[int] = []
+    called, go_on, flushed = threading.Event(), threading.Event(), threading.Event()
+
+    def tell(some: list[int]) -> None:
+        called.set()
+        go_on.wait(10)
+        told.extend(some)
+
+    def flush(teller: Teller[int]) -> None:
+        teller.flush()
+        flushed.set()
+
+    with Teller(tell) as teller:
+        teller.flush()
+        teller.put(1)
+        assert called.wait(10)
+        teller.put(2)
+        waiting = threading.Thread(target=flush, args=[teller])
+        waiting.start()
+        assert not flushed.wait(0.05)
+        go_on.set()
+        assert flushed.wait(10)
+        assert told == [1, 2]
+        waiting.join(10)
+
+
+def test_a_flush_raises_what_telling_raised():
+    def tell(some: list[int]) -> None:
+        raise ConnectionError("away")
+
+    def put_and_flush() -> None:
+        with Teller(tell) as teller:
+            teller.put(1)
+            teller.flush()
+            raise AssertionError("it was told")
+
+    with pytest.raises(ConnectionError, match="away"):
+        put_and_flush()

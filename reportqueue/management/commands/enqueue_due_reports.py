@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from datetime import UTC
@@ -17,6 +18,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from reportqueue import queue, schedules
 from reportqueue.clock import database_now
+from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
 from reportqueue.schedule_watch import ScheduleWatch
 
@@ -34,6 +36,9 @@ class Command(BaseCommand):
         "Puts every due report of the schedules into the queue, one row per schedule and instant, and takes "
         "rows back whose lease has run out. Safe to run several times at once."
     )
+
+    _quiet_until = 0.0
+    """When (`time.monotonic()`) a standstill is told again."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
@@ -89,10 +94,18 @@ class Command(BaseCommand):
             "expired rows queued again": rescued.queued,
             "expired rows ended": rescued.ended,
         }
+        self._warn_of_standstill()
         if not quiet or any(counts.values()):
             said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "enqueued")
             self.stdout.write(f"{database_now():%Y-%m-%d %H:%M:%SZ}  {said}")
         return done
+
+    def _warn_of_standstill(self) -> None:
+        """Once a `STALLED_SECONDS` while it lasts."""
+        if time.monotonic() < self._quiet_until or (stalled := queue.standstill()) is None:
+            return
+        self._quiet_until = time.monotonic() + conf().stalled_seconds
+        logger.warning("%s", stalled)
 
     def _loop(self, interval: float) -> None:
         stop = threading.Event()

@@ -1,0 +1,45 @@
+"""What a report may leave changed in its process: put back before the next report of the batch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Put back what the work in this context changes: environment, working directory, umask, signals, alarm.
+
+    Signals belong to the main thread: in another thread they are left as they are. What else a process has (locale,
+    time-outs of sockets, modules, threads that go on) is not put back.
+    """
+    environment = dict(os.environ)
+    folder = os.getcwd()
+    mask = os.umask(0o077)
+    os.umask(mask)
+    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS} if in_main else {}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    (left, interval), began = signal.getitimer(signal.ITIMER_REAL), time.monotonic()
+    try:
+        yield
+    finally:
+        if in_main:
+            again = max(0.001, left - (time.monotonic() - began)) if left else 0.0
+            signal.setitimer(signal.ITIMER_REAL, again, interval)
+            for number, handler in handlers.items():
+                if handler is not None and signal.getsignal(number) is not handler:
+                    signal.signal(number, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.umask(mask)
+        with suppress(OSError):  # the folder may be gone
+            os.chdir(folder)
+        if os.environ != environment:
+            os.environ.clear()
+            os.environ.update(environment)

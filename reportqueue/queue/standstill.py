@@ -1,0 +1,61 @@
+"""Reports that wait for their runs while nothing starts: all places of the launcher are held by what hangs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models.functions import Now
+
+from reportqueue.clock import database_now
+from reportqueue.conf import conf
+from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.states import Status
+
+COUNTED = 1_000
+"""Waiting rows are counted up to here."""
+
+
+@dataclass(frozen=True)
+class Standstill:
+    """How many rows wait for a run that was launched, at least; and since when nothing has started (aware UTC)."""
+
+    waiting: int
+    more: bool
+    """Whether there are more than `waiting`."""
+    since: datetime
+    minutes: int
+    longest: ReportQueue | None
+    """The row that has been running for longest, if there is one."""
+
+    def __str__(self) -> str:
+        rows = f"{self.waiting:,}{' or more' if self.more else ''}"
+        text = (
+            f"No report has started for {self.minutes:,} minutes, since {self.since:%Y-%m-%d %H:%M} UTC, while {rows} "
+            "wait for their launched runs."
+        )
+        if self.longest is None:
+            return f"{text} Does Dagster start runs? Its run launcher and its daemon's log say more."
+        return (
+            f"{text} Do running reports hang? The oldest is #{self.longest.pk}, run {self.longest.run_id}, started "
+            f"{self.longest.started_at:%Y-%m-%d %H:%M} UTC. Terminate a run that hangs in Dagster."
+        )
+
+
+def standstill() -> Standstill | None:
+    """The standstill, if nothing has started for `STALLED_SECONDS` although a row has waited for so long."""
+    bound = timedelta(seconds=conf().stalled_seconds)
+    # Of rows that somebody holds, of which there are no more than the consumers' bounds allow.
+    waiting = ReportQueue.objects.filter(status=Status.DISPATCHED, dispatched_at__lt=Now() - bound)
+    oldest = waiting.order_by("dispatched_at").first()
+    if oldest is None or oldest.dispatched_at is None:
+        return None
+    now = database_now()
+    last = ReportAttempt.objects.order_by("-id").first()
+    since = max(oldest.dispatched_at, last.started_at) if last else oldest.dispatched_at
+    if since >= now - bound:
+        return None
+    count = waiting[: COUNTED + 1].count()
+    running = ReportQueue.objects.filter(status=Status.RUNNING).order_by("started_at").first()
+    minutes = int((now - since) / timedelta(minutes=1))
+    return Standstill(min(count, COUNTED), count > COUNTED, since, minutes, running)
