@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -93,14 +93,14 @@ class BadReports:
         often = [point for point in (*points.DEADLY, *points.RAISING) if point not in points.BATCHED]
         self._begin(often[0], points.CONSUMERS)
         rows = self._bad((*once, *often * (1 + round(2 * share))))
-        self._end(rows, often[0])
+        self._end(rows)
         self._require_free(rows, often[0])
 
     def _hanging(self) -> None:
         """Reports that neither end nor hear of anything; of those whose row the reconciler looks after."""
         self._begin(points.HANGING[0], [points.REPAIRED_CONSUMER])
         rows = self._bad(points.HANGING)
-        self._end(rows, points.HANGING[0])
+        self._end(rows)
         self._require_free(rows, points.HANGING[0])
 
     def _bounds(self) -> None:
@@ -203,7 +203,7 @@ class BadReports:
                 except OSError as error:
                     said[str(error)] += 1
                 time.sleep(0.2)
-        if set(said) - {"200", "503"} or "503" not in said:
+        if not refuse_well(said):
             self._problem(point, STUCK, f"calls were answered {dict(said)}, not 503")
         self._end(rows)
         self._require_free(rows, point)
@@ -345,6 +345,11 @@ class BadReports:
 
     def _problem(self, point: str, verdict: str, text: str) -> None:
         self._system.ledger.write("problem", point=point, verdict=verdict, text=text)
+
+
+def refuse_well(answers: Mapping[str, int]) -> bool:
+    """Whether a web app without connections to its database answers as it should; one may have been left to it."""
+    return "503" in answers and answers.keys() <= {"200", "503"}
 
 
 def _terminate(run: str) -> None:
