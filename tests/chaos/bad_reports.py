@@ -140,6 +140,7 @@ class BadReports:
                 self._points[rows[place]] = point
                 self._expect(rows[place], ["failed"], MAX_ATTEMPTS, None)
             self._end(rows)
+            self._look()
             begun = Counter(line["run"] for line in self._lines if line["kind"] == "begin" and line["row"] in rows)
             if max(begun.values(), default=0) < BATCH_BEGUN:
                 self._problem(points.BATCHED[0], LOST, f"there was no batch: the runs began {begun} rows")
@@ -258,6 +259,7 @@ class BadReports:
         due = datetime.now(UTC)
         rows = self._enqueue("", [self._report(GOOD_ATTEMPTS, due, meeting=meeting) for _ in range(slots)])
         self._end(rows)
+        self._look()
         if {line["row"] for line in self._lines if line["kind"] == "met" and line["everybody"]} >= set(rows):
             return slots
         return sum(1 for line in self._lines if line["kind"] == "begin" and line["row"] in rows and line["t"] < until)
@@ -278,9 +280,8 @@ class BadReports:
             if point == points.HANGS_WITHOUT_LOCK:  # terminated by a person, so it may as well be cancelled
                 self._expect(row, ["failed", "cancelled"], 1, MAX_ATTEMPTS)
             elif point not in points.LEFT_BEHIND:
-                # What a run gives back uses up no attempt; how often is the product's to say.
-                most = None if point == points.TERMINATES_ITSELF else MAX_ATTEMPTS
-                self._expect(row, ["failed"], MAX_ATTEMPTS, most)
+                given_back = points.MAX_RELEASES if point == points.TERMINATES_ITSELF else 0
+                self._expect(row, ["failed"], MAX_ATTEMPTS + given_back, MAX_ATTEMPTS + given_back)
             rows += [row, *self._good(point, 1)]
         return rows
 

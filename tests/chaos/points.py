@@ -61,6 +61,8 @@ LEASE_SECONDS = 5
 """Of a run: the shortest that the API takes."""
 STOP_SECONDS = LINGER_SECONDS = 3
 """Of the warm launcher: how long a run may take to end once it was asked to, and once it has made its report."""
+MAX_RELEASES = 3
+"""After so many, a run that gives its row back uses up an attempt."""
 HARNESS, WARM = "harness", "warm"
 LAUNCHERS = (HARNESS, WARM)
 """Who starts the runs' processes: the warm parent of the harness, or the product's warm launcher."""
