@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a bad report's row is to come to. `most` is None where a run may die with it and use up none of its attempts."""
+    """What a bad report's row is to come to. `most` is None where the deaths of others may use up its runs."""
 
     ends: frozenset[str]
     least: int
