@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
+from reportqueue.effort import spend
+
+REMEMBERED = 20_000
+"""Readings whose closure a calendar keeps: the instants of one schedule are looked up several times."""
 MAX_MOVE_DAYS = 31
 """How far a firing may be moved to an open day; with none in reach it is skipped."""
 
@@ -57,16 +61,46 @@ class Calendar:
     hours: tuple[ClosedHours, ...] = ()
     _labels: dict[date, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `closes_all` has found: a move asks for the same month of days again and again."""
+    _closures: dict[datetime, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `closure` has found."""
+    _hours: dict[int, list[ClosedHours]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By their weekday."""
+
+    def __post_init__(self) -> None:
+        for hours in self.hours:
+            self._hours.setdefault(hours.weekday, []).append(hours)
 
     def closure(self, reading: datetime) -> str | None:
         """Why it is closed at a naive reading of the clock, in words; None if it is open."""
+        if reading not in self._closures:
+            if len(self._closures) >= REMEMBERED:
+                self._closures.clear()
+            self._closures[reading] = self._closure(reading)
+        return self._closures[reading]
+
+    def _closure(self, reading: datetime) -> str | None:
+        spend()
         label = self._label(reading.date())
         if not label:
-            labels = [hours.label for hours in self.hours if hours.covers(reading)]
+            labels = [hours.label for hours in self._covering(reading)]
             label = next(filter(None, labels), "" if labels else label)
         if label is None:
             return None
         return f"{self.name}: {label}" if label else self.name
+
+    def _covering(self, reading: datetime) -> list[ClosedHours]:
+        return [hours for hours in self._hours.get(reading.weekday(), ()) if hours.covers(reading)]
+
+    def closed_until(self, reading: datetime) -> datetime:
+        """Until which reading of the same day, or the next midnight, it is surely closed; `reading` if it is open."""
+        midnight = datetime.combine(reading.date() + timedelta(days=1), time())
+        if self.closes_all(reading.date()):
+            return midnight
+        ends = [
+            midnight if hours.end is None else datetime.combine(reading.date(), hours.end)
+            for hours in self._covering(reading)
+        ]
+        return max(ends, default=reading)
 
     def closes_all(self, day: date) -> bool:
         """Whether closed days cover the whole of that day."""

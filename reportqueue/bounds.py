@@ -15,11 +15,11 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 
 MAX_ID = 2**63 - 1
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
+MAX_COUNT, MAX_SMALL_COUNT = 2**31 - 1, 2**15 - 1
+"""What PostgreSQL's `integer` and `smallint` hold: where a counter ends."""
 MIN_ATTEMPTS, MAX_ATTEMPTS, DEFAULT_ATTEMPTS = 1, 100, 3
 MAX_JSON_BYTES = 64 * 1024
 MAX_ERROR_BYTES = 16 * 1024
-MAX_COUNT = 32_767
-"""Of a small counter's column."""
 MAX_KEY_LENGTH = 200
 MAX_NAME_LENGTH = 100
 """Of a consumer and of a run id."""

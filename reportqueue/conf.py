@@ -38,6 +38,8 @@ class Conf:
     """How often a waiting claim looks for rows on its own; one that is committed or comes due wakes it at once."""
     max_waiters: int = 8
     """How many claims may wait in one process, each of them in a thread; one more is answered at once, empty."""
+    lock_timeout_seconds: float = 2
+    """How long a call waits for a row that another transaction holds, before it is answered with 503."""
     max_body_bytes: int = 8 * 1024 * 1024
     """A larger request body is answered with 413."""
     ready_overdue_seconds: int = 300
@@ -62,6 +64,7 @@ class Conf:
             raise ImproperlyConfigured("REPORTQUEUE['EXPAND_ON_CLAIM'] must be True or False.")
         _between("wait_poll_seconds", self.wait_poll_seconds, 0.05, bounds.MAX_WAIT_SECONDS)
         _between("max_waiters", self.max_waiters, 0, 10_000)
+        _between("lock_timeout_seconds", self.lock_timeout_seconds, 0.05, 30)
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
         _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
         _between("stalled_seconds", self.stalled_seconds, 1, bounds.MAX_LEASE_SECONDS)

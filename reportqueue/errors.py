@@ -36,6 +36,10 @@ class LeaseLost(ReportQueueError):
     """The lease token is not the row's: another owner, the rescuer or a cancel has taken the row."""
 
 
+class RowBusy(ReportQueueError):
+    """Another transaction holds it, and did not let go of it in time: try again soon."""
+
+
 class IdempotencyKeyReused(ReportQueueError):
     """The idempotency key is known, with other content."""
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from django.db import Error, connections, router
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import Error, connections, router, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
@@ -13,6 +17,8 @@ from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 
+PROBE_SECONDS = 2
+"""How long each of a probe's statements may take."""
 COUNTED = 1_000
 """Overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
 
@@ -27,20 +33,8 @@ def live(request: HttpRequest) -> JsonResponse:
 def ready(request: HttpRequest) -> JsonResponse:
     """200 when the database answers, migrations are applied and no schedule is overdue; else 503 with the reasons."""
     try:
-        connection = connections[router.db_for_write(ReportQueue)]
-        executor = MigrationExecutor(connection)
-        targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "reportqueue"]
-        if executor.migration_plan(targets):
-            reasons = ["Migrations of reportqueue are not applied: run manage.py migrate."]
-        else:
-            bound = conf().ready_overdue_seconds
-            overdue = schedules.overdue(bound)[: COUNTED + 1].count()
-            more = " or more" if overdue > COUNTED else ""
-            reasons = (
-                [f"Schedules overdue by more than {bound} s: {min(overdue, COUNTED)}{more}. Is a scheduler running?"]
-                if overdue
-                else []
-            )
+        with _quick() as connection:
+            reasons = _reasons(connection)
     except Error:
         reasons = ["The database does not answer."]
     if reasons:
@@ -48,18 +42,42 @@ def ready(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ready"})
 
 
+@contextmanager
+def _quick() -> Iterator[Any]:
+    """The queue's database, each statement bounded: a table that somebody has locked must not hold the thread."""
+    alias = router.db_for_write(ReportQueue)
+    with transaction.atomic(using=alias):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{round(PROBE_SECONDS * 1000)}ms"])
+        yield connections[alias]
+
+
+def _reasons(connection: Any) -> list[str]:
+    executor = MigrationExecutor(connection)
+    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "reportqueue"]
+    if executor.migration_plan(targets):
+        return ["Migrations of reportqueue are not applied: run manage.py migrate."]
+    bound = conf().ready_overdue_seconds
+    overdue = schedules.overdue(bound)[: COUNTED + 1].count()
+    if not overdue:
+        return []
+    more = " or more" if overdue > COUNTED else ""
+    return [f"Schedules overdue by more than {bound} s: {min(overdue, COUNTED)}{more}. Is a scheduler running?"]
+
+
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
     """How much is under way, and whether it moves: 200 also at a standstill, 503 if the database does not answer."""
     rows = ReportQueue.objects
     try:
-        counted = {
-            "due": rows.due(),
-            "dispatched": rows.filter(status=Status.DISPATCHED),
-            "running": rows.filter(status=Status.RUNNING),
-        }
-        counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
-        stalled = queue.standstill()
+        with _quick():
+            counted = {
+                "due": rows.due(),
+                "dispatched": rows.filter(status=Status.DISPATCHED),
+                "running": rows.filter(status=Status.RUNNING),
+            }
+            counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
+            stalled = queue.standstill()
     except Error:
         return JsonResponse({"status": "unknown", "reasons": ["The database does not answer."]}, status=503)
     document = {"status": "stalled" if stalled else "moving", "reasons": [str(stalled)] if stalled else []}

@@ -64,7 +64,8 @@ class Verb(StrEnum):
 
 S, V = Status, Verb
 TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
-    V.CLAIM: {S.QUEUED: frozenset({S.CLAIMED})},
+    # It fails a row that has been handed out as often as its counter can say.
+    V.CLAIM: {S.QUEUED: frozenset({S.CLAIMED, S.FAILED})},
     V.ACKNOWLEDGE: {S.CLAIMED: frozenset({S.DISPATCHED})},
     # A final row starts only for a person's re-execution of its last run.
     V.START: {

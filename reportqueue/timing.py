@@ -7,25 +7,28 @@ fired before. Whatever two schedules share of it is worked out once.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice, takewhile
 
 from reportqueue import cron
 from reportqueue.blackouts import MAX_MOVE_DAYS, Calendar
+from reportqueue.effort import spend
 from reportqueue.policies import Blackout
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """What intervals are counted from, unless the schedule has a start."""
 MAX_MOVED_A_DAY = 96
 """What fires more often has no other day to be moved to."""
-EXAMINED = 20_000
-"""Instants looked at for one that fires, when the calendar closes them one after the other."""
+EXAMINED = 10_000
+"""Instants looked at for one that fires, when the calendar closes them one after the other. Where closed ones are
+skipped, those of one closed day, or of the same closed hours, are one."""
+LOOKED_BACK = 6_000
+"""Instants looked at for the last ones that fire; half as many where they are moved, since each costs more."""
+_CHUNK = timedelta(days=4)
 _TICK = timedelta(microseconds=1)
-_DAY = timedelta(days=1)
 
 
 class NeverFires(ValueError):
@@ -44,6 +47,15 @@ class Occurrence:
     """Why it does not fire, in words; empty if it does."""
 
 
+@dataclass(frozen=True)
+class Newest:
+    """The last firings of a stretch, oldest first."""
+
+    instants: list[datetime]
+    complete: bool
+    """Whether there are no others, or as many as were asked for; else the search ended at `LOOKED_BACK`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timing:
     """A valid schedule's timing; `cron` is empty if and only if `interval_seconds` is set."""
@@ -57,6 +69,8 @@ class Timing:
     """The last one."""
     calendar: Calendar | None = None
     blackout: Blackout = Blackout.SKIP
+    _moves: dict[datetime, Occurrence] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Of nominal instants: each walk goes over two months of them. Until `next_firing` is asked, the last question."""
 
     def next_firing(self, after: datetime) -> datetime | None:
         """The first firing strictly after `after`; None if there is none before the end. Memoised.
@@ -79,15 +93,30 @@ class Timing:
         found = takewhile(lambda occurrence: occurrence.instant <= until, self.occurrences(after))
         return (occurrence.instant for occurrence in found if not occurrence.closed)
 
-    def newest(self, count: int, after: datetime, until: datetime) -> list[datetime]:
-        """The last `count` firings in `(after, until]`, oldest first, at a cost that follows `count`."""
-        span = timedelta(hours=1)
-        while True:
+    def newest(self, count: int, after: datetime, until: datetime) -> Newest:
+        """The last `count` firings in `(after, until]`, at a cost that follows `count`.
+
+        Instants that the calendar closes are looked at, too: at most `LOOKED_BACK` in all.
+        """
+        found: list[datetime] = []
+        # Where instants are moved, each look goes over two months more: fewer of them then.
+        moving = self.calendar is not None and self.blackout != Blackout.SKIP
+        span, left = (_CHUNK, LOOKED_BACK // 2) if moving else (timedelta(hours=1), LOOKED_BACK)
+        while until > after and len(found) < count:
+            if left <= 0:
+                return Newest(found, complete=False)
             start = max(after, until - span)
-            found = deque(self.firings(start, until), maxlen=count)
-            if len(found) == count or start == after:
-                return list(found)
-            span *= 4
+            part = list(takewhile(lambda one: one.instant <= until, self.occurrences(start)))  # noqa: B023
+            fires = [occurrence.instant for occurrence in part if not occurrence.closed]
+            found, until, left = fires + found, start, left - len(part)
+            # The stretch before, as long as its instants are needed and may be looked at by the pace of this one.
+            longer = 4.0
+            if fires:
+                longer = min(longer, 1.2 * (count - len(found)) / len(fires))
+            if part:
+                longer = min(longer, left / len(part))
+            span = max(span * longer, timedelta(minutes=1))
+        return Newest(found[-count:], complete=True)
 
     def _nominal(self, after: datetime) -> Iterator[datetime]:
         if self.start_at is not None:
@@ -95,9 +124,29 @@ class Timing:
         last = cron.LAST if self.end_at is None else min(self.end_at, cron.LAST)
         if after > cron.LAST or last < cron.FIRST:
             return iter(())  # somebody has written a start or an end around the checks
-        if self.interval_seconds is None:
-            return cron.between(self.cron, self.timezone, after, last)
-        return self._steps(timedelta(seconds=self.interval_seconds), after.astimezone(UTC), last)
+        if self.interval_seconds is not None:
+            return _counted(self._steps(timedelta(seconds=self.interval_seconds), after.astimezone(UTC), last))
+        if self.calendar is not None and self.blackout != Blackout.SKIP:
+            return _counted(self._by_chunks(after.astimezone(UTC), last))
+        return _counted(cron.between(self.cron, self.timezone, after, last))
+
+    def _by_chunks(self, after: datetime, last: datetime) -> Iterator[datetime]:
+        """As `cron.between`; what is walked again is remembered."""
+        number = (after - EPOCH) // _CHUNK
+        while True:
+            instants = _chunk(self.cron, self.timezone, number)
+            for instant in instants:
+                if instant > last:
+                    return
+                if instant > after:
+                    yield instant
+            number += 1
+            if not instants:  # on to the next that has any
+                begin = EPOCH + number * _CHUNK - _TICK
+                following = next(cron.between(self.cron, self.timezone, begin, last), None) if begin < last else None
+                if following is None:
+                    return
+                number = (following - EPOCH) // _CHUNK
 
     def _steps(self, step: timedelta, after: datetime, last: datetime) -> Iterator[datetime]:
         origin = self.start_at.astimezone(UTC) if self.start_at is not None else EPOCH
@@ -112,13 +161,18 @@ class Timing:
         closed = calendar.closure(reading)
         if closed is None or self.blackout == Blackout.SKIP:
             return Occurrence(nominal, nominal, closed or "")
-        if self.cron:
+        if self.cron and self._set_at(nominal):
             # What the clock left out on the closed day, it shows on the open one: the two fall together there.
             reading = cron.meant_reading(self.cron, self.timezone, nominal)
         moved = calendar.open_day(reading, 1 if self.blackout == Blackout.NEXT_DAY else -1)
         if moved is None:
             return Occurrence(nominal, nominal, f"{closed}, and no day within {MAX_MOVE_DAYS} is open")
         return Occurrence(cron.instant_of(self.timezone, moved), nominal)
+
+    def _set_at(self, instant: datetime) -> bool:
+        """Whether the clock is set at that very instant: only then does something fire that it left out."""
+        before, then = (cron.local(self.timezone, one).utcoffset() for one in (instant - _TICK, instant))
+        return before != then
 
     def _moved(self, calendar: Calendar, after: datetime) -> Iterator[Occurrence]:
         """In the order in which they fire, which is not that of the nominal instants."""
@@ -134,7 +188,8 @@ class Timing:
                 if (ready := heapq.heappop(waiting)).instant != last:
                     yield ready
                 last = ready.instant
-            occurrence = self._around(calendar, nominal)
+            occurrence = self._moves.get(nominal) or self._around(calendar, nominal)
+            self._moves[nominal] = occurrence
             if occurrence.instant > after:
                 heapq.heappush(waiting, occurrence)
         while waiting:
@@ -143,8 +198,29 @@ class Timing:
             last = ready.instant
 
 
+def _counted(instants: Iterator[datetime]) -> Iterator[datetime]:
+    for instant in instants:
+        spend()
+        yield instant
+
+
+@lru_cache(maxsize=256)
+def _chunk(expression: str, timezone: str, number: int) -> tuple[datetime, ...]:
+    """The expression's instants in one stretch of `_CHUNK`."""
+    begin = max(EPOCH + number * _CHUNK - _TICK, cron.FIRST)
+    end = min(EPOCH + (number + 1) * _CHUNK - _TICK, cron.LAST)
+    return tuple(cron.between(expression, timezone, begin, end)) if begin < end else ()
+
+
 @lru_cache(maxsize=8192)
 def _next_firing(timing: Timing, after: datetime) -> datetime | None:
+    try:
+        return _first_open(timing, after)
+    finally:
+        timing._moves.clear()  # the memo keeps the timing
+
+
+def _first_open(timing: Timing, after: datetime) -> datetime | None:
     examined = 0
     while examined < EXAMINED:
         for occurrence in islice(timing.occurrences(after), EXAMINED - examined):
@@ -153,12 +229,10 @@ def _next_firing(timing: Timing, after: datetime) -> datetime | None:
             examined += 1
             if timing.calendar is None or timing.blackout != Blackout.SKIP:
                 continue  # Where instants are moved, to begin anew is to go back by as far as they may be.
-            reading = cron.reading_of(timing.timezone, occurrence.nominal)
-            if timing.calendar.closes_all(reading.date()):
-                # On past the closed day at once: it may be one of many, with an instant a minute.
-                midnight = datetime.combine(reading.date() + _DAY, reading.min.time())
-                after = max(occurrence.instant, cron.instant_of(timing.timezone, midnight) - _TICK)
-                break
+            # On past the closed day or hours at once: they may have an instant every few seconds.
+            reading = timing.calendar.closed_until(cron.reading_of(timing.timezone, occurrence.nominal))
+            after = max(occurrence.instant, cron.instant_of(timing.timezone, reading) - _TICK)
+            break
         else:
             if examined < EXAMINED:
                 return None

@@ -15,10 +15,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from reportqueue import payloads, queue
+from reportqueue import locks, payloads, queue
 from reportqueue.clock import database_now
 from reportqueue.errors import BadSignature, SourceNotFound
 from reportqueue.models import WebhookSource
@@ -38,7 +37,7 @@ def secret(source: WebhookSource) -> str:
 
 def rotate(source: WebhookSource) -> str:
     """A new secret; the one before is accepted for another `ROTATION`."""
-    with transaction.atomic():
+    with locks.bounded():
         locked = WebhookSource.objects.select_for_update().get(pk=source.pk)
         locked.previous_seed, locked.seed = locked.seed, new_seed()
         locked.previous_until = database_now() + ROTATION

@@ -22,8 +22,9 @@ ANSWER_SECONDS = 10.0
 T = TypeVar("T")
 MAX_ROWS = 100
 """Of a call for several rows: the API's bound."""
-Answers = dict[int, T | ApiRefused]
-"""What a call for several rows did, by the row's id: each row's own answer, or why that row alone was refused."""
+Answers = dict[int, T | ApiRefused | ApiUnreachable]
+"""What a call for several rows did, by the row's id: each row's own answer, or why that row alone was refused, or could
+not be reached just now."""
 
 
 class ReportQueueClient(Transport):
@@ -309,11 +310,12 @@ def _held_rows(answer: Any) -> list[HeldRow]:
     return [HeldRow.parse(item) for item in answer["queue"]]
 
 
-def _row_refusal(row: Mapping[str, Any]) -> ApiRefused:
+def _row_refusal(row: Mapping[str, Any]) -> ApiRefused | ApiUnreachable:
     said, kind, code = str(row["answer"]["detail"]), str(row["answer"]["type"]), int(row["code"])
     if code == 409:
         return Conflict(said, kind=kind, current_status=row["answer"].get("current_status"))
-    return ApiRefused(f"row {row['queue_id']}: {said}", status=code, kind=kind)
+    text = f"row {row['queue_id']}: {said}"
+    return ApiUnreachable(text) if code >= 500 else ApiRefused(text, status=code, kind=kind)
 
 
 def storable(text: str) -> str:

@@ -15,8 +15,16 @@ from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, Op
 from dagster._core.events import EngineEventData
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from dagster_reportqueue.client import MAX_ROWS, Answers, ApiRefused, ApiUnreachable, ReportQueueClient, Started
-from dagster_reportqueue.execution import surroundings
+from dagster_reportqueue.client import (
+    MAX_ROWS,
+    Answers,
+    ApiError,
+    ApiRefused,
+    ApiUnreachable,
+    ReportQueueClient,
+    Started,
+)
+from dagster_reportqueue.execution import retry, surroundings
 from dagster_reportqueue.execution.attempt import Attempt, ReportCancelled
 from dagster_reportqueue.execution.completions import Teller
 from dagster_reportqueue.execution.interrupts import Interrupts
@@ -26,6 +34,8 @@ from dagster_reportqueue.execution.retry import patiently
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, op_context, run_of
 from dagster_reportqueue.tickets import Ticket
 
+BUSY_PAUSE_SECONDS = 0.5
+"""Before rows that another transaction holds are tried again, if no other is left."""
 AHEAD_SECONDS = 1.0
 """How much work is started at once. All that is started when a run is killed goes on in runs of its own."""
 
@@ -84,6 +94,7 @@ def run_reports(
         batch = _Batch(context, calls, telling, heart, interrupts, lease_seconds)
         with Teller(batch.tell) as teller:
             batch.make(tickets, work, teller, one_by_one=one_by_one)
+        batch.tell_late()
         return batch.tally
 
 
@@ -105,6 +116,10 @@ class _Batch:
         self._interrupts = interrupts
         self._lease = lease_seconds
         self._lock = threading.Lock()
+        self._late: list[_Made] = []
+        """Made, but another transaction held their rows when the queue was told."""
+        self._busy_since: dict[int, float] = {}
+        """Rows that another transaction held when they were to be started, and since when (`time.monotonic()`)."""
 
     def make(self, tickets: Sequence[Ticket], work: Work, teller: Teller[_Made], *, one_by_one: bool) -> None:
         """Raises what ends the run."""
@@ -115,7 +130,11 @@ class _Batch:
             group = {pk: waiting.pop(pk) for pk in list(islice(waiting, ahead))}
             self._heart.keep_waiting(dict(waiting))
             began = time.monotonic()
-            attempts = deque(self._start(group))
+            started, busy = self._start(group)
+            waiting |= busy  # behind all others
+            if busy and not started:
+                time.sleep(BUSY_PAUSE_SECONDS)
+            attempts = deque(started)
             try:
                 while attempts:
                     self._go_on()
@@ -142,7 +161,8 @@ class _Batch:
             # Once is enough: whoever interrupted the run will soon kill it. Leases end by themselves.
             self._context.log.warning(f"Rows that this run had started could not be given back: {error}")
 
-    def _start(self, group: Mapping[int, int]) -> list[Attempt]:
+    def _start(self, group: Mapping[int, int]) -> tuple[list[Attempt], dict[int, int]]:
+        """The rows that are started; and those to be tried again, as another transaction holds them."""
         sent = 0.0
 
         def start() -> Answers[Started]:
@@ -150,15 +170,22 @@ class _Batch:
             sent = time.monotonic()
             return self._client.start_many(group, **run_of(self._context), lease_seconds=self._lease)
 
-        attempts = []
+        attempts, busy = [], {}
         for pk, started in patiently(start, self._interrupts).items():
-            if isinstance(started, ApiRefused):
+            if isinstance(started, ApiUnreachable) and self._may_wait_for(pk):
+                busy[pk] = group[pk]
+            elif isinstance(started, ApiError):
                 self.tally.not_started += 1
                 self._context.log.warning(f"Row {pk} is not started, this run does no work for it: {started}")
             else:
                 pulse = self._heart.add(started, sent=sent)
                 attempts.append(Attempt(self._context, self._client, pulse, self._interrupts))
-        return attempts
+        return attempts, busy
+
+    def _may_wait_for(self, pk: int) -> bool:
+        """Whether a row that is busy is tried again: for as long as a run waits for an API that does not answer."""
+        now = time.monotonic()
+        return now - self._busy_since.setdefault(pk, now) < retry.PATIENCE_SECONDS
 
     def _make_one(self, attempt: Attempt, work: Work, teller: Teller[_Made]) -> None:
         """Raises if the run is to end."""
@@ -176,7 +203,15 @@ class _Batch:
             teller.put(_Made(attempt, result, time.monotonic() - began))
 
     def tell(self, made: list[_Made]) -> None:
-        """Tell the queue, in the teller's thread. Raises `ApiError` if it cannot be told: leases are what is left."""
+        """Tell the queue, in the teller's thread. Raises `ApiError` if it cannot be told: leases are what is left.
+
+        A report whose row another transaction holds is told with the next ones, or at the end.
+        """
+        untold, self._late = [*self._late, *made], []
+        for first in range(0, len(untold), MAX_ROWS):
+            self._tell_together(untold[first : first + MAX_ROWS])
+
+    def _tell_together(self, made: list[_Made]) -> None:
         rows = {one.attempt.queue_id: one for one in made}
         tokens = {pk: one.attempt.lease_token for pk, one in rows.items()}
         results = {pk: one.result for pk, one in rows.items()}
@@ -186,17 +221,34 @@ class _Batch:
         except ApiRefused as refused:
             if len(made) > 1:  # one that is no JSON, or all that together are too much: each goes by itself
                 for one in made:
-                    self.tell([one])
+                    self._tell_together([one])
                 return
             answers = {made[0].attempt.queue_id: refused}
         for pk, answer in answers.items():
             one, refusal = rows[pk], None
+            if isinstance(answer, ApiUnreachable):
+                self._late.append(one)
+                continue
             if isinstance(answer, ApiRefused):
                 try:
                     replace(one.attempt, client=self._telling).refused(answer)
                 except Failure as error:
                     refusal = error
             self._end(one.attempt, "failed" if refusal else "made", one.seconds, one.result, refusal)
+
+    def tell_late(self) -> None:
+        """Tell the queue of what could not be told yet, each for as long as a run waits for the API.
+
+        A report that cannot be told then has failed for this run: its lease ends, and it is made again.
+        """
+        late, self._late = self._late, []
+        for one in late:
+            try:
+                one.attempt.complete(one.result)
+            except (ApiUnreachable, Failure) as error:
+                self._end(one.attempt, "failed", one.seconds, one.result, error)
+            else:
+                self._end(one.attempt, "made", one.seconds, one.result)
 
     def _end(
         self,

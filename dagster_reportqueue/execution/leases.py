@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Self
 
-from dagster_reportqueue.client import ApiError, ApiRefused, ReportQueueClient, Started
+from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, ReportQueueClient, Started
 
 BEATS = 3
 """Beats in a lease."""
@@ -128,7 +128,9 @@ class Heart:
                 renewed = self._renew_started(mine, news, sent)
             if waiting:
                 # One that does not wait any more is refused, as its start will be.
-                self._client.keep_waiting_many(waiting, run_id=self._run_id, lease_seconds=self._lease)
+                answers = self._client.keep_waiting_many(waiting, run_id=self._run_id, lease_seconds=self._lease)
+                if any(isinstance(answer, ApiUnreachable) for answer in answers.values()):
+                    return False
                 with self._lock:
                     self._waiting_renewed = max(sent, self._waiting_renewed)
         except ApiRefused:
@@ -148,11 +150,11 @@ class Heart:
         every = True
         for pulse in mine:
             answer = answers[pulse.started.item.queue_id]
-            if isinstance(answer, ApiRefused):
-                if answer.moved_on:
+            if isinstance(answer, ApiError):
+                if isinstance(answer, ApiRefused) and answer.moved_on:
                     self._halt(pulse, Stop.LOST)
                 else:
-                    every = False
+                    every = False  # a row that somebody holds just now is tried again soon
                 continue
             pulse.renewed, pulse.shown = sent, news.get(pulse, pulse.shown)
             if answer and pulse.stop is None:

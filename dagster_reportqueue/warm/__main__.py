@@ -65,7 +65,8 @@ def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
                 "import, let it write it elsewhere, or at another time.",
             )
             return REFUSED
-        Server(instance, listening, owning, slots, sources, setup.stop_seconds).serve()
+        seconds = (setup.stop_seconds, setup.linger_seconds, setup.stalled_seconds, setup.audit_seconds)
+        Server(instance, listening, owning, slots, sources, *seconds).serve()
     return 0
 
 

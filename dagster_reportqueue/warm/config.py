@@ -25,7 +25,13 @@ class Setup:
     """Modules to import besides."""
     max_runs: int
     stop_seconds: float
-    """How long runs may take to end when the server is asked to stop."""
+    """How long a run may take to end when it, or the server, is asked to."""
+    linger_seconds: float
+    """How long a run's process may stay after its run has ended."""
+    stalled_seconds: float
+    """After how long without a free slot the server says so."""
+    audit_seconds: float
+    """How often Dagster is asked whether a run that still has a process has ended."""
 
     def write(self, folder: Path) -> None:
         """Put it where the server looks for it."""

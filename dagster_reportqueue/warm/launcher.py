@@ -36,6 +36,11 @@ from dagster_reportqueue.warm.server_process import ServerHost
 ATTEMPTS = 3
 """Servers that a launch tries: the code may change while one loads it."""
 ANSWER_SECONDS = 5.0
+STALLED_SECONDS = 300.0
+"""After how long without a free slot, while runs wait, a server says which runs have them; and again after as long."""
+AUDIT_SECONDS = 60.0
+"""How often a server asks Dagster whether a run that still has a process has ended for it."""
+MAX_SECONDS = 86_400
 logger = logging.getLogger("dagster.warm_launcher")
 
 
@@ -53,6 +58,7 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         preload: Sequence[str] = (),
         warm_at_start: Sequence[str] = (),
         stop_seconds: int = 10,
+        linger_seconds: int = 30,
         max_servers: int = 4,
         inst_data: ConfigurableClassData | None = None,
     ) -> None:
@@ -61,9 +67,14 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         for name, value in {"max_runs": self._max_runs, "max_servers": max_servers}.items():
             if not 1 <= value <= 1000:
                 raise ValueError(f"{name} of the run launcher must be from 1 to 1,000 in dagster.yaml; it is {value}.")
+        for name, value in {"stop_seconds": stop_seconds, "linger_seconds": linger_seconds}.items():
+            if not 1 <= value <= MAX_SECONDS:
+                text = f"{name} of the run launcher must be from 1 to {MAX_SECONDS:,} in dagster.yaml; it is {value}."
+                raise ValueError(text)
         self._preload = tuple(preload)
         self._warm_at_start = [_origin(place) for place in warm_at_start]
         self._stop_seconds = stop_seconds
+        self._linger_seconds = linger_seconds
         self._max_servers = max_servers
         self._inst_data = inst_data
         self._servers: OrderedDict[str, ServerHost] = OrderedDict()
@@ -99,7 +110,14 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             "stop_seconds": Field(
                 IntSource,
                 is_required=False,
-                description="How long runs may take to end when their server is stopped. Default: 10.",
+                description="How long a run may take to end when it is terminated, or its server is stopped; then its "
+                "process is killed. Default: 10.",
+            ),
+            "linger_seconds": Field(
+                IntSource,
+                is_required=False,
+                description="How long a run's process may stay after its run has ended, for its threads, exit handlers "
+                "and child processes; then it is killed. Default: 30.",
             ),
             "max_servers": Field(
                 IntSource,
@@ -254,6 +272,9 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             preload=self._preload,
             max_runs=self._max_runs,
             stop_seconds=self._stop_seconds,
+            linger_seconds=self._linger_seconds,
+            stalled_seconds=STALLED_SECONDS,
+            audit_seconds=AUDIT_SECONDS,
         )
         directory = getattr(origin.code_pointer, "working_directory", None)
         try:
@@ -292,7 +313,8 @@ def _ask(address: Address, verb: str, run_id: str) -> dict[str, Any]:
 
 def _in_words(found: Mapping[str, Any]) -> str:
     if found.get("before") is not None:
-        return f"{found['before']} runs are before it"
+        stalled = f". {found['stalled']}" if "stalled" in found else ""
+        return f"{found['before']} runs are before it{stalled}"
     return f"it runs as process {found.get('pid')}"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from dagster_reportqueue.warm.address import TAG
 
@@ -31,18 +32,18 @@ def report_deaths(instance: DagsterInstance, reasons: Mapping[str, str], *, seco
 
     A storage that does not answer is tried again for so many seconds. Raises what it raises then.
     """
-    until = time.monotonic() + seconds
-    for run_id, reason in reasons.items():
-        pause = PAUSE_SECONDS
-        while True:
-            try:
-                _report(instance, run_id, reason)
-                break
-            except Exception:
-                if time.monotonic() + pause > until:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+    _try_for(seconds, instance, reasons, _report_death)
+
+
+def report_remarks(instance: DagsterInstance, remarks: Mapping[str, str], *, seconds: float) -> None:
+    """Show a text at each of these runs, and leave their status. A storage that does not answer: as above."""
+    _try_for(seconds, instance, remarks, _report_remark)
+
+
+def write_ended(instance: DagsterInstance, run_ids: Sequence[str], descriptor: int) -> None:
+    """Write to a pipe, a line each, those of the runs that have ended for Dagster; also those that were deleted."""
+    unfinished = {run.run_id for run in instance.get_runs(RunsFilter(run_ids=list(run_ids))) if not run.is_finished}
+    os.write(descriptor, "\n".join(run_id for run_id in run_ids if run_id not in unfinished).encode())
 
 
 def report_lost_runs(instance: DagsterInstance, server: str, reason: str, reported: frozenset[str]) -> None:
@@ -53,9 +54,34 @@ def report_lost_runs(instance: DagsterInstance, server: str, reason: str, report
     report_deaths(instance, lost, seconds=MOURNING_SECONDS)
 
 
-def _report(instance: DagsterInstance, run_id: str, reason: str) -> None:
-    run = instance.get_run_by_id(run_id)
-    if run is None or run.is_finished:
+def _try_for(
+    seconds: float,
+    instance: DagsterInstance,
+    texts: Mapping[str, str],
+    report: Callable[[DagsterInstance, DagsterRun, str], None],
+) -> None:
+    until = time.monotonic() + seconds
+    for run_id, text in texts.items():
+        pause = PAUSE_SECONDS
+        while True:
+            try:
+                run = instance.get_run_by_id(run_id)
+                if run is not None:
+                    report(instance, run, text)
+                break
+            except Exception:
+                if time.monotonic() + pause > until:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+
+def _report_remark(instance: DagsterInstance, run: DagsterRun, text: str) -> None:
+    instance.report_engine_event(text, run)
+
+
+def _report_death(instance: DagsterInstance, run: DagsterRun, reason: str) -> None:
+    if run.is_finished:
         return
     instance.report_engine_event(reason, run)
     if run.status == DagsterRunStatus.CANCELING:

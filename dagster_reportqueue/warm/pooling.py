@@ -34,6 +34,12 @@ def close_connections(instance: DagsterInstance) -> None:
         engine.dispose()
 
 
+def forget_connections(instance: DagsterInstance) -> None:
+    """Leave them to the process that this one was forked from, which uses them; new ones are opened when needed."""
+    for engine in _engines(instance):
+        engine.dispose(close=False)
+
+
 def _engines(instance: DagsterInstance) -> Iterator[Engine]:
     for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
         engine = getattr(storage, "_engine", None)

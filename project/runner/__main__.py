@@ -22,7 +22,7 @@ def main() -> int:
     from project.runner import checks
 
     if chosen.command == "chaos":
-        return checks.chaos(chosen.minutes, chosen.seed, chosen.launcher)
+        return checks.chaos(chosen.minutes, chosen.seed, chosen.launcher, chosen.only)
     return checks.lint() if chosen.command == "lint" else checks.test(chosen.pytest)
 
 

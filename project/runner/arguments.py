@@ -7,7 +7,8 @@ import os
 
 PATTERNS = ("queue", "webhook", "asset", "cron")
 LAUNCHERS = ("harness", "warm")
-"""Of the chaos."""
+WAVES = ("crashes", "network", "outages", "bad-reports")
+"""Both of the chaos."""
 BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns"]
 """The modules of `benchmarks/`."""
 WITH_OPTIONS = {"patterns", "drain"}
@@ -47,6 +48,7 @@ def parse() -> argparse.Namespace:
         help="of the runs: the harness itself, at once (default), or the product's warm launcher, whose server is "
         "killed too; each daemon has to load the code, so give it some minutes",
     )
+    chaos.add_argument("--only", choices=WAVES, help="one kind of wave, over and over (default: all kinds)")
     bench = commands.add_parser("bench", help="measure what something costs, and whether it holds its goals")
     bench.add_argument("name", choices=BENCHMARKS, help="what to measure; further arguments go to it")
     bench.set_defaults(options=[])

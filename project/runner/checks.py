@@ -55,9 +55,10 @@ def test(pytest_arguments: list[str]) -> int:
     return code
 
 
-def chaos(minutes: int, seed: int | None, launcher: str) -> int:
+def chaos(minutes: int, seed: int | None, launcher: str, only: str | None) -> int:
     """Let everything break for a while; 0 if no report was lost, made twice, or got stuck. See `tests/chaos`."""
     chosen = [] if seed is None else ["--seed", str(seed)]
+    chosen += [] if only is None else ["--only", only]
     chosen += ["--minutes", str(minutes), "--launcher", launcher]
     return run_in_foreground([sys.executable, "-m", "tests.chaos", *chosen])
 

@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -16,11 +15,11 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import schedules
+from reportqueue import locks, schedules
 from reportqueue.admin import shown
 from reportqueue.admin.lists import ListAdmin
 from reportqueue.admin.switching import sees_queue
-from reportqueue.errors import ScheduleNotFound
+from reportqueue.errors import RowBusy, ScheduleNotFound
 from reportqueue.models import ReportSchedule
 from reportqueue.policies import Overlap
 
@@ -66,7 +65,7 @@ class BackfilledAdmin(ListAdmin):
         context: dict[str, Any] = {"form": form}
         if request.method == "POST" and form.is_valid():
             try:
-                with transaction.atomic():
+                with locks.bounded():
                     counted = schedules.backfill(pk, form.cleaned_data["start"], form.cleaned_data["end"], dry_run=True)
                     # What is confirmed is what was shown: after an edit, it is shown and asked again.
                     if counted.instants and request.POST.get("confirmed") == _fingerprint(counted):
@@ -75,6 +74,8 @@ class BackfilledAdmin(ListAdmin):
             except ScheduleNotFound as error:
                 self.message_user(request, str(error), messages.WARNING)
                 return HttpResponseRedirect(self.address("changelist"))
+            except RowBusy as error:
+                form.add_error(None, str(error))
             except ValidationError as error:
                 form.add_errors(error)
         context |= {

@@ -21,12 +21,12 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from reportqueue.admin.search import NotUnderstood, as_id
+from reportqueue.admin.waiting import PatientAdmin
 
 if TYPE_CHECKING:
-    AnyModelAdmin = admin.ModelAdmin[Any]
     AnyPaginator = Paginator[Any]
 else:
-    AnyModelAdmin, AnyPaginator = admin.ModelAdmin, Paginator
+    AnyPaginator = Paginator
 
 
 class BoundedPaginator(AnyPaginator):
@@ -90,7 +90,7 @@ class QueueChangeList(StrictChangeList):
         return rows.defer("params", "error", "result", "schedule__params", "schedule__error")
 
 
-class ListAdmin(AnyModelAdmin):
+class ListAdmin(PatientAdmin):
     """What both lists share; `find` is their search."""
 
     find: ClassVar[Callable[[QuerySet[Any], str], QuerySet[Any]]]

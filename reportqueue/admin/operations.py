@@ -12,7 +12,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -20,10 +19,11 @@ from django.urls import path
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, queue
+from reportqueue import bounds, locks, queue
 from reportqueue.admin.lists import ListAdmin
 from reportqueue.admin.search import as_id
 from reportqueue.admin.shown import badge
+from reportqueue.admin.waiting import EACH_SECONDS
 from reportqueue.errors import InvalidTransition, ReportQueueError, RowNotFound
 from reportqueue.models import ReportQueue
 from reportqueue.states import TRANSITIONS, Status, Verb
@@ -205,7 +205,7 @@ class OperableAdmin(ListAdmin):
                 if operation is CANCEL and before[pk] == Status.CANCELLED:
                     # Answered alike by the queue, for repeated calls; a person is told, and nothing is logged.
                     raise InvalidTransition(gettext("A cancelled report is cancelled already."))
-                with transaction.atomic():
+                with locks.bounded(EACH_SECONDS if len(pks) > 1 else None):
                     row = operation.call(pk, reason=note)
                     self.log_change(request, row, note)
                 done[row.status] += 1

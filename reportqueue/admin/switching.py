@@ -9,7 +9,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path, reverse
@@ -17,9 +16,10 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import schedules
+from reportqueue import locks, schedules
 from reportqueue.admin.lists import ListAdmin
 from reportqueue.admin.operations import BUDGET_SECONDS, MAX_AT_ONCE, ReasonedActionForm, reason_of, some
+from reportqueue.admin.waiting import EACH_SECONDS
 from reportqueue.errors import ReportQueueError
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source
@@ -114,7 +114,7 @@ class SwitchableAdmin(ListAdmin):
                 self.message_user(request, text % values, messages.ERROR)
                 break
             try:
-                with transaction.atomic():
+                with locks.bounded(EACH_SECONDS if len(pks) > 1 else None):
                     self._operate_on_one(request, pk, verb, done)
             except ReportQueueError as error:
                 done.refused.setdefault(str(error), []).append(pk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -12,16 +12,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import webhooks
+from reportqueue.admin.waiting import PatientAdmin
 from reportqueue.models import WebhookSource
-
-if TYPE_CHECKING:
-    AnyModelAdmin = admin.ModelAdmin[Any]
-else:
-    AnyModelAdmin = admin.ModelAdmin
 
 
 @admin.register(WebhookSource)
-class WebhookSourceAdmin(AnyModelAdmin):
+class WebhookSourceAdmin(PatientAdmin):
     """Who may send deliveries, and which report they ask for."""
 
     list_display = ["name", "enabled", "report_id", "modifier", "rotation"]

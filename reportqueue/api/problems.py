@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -12,9 +14,12 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
-from reportqueue import errors
+from reportqueue import errors, locks
 
+logger = logging.getLogger("reportqueue")
 CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+"""What a caller is told to wait before it repeats what could not be done just now."""
 
 
 class BodyTooLarge(exceptions.APIException):
@@ -47,6 +52,7 @@ _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.InvalidTransition, "invalid-state", status.HTTP_409_CONFLICT),
     (errors.FiringRefused, "firing-refused", status.HTTP_409_CONFLICT),
     (errors.IdempotencyKeyReused, "idempotency-key-reused", status.HTTP_409_CONFLICT),
+    (errors.RowBusy, "busy", status.HTTP_503_SERVICE_UNAVAILABLE),
 ]
 _TITLES = {
     "not-found": "Not found",
@@ -55,6 +61,8 @@ _TITLES = {
     "invalid-state": "The report's status does not allow this",
     "firing-refused": "The schedule has no such firing to run",
     "idempotency-key-reused": "Idempotency key reused",
+    "busy": "Held by another transaction",
+    "unavailable": "The database is not available",
     "validation": "Invalid request",
     "malformed": "Malformed request",
     "not-authenticated": "Authentication required",
@@ -79,6 +87,14 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 def answer(error: Exception) -> Response | None:
     """The refusal that an error stands for; None if it is none of those that are expected."""
+    if isinstance(error, OperationalError | InterfaceError):
+        if locks.is_busy(error):
+            error = errors.RowBusy()
+        else:
+            # Restarting, out of reach, or out of connections: what it says may name hosts and users.
+            logger.warning("The database does not do what was asked: %s", " ".join(str(error).split())[:300])
+            text = "The database does not answer, or takes no more connections: try again soon."
+            return problem("unavailable", status.HTTP_503_SERVICE_UNAVAILABLE, text)
     if isinstance(error, errors.ReportQueueError):
         for family, kind, code in _QUEUE_ERRORS:
             if isinstance(error, family):
@@ -118,7 +134,10 @@ def answer(error: Exception) -> Response | None:
 def problem(kind: str, code: int, detail: str, **more: Any) -> Response:
     """A problem document; `kind` is its stable `type`, what a client may branch on."""
     document = {"type": kind, "title": _TITLES.get(kind, kind), "status": code, "detail": _whole(detail), **more}
-    return Response(document, status=code, content_type=CONTENT_TYPE)
+    response = Response(document, status=code, content_type=CONTENT_TYPE)
+    if code == status.HTTP_503_SERVICE_UNAVAILABLE:
+        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
 
 
 def _flatten(found: Any, name: str = "") -> dict[str, list[str]]:

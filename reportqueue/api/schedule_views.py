@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue import cron, schedules
+from reportqueue import cron, locks, schedules
 from reportqueue.api import listing, paging, preconditions
 from reportqueue.api import schedule_shapes as shapes
 from reportqueue.api.base import ApiView
@@ -163,7 +162,7 @@ class PreviewView(_SchedulesView):
 @contextmanager
 def _matching(request: Request, pk: int) -> Iterator[ReportSchedule]:
     """The schedule, locked, and as the request's `If-Match` wants it. Raises `Http404`, `PreconditionFailed`."""
-    with transaction.atomic():
+    with locks.bounded():
         schedule = get_object_or_404(ReportSchedule.objects.select_for_update(), pk=pk)
         preconditions.require_match(request, schedule)
         yield schedule

@@ -10,7 +10,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Cast, Now
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
@@ -69,10 +69,9 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self._taken(self.claimable().select_for_update(skip_locked=True)[:limit])
 
     def of_claim(self, consumer: str, claim_id: UUID) -> Self:
-        """The rows of a consumer's claim that it has not confirmed; for one update, which locks them by their ids."""
-        return self._taken(
-            self.unacknowledged_by(consumer).filter(claim_id=claim_id).order_by("pk").select_for_update()
-        )
+        """The rows of a consumer's claim that it has not confirmed and nobody has locked; for one update."""
+        mine = self.unacknowledged_by(consumer).filter(claim_id=claim_id)
+        return self._taken(mine.select_for_update(skip_locked=True))
 
     def _taken(self, locked: Self) -> Self:
         # An array is worked out once. What is joined may be asked again for each row, and answer with others then.
@@ -89,7 +88,8 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def pending(self) -> Self:
         """Due rows that are not left to the queue's consumers: each with the generation of its next hand-over."""
         ours = self.due().exclude(InPeriodsOf(Pattern.QUEUE, "available_at"))
-        return ours.annotate(next_generation=F("generation") + 1)
+        # As a bigint: one row at the end of its column would otherwise fail the whole answer.
+        return ours.annotate(next_generation=Cast("generation", models.BigIntegerField()) + 1)
 
     def fired_by(self, schedule_id: int, trigger_time: datetime) -> Self:
         """The row of a schedule's firing, if that was not skipped."""

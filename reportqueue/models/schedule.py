@@ -8,12 +8,12 @@ from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
-from django.db.models import F, Q
+from django.db import models
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, cron, notices, words
+from reportqueue import bounds, cron, locks, notices, words
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.models.calendars import BlackoutCalendar
 from reportqueue.models.period import TriggerPeriod
@@ -51,7 +51,8 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         if ReportSchedule.changes_timing(values) and "next_run_at" not in values:
             values |= {"next_run_at": None, "plan_needed": True}
         if values.keys() - ReportSchedule.PLANNED:
-            values.setdefault("version", F("version") + 1)
+            # From its column's end it begins anew: what counts is that it moves.
+            values.setdefault("version", Case(When(version__gte=bounds.MAX_COUNT, then=1), default=F("version") + 1))
         changed = super().update(**values)
         if "version" in values:
             notices.schedules_changed()
@@ -346,7 +347,7 @@ class ReportSchedule(models.Model):
         locked meanwhile, so that an edit and the scheduler cannot undo each other's `next_run_at`.
         """
         self.full_clean(validate_unique=False, validate_constraints=False)
-        with transaction.atomic():
+        with locks.bounded():
             stored = ReportSchedule.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
             own = {*self.PLANNED, "timing_set_at", "version", "paused_at", "paused_by", "pause_note"}
             if stored is None or any(getattr(self, name) != getattr(stored, name) for name in self.TIMING):
@@ -354,7 +355,7 @@ class ReportSchedule(models.Model):
             else:
                 for name in own - {"version", "pause_note"}:
                     setattr(self, name, getattr(stored, name))
-            self.version = 1 if stored is None else stored.version + 1
+            self.version = 1 if stored is None or stored.version >= bounds.MAX_COUNT else stored.version + 1
             if (only := kwargs.get("update_fields")) is not None:
                 kwargs["update_fields"] = {*only, *own}
             super().save(*args, **kwargs)
@@ -362,7 +363,7 @@ class ReportSchedule(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """As Django's, and whoever evaluates the schedules hears of it."""
-        with transaction.atomic():
+        with locks.bounded():
             deleted = super().delete(*args, **kwargs)
             notices.schedules_changed()
         return deleted

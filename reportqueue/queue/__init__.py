@@ -26,7 +26,7 @@ from reportqueue.queue.firings import (
 from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
 from reportqueue.queue.moves import Answers, Beat
 from reportqueue.queue.operators import cancel, requeue
-from reportqueue.queue.pruning import prunable, prune
+from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
 from reportqueue.queue.standstill import Standstill, standstill
@@ -40,6 +40,7 @@ __all__ = [
     "Firing",
     "Inserted",
     "NewReport",
+    "Pruned",
     "Rescued",
     "SkipNote",
     "Standstill",

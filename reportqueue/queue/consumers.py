@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
-from django.db import transaction
+from django.db import DataError
 from django.db.models.functions import Now
 
-from reportqueue import bounds
+from reportqueue import bounds, locks
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
@@ -28,11 +29,15 @@ from reportqueue.queue.moves import (
     only,
     refusal,
     take,
+    together,
     write_all,
 )
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.signals import ANNOUNCED
 from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
+
+USED_UP_BATCH = 100
+"""Rows at the end of their generations that one claim ends before it tries again."""
 
 
 @dataclass(frozen=True)
@@ -62,36 +67,73 @@ def claim(
     """
     lease = timedelta(seconds=lease_seconds or conf().claim_lease_seconds)
     dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
-    with transaction.atomic():
-        # A zombie's call and its successor's must not interleave.
-        serialise(f"reportqueue:{consumer}")
-        acknowledged = [] if ack is None else _acknowledge(consumer, ack, dispatch_lease)
-        rescue_expired()
-        # By construction there is one open claim a consumer: a new one is made only when none is left. So where one has
-        # just been acknowledged, there is no other.
-        mine = ReportQueue.objects.unacknowledged_by(consumer).order_by("pk")
-        held = [] if acknowledged else take(mine.select_for_update())
-        in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer).count()
-        if held:
-            write_all(held, lease_expires_at=held[0].now + lease)
-            return Claim(held[0].claim_id, _in_claim_order(held), in_flight)
-        if max_in_flight is not None and in_flight is not None:
-            limit = min(limit, max_in_flight - in_flight)
-        if limit < 1:
-            return Claim(None, [], in_flight)
-        claim_id = uuid4()
-        rows = move_found(
-            ReportQueue.objects.first_free(limit),
-            Verb.CLAIM,
-            Status.QUEUED,
-            Status.CLAIMED,
-            claim_id=claim_id,
-            claimed_by=consumer,
-            claimed_at=Now(),
-            lease_expires_at=Now() + lease,
-        )
-        in_flight = None if in_flight is None else in_flight + len(rows)
-        return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
+    while True:
+        try:
+            with locks.bounded():
+                # A zombie's call and its successor's must not interleave.
+                serialise(f"reportqueue:{consumer}")
+                if ack is not None:
+                    _acknowledge(consumer, ack, dispatch_lease)
+                if not ReportQueue.objects.expired().exists():
+                    return _claim(consumer, limit, lease, max_in_flight)
+            # In a transaction of its own: of a second update in one, PostgreSQL checks the row's foreign key, too, and
+            # the claim would wait for whoever edits a rescued row's schedule.
+            rescue_expired()
+            with locks.bounded():
+                serialise(f"reportqueue:{consumer}")
+                return _claim(consumer, limit, lease, max_in_flight)
+        except DataError:
+            # A row whose generations are used up must not keep the others back.
+            if not _end_used_up():
+                raise
+
+
+def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | None) -> Claim:
+    """The consumer's open claim, or a new one.
+
+    Rows that somebody has locked are left out. One that was left out of its claim's acknowledgement stays claimed while
+    the next claim is open, and belongs to neither: it is started by its run all the same, or handed out again under its
+    old claim id as soon as the consumer has no other open claim, or queued again when its lease runs out.
+    """
+    mine = ReportQueue.objects.unacknowledged_by(consumer).order_by("claimed_at", "pk")
+    held = take(mine.select_for_update(skip_locked=True))
+    in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer).count()
+    if held:
+        # One claim at a time, since its id acknowledges it; another one's turn comes when that has been done.
+        held = [row for row in held if row.claim_id == held[0].claim_id]
+        write_all(held, lease_expires_at=held[0].now + lease)
+        return Claim(held[0].claim_id, _in_claim_order(held), in_flight)
+    if max_in_flight is not None and in_flight is not None:
+        limit = min(limit, max_in_flight - in_flight)
+    if limit < 1:
+        return Claim(None, [], in_flight)
+    claim_id = uuid4()
+    rows = move_found(
+        ReportQueue.objects.first_free(limit),
+        Verb.CLAIM,
+        Status.QUEUED,
+        Status.CLAIMED,
+        claim_id=claim_id,
+        claimed_by=consumer,
+        claimed_at=Now(),
+        lease_expires_at=Now() + lease,
+    )
+    in_flight = None if in_flight is None else in_flight + len(rows)
+    return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
+
+
+def _end_used_up() -> bool:
+    """End the rows that cannot be handed out once more; whether there were any.
+
+    Under another generation's run key Dagster would drop their run as one that it has had.
+    """
+    used_up = ReportQueue.objects.claimable().filter(generation__gte=bounds.MAX_COUNT)
+    with locks.bounded():
+        rows = take(used_up.select_for_update(skip_locked=True)[:USED_UP_BATCH])
+        for row in rows:
+            error = f"Handed out {bounds.MAX_COUNT:,} times, which is as often as a report can be."
+            finish(row, Verb.CLAIM, Status.FAILED, row.now, error=error)
+    return bool(rows)
 
 
 def _in_claim_order(rows: list[ReportQueue]) -> list[ReportQueue]:
@@ -124,7 +166,7 @@ def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: 
         delay = timedelta(seconds=delay_seconds)
         if row.launch_failures:
             delay = max(delay, backoff(row.launch_failures))
-        failures = min(row.launch_failures + 1, bounds.MAX_COUNT)
+        failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
         return back_to_queue(row, Verb.RELEASE, now + delay, launch_failures=failures, error=reason)
 
 
@@ -141,6 +183,10 @@ def keep_waiting_many(
 ) -> Answers[Beat]:
     """Renew the leases of several rows of one waiting run, given with their generations: each as `keep_waiting`."""
     lease = timedelta(seconds=lease_seconds or conf().dispatch_lease_seconds)
+    return together(generations, partial(_keep_waiting, run_id=run_id, lease=lease))
+
+
+def _keep_waiting(generations: Mapping[int, int], *, run_id: str, lease: timedelta) -> Answers[Beat]:
     answers: Answers[Beat] = {}
     with locked_many(generations, answers) as (rows, now):
         waiting = []
@@ -170,7 +216,7 @@ def mark_processed(pk: int) -> ReportQueue:
             return row
         if row.status not in TRANSITIONS[Verb.MARK_PROCESSED]:
             raise refusal(row, "marked as processed")
-        generation = row.generation + (row.status == Status.QUEUED)
+        generation = min(row.generation + (row.status == Status.QUEUED), bounds.MAX_COUNT)
         # In one update: of a second one in a transaction PostgreSQL checks the foreign key, too, and waits for whoever
         # edits the schedule.
         return finish(row, Verb.MARK_PROCESSED, Status.SUCCEEDED, now, error="", generation=generation)
@@ -192,10 +238,11 @@ def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQ
             return row
         if row.status not in WITH_CONSUMER:
             raise refusal(row, "reported as never started")
+        failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
         return back_to_queue(
             row,
             Verb.FAIL,
-            now + backoff(row.launch_failures + 1),
-            launch_failures=row.launch_failures + 1,
+            now + backoff(failures),
+            launch_failures=failures,
             error=bounds.last_bytes(f"Run {run_id} ended without starting: {error}"),
         )

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from reportqueue import bounds
+from reportqueue import bounds, locks
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused
 from reportqueue.models import ReportQueue
@@ -92,7 +92,7 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
         _new_row(report, now, source, place=f"[{place}]." if len(reports) > 1 else "")
         for place, report in enumerate(reports)
     ]
-    with transaction.atomic():
+    with locks.bounded():
         by_key = _insert_once(rows)
         announce(Verb.ENQUEUE, [row for row in rows if by_key.get(row.idempotency_key, row) is row], before="")
         answers = []

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import DataError, IntegrityError, connection
 from django.db.models import Case, F, Value, When
 from django.db.models.sql import UpdateQuery
 
-from reportqueue import bounds, notices
+from reportqueue import bounds, locks, notices
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
-from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError, RowNotFound
+from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError, RowBusy, RowNotFound
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
 from reportqueue.signals import announce
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
+logger = logging.getLogger("reportqueue")
 T = TypeVar("T")
+K = TypeVar("K")
 Answers = dict[int, T | ReportQueueError | ValidationError]
 """What a verb for several rows did, by the row's id: each row's own answer, or why that row was refused."""
+TOGETHER_SECONDS = 0.5
+"""How long several rows in one call wait for one of them: the others' leases do not wait."""
+ALONE_SECONDS = 0.02
+"""How long each of them waits after that, when they are tried one by one."""
 _UNHELD: dict[str, Any] = {
     "claim_id": None,
     "claimed_by": "",
@@ -52,24 +59,74 @@ class Beat:
 def locked(pk: int) -> Iterator[tuple[ReportQueue, datetime]]:
     """The row, locked until the end of the transaction, and the database's time after the lock was had."""
     answers: Answers[ReportQueue] = {}
-    with locked_many([pk], answers) as (rows, now):
-        for row in rows:
-            yield row, now
-            return
-        only(answers)
+    try:
+        with locked_many([pk], answers) as (rows, now):
+            for row in rows:
+                yield row, now
+                return
+            only(answers)
+    except (DataError, IntegrityError) as error:
+        raise refused_by_database(pk, error) from error
 
 
 @contextmanager
 def locked_many(pks: Collection[int], answers: Answers[T]) -> Iterator[tuple[list[ReportQueue], datetime]]:
-    """The rows that exist, as `locked` does one; those that do not have their answer already.
+    """The rows that exist, as `locked` does one; those that do not, or that others hold, have their answer already.
 
-    Locks are taken in the order of the ids, by everybody who waits for more than one: nobody waits in a circle.
+    Locks are taken in the order of the ids, by everybody who waits for more than one: nobody waits in a circle. If one
+    cannot be had in time, all are let go, and those that are free are taken without any wait.
     """
-    with transaction.atomic():
-        rows = take(ReportQueue.objects.filter(pk__in=pks).order_by("pk").select_for_update())
-        for pk in set(pks) - {row.pk for row in rows}:
-            answers[pk] = RowNotFound(f"There is no report {pk} in the queue.")
+    named = ReportQueue.objects.filter(pk__in=pks).order_by("pk")
+    with ExitStack() as transaction:
+        try:
+            seconds = TOGETHER_SECONDS if len(pks) > 1 else None
+            rows = transaction.enter_context(_taken(named.select_for_update(), seconds))
+        except RowBusy:
+            rows = transaction.enter_context(_taken(named.select_for_update(skip_locked=True), TOGETHER_SECONDS))
+        if missing := set(pks) - {row.pk for row in rows}:
+            held = set(ReportQueue.objects.filter(pk__in=missing).values_list("pk", flat=True))
+            for pk in missing:
+                answers[pk] = RowBusy() if pk in held else RowNotFound(f"There is no report {pk} in the queue.")
         yield rows, max((row.now for row in rows), default=bounds.EARLIEST)
+
+
+@contextmanager
+def _taken(rows: Any, seconds: float | None) -> Iterator[list[Any]]:
+    with locks.bounded(seconds):
+        yield take(rows)
+
+
+def together(rows: Mapping[int, K], move: Callable[[Mapping[int, K]], Answers[T]]) -> Answers[T]:
+    """What `move` answers for all rows at once; for each by itself, where one of them does not let the others be moved.
+
+    Somebody holds something of that one, which shows only when it is written; or the database refuses the change.
+    """
+    try:
+        return move(rows)
+    except (RowBusy, DataError, IntegrityError) as error:
+        answers: Answers[T] = {}
+        for pk, known in rows.items():
+            answers |= _alone(pk, known, move) if len(rows) > 1 else {pk: _refusal_for(pk, error)}
+        return answers
+
+
+def _alone(pk: int, known: K, move: Callable[[Mapping[int, K]], Answers[T]]) -> Answers[T]:
+    try:
+        with locks.bounded(ALONE_SECONDS):
+            return move({pk: known})
+    except (RowBusy, DataError, IntegrityError) as error:
+        return {pk: _refusal_for(pk, error)}
+
+
+def _refusal_for(pk: int, error: Exception) -> ReportQueueError:
+    return error if isinstance(error, RowBusy) else refused_by_database(pk, error)
+
+
+def refused_by_database(pk: int, error: Exception) -> InvalidTransition:
+    """What to answer for a row that the database refuses to have changed; it is logged, for people to look at."""
+    said = str(error).strip().splitlines()[0]
+    logger.error("The database refuses a change of report %s: %s", pk, said)
+    return InvalidTransition(f"The database refuses this for report {pk}: {said}.")
 
 
 def only(answers: Answers[T]) -> T:

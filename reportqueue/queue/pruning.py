@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import DataError, IntegrityError
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
+from reportqueue import locks
 from reportqueue.clock import database_now
+from reportqueue.errors import RowBusy
 from reportqueue.models import ReportQueue
 from reportqueue.states import FINAL
 
+logger = logging.getLogger("reportqueue")
 PRUNE_BATCH = 1_000
+BUSY_SECONDS = 0.1
+"""How long it waits for a row that refers to a pruned one and that somebody else holds."""
+_KEPT = (RowBusy, IntegrityError, DataError)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One batch: how many rows were deleted, and how many could not be, since something else refers to them."""
+
+    deleted: int
+    kept: int = 0
 
 
 def prunable(*, older_than: timedelta, keep: int = 0) -> QuerySet[ReportQueue]:
@@ -30,18 +46,43 @@ def prunable(*, older_than: timedelta, keep: int = 0) -> QuerySet[ReportQueue]:
     return rows
 
 
-def prune(*, older_than: timedelta, keep: int = 0, batch: int = PRUNE_BATCH) -> Iterator[int]:
-    """Delete prunable rows with their attempts, and yield the count of each committed batch.
+def prune(*, older_than: timedelta, keep: int = 0, batch: int = PRUNE_BATCH) -> Iterator[Pruned]:
+    """Delete prunable rows with their attempts, and yield the counts of each batch, which is committed.
 
-    A row that somebody holds (a requeue under way) is left for the next time. A pruned row's idempotency key is
-    forgotten with it: keep rows for longer than anybody repeats a request.
+    A row that somebody holds (a requeue under way) is left for the next time; so is one that the project's own tables
+    protect, which is logged. A pruned row's idempotency key is forgotten with it: keep rows for longer than anybody
+    repeats a request.
     """
+    chosen = prunable(older_than=older_than, keep=keep).order_by("finished_at", "pk")
+    after: tuple[datetime, int] | None = None
     while True:
-        with transaction.atomic():
-            chosen = prunable(older_than=older_than, keep=keep).order_by("finished_at")
-            pks = list(chosen.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True)[:batch])
-            ReportQueue.objects.filter(pk__in=pks).delete()
-        if pks:
-            yield len(pks)
-        if len(pks) < batch:
+        rows = chosen
+        if after is not None:  # on from there: what was left must not be found again
+            rows = rows.filter(Q(finished_at__gt=after[0]) | Q(finished_at=after[0], pk__gt=after[1]))
+        found: list[tuple[datetime, int]] = []
+        try:
+            done = Pruned(_delete(rows, batch, found))
+        except _KEPT:
+            deleted = sum(_delete_alone(pk) for _, pk in found)
+            done = Pruned(deleted, len(found) - deleted)
+        if found:
+            yield done
+        if len(found) < batch:
             return
+        after = found[-1]
+
+
+def _delete(rows: QuerySet[ReportQueue], batch: int, found: list[tuple[datetime, int]]) -> int:
+    with locks.bounded(BUSY_SECONDS):
+        free = rows.select_for_update(skip_locked=True, of=("self",))
+        found += [(row.finished_at, row.pk) for row in free.only("finished_at")[:batch] if row.finished_at is not None]
+        ReportQueue.objects.filter(pk__in=[pk for _, pk in found]).delete()
+    return len(found)
+
+
+def _delete_alone(pk: int) -> int:
+    try:
+        return _delete(ReportQueue.objects.filter(pk=pk, status__in=FINAL), 1, [])
+    except _KEPT as error:
+        logger.warning("Report %s cannot be pruned: %s", pk, str(error).strip().splitlines()[0])
+        return 0

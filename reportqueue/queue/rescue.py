@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError
 
+from reportqueue import bounds, locks
+from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.models.queue import ReportQueueQuerySet
 from reportqueue.queue.moves import after_failed_attempt, back_to_queue, backoff, end_attempt, finish, take
 from reportqueue.states import Outcome, Status, Verb
 
+logger = logging.getLogger("reportqueue")
 RESCUE_BATCH = 500
+BUSY_SECONDS = 0.1
+"""How long it waits for what a row's end concerns and somebody else holds; the next rescue tries again."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +36,48 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
     Claimed and dispatched rows are queued again, the latter later each time; a running row's attempt is over:
     another follows after a delay, or the row fails. Of several rows that one run had started, only the first one in
     its order was in hand; the others are queued at once, without using up an attempt. All of them are made alone from
-    then on. Every claim and every scheduler pass calls this.
+    then on. Every claim and every scheduler pass calls this. A row that cannot be taken
+    back is logged, and the others are taken.
     """
-    queued = ended = 0
     expired = ReportQueue.objects.expired().order_by("lease_expires_at")
     if not expired.exists():
         return Rescued(0, 0)
-    with transaction.atomic():
+    taken: list[int] = []
+    try:
+        return _rescue(expired, limit, taken)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        # One of them stopped all, and nothing was kept: find out which.
+        done = [_rescue_alone(pk) for pk in taken]
+        return Rescued(sum(each.queued for each in done), sum(each.ended for each in done))
+
+
+def _rescue_alone(pk: int) -> Rescued:
+    try:
+        return _rescue(ReportQueue.objects.expired().filter(pk=pk), 1, [])
+    except (OperationalError, InterfaceError):
+        raise
+    except RowBusy:
+        logger.warning("Report %s: its lease has run out, but another transaction keeps it from being queued.", pk)
+    except Exception:
+        logger.exception("Report %s: its lease has run out, but it cannot be taken back.", pk)
+    return Rescued(0, 0)
+
+
+def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescued:
+    queued = ended = 0
+    with locks.bounded(BUSY_SECONDS):
         # The condition is evaluated again for a row whose lock had to be taken over: a beat that came first wins.
         rows = take(expired.select_for_update(skip_locked=True)[:limit])
+        taken += [row.pk for row in rows]
         not_begun = _not_begun([row for row in rows if row.status == Status.RUNNING])
         for row in rows:
             now = row.now
             if row.status == Status.CLAIMED:
                 back_to_queue(row, Verb.RESCUE, row.available_at)
             elif row.status == Status.DISPATCHED:
-                failures = row.launch_failures + 1
+                failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
                 error = f"No run started within the lease; launches that failed so far: {failures}."
                 available_at = now + backoff(failures)
                 back_to_queue(row, Verb.RESCUE, available_at, launch_failures=failures, error=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,6 +33,7 @@ from reportqueue.queue.moves import (
     repeated,
     repeats,
     require_owner,
+    together,
     write_all,
 )
 from reportqueue.states import FINAL, Outcome, Status, Verb
@@ -69,6 +71,13 @@ def start_many(
 ) -> Answers[ReportQueue]:
     """Make `run_id` the owner of several rows, given with their generations: each as `start` does one."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
+    start = partial(_start, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease=lease)
+    return together(generations, start)
+
+
+def _start(
+    generations: Mapping[int, int], *, run_id: str, parent_run_id: str, worker: str, lease: timedelta
+) -> Answers[ReportQueue]:
     answers: Answers[ReportQueue] = {}
     with locked_many(generations, answers) as (rows, now):
         mine, new = [], []
@@ -91,7 +100,8 @@ def start_many(
         tokens = {row.pk: uuid4() for row in new}
         # The run makes them in the order in which it named them: should it die, the rescue goes by that order.
         order = {pk: place for place, pk in enumerate(generations)}
-        attempts = {row.pk: 1 if row.status in FINAL else row.attempt + 1 for row in new}
+        # Not beyond what is allowed: that may have been lowered since the row was last tried.
+        attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in new}
         for some in _by_status(new):
             move_all(
                 some,
@@ -151,6 +161,10 @@ def heartbeat_many(
 ) -> Answers[Beat]:
     """Renew the leases of several rows: each as `heartbeat` does one; `progress` is of those that have made some."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
+    return together(tokens, partial(_renew, progress=progress or {}, lease=lease))
+
+
+def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: timedelta) -> Answers[Beat]:
     answers: Answers[Beat] = {}
     with locked_many(tokens, answers) as (rows, now):
         owned = [row for row in rows if owns(row, tokens[row.pk])]
@@ -158,7 +172,7 @@ def heartbeat_many(
         if owned:
             write_all(owned, lease_expires_at=now + lease)
         for row in owned:
-            if (text := (progress or {}).get(row.pk)) is not None:
+            if (text := progress.get(row.pk)) is not None:
                 row.attempts.filter(lease_token=tokens[row.pk]).update(progress=text)
             answers[row.pk] = Beat(now + lease, row.cancel_requested)
     return answers
@@ -176,8 +190,13 @@ def complete_many(
     tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
 ) -> Answers[ReportQueue]:
     """Finish several rows, given with their tokens: each as `complete` does one."""
+    return together(tokens, partial(_complete, results=results))
+
+
+def _complete(tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]) -> Answers[ReportQueue]:
     answers: Answers[ReportQueue] = {}
-    for pk, result in results.items():
+    for pk in tokens:
+        result = results.get(pk)
         if result is not None:
             try:
                 bounds.validate_json_object(result)
@@ -239,7 +258,7 @@ def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str =
         if begun:
             if row.releases:
                 delay = max(delay, backoff(row.releases))
-            changes |= {"releases": min(row.releases + 1, bounds.MAX_COUNT), "alone": True}
+            changes |= {"releases": min(row.releases + 1, bounds.MAX_SMALL_COUNT), "alone": True}
             if row.releases >= conf().max_releases:
                 changes["attempt"] = row.attempt
                 changes["error"] = f"Its runs were interrupted {row.releases + 1} times. {reason}".strip()

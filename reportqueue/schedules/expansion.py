@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
 
-from reportqueue import queue
+from reportqueue import effort, locks, queue
 from reportqueue.blackouts import Calendar
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.cron import CronError
+from reportqueue.errors import RowBusy
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
 from reportqueue.policies import Blackout, CatchUp, Overlap
@@ -22,10 +24,16 @@ from reportqueue.schedules import handovers, overlaps, skips
 from reportqueue.schedules.settling import CatchUpRule, Settled, settle
 from reportqueue.timing import NeverFires, Timing
 
+logger = logging.getLogger("reportqueue")
 BATCH = 1_000
 """Schedules locked at once; each batch commits by itself, so that a killed pass loses nothing it has done."""
 ROWS = 10_000
 """A batch ends early when it has made so many rows: after a long downtime one schedule may have a thousand."""
+BUDGET = 5_000
+"""It ends when so many instants were looked at (`effort`), too: a claim must not compute for minutes what schedules
+have missed in a month. One schedule is always done as a whole: `settling` and `timing` bound what they look at."""
+BUSY_SECONDS = 0.1
+"""How long a pass waits for what somebody else holds; the next pass tries again."""
 REMEMBERED = 20_000
 """Answers that a pass keeps for schedules that share them."""
 BROKEN = (CronError, NeverFires, OverflowError)
@@ -60,12 +68,16 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass
 class Pass:
-    """What one pass did: rows queued, notes of skipped instants, schedules planned anew, schedules disabled."""
+    """What one pass did: rows queued, notes of skipped instants, schedules planned anew, schedules disabled.
+
+    And schedules put off, to be tried again by the next pass: somebody holds what they need, or their turn failed.
+    """
 
     enqueued: int = 0
     skipped: int = 0
     planned: int = 0
     disabled: int = 0
+    put_off: int = 0
 
     def __add__(self, other: Pass) -> Pass:
         """Both together."""
@@ -74,6 +86,7 @@ class Pass:
             self.skipped + other.skipped,
             self.planned + other.planned,
             self.disabled + other.disabled,
+            self.put_off + other.put_off,
         )
 
 
@@ -85,7 +98,7 @@ def enqueue_due(
     Several passes share the work through SKIP LOCKED. Rows and the schedule's next firing commit together, batch by
     batch, so a pass that dies repeats its batch or finds it done. A schedule that cannot be evaluated is disabled
     with its error and does not stop the others. The pass ends after `batches` of them, or between two when
-    `stopping()`.
+    `stopping()`. A batch has at most `batch` schedules and about `BUDGET` instants, the longest due first.
     """
     work = _Expansion.now()
     left = batches
@@ -139,8 +152,8 @@ class _Expansion:
     until: datetime
     """Until now, or until another pattern took over."""
     done: Pass = field(default_factory=Pass)
-    _busy: set[int] = field(default_factory=set)
-    """Schedules whose earlier report is being moved by somebody this very moment: the next pass has them."""
+    _put_off: set[int] = field(default_factory=set)
+    """Schedules that the next pass has: somebody holds their earlier report just now, or their turn has failed."""
     _answers: dict[Any, Settled | Exception] = field(default_factory=dict)
 
     @classmethod
@@ -151,60 +164,112 @@ class _Expansion:
 
     def one_batch(self, size: int) -> bool:
         """One batch in one transaction; False when there was nothing left to do."""
-        pks: list[int] = []
+        tried: list[int] = []
         try:
-            with transaction.atomic():
-                done = self._batch(ReportSchedule.objects.all(), size, pks)
-        except (IntegrityError, DataError):
-            # The database refuses one of the rows, and nothing of the batch was kept: find out which.
+            with locks.bounded(BUSY_SECONDS):
+                done = self._batch(ReportSchedule.objects.all(), size, tried)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            if not tried:
+                raise
+            # One of them stopped all, and nothing of the batch was kept: find out which.
             done = Pass()
-            for pk in pks:
+            for pk in tried:
                 done += self._alone(pk)
         self.done += done
-        return bool(pks)
+        return bool(tried)
 
     def _alone(self, pk: int) -> Pass:
         try:
-            with transaction.atomic():
+            with locks.bounded(BUSY_SECONDS):
                 return self._batch(ReportSchedule.objects.filter(pk=pk), 1, [])
+        except (OperationalError, InterfaceError):
+            raise
+        except RowBusy:
+            return self._later(pk)
         except (IntegrityError, DataError) as error:
-            _disable(pk, f"The database refuses its row: {str(error).splitlines()[0]}")
+            text = f"The database refuses its row: {str(error).splitlines()[0]}"
+            try:
+                with locks.bounded(BUSY_SECONDS):
+                    _disable(pk, text)
+            except RowBusy:
+                return self._later(pk)
             return Pass(disabled=1)
+        except Exception:
+            return self._failed(pk)
 
-    def _batch(self, schedules: ReportScheduleQuerySet, size: int, pks: list[int]) -> Pass:
-        """Fire what is due, or else plan what is unplanned; `pks` gets the schedules that were locked."""
-        due = schedules.due(self.until).exclude(pk__in=self._busy).order_by("next_run_at")
-        if lines := _locked(due, size):
-            pks += [line.pk for line in lines]
-            return self._fire(lines)
+    def _later(self, pk: int) -> Pass:
+        self._put_off.add(pk)
+        return Pass(put_off=1)
+
+    def _failed(self, pk: int) -> Pass:
+        """Of an error that nobody foresaw, which is being handled: it may be ours, so the schedule stays enabled."""
+        logger.exception("Schedule %s could not be expanded in this pass.", pk)
+        return self._later(pk)
+
+    def _batch(self, schedules: ReportScheduleQuerySet, size: int, tried: list[int]) -> Pass:
+        """Fire what is due, or else plan what is unplanned; `tried` gets the schedules that had their turn."""
+        schedules = schedules.exclude(pk__in=self._put_off)
+        if lines := _locked(schedules.due(self.until).order_by("next_run_at"), size):
+            return self._fire(lines, tried)
         lines = _locked(schedules.unplanned().order_by("pk"), size)
-        pks += [line.pk for line in lines]
-        return _plan(lines) if lines else Pass()
+        return self._plan(lines, tried) if lines else Pass()
 
-    def _fire(self, lines: list[Line]) -> Pass:
-        done = Pass()
+    def _fire(self, lines: list[Line], tried: list[int]) -> Pass:
+        done, begun = Pass(), effort.spent()
         calendars = _calendars(lines)
+        earlier = overlaps.Earlier.of({line.pk: Overlap(line.overlap) for line in lines})
         fires: list[overlaps.Due] = []
         notes: list[queue.Firing] = []
         moves: list[Move] = []
         rows = 0
         for line in lines:
+            if rows >= ROWS or effort.spent() - begun >= BUDGET:
+                break
+            tried.append(line.pk)
+            if line.pk in earlier.busy:
+                done += self._later(line.pk)
+                continue
+            before = effort.spent()
             try:
                 settled = self.settled(line, calendars)
             except BROKEN as error:
                 _disable(line.pk, str(error))
                 done.disabled += 1
                 continue
+            except Exception:
+                done += self._failed(line.pk)
+                begun += effort.spent() - before  # or it would use up each batch, and the others never had their turn
+                continue
             fires.append((line.pk, Overlap(line.overlap), _queued(line, settled)))
             notes += skips.noted(line.pk, settled.skips)
             moves.append((line.pk, settled.next_run_at, settled.planned_from))
             rows += len(settled.fires)
-            if rows >= ROWS:
-                break
-        entered = overlaps.enqueue(fires, notes)
-        self._busy |= entered.busy
-        _move([move for move in moves if move[0] not in entered.busy])
+        entered = overlaps.enqueue(fires, notes, earlier)
+        _move(moves)
         done.enqueued, done.skipped = entered.queued, entered.skipped
+        return done
+
+    def _plan(self, lines: list[Line], tried: list[int]) -> Pass:
+        """Plan locked schedules from now on."""
+        # By the clock as it is once they are locked: an edit may have been committed since the pass began.
+        done, now, calendars = Pass(), database_now(), _calendars(lines)
+        moves: list[Move] = []
+        begun = effort.spent()
+        for line in lines:
+            if effort.spent() - begun >= BUDGET:
+                break
+            tried.append(line.pk)
+            try:
+                moves.append((line.pk, timing_of(line, calendars).next_firing(now), now))
+            except BROKEN as error:
+                _disable(line.pk, str(error))
+                done.disabled += 1
+            except Exception:
+                done += self._failed(line.pk)
+        _move(moves)
+        done.planned = len(moves)
         return done
 
     def settled(self, line: Line, calendars: dict[int, Calendar]) -> Settled:
@@ -244,22 +309,6 @@ class _Expansion:
 def _locked(ready: ReportScheduleQuerySet, size: int) -> list[Line]:
     locked = ready.select_for_update(skip_locked=True, of=("self",)).values_list(*_FIELDS)[:size]
     return [Line(*values) for values in locked]
-
-
-def _plan(lines: list[Line]) -> Pass:
-    """Plan locked schedules from now on."""
-    # By the clock as it is once they are locked: an edit may have been committed since the pass began.
-    done, now, calendars = Pass(), database_now(), _calendars(lines)
-    moves: list[Move] = []
-    for line in lines:
-        try:
-            moves.append((line.pk, timing_of(line, calendars).next_firing(now), now))
-        except BROKEN as error:
-            _disable(line.pk, str(error))
-            done.disabled += 1
-    _move(moves)
-    done.planned = len(moves)
-    return done
 
 
 def _disable(pk: int, error: str) -> None:

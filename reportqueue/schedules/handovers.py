@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from django.db import transaction
 from django.db.models import QuerySet
 
 from reportqueue import notices
 from reportqueue.bounds import EARLIEST
 from reportqueue.clock import database_now
 from reportqueue.errors import HandoverRefused
-from reportqueue.locks import serialise
+from reportqueue.locks import bounded, serialise
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
@@ -121,7 +120,7 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
     Nothing else moves: what was fired stays, and what is due before belongs to the pattern before. Raises
     `HandoverRefused`, with the reason and what to do about it.
     """
-    with transaction.atomic():
+    with bounded():
         serialise(_LOCK)
         there = standing()
         at = there.now if at is None else at
@@ -148,7 +147,7 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
 
 def cancel_planned() -> Handover:
     """Let everything stay with the pattern now in force. Raises `HandoverRefused` if no hand-over is planned."""
-    with transaction.atomic():
+    with bounded():
         serialise(_LOCK)
         planned = standing().planned
         if planned is None:

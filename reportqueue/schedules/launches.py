@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 
-from reportqueue import bounds, cron, queue
+from reportqueue import bounds, cron, locks, queue
 from reportqueue.clock import database_now
 from reportqueue.errors import FiringRefused, ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -72,7 +71,7 @@ def _firing(pk: int, trigger_time: datetime) -> Iterator[tuple[ReportSchedule, R
         bounds.validate_instant(trigger_time)
     except ValidationError as error:
         raise ValidationError({"trigger_time": error.messages}) from None
-    with transaction.atomic():
+    with locks.bounded():
         schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
         if schedule is None:
             raise ScheduleNotFound(f"There is no schedule {pk}.")

@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 
-from reportqueue import bounds, cron, queue
+from reportqueue import bounds, cron, locks, queue
 from reportqueue.clock import database_now
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -101,7 +100,7 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
 @contextmanager
 def _locked(pk: int) -> Iterator[ReportSchedule]:
     """The schedule, locked: its firings and what people ask for come one after the other."""
-    with transaction.atomic():
+    with locks.bounded():
         schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
         if schedule is None:
             raise ScheduleNotFound(f"There is no schedule {pk}.")

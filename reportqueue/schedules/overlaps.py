@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from django.db.models import Count, Max, Q
 
@@ -19,11 +19,10 @@ Due = tuple[int, Overlap, Sequence[queue.Firing]]
 
 @dataclass
 class Entered:
-    """Rows queued and rows noted as skipped; `busy` schedules got none and are to be tried again soon."""
+    """Rows queued and rows noted as skipped."""
 
     queued: int = 0
     skipped: int = 0
-    busy: set[int] = field(default_factory=set)
 
     def add(self, inserted: queue.Inserted) -> None:
         """Count what went in."""
@@ -39,29 +38,45 @@ class _Open:
     waits: bool
 
 
-def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing]) -> Entered:
-    """Insert each schedule's firings, oldest first, and the notes of those that are not busy.
+@dataclass(frozen=True)
+class Earlier:
+    """What there is of some schedules already; of those that are `busy`, it is in somebody else's hands just now."""
 
-    The caller holds the schedules' locks, so that nobody else queues anything for them. A row that is to be waited
-    for is locked as well, or it could end unseen; if somebody else holds it, the schedule is busy.
-    """
+    busy: set[int]
+    _unfinished: dict[int, _Open]
+
+    @classmethod
+    def of(cls, schedules: Mapping[int, Overlap]) -> Earlier:
+        """Before anything is worked out of them: one that is busy is to be tried again soon, and must cost nothing.
+
+        The caller holds the schedules' locks, so that nobody else queues anything for them. A row that is to be waited
+        for is locked as well, or it could end unseen; if somebody else holds it, the schedule is busy.
+        """
+        unfinished = _unfinished([pk for pk, overlap in schedules.items() if overlap != Overlap.ALLOW])
+        to_wait_for = {
+            pk: before.last
+            for pk, before in unfinished.items()
+            if schedules[pk] == Overlap.QUEUE_ONE and not before.waits
+        }
+        locked = _lock(set(to_wait_for.values()))
+        return cls({pk for pk, last in to_wait_for.items() if last not in locked}, unfinished)
+
+    def unfinished(self, pk: int) -> _Open | None:
+        """Of one schedule."""
+        return self._unfinished.get(pk)
+
+
+def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing], earlier: Earlier) -> Entered:
+    """Insert each schedule's firings, oldest first, and the notes; the caller leaves out those that are busy."""
     entered = Entered()
     first: list[queue.Firing] = []
     second: list[queue.Firing] = []
-    careful = [pk for pk, overlap, firings in due if overlap != Overlap.ALLOW and firings]
-    unfinished = _unfinished(careful)
-    to_wait_for = {
-        unfinished[pk].last
-        for pk, overlap, firings in due
-        if overlap == Overlap.QUEUE_ONE and firings and pk in unfinished and not unfinished[pk].waits
-    }
-    locked = _lock(to_wait_for)
     for pk, overlap, firings in due:
         if overlap == Overlap.ALLOW or not firings:
             first += firings
             continue
         rest = list(firings)
-        before = unfinished.get(pk)
+        before = earlier.unfinished(pk)
         if before is None:
             first.append(rest.pop(0))
             if overlap == Overlap.QUEUE_ONE and rest:
@@ -71,16 +86,13 @@ def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing]) -> Entered:
             why = f"report {before.last} of the schedule was unfinished"
         elif before.waits:
             why = f"report {before.last} of the schedule waited already"
-        elif before.last in locked:
+        else:
             first.append(replace(rest.pop(0), waits_for=before.last))
             why = "another report of the schedule waited already"
-        else:
-            entered.busy.add(pk)
-            continue
         if rest:
             skip = Skip(SkipReason.OVERLAP, why, tuple(firing.trigger_time for firing in rest))
             first += skips.noted(pk, [skip])
-    first += [note for note in notes if note.schedule_id not in entered.busy]
+    first += notes
     inserted = queue.enqueue_firings(first)
     entered.add(inserted)
     entered.add(

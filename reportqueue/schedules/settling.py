@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 from reportqueue.policies import CatchUp, SkipReason
 from reportqueue.timing import Timing
 
-COUNTED = 10_000
+COUNTED = 2_000
 """Skipped instants are counted up to here; after a year without a scheduler there may be half a million."""
 _TICK = timedelta(microseconds=1)
 
@@ -62,13 +62,14 @@ def settle(
     """
     before = planned - _TICK
     on_time = list(_firings(timing, planned, max(before, now - rule.grace), now))
-    made_up = _made_up_for(timing, rule, planned, now, has_later=bool(on_time))
+    made_up, all_seen = _made_up_for(timing, rule, planned, now, has_later=bool(on_time))
     fires = (*made_up, *on_time)
     skips = []
     first_kept = fires[0] if fires else now + _TICK
-    if missed := _counted(_firings(timing, planned, before, min(now, first_kept - _TICK))):
+    if missed := _counted(timing, planned, before, min(now, first_kept - _TICK)):
         skips.append(Skip(SkipReason.MISFIRE, _why_missed(rule), *missed))
-    settled_until = _last(timing, planned, now, fires)
+    # Who looked back for long and found none need not look again.
+    settled_until = _last(timing, planned, now, fires) if all_seen or fires else now
     if timing.calendar is not None and planned_from is not None:
         skips += _blackouts(timing, planned_from, settled_until)
     return Settled(fires, tuple(skips), timing.next_firing(settled_until), settled_until)
@@ -83,15 +84,18 @@ def _firings(timing: Timing, planned: datetime, after: datetime, until: datetime
 
 def _made_up_for(
     timing: Timing, rule: CatchUpRule, planned: datetime, now: datetime, *, has_later: bool
-) -> list[datetime]:
+) -> tuple[list[datetime], bool]:
+    """The missed instants that are queued, and whether the search for them came to its end."""
     if rule.policy == CatchUp.SKIP or (rule.policy == CatchUp.LAST and has_later):
-        return []
+        return [], True
     count = 1 if rule.policy == CatchUp.LAST else rule.limit
     oldest, newest = max(planned, now - rule.window), now - rule.grace
-    found = timing.newest(count, max(planned, oldest - _TICK), newest) if oldest <= newest else []
-    if len(found) < count and oldest <= planned <= newest:
-        found.insert(0, planned)
-    return found
+    if oldest > newest:
+        return [], True
+    found = timing.newest(count, max(planned, oldest - _TICK), newest)
+    if found.complete and len(found.instants) < count and oldest <= planned <= newest:
+        return [planned, *found.instants], True
+    return found.instants, found.complete
 
 
 def _why_missed(rule: CatchUpRule) -> str:
@@ -110,7 +114,9 @@ def _last(timing: Timing, planned: datetime, now: datetime, fires: tuple[datetim
     if fires:
         return fires[-1]
     newest = timing.newest(1, planned, now)
-    return newest[0] if newest else planned
+    if not newest.complete:
+        return now
+    return newest.instants[0] if newest.instants else planned
 
 
 def _blackouts(timing: Timing, after: datetime, until: datetime) -> list[Skip]:
@@ -128,6 +134,15 @@ def _blackouts(timing: Timing, after: datetime, until: datetime) -> list[Skip]:
     ]
 
 
-def _counted(instants: Iterable[datetime]) -> tuple[tuple[datetime, ...], bool] | None:
-    found = tuple(islice(instants, COUNTED + 1))
-    return (found[:COUNTED], len(found) <= COUNTED) if found else None
+def _counted(
+    timing: Timing, planned: datetime, after: datetime, until: datetime
+) -> tuple[tuple[datetime, ...], bool] | None:
+    """The firings in `(after, until]`, and whether they are all; those that a calendar closes are walked over."""
+    found = [planned] if after < planned <= until else []
+    following = takewhile(lambda one: one.instant <= until, timing.occurrences(max(after, planned)))
+    walked = len(found)
+    for occurrence in islice(following, COUNTED):
+        walked += 1
+        if not occurrence.closed:
+            found.append(occurrence.instant)
+    return (tuple(found[:COUNTED]), walked <= COUNTED) if found else None

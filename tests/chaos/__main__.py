@@ -15,9 +15,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--launcher", choices=points.LAUNCHERS, default=points.HARNESS)
+    parser.add_argument("--only", choices=points.WAVES)
     arguments = parser.parse_args()
     stopping.listen()
-    return run.chaos(arguments.minutes, arguments.seed, arguments.launcher)
+    return run.chaos(arguments.minutes, arguments.seed, arguments.launcher, arguments.only)
 
 
 if __name__ == "__main__":

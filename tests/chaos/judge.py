@@ -3,6 +3,8 @@
 A work that ended well but was never accepted is no success if a fault explains it: its process was killed or frozen,
 or calls about its row got lost. At least once is all that anybody can promise for those. Without such a fault it
 counts, and the row's next success is one too many.
+
+A bad report is expected to come to no success: `expected` says how its row may end, and how often it is begun.
 """
 
 from __future__ import annotations
@@ -27,6 +29,15 @@ class Row:
 
     status: str
     succeeded_runs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a bad report's row is to come to. `most` is None where the deaths of others may use up its runs."""
+
+    ends: frozenset[str]
+    least: int
+    most: int | None
 
 
 @dataclass
@@ -61,14 +72,19 @@ def executions(lines: Iterable[Line]) -> list[Execution]:
     """Every execution, in the order of their begins; a run may have many, one for each of its rows."""
     found: dict[tuple[str, int], Execution] = {}
     of_run: dict[str, list[Execution]] = defaultdict(list)
+    doomed: set[int] = set()
     for line in sorted(lines, key=lambda line: float(line["t"])):
         at, kind, run = float(line["t"]), line["kind"], line.get("run")
         if kind == "begin":
             found[run, line["row"]] = one = Execution(line["row"], run, line["pid"], at)
             of_run[run].append(one)
+        elif kind == "fault":
+            doomed.update(line.get("pids", ()))
         elif kind == "death":
+            killed = line["signal"] != 0 or line["pid"] in doomed  # one that calls os._exit dies of no signal
+            doomed.discard(line["pid"])
             for one in of_run[run]:
-                one.killed = one.killed or line["signal"] != 0
+                one.killed = one.killed or killed
                 if one.outcome == "open":
                     one.end, one.outcome = at, "died"
         elif (run, line.get("row")) in found:
@@ -86,16 +102,23 @@ def executions(lines: Iterable[Line]) -> list[Execution]:
 
 def judge(lines: Sequence[Line], rows: Mapping[int, Row], wanted: Iterable[int]) -> dict[int, Verdict]:
     """The rows with something wrong, of those `wanted`; a row that `rows` does not have has disappeared."""
-    outages, cycles = _outages(lines), _cycles(lines)
+    outages, cycles, expected = _outages(lines), _cycles(lines), _expected(lines)
     late = {line["row"] for line in lines if line["kind"] == "late"}
+    given_up = {line["row"] for line in lines if line["kind"] == "given up"}
     by_row: dict[int, list[Execution]] = defaultdict(list)
     for execution in executions(lines):
         by_row[execution.row].append(execution)
     bad: dict[int, Verdict] = {}
     for pk in sorted(set(wanted) | set(by_row)):
-        verdict = _judge_row(by_row[pk], rows.get(pk), 1 + cycles[pk], outages[pk])
+        if pk in expected:
+            verdict = _judge_bad(by_row[pk], rows.get(pk), expected[pk])
+        else:
+            verdict = _judge_row(by_row[pk], rows.get(pk), 1 + cycles[pk], outages[pk])
         if pk in late and not verdict.reasons.get(STUCK):
             verdict.reasons[STUCK] = ["final only after its deadline"]
+        if pk in given_up:
+            verdict.reasons[STUCK] = ["not final at its deadline"]
+            verdict.reasons.pop(LOST, None)  # how it ended was the harness's doing
         if verdict.reasons:
             bad[pk] = verdict
     return bad
@@ -131,6 +154,25 @@ def _judge_row(done: list[Execution], row: Row | None, expected: int, outages: l
     if unproven:
         verdict.reasons[LOST].append(f"the queue believes in a success of {sorted(unproven)}; the ledger has none")
     verdict.reasons[TWICE] += _overlaps(done) + _woken(done)
+    verdict.reasons = {kind: reasons for kind, reasons in verdict.reasons.items() if reasons}
+    return verdict
+
+
+def _judge_bad(done: list[Execution], row: Row | None, expected: Expected) -> Verdict:
+    verdict = Verdict()
+    if row is None:
+        verdict.reasons[LOST].append("the row has disappeared")
+    elif row.status not in FINAL:
+        verdict.reasons[STUCK].append(f"still {row.status}")
+    elif row.status not in expected.ends:
+        verdict.reasons[LOST].append(f"ended as {row.status}, not as {' or '.join(sorted(expected.ends))}")
+    if row is not None and row.succeeded_runs:
+        verdict.reasons[LOST].append(f"the queue believes in a success of {sorted(row.succeeded_runs)}")
+    if row is not None and row.status in FINAL and len(done) < expected.least:
+        verdict.reasons[LOST].append(f"begun {len(done)} times where {expected.least} were asked for")
+    if expected.most is not None and len(done) > expected.most:
+        verdict.reasons[TWICE].append(f"begun {len(done)} times where {expected.most} were asked for")
+    verdict.reasons[TWICE] += _overlaps(done)
     verdict.reasons = {kind: reasons for kind, reasons in verdict.reasons.items() if reasons}
     return verdict
 
@@ -181,3 +223,11 @@ def _cycles(lines: Iterable[Line]) -> dict[int, int]:
         if line["kind"] == "cycle":
             found[line["row"]] += 1
     return found
+
+
+def _expected(lines: Iterable[Line]) -> dict[int, Expected]:
+    return {
+        line["row"]: Expected(frozenset(line["ends"]), line["least"], line["most"])
+        for line in lines
+        if line["kind"] == "expected"
+    }

@@ -11,6 +11,11 @@ CLOCK_MONOTONIC, one clock for all processes of the machine. Kinds of lines:
     accepted       the proxy saw a `complete` answered with 200: row, run
     cycle          a finished row was asked for once more: row
     late           not final at its deadline: row
+    given up       not final at its deadline, and ended by the harness: row
+    expected       a bad report: row, the statuses in which it may end, how often it is begun (`least`, `most`)
+    beside         good reports that share the time of a point, or the run of its report: point, rows
+    process        started by a report's process, and meant to stay: row, run, pid
+    met            how a row's meeting ended: row, run, whether `everybody` was there
     problem        found by a wave itself, outside the rows: point, verdict, text
 """
 

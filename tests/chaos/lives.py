@@ -82,6 +82,12 @@ def person(request: Mapping[str, Any]) -> None:
         _reexecute(instance, parent, repository, request.get("times", 1))
 
 
+def terminator(request: Mapping[str, Any]) -> None:
+    """Somebody terminates a run in Dagster's UI."""
+    with DagsterInstance.get() as instance:
+        instance.run_coordinator.cancel_run(request["run"])
+
+
 def _reexecute(instance: DagsterInstance, parent: DagsterRun, repository: Any, times: int) -> None:
     name = repository.code_location_origin.location_name
     with _workspace(instance, name) as workspace:
@@ -100,7 +106,7 @@ def _reexecute(instance: DagsterInstance, parent: DagsterRun, repository: Any, t
             instance.submit_run(run.run_id, workspace.create_request_context())
 
 
-LIVES = {"run": worker, "daemon": daemon, "person": person}
+LIVES = {"run": worker, "daemon": daemon, "person": person, "terminator": terminator}
 
 
 @contextmanager
@@ -123,6 +129,6 @@ def warm_up() -> None:
 
     configured = {"ops": {"report_data": {"config": {"report_id": 1, "modifier_id": 1}}}}
     with DagsterInstance.get() as instance:
-        for consumer in points.CONSUMERS:
+        for consumer in (*points.CONSUMERS, points.BATCH_CONSUMER):
             _origin(consumer).create_location(instance)
         location.alpha.resolve_job_def("chaos_report_job").execute_in_process(run_config=configured, instance=instance)

@@ -14,11 +14,11 @@ from typing import Any
 from dagster import DefaultSensorStatus, Definitions, EnvVar
 
 from dagster_reportqueue.execution.report import ReportRun
-from dagster_reportqueue.jobs import build_report_job
+from dagster_reportqueue.jobs import build_batch_job, build_report_job
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.queue_sensor import build_queue_sensor
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
-from tests.chaos import points
+from tests.chaos import meetings, misdeeds, points
 from tests.chaos.ledger import Ledger
 
 SLICE_SECONDS = 0.02
@@ -45,6 +45,10 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
             ledger.write("stop", by="work", **facts)
             os.kill(os.getpid(), signal.SIGSTOP)
             _work(AFTER_WAKING_SECONDS)
+        if bad := run.params.get("bad"):
+            misdeeds.commit(bad, ledger, facts)
+        if meeting := run.params.get("meeting"):
+            ledger.write("met", everybody=meetings.attend(meeting, run.queue_id), **facts)
         _work(run.params["seconds"] / 2)
         outcome = "ok"
     finally:
@@ -55,26 +59,30 @@ def make_report(run: ReportRun) -> Mapping[str, Any]:
 def _work(seconds: float) -> None:
     # In slices: work that was frozen still has to be done afterwards, where one long sleep would just be over.
     for _ in range(max(1, round(seconds / SLICE_SECONDS))):
-        time.sleep(SLICE_SECONDS)
+        time.sleep(min(seconds, SLICE_SECONDS))
 
 
 report_job = build_report_job(make_report, name="chaos_report_job", lease_seconds=points.LEASE_SECONDS)
+batch_job = build_batch_job(make_report, name="chaos_batch_job", lease_seconds=points.LEASE_SECONDS)
 
 
 def _definitions(consumer: str) -> Definitions:
+    batches: dict[str, Any] = {"batch_job": batch_job, "batch_from": 2, "batch_size": 50, "max_in_flight": 100}
+    options = batches if consumer == points.BATCH_CONSUMER else {"max_in_flight": 4}
     sensor = build_queue_sensor(
-        report_job, name=consumer, limit=2, max_in_flight=4, default_status=DefaultSensorStatus.RUNNING
+        report_job, name=consumer, limit=2, default_status=DefaultSensorStatus.RUNNING, **options
     )
     repair = build_repair_sensors(
         consumers=[consumer], minimum_interval_seconds=5, default_status=DefaultSensorStatus.RUNNING
     )
+    repaired = consumer in (points.REPAIRED_CONSUMER, points.BATCH_CONSUMER)  # the others have to do without
     return Definitions(
-        jobs=[report_job],
-        sensors=[sensor, *(repair if consumer == "alpha" else ())],  # one consumer has to do without
+        jobs=[report_job, batch_job],
+        sensors=[sensor, *(repair if repaired else ())],
         resources={
             "report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))
         },
     )
 
 
-alpha, beta, gamma = map(_definitions, points.CONSUMERS)
+alpha, beta, gamma, delta = map(_definitions, (*points.CONSUMERS, points.BATCH_CONSUMER))

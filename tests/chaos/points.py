@@ -30,10 +30,39 @@ ANSWER_DROPPED = "network: answer dropped"
 DELAYED = "network: request late, beyond the time-out"
 DUPLICATED = "network: request sent twice"
 BAD_GATEWAY = "network: answered 502"
+POOL_KEPT = "report keeps a thread pool"
+THREAD_KEPT = "report leaves a thread that never ends"
+ATEXIT_SLEEPS = "report leaves an atexit handler that sleeps"
+CHILD_KEPT = "report leaves a child process"
+DAEMON_KEPT = "report leaves a daemonised grandchild"
+HANGS_WITH_LOCK = "report hangs in C, with the interpreter lock"
+HANGS_WITHOUT_LOCK = "report hangs in C, its run is terminated"
+FREEZES_ITSELF = "report freezes its own process"
+SEGFAULTS = "report ends in a segfault"
+EXITS = "report calls os._exit(0)"
+KILLS_ITSELF = "report sends itself SIGKILL"
+TERMINATES_ITSELF = "report sends itself SIGTERM"
+KEYBOARD_INTERRUPT = "report raises KeyboardInterrupt"
+SYSTEM_EXIT = "report raises SystemExit"
+CANCELLED_ERROR = "report raises asyncio.CancelledError"
+BATCH_SEGFAULTS = "report of a batch ends in a segfault"
+BATCH_EXITS = "report of a batch calls os._exit(0)"
+ROW_LOCKED = "row locked by a stranger's transaction"
+GENERATION_BOUND = "generation at its column's bound"
+LAUNCH_FAILURES_BOUND = "launch failures at their column's bound"
+CONNECTIONS_TAKEN = "PostgreSQL at max_connections"
 
 CONSUMERS = ("alpha", "beta", "gamma")
+REPAIRED_CONSUMER = "alpha"
+"""The one whose rows the repair sensors look after."""
+BATCH_CONSUMER = "delta"
+"""Makes batches of whatever it is handed; it is there for that part of the bad reports alone."""
 LEASE_SECONDS = 5
 """Of a run: the shortest that the API takes."""
+STOP_SECONDS = LINGER_SECONDS = 3
+"""Of the warm launcher: how long a run may take to end once it was asked to, and once it has made its report."""
+MAX_RELEASES = 3
+"""After so many, a run that gives its row back uses up an attempt."""
 HARNESS, WARM = "harness", "warm"
 LAUNCHERS = (HARNESS, WARM)
 """Who starts the runs' processes: the warm parent of the harness, or the product's warm launcher."""
@@ -51,16 +80,37 @@ IN_WORK = (MIDDLE, ZOMBIE_WORK)
 AT_COMPLETE = (BEFORE_COMPLETE, ZOMBIE_COMPLETE, AFTER_COMPLETE)
 NETWORK = (REQUEST_DROPPED, ANSWER_DROPPED, DELAYED, DUPLICATED, BAD_GATEWAY)
 
-ALL = (
-    *(CLAIM_ANSWERED, TICK_CREATED, TICK_HELD, RUN_IDS_RESERVED, RUN_CREATED, LAUNCHING, RUN_LAUNCHED),
-    *(TICK_FAILED_TWICE, LAUNCH_FAILED, CONSUMER_GONE),
-    *(BEFORE_START, AFTER_START, MIDDLE, BEFORE_COMPLETE, AFTER_COMPLETE, ZOMBIE_WORK, ZOMBIE_COMPLETE),
-    *(REEXECUTED, WEB_KILLED, SCHEDULER_KILLED, POSTGRES_FAST, POSTGRES_IMMEDIATE),
-    *NETWORK,
-)
-"""Whoever launches."""
+LEFT_BEHIND = (POOL_KEPT, THREAD_KEPT, ATEXIT_SLEEPS, CHILD_KEPT, DAEMON_KEPT)
+HANGING = (HANGS_WITH_LOCK, HANGS_WITHOUT_LOCK, FREEZES_ITSELF)
+DEADLY = (SEGFAULTS, EXITS, KILLS_ITSELF, BATCH_SEGFAULTS, BATCH_EXITS)
+"""The process ends there and then."""
+RAISING = (TERMINATES_ITSELF, KEYBOARD_INTERRUPT, SYSTEM_EXIT, CANCELLED_ERROR)
+BATCHED = (BATCH_SEGFAULTS, BATCH_EXITS)
+BOUNDS = (GENERATION_BOUND, LAUNCH_FAILURES_BOUND)
+
+CRASHES, LOSSES, OUTAGES, BAD_REPORTS = "crashes", "network", "outages", "bad-reports"
+WAVES = {
+    CRASHES: (
+        *(CLAIM_ANSWERED, TICK_CREATED, TICK_HELD, RUN_IDS_RESERVED, RUN_CREATED, LAUNCHING, RUN_LAUNCHED),
+        *(TICK_FAILED_TWICE, LAUNCH_FAILED, CONSUMER_GONE),
+        *(BEFORE_START, AFTER_START, MIDDLE, BEFORE_COMPLETE, AFTER_COMPLETE, ZOMBIE_WORK, ZOMBIE_COMPLETE),
+        REEXECUTED,
+    ),
+    LOSSES: NETWORK,
+    OUTAGES: (WEB_KILLED, SCHEDULER_KILLED, POSTGRES_FAST, POSTGRES_IMMEDIATE),
+    BAD_REPORTS: (*DEADLY, *RAISING, ROW_LOCKED, *BOUNDS, CONNECTIONS_TAKEN),
+}
+"""The points of each wave, whoever launches."""
+ALL = tuple(point for some in WAVES.values() for point in some)
+WITH_WARM = {CRASHES: (SERVER_KILLED,), BAD_REPORTS: (*LEFT_BEHIND, *HANGING)}
+"""Those that only the warm launcher comes to: the harness's own has no server, and ends no process for anybody."""
 
 
-def reached(launcher: str) -> tuple[str, ...]:
-    """All that a run with this launcher comes to."""
-    return (*ALL, SERVER_KILLED) if launcher == WARM else ALL
+def reached(launcher: str, wave: str | None = None) -> tuple[str, ...]:
+    """All that a run with this launcher comes to, in all waves or in one."""
+    return tuple(
+        point
+        for name, some in WAVES.items()
+        if wave in (None, name)
+        for point in (*some, *(WITH_WARM.get(name, ()) if launcher == WARM else ()))
+    )

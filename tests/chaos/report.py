@@ -17,15 +17,17 @@ VERDICTS = (LOST, TWICE, STUCK)
 
 
 def table(lines: Sequence[Line], bad: Mapping[int, Verdict], reached: Sequence[str]) -> tuple[str, bool]:
-    """The table's text, and whether its last three columns are all zero. A row counts at each point that hit it.
+    """The table's text, and whether its last three columns are all zero.
 
-    `reached` are the points that had to be.
+    A row counts at each point that hit it, or that it was beside. `reached` are the points that had to be.
     """
     times: dict[str, int] = defaultdict(int)
     hit: dict[str, set[int]] = defaultdict(set)
     for line in lines:
         if line["kind"] == "fault":
             times[line["point"]] += 1
+            hit[line["point"]] |= set(line["rows"])
+        elif line["kind"] == "beside":
             hit[line["point"]] |= set(line["rows"])
     problems = [line for line in lines if line["kind"] == "problem"]
     width = max(map(len, reached))

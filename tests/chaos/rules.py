@@ -21,6 +21,7 @@ from tests.chaos.proxy import Answer, Call, Lost, Proxy
 
 FREEZE_SECONDS = 25.0
 """A frozen process is woken up when another run has started its row, so that both are there; or after this time."""
+_TURNED_AWAY = Answer(503, [("Content-Type", "application/json")], b"{}")
 _BAD_GATEWAY = Answer(502, [("Content-Type", "text/html")], b"<h1>502 Bad Gateway</h1>")
 
 
@@ -52,6 +53,8 @@ class ChaosRules:
         self._network = Deck(points.NETWORK, chance)
         self.disturbed = 0.0
         """The share of messages that the network does something to."""
+        self.turned_away: Collection[str] = ()
+        """The consumers whose claims do not get through: what is due is for the others."""
 
     def kill_at_claim(self, consumer: str, pid: int, point: str) -> None:
         """The daemon dies when the answer to its next claim that has rows passes by."""
@@ -74,7 +77,9 @@ class ChaosRules:
         return now > since + FREEZE_SECONDS or (now > since + LEASE_SECONDS and self._started.get(row) != run)
 
     def before(self, call: Call) -> Answer | None:
-        """Workers that die or freeze on their way; the network."""
+        """Consumers that are turned away; workers that die or freeze on their way; the network."""
+        if call.verb == "claim" and _consumer(call) in self.turned_away:
+            return _TURNED_AWAY
         if call.verb == "start" and call.row is not None and "run_id" in call.fields:
             fault = self._next(self.starts[call.row], points.BEFORE_START)
             if fault:

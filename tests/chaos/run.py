@@ -20,12 +20,12 @@ from tests.chaos.deaths import Deaths
 from tests.chaos.system import System, remove
 from tests.chaos.waves import Waves
 
-WORKERS = 4
-"""Run workers at work at once."""
 
+def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNESS, only: str | None = None) -> int:
+    """Exit code 0 if no row was lost, done twice or stuck; 1 if one was, 2 if the system could not be run at all.
 
-def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNESS) -> int:
-    """Exit code 0 if no row was lost, done twice or stuck; 1 if one was, 2 if the system could not be run at all."""
+    `only` names the one wave that comes, over and over, of `points.WAVES`.
+    """
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     began = time.monotonic()
 
@@ -36,7 +36,7 @@ def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNES
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-chaos-"))
     os.environ["CHAOS_LEDGER"] = str(folder / "ledger.jsonl")
     chance = random.Random(seed)
-    system = System(folder, chance, WORKERS, launcher)
+    system = System(folder, chance, launcher)
     waves: Waves | None = None
     code = 2
     try:
@@ -45,9 +45,9 @@ def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNES
         waves = Waves(system, seed, say)
         # The warm parent reaps what it forks.
         with Deaths(system.ledger_path) if launcher == points.WARM else nullcontext():
-            _run_waves(waves, began + 60 * minutes)
+            _run_waves(waves, began + 60 * minutes, only)
             time.sleep(judge.WAKE_SECONDS)  # for runs that have just been woken up
-        code = _judge(system, waves, say)
+        code = _judge(system, waves, only, say)
     except stopping.Stopped:
         say(f"stopped by signal {stopping.noted()}")
         code = 130
@@ -65,21 +65,27 @@ def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNES
     return code
 
 
-def _run_waves(waves: Waves, until: float) -> None:
+def _run_waves(waves: Waves, until: float, only: str | None) -> None:
     """Each kind of wave at least once; the last ones smaller, as the time is short."""
+    kinds: dict[str, Callable[[float], None]] = {
+        points.CRASHES: lambda size: waves.crashes(round(64 * size), 110 * size),
+        points.LOSSES: lambda size: waves.network(round(40 * size), 40 * size),
+        points.OUTAGES: lambda size: waves.outages(max(5, round(20 * size))),
+        points.BAD_REPORTS: waves.bad_reports,
+    }
     size = min(1.0, max(0.2, (until - time.monotonic()) / 300))
     while True:
         before = time.monotonic()
-        waves.crashes(round(64 * size), 110 * size)
-        waves.network(round(40 * size), 40 * size)
-        waves.outages(max(5, round(20 * size)))
+        for name, wave in kinds.items():
+            if only in (None, name):
+                wave(size)
         took, left = time.monotonic() - before, until - time.monotonic()
         if left < took / 4:
             return
         size = min(1.0, 0.9 * size * left / took)
 
 
-def _judge(system: System, waves: Waves, say: Callable[[str], None]) -> int:
+def _judge(system: System, waves: Waves, only: str | None, say: Callable[[str], None]) -> int:
     waves.close()
     attempts: dict[int, list[Any]] = defaultdict(list)
     for attempt in system.query(
@@ -96,7 +102,7 @@ def _judge(system: System, waves: Waves, say: Callable[[str], None]) -> int:
     }
     lines = ledger.read(system.ledger_path)
     bad = judge.judge(lines, rows, {*waves.wanted, *rows})
-    text, fine = report.table(lines, bad, points.reached(system.launcher))
+    text, fine = report.table(lines, bad, points.reached(system.launcher, only))
     undelivered = judge.undelivered(lines, rows)
     say(
         f"{len(rows)} rows, {sum(map(len, attempts.values()))} attempts; {undelivered} works ended well in runs that"

@@ -1,6 +1,7 @@
 """The demo project's settings with short leases and delays, so that a crash is over in seconds."""
 
 from project.settings import *  # noqa: F403
+from tests.chaos.points import MAX_RELEASES
 
 REPORTQUEUE = {
     "CLAIM_LEASE_SECONDS": 5,
@@ -8,5 +9,6 @@ REPORTQUEUE = {
     "RUN_LEASE_SECONDS": 5,
     "RETRY_BACKOFF_SECONDS": 1,
     "RETRY_BACKOFF_MAX_SECONDS": 1,
+    "MAX_RELEASES": MAX_RELEASES,
     "WAIT_POLL_SECONDS": 0.2,
 }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import psutil
 import psycopg
@@ -39,10 +40,12 @@ run_launcher: %s
 compute_logs: {module: dagster.core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
 telemetry: {enabled: false}
 """
+SLOTS = {points.HARNESS: 4, points.WARM: 8}
+"""Run workers at work at once. The warm launcher has more: frozen ones keep their places."""
 LAUNCHERS = {
     points.HARNESS: "{module: tests.chaos.launcher, class: WarmLauncher}",
-    # More runs than the harness has at once: frozen ones keep their places.
-    points.WARM: "{module: tests.chaos.launcher, class: FaultyWarmRunLauncher, config: {max_runs: 8}}",
+    points.WARM: "{module: tests.chaos.launcher, class: FaultyWarmRunLauncher, config: {"
+    f"max_runs: {SLOTS[points.WARM]}, stop_seconds: {points.STOP_SECONDS}, linger_seconds: {points.LINGER_SECONDS}}}}}",
 }
 
 
@@ -97,7 +100,7 @@ class Postgres:
 class System:
     """Everything, and what a harness asks of it."""
 
-    def __init__(self, folder: Path, chance: Any, workers: int, launcher: str) -> None:
+    def __init__(self, folder: Path, chance: Any, launcher: str) -> None:
         self.folder = folder
         self.ledger_path = folder / "ledger.jsonl"
         self.ledger = Ledger(self.ledger_path)
@@ -107,7 +110,7 @@ class System:
         self.proxy = Proxy(self.port, self.rules)
         self.rules.proxy = self.proxy
         self.launcher = launcher
-        self._workers = workers
+        self.slots = SLOTS[launcher]
         self._parts: list[Part] = []
         self._token = secrets.token_hex(20)
         self.url = ""
@@ -167,15 +170,21 @@ class System:
 
     def call(self, method: str, path: str, body: Any = None, url: str | None = None) -> Any:
         """One call to the API, directly unless a URL is given. Raises `OSError`."""
-        request = urllib.request.Request(  # noqa: S310
-            (url or f"http://127.0.0.1:{self.port}") + path,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Token {self._token}", "Content-Type": "application/json"},
-            method=method,
-        )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            with urllib.request.urlopen(self._request(method, path, body, url), timeout=10) as answer:  # noqa: S310
                 return json.load(answer)
+        except HTTPException as error:
+            raise OSError(str(error)) from None
+
+    def answer(self, method: str, path: str, body: Any = None, *, seconds: float) -> tuple[int, Mapping[str, str]]:
+        """The status and the headers of whatever the web app answers, directly. Raises `OSError` if it does not."""
+        try:
+            with urllib.request.urlopen(self._request(method, path, body), timeout=seconds) as answer:  # noqa: S310
+                answer.read()
+                return answer.status, answer.headers
+        except HTTPError as refused:
+            with refused:
+                return refused.code, refused.headers
         except HTTPException as error:
             raise OSError(str(error)) from None
 
@@ -184,6 +193,14 @@ class System:
         with psycopg.connect(self.url, autocommit=True, row_factory=dict_row, connect_timeout=5) as connection:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def _request(self, method: str, path: str, body: Any, url: str | None = None) -> urllib.request.Request:
+        return urllib.request.Request(  # noqa: S310
+            (url or f"http://127.0.0.1:{self.port}") + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Token {self._token}", "Content-Type": "application/json"},
+            method=method,
+        )
 
     def _answers(self, path: str) -> bool:
         try:
@@ -217,7 +234,7 @@ class System:
             "SECRET_KEY": secrets.token_urlsafe(40),
             "CHAOS_LEDGER": str(self.ledger_path),
             "CHAOS_WARM": str(self.folder / "warm.sock"),
-            "CHAOS_WORKERS": str(self._workers),
+            "CHAOS_WORKERS": str(self.slots),
             # dagster.yaml and warm servers name modules that are not installed.
             "PYTHONPATH": str(BASE_DIR),
             "PYTHONUNBUFFERED": "1",

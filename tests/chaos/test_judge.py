@@ -183,6 +183,93 @@ def test_a_frozen_work_whose_complete_was_accepted_beside_another_is_twice():
     assert found([*lines, line(9.6, "accepted")]) == {TWICE}
 
 
+def test_a_process_that_ended_by_itself_explains_a_second_success_only_if_that_was_a_fault():
+    fault = {"t": 2.1, "kind": "fault", "point": points.EXITS, "rows": [ROW], "pids": [ord("a")]}
+    lines = [*work("a", 1, 2, accepted=False), line(2.2, "death", "a", signal=0), *work("b", 8, 9)]
+    assert found([*lines, fault]) == set()
+    assert found(lines) == {TWICE}
+    assert found([*lines, {**fault, "pids": [ord("b")]}]) == {TWICE}
+
+
+def test_a_fault_explains_one_death_under_its_process_number_and_no_later_one():
+    fault = {"t": 1.5, "kind": "fault", "point": points.EXITS, "rows": [ROW], "pids": [5]}
+    first = [line(1, "begin", pid=5), line(2, "death", signal=0, pid=5)]
+    later = [{**one, "pid": 5} for one in (*work("b", 3, 4, accepted=False), line(4.2, "death", "b", signal=0))]
+    assert found([*first, fault, *later, *work("c", 8, 9)]) == {TWICE}
+
+
+def bad(*begun: str, status: str = "failed", runs: set[str] = frozenset(), most: int | None = 2) -> set[str]:
+    """What the judge says of a report that dies in each of these runs, and is to fail after two attempts."""
+    lines = [line(0, "expected", ends=["failed"], least=2, most=most)]
+    for number, run in enumerate(begun):
+        lines += [line(10 * number, "begin", run), killed(run, 10 * number + 1)]
+    return found(lines, status, set(runs))
+
+
+def test_a_bad_report_that_fails_after_its_attempts_is_fine():
+    assert bad("a", "b") == set()
+
+
+@pytest.mark.parametrize("status", ["succeeded", "cancelled", "skipped"])
+def test_a_bad_report_that_ends_otherwise_is_lost(status):
+    assert bad("a", "b", status=status) == {LOST}
+
+
+def test_a_bad_report_in_whose_success_the_queue_believes_is_lost():
+    assert bad("a", "b", runs={"a"}) == {LOST}
+
+
+@pytest.mark.parametrize("status", ["queued", "claimed", "dispatched", "running"])
+def test_a_bad_report_that_is_not_final_is_stuck(status):
+    assert bad("a", "b", status=status) == {STUCK}
+    assert bad("a", status=status) == {STUCK}
+
+
+def test_a_bad_report_that_fails_before_its_attempts_are_used_up_is_lost():
+    assert bad("a") == {LOST}
+    assert bad() == {LOST}
+
+
+def test_a_bad_report_that_is_begun_more_often_than_it_has_attempts_is_twice():
+    assert bad("a", "b", "c") == {TWICE}
+    assert bad("a", "b", "c", most=None) == set()
+
+
+def test_a_bad_report_that_disappeared_is_lost():
+    assert judge([line(0, "expected", ends=["failed"], least=0, most=0)], {}, [ROW])[ROW].reasons.keys() == {LOST}
+
+
+def hanging(*, hangs: bool) -> set[str]:
+    """Two runs that are killed while they are at work, the second of them beside the first."""
+    lines = [line(0, "expected", ends=["failed"], least=2, most=2)]
+    for run, begun in (("a", 1), ("b", 7)):
+        lines += [line(begun, "begin", run), killed(run, 15)]
+        lines += [line(begun + 0.5, "stop", run, by=points.HANGS_WITH_LOCK)] if hangs else []
+    return found(lines, "failed", set())
+
+
+def test_a_bad_report_is_twice_if_two_of_its_runs_work_at_once_but_not_if_they_hang():
+    assert hanging(hangs=True) == set()
+    assert hanging(hangs=False) == {TWICE}
+
+
+def test_a_row_that_the_harness_has_ended_is_stuck_and_nothing_else():
+    assert found([line(5, "given up")], "cancelled", set()) == {STUCK}
+    assert found([*work("a", 1, 3, "raise"), *work("b", 2, 4, "raise"), line(5, "given up")], "cancelled", set()) == {
+        STUCK,
+        TWICE,
+    }
+
+
+def test_a_good_report_that_is_lost_beside_a_bad_one_counts_at_its_point():
+    lines = [{"t": 1, "kind": "beside", "point": points.BATCH_EXITS, "rows": [ROW]}]
+    text, fine = report.table(lines, judge(lines, {ROW: Row("failed")}, [ROW]), points.ALL)
+    assert not fine
+    assert report.NO_POINT not in text
+    (counted,) = [one.split()[-4:] for one in text.splitlines() if one.startswith(points.BATCH_EXITS)]
+    assert counted == ["0", "1", "0", "0"]
+
+
 def test_the_table_is_fine_only_if_nothing_is_wrong():
     fault = {"t": 1, "kind": "fault", "point": points.MIDDLE, "rows": [ROW]}
     good = [fault, *work("a", 1, 2)]

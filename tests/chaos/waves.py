@@ -18,6 +18,7 @@ import psycopg
 
 from project.runner import stopping
 from tests.chaos import points
+from tests.chaos.bad_reports import BadReports
 from tests.chaos.daemons import FAULTS, WARM_FAULTS, Daemon
 from tests.chaos.deck import Deck
 from tests.chaos.judge import FINAL
@@ -60,6 +61,7 @@ class Waves:
         for daemon in self.daemons:
             daemon.calm.set()
             daemon.start()
+        self._bad_reports = BadReports(system, self.chance, self._watch)
 
     def crashes(self, count: int, seconds: float) -> None:
         """Daemons and workers die and freeze, people re-execute; network, web app and database are well."""
@@ -95,6 +97,11 @@ class Waves:
         scheduled = outages.finish()
         self.wanted += scheduled
         self._settle("outages", rows + scheduled)
+
+    def bad_reports(self, share: float) -> None:
+        """Reports crash, hang and leave things behind, strangers meddle with the database; nobody kills anything."""
+        self.wanted += self._bad_reports.strike(share)
+        self._progress("bad reports: over", force=True)
 
     def close(self) -> None:
         """End the daemons."""

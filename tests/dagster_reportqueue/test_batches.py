@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import psycopg
 import pytest
 from dagster import (
     DagsterEventType,
@@ -20,6 +21,7 @@ from dagster import (
     Failure,
     MetadataValue,
 )
+from django.db import connection
 from django.utils import timezone
 
 from dagster_reportqueue.client import MAX_ROWS, QueueItem
@@ -461,3 +463,80 @@ def test_no_thread_is_left_behind(runner: Runner):
     runner.make_batch(work)
     ours = {"reportqueue-beat", "reportqueue-watch", "reportqueue-teller"}
     until(lambda: not ours & {thread.name for thread in threading.enumerate()})
+
+
+@contextmanager
+def held(pk: int) -> Iterator[Callable[[], None]]:
+    """A stranger's transaction has locked the row; what is yielded ends it."""
+    place = connection.settings_dict
+    given = {"user": place["USER"], "password": place["PASSWORD"], "host": place["HOST"], "port": place["PORT"]}
+    options = {key: text for key, text in given.items() if text}
+    with psycopg.connect(dbname=place["NAME"], **options) as stranger:
+        stranger.execute("SELECT 1 FROM reportqueue_reportqueue WHERE id = %s FOR UPDATE", [pk])
+        yield stranger.rollback
+
+
+def test_a_row_that_a_stranger_holds_is_started_after_the_others(runner: Runner):
+    made = rows({}, {}, {}, {})
+    items = runner.claim_all()
+    order: list[int | None] = []
+
+    with held(made[1].pk) as let_go:
+
+        def noting(run: ReportRun) -> None:
+            order.append(run.queue_id)
+            if len(order) == 3:
+                let_go()
+
+        result = runner.make_batch(noting, items, lease_seconds=60)
+    assert (runner.status(result), statuses()) == (SUCCESS, [Status.SUCCEEDED] * 4)
+    assert order == [made[0].pk, made[2].pk, made[3].pk, made[1].pk]
+
+
+def test_a_row_that_a_stranger_holds_for_longer_than_a_run_waits_is_left_to_another_run(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.2)
+    made = rows({}, {}, {})
+    items = runner.claim_all()
+    with held(made[1].pk):
+        result = runner.make_batch(work, items, lease_seconds=60)
+    assert statuses() == [Status.SUCCEEDED, Status.CLAIMED, Status.SUCCEEDED]
+    assert f"Row {made[1].pk} is not started" in runner.log(result)
+
+
+def test_a_report_whose_row_a_stranger_holds_when_it_is_made_is_told_later(runner: Runner):
+    made = rows({}, {"do": "lock"}, {}, {})
+    told: list[list[str]] = []
+
+    with ExitStack() as stack:
+        locks: list[Callable[[], None]] = []
+
+        def locking(run: ReportRun) -> Mapping[str, Any] | None:
+            if run.params.get("do") == "lock":
+                locks.append(stack.enter_context(held(made[1].pk)))
+            if run.queue_id == made[3].pk:
+                until(lambda: statuses()[2] == Status.SUCCEEDED)
+                told.append(statuses())
+                locks[0]()
+            return work(run)
+
+        result = runner.make_batch(locking, lease_seconds=60)
+    assert told == [[Status.SUCCEEDED, Status.RUNNING, Status.SUCCEEDED, Status.RUNNING]]
+    assert (runner.status(result), statuses()) == (SUCCESS, [Status.SUCCEEDED] * 4)
+    assert set(ReportAttempt.objects.values_list("outcome", flat=True)) == {Outcome.SUCCEEDED}
+
+
+def test_a_report_that_can_not_be_told_in_time_fails_alone(runner: Runner, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.2)
+    made = rows({}, {"do": "lock"}, {})
+    with ExitStack() as stack:
+
+        def locking(run: ReportRun) -> Mapping[str, Any] | None:
+            if run.params.get("do") == "lock":
+                stack.enter_context(held(made[1].pk))
+            return work(run)
+
+        result = runner.make_batch(locking, lease_seconds=60)
+    assert statuses() == [Status.SUCCEEDED, Status.RUNNING, Status.SUCCEEDED], "its lease runs out"
+    assert "1 of 3 reports failed" in runner.log(result)

@@ -504,6 +504,18 @@ def test_rows_are_started_renewed_and_completed_together(client: ReportQueueClie
     assert (lost.kind, lost.current_status) == ("stale-lease", "succeeded")
 
 
+def test_a_row_that_cannot_be_reached_just_now_is_no_refusal_of_it(lost: ReportQueueClient, stranger: Front):
+    rows = [
+        {"queue_id": 7, "code": 503, "answer": {"type": "busy", "detail": "Another transaction holds it."}},
+        {"queue_id": 8, "code": 400, "answer": {"type": "validation", "detail": "too long"}},
+        {"queue_id": 9, "code": 200, "answer": {"cancel_requested": False}},
+    ]
+    stranger.fail(Reply(200, json.dumps({"rows": rows})))
+    answers = lost.heartbeat_many(dict.fromkeys((7, 8, 9), uuid4()), progress={})
+    assert [type(answer) for answer in answers.values()] == [ApiUnreachable, ApiRefused, bool]
+    assert str(answers[7]) == "row 7: Another transaction holds it."
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -19,31 +19,21 @@ from dagster_reportqueue.warm import launcher as launcher_module
 from dagster_reportqueue.warm.address import TAG, Address
 from tests.dagster_reportqueue.daemon import ROOT
 from tests.dagster_reportqueue.waiting import until
-from tests.dagster_reportqueue.warm import Warm, gone, warm_instance
-from tests.dagster_reportqueue.warm_location import NOTES
+from tests.dagster_reportqueue.warm import Warm, end_runs, gone, two_at_once
 
 SUCCESS, FAILURE, CANCELED = DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED
 
 
 @pytest.fixture(scope="module")
 def warm(dagster_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    """One server for all tests, unless one ends it; two runs at once."""
-    folder = tmp_path_factory.mktemp("warm")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(NOTES, str(folder))
-        storage = {"storage": {"postgres": {"postgres_url": dagster_database}}}
-        with warm_instance(storage, folder, max_runs=2, preload=["numpy.random"]) as warm:
-            yield warm
-            warm.instance.wipe()
+    with two_at_once(dagster_database, tmp_path_factory.mktemp("warm"), preload=["numpy.random"]) as warm:
+        yield warm
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left(warm: Warm) -> Iterator[None]:
     yield
-    for run in warm.instance.get_runs():
-        if not run.is_finished:
-            warm.launcher.terminate(run.run_id)
-            warm.ended(run.run_id)
+    end_runs(warm)
 
 
 def test_each_run_is_a_process_forked_from_one_that_has_loaded_the_code(warm: Warm):
@@ -60,7 +50,7 @@ def test_a_run_keeps_its_storage_connections_and_the_server_has_none(warm: Warm,
     assert warm.ended(run_id) == SUCCESS
     assert warm.started(run_id)["pool"] == "QueuePool"
     until(lambda: gone(warm.started(run_id)["pid"]))
-    assert warm.server(run_id).pid in {host.address.pid for host in warm.launcher._servers.values()}
+    assert warm.server(run_id).pid in warm.servers()
     name = warm.instance.run_storage._engine.url.query["dbname"]
     place = dagster_database.replace("postgresql+psycopg2", "postgresql")
     with psycopg.connect(place, autocommit=True) as connection:

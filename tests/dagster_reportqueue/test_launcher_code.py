@@ -196,6 +196,8 @@ def test_other_programs_are_no_daemon():
     [
         ({"max_runs": 0}, "max_runs of the run launcher must be from 1 to 1,000 in dagster.yaml; it is 0"),
         ({"max_servers": 0}, "max_servers"),
+        ({"stop_seconds": 0}, "stop_seconds of the run launcher must be from 1 to 86,400 in dagster.yaml; it is 0"),
+        ({"linger_seconds": 86_401}, "linger_seconds"),
         ({"warm_at_start": ["reports"]}, "warm_at_start names code locations as module:attribute"),
     ],
 )

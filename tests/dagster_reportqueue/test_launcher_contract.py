@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread
 import inspect
+import multiprocessing.process
+import multiprocessing.util
+import sys
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster._cli import api
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.events import EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.instance import types as instance_types
 from dagster._core.launcher import base
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.run_coordinator.base import RunCoordinator
 from dagster._core.run_coordinator.sync_in_memory_run_coordinator import SyncInMemoryRunCoordinator
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._daemon.monitoring import run_monitoring
 from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repository_from_origin
 from dagster._utils.interrupts import capture_interrupts
@@ -27,6 +36,7 @@ from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
 
 from dagster_reportqueue.warm.launcher import WarmRunLauncher
+from dagster_reportqueue.warm.worker import ENDS
 
 SIGNATURES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "the body of `dagster api execute_run`": (
@@ -53,6 +63,7 @@ SIGNATURES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     ),
     "DagsterInstance.report_run_canceling": (DagsterInstance.report_run_canceling, ["self", "run", "message"]),
     "DagsterInstance.report_run_canceled": (DagsterInstance.report_run_canceled, ["self", "dagster_run", "message"]),
+    "DagsterInstance.handle_new_event": (DagsterInstance.handle_new_event, ["self", "event", "batch_metadata"]),
     "recon_job_from_origin": (recon_job_from_origin, ["origin"]),
     "recon_repository_from_origin": (recon_repository_from_origin, ["origin"]),
     "capture_interrupts": (capture_interrupts, []),
@@ -158,6 +169,38 @@ def test_a_run_that_is_being_launched_has_the_same_statuses():
 def test_python_lets_a_forked_process_forget_what_is_to_be_done_at_its_parents_exit():
     assert callable(atexit._clear)
     assert callable(atexit._run_exitfuncs)
+
+
+def test_python_ends_pools_threads_and_child_processes_where_a_forked_process_calls_it():
+    """A run calls what the interpreter calls at its end, and keeps the server's objects out of it."""
+    text = f"Python {sys.version.split()[0]} ends otherwise: see dagster_reportqueue/warm/worker.py."
+    shutdown = inspect.getsource(threading._shutdown)  # type: ignore[attr-defined]
+    assert "reversed(_threading_atexits)" in shutdown, text
+    assert threading._threading_atexits, text  # type: ignore[attr-defined]
+    assert "threading._register_atexit(_python_exit)" in inspect.getsource(concurrent.futures.thread), text
+    children = inspect.getsource(multiprocessing.process)
+    assert "_children = set()" in children, text
+    assert "for p in list(_children)" in children, text
+    assert "active_children()" in inspect.getsource(multiprocessing.util._exit_function), text  # type: ignore[attr-defined]
+    for name in ("_registry", "_exitfunc", "_registered_with_atexit"):
+        assert hasattr(weakref.finalize, name), text
+    assert "if i.atexit" in inspect.getsource(weakref.finalize._select_for_exit), text  # type: ignore[attr-defined]
+
+
+def test_a_runs_end_is_handed_to_the_function_that_hears_of_its_events():
+    """From then on its process has `linger_seconds`."""
+    source = inspect.getsource(api._execute_run_command_body)
+    assert "write_stream_fn(event)" in source, changed("which events a run's process hears of")
+    types = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+    assert types == ENDS
+    ended = {status for kind, status in EVENT_TYPE_TO_PIPELINE_RUN_STATUS.items() if kind in ENDS}
+    assert ended == set(FINISHED_STATUSES), changed("how a run ends")
+
+
+def test_what_a_run_says_of_itself_passes_through_its_instance():
+    """There a forked copy of the run is stopped."""
+    source = inspect.getsource(instance_types)
+    assert "handle_new_event(" in source, changed("how events are stored")
 
 
 def test_no_code_location_knows_the_warm_launcher():

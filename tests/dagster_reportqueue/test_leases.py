@@ -125,6 +125,31 @@ def test_the_lease_counts_from_when_the_last_beat_was_sent_not_from_its_answer(s
     assert LEASE / 3 + LEASE * STOP_AT - 0.01 <= body.interrupts[0] < LEASE / 3 + LEASE
 
 
+def test_a_row_that_somebody_holds_is_not_renewed_and_is_soon_tried_again(stranger: Front):
+    busy = {"queue_id": 7, "code": 503, "answer": {"type": "busy", "detail": "held by another transaction"}}
+    fine = {"queue_id": 8, "code": 200, "answer": {"cancel_requested": False}}
+    stranger.fail(Reply(200, json.dumps({"rows": [busy, fine]})))
+    with alive(stranger) as body:
+        other = body.beating.add(Started(replace(ITEM, queue_id=8), uuid4()), sent=body.began)
+        until(lambda: other.renewed > body.began)
+        stranger.wait_for("heartbeat", 3)
+        assert stranger.calls[-1].at - stranger.calls[0].at < LEASE / 2, "sooner than the next beat is due"
+        until(lambda: body.interrupts)
+    assert (body.pulse.stop, other.stop) == (Stop.SILENT, None)
+    assert body.interrupts[0] >= LEASE * STOP_AT, "only when its lease is about to end"
+
+
+def test_rows_that_wait_are_soon_renewed_again_if_one_of_them_is_held(stranger: Front):
+    busy = {"queue_id": 9, "code": 503, "answer": {"type": "busy", "detail": "held by another transaction"}}
+    alive_one = {"queue_id": 7, "code": 200, "answer": {"cancel_requested": False}}
+    stranger.fail(Reply(200, json.dumps({"rows": [alive_one, busy]})))
+    with alive(stranger) as body:
+        body.beating.keep_waiting({9: 1})
+        until(lambda: sum("run_id" in call.body for call in stranger.calls) >= 3)
+        waits = [call.at for call in stranger.calls if "run_id" in call.body]
+    assert waits[2] - waits[0] < LEASE / 2, "sooner than a beat is due"
+
+
 def test_a_beat_that_gets_through_in_time_saves_the_work(stranger: Front):
     with alive(stranger) as body:
         for _ in range(2):

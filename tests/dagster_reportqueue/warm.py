@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, instance_for_test
 from dagster._core.code_pointer import CodePointer, ModuleCodePointer
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
@@ -24,7 +25,7 @@ from dagster_reportqueue.warm.address import TAG, Address
 from dagster_reportqueue.warm.launcher import WarmRunLauncher
 from tests.dagster_reportqueue.daemon import ROOT
 from tests.dagster_reportqueue.waiting import until
-from tests.dagster_reportqueue.warm_location import acting_job
+from tests.dagster_reportqueue.warm_location import NOTES, acting_job
 
 HERE = ModuleCodePointer("tests.dagster_reportqueue.warm_location", "defs", ROOT)
 START_SECONDS = 60
@@ -91,6 +92,10 @@ class Warm:
         assert address is not None
         return address
 
+    def servers(self) -> set[int]:
+        """The process ids of those that take runs."""
+        return {host.address.pid for host in self.launcher._servers.values()}
+
     def log(self, run_id: str) -> str:
         """Every message of the run."""
         return "\n".join(entry.message for entry in self.instance.all_logs(run_id))
@@ -109,12 +114,31 @@ def warm_instance(storage: Mapping[str, Any], folder: Path, **config: Any) -> It
         try:
             yield warm
         finally:
-            pids = {host.address.pid for host in warm.launcher._servers.values()}
+            pids = warm.servers()
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
             for pid in pids:
                 until(lambda pid=pid: gone(pid), 20, what=f"the end of server {pid}")
+
+
+@contextmanager
+def two_at_once(database: str, folder: Path, **config: Any) -> Iterator[Warm]:
+    """For all tests of a module: one server, unless a test ends it; two runs at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(NOTES, str(folder))
+        storage = {"storage": {"postgres": {"postgres_url": database}}}
+        with warm_instance(storage, folder, max_runs=2, **config) as warm:
+            yield warm
+            warm.instance.wipe()
+
+
+def end_runs(warm: Warm) -> None:
+    """Terminate the runs that a test has left."""
+    for run in warm.instance.get_runs():
+        if not run.is_finished:
+            warm.launcher.terminate(run.run_id)
+            warm.ended(run.run_id)
 
 
 def gone(pid: int) -> bool:

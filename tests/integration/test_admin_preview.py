@@ -139,7 +139,7 @@ def test_a_calendar_that_closes_everything_is_refused_as_a_save_would_be(editor:
     given = FORM | {"calendar": new_calendar(weekdays=range(7)).pk}
     page = text_of(editor.post(NEW, given))
     assert "It would not be saved:" in page
-    assert "closes 20,000 instants" in page
+    assert "closes 10,000 instants" in page
     del given["enabled"]
     page = text_of(editor.post(NEW, given))
     assert "There is no firing left." in page

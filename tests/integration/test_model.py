@@ -749,7 +749,9 @@ class QueueMachine(RuleBasedStateMachine):
         return queue.rescue_expired()
 
     def _call_prune(self, older_than: int, keep: int, batch: int) -> int:
-        counts = list(queue.prune(older_than=timedelta(seconds=older_than), keep=keep, batch=batch))
+        counts = [
+            done.deleted for done in queue.prune(older_than=timedelta(seconds=older_than), keep=keep, batch=batch)
+        ]
         assert all(1 <= count <= batch for count in counts)
         return sum(counts)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reportqueue import cron
+from reportqueue import cron, effort
 from reportqueue.blackouts import MAX_MOVE_DAYS, Calendar, ClosedDays, ClosedHours
 from reportqueue.policies import Blackout
-from reportqueue.timing import EPOCH, EXAMINED, NeverFires, Occurrence, Timing
+from reportqueue.timing import EPOCH, EXAMINED, NeverFires, Newest, Occurrence, Timing
 
 TICK = timedelta(microseconds=1)
 WEEKEND = Calendar("weekend", hours=(ClosedHours(5), ClosedHours(6)))
@@ -247,7 +247,7 @@ def test_a_fresh_evaluation_agrees_with_a_continued_one(timing: Timing, start: d
 @given(timing=timings(), start=starts, count=st.integers(1, 12))
 def test_the_newest_are_the_end_of_all(timing: Timing, start: datetime, count: int):
     until = start + timedelta(days=60)
-    assert timing.newest(count, start, until) == list(timing.firings(start, until))[-count:]
+    assert timing.newest(count, start, until) == Newest(list(timing.firings(start, until))[-count:], complete=True)
 
 
 def test_occurrences_tell_skips_in_their_place():
@@ -256,3 +256,30 @@ def test_occurrences_tell_skips_in_their_place():
     assert [(f"{o.instant:%d}", bool(o.closed)) for o in week] == [
         *(("26", False), ("27", False), ("28", True), ("29", True), ("30", False))
     ]
+
+
+def test_closed_hours_are_passed_over_at_once_however_often_it_fires():
+    """Closed from Friday evening to Monday morning, by hours: 22,000 instants of a schedule of every ten seconds."""
+    week = Calendar(
+        "week", hours=(ClosedHours(4, time(18)), ClosedHours(5), ClosedHours(6), ClosedHours(0, time(), time(8)))
+    )
+    timing = Timing(cron="", timezone="Europe/Berlin", interval_seconds=10, calendar=week)
+    before = effort.spent()
+    assert timing.next_firing(at("2026-11-27T17:00")) == at("2026-11-30T07:00")
+    assert effort.spent() - before < 20
+
+
+@pytest.mark.parametrize(
+    ("closed", "start", "fires"),
+    [
+        # 02:00 to 03:00 is left out: closed until 02:30 is closed until the gap.
+        ((time(1), time(2, 30)), "2026-03-29T00:00", "2026-03-29T01:00"),
+        # 02:00 to 03:00 comes twice: open from the first 02:30 on, closed again, open again.
+        ((time(1), time(2, 30)), "2026-10-24T23:00", "2026-10-25T00:30"),
+        ((time(1), time(2, 30)), "2026-10-25T00:59", "2026-10-25T01:30"),
+    ],
+)
+def test_closed_hours_end_as_the_clock_shows_it_also_when_it_is_set(closed: tuple[time, time], start: str, fires: str):
+    sunday = Calendar("sunday", hours=(ClosedHours(6, *closed),))
+    timing = Timing(cron="* * * * *", timezone="Europe/Berlin", calendar=sunday)
+    assert timing.next_firing(at(start)) == at(fires)

@@ -25,6 +25,8 @@ from reportqueue.schedule_watch import ScheduleWatch
 logger = logging.getLogger("reportqueue")
 DRY_RUN_LIMIT = 1_000
 RECONNECT_SECONDS = 1.0
+PUT_OFF_SECONDS = 1.0
+"""Until the next pass, when schedules were put off."""
 
 
 class Command(BaseCommand):
@@ -80,7 +82,7 @@ class Command(BaseCommand):
         notes = f", {skipped} to be noted as skipped" if skipped else ""
         self.stdout.write(f"{len(found.firings) - skipped}{more} due{notes}; nothing was changed.")
 
-    def _pass(self, *, quiet: bool, stopping: Callable[[], bool] = lambda: False) -> None:
+    def _pass(self, *, quiet: bool, stopping: Callable[[], bool] = lambda: False) -> schedules.Pass:
         rescued = queue.rescue_expired()
         done = schedules.enqueue_due(stopping=stopping)
         counts = {
@@ -88,6 +90,7 @@ class Command(BaseCommand):
             "noted as skipped": done.skipped,
             "newly planned": done.planned,
             "schedules disabled as broken": done.disabled,
+            "schedules put off": done.put_off,
             "expired rows queued again": rescued.queued,
             "expired rows ended": rescued.ended,
         }
@@ -95,6 +98,7 @@ class Command(BaseCommand):
         if not quiet or any(counts.values()):
             said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "enqueued")
             self.stdout.write(f"{database_now():%Y-%m-%d %H:%M:%SZ}  {said}")
+        return done
 
     def _warn_of_standstill(self) -> None:
         """Once a `STALLED_SECONDS` while it lasts."""
@@ -116,14 +120,18 @@ class Command(BaseCommand):
                 pause = interval
                 try:
                     watch.listen()
-                    self._pass(quiet=True, stopping=stop.is_set)
+                    done = self._pass(quiet=True, stopping=stop.is_set)
                     if (due := schedules.next_due()) is not None:
-                        pause = max(0.0, min(interval, (due - database_now()).total_seconds()))
+                        least = PUT_OFF_SECONDS if done.put_off else 0.0  # it is due still
+                        pause = min(interval, max(least, (due - database_now()).total_seconds()))
                 except (OperationalError, InterfaceError) as error:
                     # The database restarts or is out of reach: nothing is lost by waiting for it.
                     logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
                     connection.close()
                     pause = min(interval, RECONNECT_SECONDS)
+                except Exception:
+                    # Whatever it is, the other schedules and the next passes need this process.
+                    logger.exception("A pass failed, trying again in %s s.", interval)
                 if not stop.is_set():
                     watch.wait(pause)
 

@@ -10,15 +10,16 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections, transaction
+from django.db import connections
 
-from reportqueue import bounds
+from reportqueue import bounds, locks
 from reportqueue.arguments import whole_number
 from reportqueue.celery_beat import tables, twins
 from reportqueue.celery_beat.comparison import MAX_FIRINGS, Line, compare
 from reportqueue.celery_beat.drafts import Draft, Mapping, NotImportable, in_words
 from reportqueue.celery_beat.tables import BeatError, BeatTask
 from reportqueue.clock import database_now
+from reportqueue.errors import RowBusy
 
 _USAGE = 2
 
@@ -90,12 +91,16 @@ class Command(BaseCommand):
             )
         mapping = Mapping(**{name: options[name] for name in Mapping.__dataclass_fields__})
         dry_run = options["dry_run"]
-        with transaction.atomic():
-            if not dry_run:
-                twins.lock_imports()
-            drafts, there, refused = self._show(found, mapping, options["firings"], options["paused"])
-            if not dry_run:
-                _save(drafts)
+        try:
+            # All or none, in one transaction: of a part, nobody would know which tasks to disable in beat.
+            with locks.bounded():
+                if not dry_run:
+                    twins.lock_imports()
+                drafts, there, refused = self._show(found, mapping, options["firings"], options["paused"])
+                if not dry_run:
+                    _save(drafts)
+        except RowBusy:
+            raise CommandError("Another import is under way. Nothing was imported; try again.") from None
         self.stdout.write(
             f"{len(drafts):,} {'to import' if dry_run else 'imported'}, {there:,} there already, "
             f"{refused:,} not importable" + ("; nothing was changed." if dry_run else ".")

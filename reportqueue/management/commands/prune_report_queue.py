@@ -46,9 +46,11 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.stdout.write(f"{queue.prunable(**chosen).count():,} finished reports would be deleted.")
             return
-        deleted = 0
-        for count in queue.prune(**chosen, batch=options["batch"]):
-            deleted += count
-            if count == options["batch"]:
+        deleted = kept = 0
+        for done in queue.prune(**chosen, batch=options["batch"]):
+            deleted, kept = deleted + done.deleted, kept + done.kept
+            if done.deleted + done.kept == options["batch"]:
                 self.stdout.write(f"{deleted:,} deleted so far ...")
         self.stdout.write(f"{deleted:,} finished reports deleted.")
+        if kept:
+            self.stdout.write(f"{kept:,} could not be deleted: something else refers to them; the log names them.")

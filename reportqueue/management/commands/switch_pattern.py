@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from reportqueue import asset_events, schedules
-from reportqueue.errors import HandoverRefused
+from reportqueue.errors import HandoverRefused, RowBusy
 from reportqueue.patterns import Pattern
 
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"Taken back: the hand-over to {schedules.cancel_planned().after}.")
             elif options["to"] is not None:
                 self._hand_over(Pattern(options["to"]), options["at"], dry_run=options["dry_run"])
-        except HandoverRefused as error:
+        except (HandoverRefused, RowBusy) as error:
             raise CommandError(str(error)) from None
         there = schedules.standing()
         since = "" if there.since is None else f", since {_text(there.since)}"

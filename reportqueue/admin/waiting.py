@@ -1,0 +1,69 @@
+"""Pages that wait for a row no longer than the API does, and say so if somebody else holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext
+
+from reportqueue import locks
+from reportqueue.errors import RowBusy
+
+if TYPE_CHECKING:
+    AnyModelAdmin = admin.ModelAdmin[Any]
+else:
+    AnyModelAdmin = admin.ModelAdmin
+
+EACH_SECONDS = 0.1
+"""How long an action on several rows waits for one of them: the person waits for them all."""
+
+
+class PatientAdmin(AnyModelAdmin):
+    """Whatever a person posts is one transaction, or one a row, that does not wait for ever."""
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """As Django's; a row that somebody holds is left as it is, and said."""
+        return self._bounded(
+            request, lambda: super(PatientAdmin, self).changeform_view(request, object_id, form_url, extra_context)
+        )
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """As Django's, likewise."""
+        return self._bounded(request, lambda: super(PatientAdmin, self).delete_view(request, object_id, extra_context))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """As Django's, likewise; an action bounds its transactions itself."""
+        try:
+            return super().changelist_view(request, extra_context)
+        except RowBusy as error:
+            return self._said(request, error)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """All or none, as Django's."""
+        with locks.bounded():
+            super().delete_queryset(request, queryset)
+
+    def _bounded(self, request: HttpRequest, view: Callable[[], HttpResponse]) -> HttpResponse:
+        if request.method != "POST":
+            return view()
+        try:
+            with locks.bounded():
+                return view()
+        except RowBusy as error:
+            return self._said(request, error)
+
+    def _said(self, request: HttpRequest, error: RowBusy) -> HttpResponse:
+        self.message_user(request, gettext("%(why)s Nothing was changed.") % {"why": error}, messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
