@@ -146,7 +146,7 @@ def _some_of(allowed: tuple[Any, ...], kind: type) -> Any:
 @contextmanager
 def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
     """The whole system with the sensors of one pattern, to which the firings are handed over."""
-    from reportqueue import schedules
+    from reportqueue import triggers
     from reportqueue.models import ReportSchedule
     from reportqueue.patterns import Pattern
 
@@ -163,8 +163,8 @@ def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
     )
     with installation:
         ReportSchedule.objects.all().delete()  # the demo's, or those of the pattern before
-        if schedules.standing().pattern != pattern:
-            schedules.hand_over(Pattern(pattern))
+        if triggers.standing().pattern != pattern:
+            triggers.hand_over(Pattern(pattern))
         yield _Bench(pattern, installation, requests, folder / "postgres", folder / "logs" / "postgres.log")
 
 

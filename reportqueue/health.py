@@ -12,7 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
-from reportqueue import queue, schedules
+from reportqueue import queue, triggers
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
@@ -58,7 +58,7 @@ def _reasons(connection: Any) -> list[str]:
     if executor.migration_plan(targets):
         return ["Migrations of reportqueue are not applied: run manage.py migrate."]
     bound = conf().ready_overdue_seconds
-    overdue = schedules.overdue(bound)[: COUNTED + 1].count()
+    overdue = triggers.overdue(bound)[: COUNTED + 1].count()
     if not overdue:
         return []
     more = " or more" if overdue > COUNTED else ""

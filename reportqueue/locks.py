@@ -62,7 +62,7 @@ def _time_to_wait(seconds: float | None) -> Iterator[float]:
             _patient.release()
 
 
-def serialise(name: str) -> None:
+def lock_until_commit(name: str) -> None:
     """Let one transaction at a time do what `name` stands for: wait for it, and hold it until this one ends."""
     key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
     with connection.cursor() as cursor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from project.runner import app  # noqa: F401
-from reportqueue import schedules
+from reportqueue import schedules, triggers
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
@@ -18,7 +18,7 @@ def served_for(wanted: Sequence[str]) -> list[str]:
     They may be more: the pattern before still has to make what was due before the hand-over, and what the runs of
     other sensors give back, or a person enqueues, waits for the queue's.
     """
-    there = schedules.standing()
+    there = triggers.standing()
     served = [*wanted, there.pattern, *([] if there.planned is None else [there.planned.after])]
     if SENSOR_FIRED.intersection(served):
         served.append(Pattern.QUEUE)
@@ -30,7 +30,7 @@ def give_to(wanted: Sequence[str]) -> None:
 
     Schedules that sensors cannot fire are paused for as long as they would have to. Raises `HandoverRefused`.
     """
-    there = schedules.standing()
+    there = triggers.standing()
     if there.planned is not None or there.pattern in wanted:
         return
     to = Pattern(wanted[0])
@@ -38,7 +38,7 @@ def give_to(wanted: Sequence[str]) -> None:
         _pause_what_sensors_cannot_fire(to)
     else:
         schedules.enqueue_due()
-    schedules.hand_over(to, by=PAUSED_BY)
+    triggers.hand_over(to, by=PAUSED_BY)
     if to not in SENSOR_FIRED:
         for pk in ReportSchedule.objects.filter(enabled=False, paused_by=PAUSED_BY).values_list("pk", flat=True):
             schedules.resume(pk)

@@ -17,7 +17,7 @@ from django.db import Error, connection
 from project import demo_reports, reports
 from project.runner import app  # noqa: F401
 from project.runner.watch import NO_DATABASE, POLL_SECONDS, Line
-from reportqueue import queue, schedules
+from reportqueue import queue, triggers
 from reportqueue.clock import database_now
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED, Pattern
@@ -34,7 +34,7 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
     The pattern in force decides who asks: what a sensor fires has to come from schedules, which are due at the next
     full minute; of the others one does, and the rest is enqueued.
     """
-    pattern = schedules.standing().pattern
+    pattern = triggers.standing().pattern
     count = len(demo_reports.ONCE)
     wanted = _by_schedules(demo_reports.ONCE[: None if pattern in SENSOR_FIRED else 1])
     new = [queue.NewReport(**entry) for entry in demo_reports.ONCE[len(wanted.schedules) :]]

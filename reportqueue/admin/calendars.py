@@ -14,7 +14,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue.admin import search
-from reportqueue.admin.lists import ListAdmin
+from reportqueue.admin.changelists import ListAdmin
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
 
 if TYPE_CHECKING:

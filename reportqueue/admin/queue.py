@@ -12,7 +12,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
-from reportqueue.admin import search, shown
+from reportqueue.admin import formats, search
+from reportqueue.admin.changelists import QueueChangeList
 from reportqueue.admin.filters import (
     DueFilter,
     ProcessedFilter,
@@ -21,8 +22,7 @@ from reportqueue.admin.filters import (
     SourceFilter,
     StatusFilter,
 )
-from reportqueue.admin.lists import QueueChangeList
-from reportqueue.admin.operations import MAX_AT_ONCE, OperableAdmin
+from reportqueue.admin.queue_actions import MAX_AT_ONCE, OperableAdmin
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 
@@ -108,8 +108,8 @@ class ReportQueueAdmin(OperableAdmin):
         """The status, and what a row waits for, why it was skipped, or the last line of what went wrong."""
         badge = self._badge(row, row.skipped_count, row.skipped_complete)
         if row.waits_for_id is not None:
-            return shown.two_lines(badge, self._waiting(row.waits_for_id))
-        return shown.two_lines(badge, shown.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
+            return formats.two_lines(badge, self._waiting(row.waits_for_id))
+        return formats.two_lines(badge, formats.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
 
     def _badge(self, row: ReportQueue, count: Any, complete: Any) -> str:
         label = row.get_status_display()
@@ -122,7 +122,7 @@ class ReportQueueAdmin(OperableAdmin):
                 else gettext("%(status)s, %(count)s firings")
             )
             label = text % {"status": label, "count": f"{count:,}"}
-        return shown.badge(row.status, label)
+        return formats.badge(row.status, label)
 
     def _waiting(self, pk: int) -> str:
         link = format_html('<a href="{}">#{}</a>', self.address("change", pk), pk)
@@ -132,15 +132,15 @@ class ReportQueueAdmin(OperableAdmin):
     def due(self, row: ReportQueue) -> str:
         """The nominal instant; below, as the schedule's own clock shows it."""
         zone = row.schedule.timezone if row.schedule else "UTC"
-        return shown.two_lines(shown.utc(row.trigger_time), shown.local(row.trigger_time, zone))
+        return formats.two_lines(formats.utc(row.trigger_time), formats.local(row.trigger_time, zone))
 
     @admin.display(description=_("lateness"))
     def lateness(self, row: Any) -> str:
         """How late it is or was, and how long it took."""
-        late, then = shown.lateness(row, row.now)
-        if shown.is_late(row, row.now):
+        late, then = formats.lateness(row, row.now)
+        if formats.is_late(row, row.now):
             late = format_html('<strong class="rq-late">{}</strong>', late)
-        return shown.two_lines(late, then)
+        return formats.two_lines(late, then)
 
     @admin.display(description=_("attempts"))
     def attempts_used(self, row: ReportQueue) -> str:
@@ -151,27 +151,29 @@ class ReportQueueAdmin(OperableAdmin):
     def source_and_priority(self, row: ReportQueue) -> str:
         """Who queued it, and its priority if it is not the usual one."""
         priority = gettext("priority %(number)s") % {"number": row.priority} if row.priority else ""
-        return shown.two_lines(row.get_source_display(), priority)
+        return formats.two_lines(row.get_source_display(), priority)
 
     @admin.display(description=_("run, artifacts"))
     def run_and_artifacts(self, row: Any) -> str:
         """Links to the last run and to what it made."""
-        return shown.two_lines(self.run(row), shown.artifact_links(row.artifacts_made) if row.artifacts_made else "")
+        return formats.two_lines(
+            self.run(row), formats.artifact_links(row.artifacts_made) if row.artifacts_made else ""
+        )
 
     @admin.display(description=_("run"))
     def run(self, row: ReportQueue) -> str:
         """The last run, with a link to it."""
-        return shown.run_link(row.run_id)
+        return formats.run_link(row.run_id)
 
     @admin.display(description=_("artifacts"))
     def artifacts(self, row: ReportQueue) -> str:
         """Links to what the run made: its result's `artifacts`, names to addresses."""
-        return shown.artifact_links(row.result.get("artifacts") if isinstance(row.result, dict) else None)
+        return formats.artifact_links(row.result.get("artifacts") if isinstance(row.result, dict) else None)
 
     @admin.display(description=_("error or reason"))
     def error_text(self, row: ReportQueue) -> str:
         """What went wrong last, or why it was cancelled or skipped."""
-        return shown.traceback(row.error, unfolded=True)
+        return formats.traceback(row.error, unfolded=True)
 
     @admin.display(description=_("timeline"))
     def timeline(self, row: Any) -> str:
@@ -191,7 +193,7 @@ class ReportQueueAdmin(OperableAdmin):
             (gettext("lease until"), row.lease_expires_at),
         ]
         lines = [
-            (name, shown.utc(instant), shown.local(instant, zone), shown.offset(instant - row.trigger_time))
+            (name, formats.utc(instant), formats.local(instant, zone), formats.offset(instant - row.trigger_time))
             for name, instant in instants
             if instant is not None
         ]
@@ -202,18 +204,18 @@ class ReportQueueAdmin(OperableAdmin):
         """The newest attempts, the latest first: which run, how it ended, its traceback."""
         found = list(row.attempts.order_by("-id")[: ATTEMPTS_SHOWN + 1])
         if not found:
-            return shown.EMPTY
+            return formats.EMPTY
         lines = [
             {
                 "attempt": attempt,
-                "run": shown.run_link(attempt.run_id),
-                "parent": shown.run_link(attempt.parent_run_id) if attempt.parent_run_id else "",
-                "started": shown.utc(attempt.started_at),
-                "took": shown.duration((attempt.finished_at or row.now) - attempt.started_at),
-                "outcome": shown.badge(
+                "run": formats.run_link(attempt.run_id),
+                "parent": formats.run_link(attempt.parent_run_id) if attempt.parent_run_id else "",
+                "started": formats.utc(attempt.started_at),
+                "took": formats.duration((attempt.finished_at or row.now) - attempt.started_at),
+                "outcome": formats.badge(
                     attempt.outcome or "running", attempt.get_outcome_display() or gettext("Running")
                 ),
-                "error": shown.traceback(attempt.error, unfolded=False) if attempt.error else "",
+                "error": formats.traceback(attempt.error, unfolded=False) if attempt.error else "",
             }
             for attempt in found[:ATTEMPTS_SHOWN]
         ]
@@ -223,12 +225,12 @@ class ReportQueueAdmin(OperableAdmin):
     @admin.display(description=_("parameters"))
     def params_text(self, row: ReportQueue) -> str:
         """What the report was asked for with."""
-        return shown.json_block(row.params)
+        return formats.json_block(row.params)
 
     @admin.display(description=_("result"))
     def result_text(self, row: ReportQueue) -> str:
         """What its last run answered."""
-        return shown.json_block(row.result)
+        return formats.json_block(row.result)
 
     @admin.display(description=_("next run"))
     def goes_alone(self, row: ReportQueue) -> str:
@@ -240,4 +242,4 @@ class ReportQueueAdmin(OperableAdmin):
     @admin.display(description=_("run key"))
     def run_key(self, row: ReportQueue) -> str:
         """What Dagster knows the last claim by."""
-        return row.run_key or shown.EMPTY
+        return row.run_key or formats.EMPTY

@@ -14,9 +14,9 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from reportqueue.api import problems
-from reportqueue.api import serializers as shapes
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
+from reportqueue.api.serializers import queue as shapes
 
 
 class OneFormat(DefaultContentNegotiation):

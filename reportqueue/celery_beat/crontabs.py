@@ -15,8 +15,8 @@ from datetime import date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from itertools import groupby
 
+from reportcron import MAX_EXPRESSION_LENGTH
 from reportqueue.celery_beat.tables import BeatCrontab
-from reportqueue.cron import MAX_EXPRESSION_LENGTH
 
 _SPAN = re.compile(r"(?:(\*)|(\w+)-(\w+))(?:/([0-9]+))?", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

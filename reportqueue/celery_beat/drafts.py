@@ -9,12 +9,13 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
-from reportqueue import bounds, cron
+import reportcron
+from reportqueue import bounds
 from reportqueue.celery_beat import crontabs
 from reportqueue.celery_beat.firings import CrontabRule, IntervalRule, Outlook, Rule, whole_second
 from reportqueue.celery_beat.tables import BeatCrontab, BeatInterval, BeatTask
 from reportqueue.models import ReportSchedule
-from reportqueue.policies import CatchUp
+from reportqueue.timing.policies import CatchUp
 
 PAUSED_BY = "import_schedules"
 _SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
@@ -138,10 +139,10 @@ def _interval(interval: BeatInterval) -> IntervalRule:
 def _crontab(crontab: BeatCrontab) -> CrontabRule:
     try:
         parsed = crontabs.parse(crontab)
-        cron.validate("@daily", crontab.timezone)
+        reportcron.validate("@daily", crontab.timezone)
     except crontabs.Unreadable as error:
         raise NotImportable(f"{error}: beat may pass over it") from None
-    except cron.UnknownTimezone as error:
+    except reportcron.UnknownTimezone as error:
         raise NotImportable(f"timezone: {error}") from None
     if parsed.has_both_days:
         days, weekdays = crontab.fields[2], crontab.fields[4]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from reportqueue import cron
+import reportcron
 from reportqueue.celery_beat.crontabs import Crontab
 from reportqueue.celery_beat.tables import BeatTask
 
@@ -32,7 +32,7 @@ class CrontabRule:
     def after(self, last: datetime) -> datetime:
         """When beat runs it next; both aware UTC."""
         zone = ZoneInfo(self.timezone)
-        reading = cron.reading_of(self.timezone, last)
+        reading = reportcron.reading_of(self.timezone, last)
         while True:
             reading = self.crontab.after(reading)
             # After a run in a second copy, beat finds its next reading in the past, and fires at once, over and over.

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue.blackouts import Calendar, ClosedDays, ClosedHours
+from reportqueue.timing.calendars import Calendar, ClosedDays, ClosedHours
 
 
 class Weekday(models.IntegerChoices):

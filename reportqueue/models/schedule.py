@@ -13,12 +13,13 @@ from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, cron, locks, notices, words
+import reportcron
+from reportqueue import bounds, locks, notices
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.models.calendars import BlackoutCalendar
 from reportqueue.models.period import TriggerPeriod
-from reportqueue.policies import Blackout, CatchUp, Overlap
-from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing
+from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing, words
+from reportqueue.timing.policies import Blackout, CatchUp, Overlap
 
 
 class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
@@ -268,7 +269,7 @@ class ReportSchedule(models.Model):
 
     @property
     def in_words(self) -> str:
-        """When it fires, for people. Raises `cron.CronError` for an expression written around the checks."""
+        """When it fires, for people. Raises `reportcron.CronError` for an expression written around the checks."""
         if self.interval_seconds is not None:
             return words.describe_interval(self.interval_seconds)
         return words.describe(self.cron)
@@ -324,15 +325,15 @@ class ReportSchedule(models.Model):
             return {"interval_seconds": "Leave it empty, or leave the cron expression empty: one of them decides."}
         try:
             # An empty expression is refused as what it is: a schedule without a rule.
-            cron.validate(self.cron if self.interval_seconds is None else "@daily", self.timezone)
-        except cron.CronError as error:
+            reportcron.validate(self.cron if self.interval_seconds is None else "@daily", self.timezone)
+        except reportcron.CronError as error:
             return {error.field: str(error)}
         if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
             return {"end_at": "Must not lie before the start."}
         if self.blackout in (Blackout.NEXT_DAY, Blackout.PREVIOUS_DAY) and self.calendar_id is not None:
             # An interval of 0 gets as far as this: that its own validator refuses it does not stop `clean`.
             step = self.interval_seconds
-            often = cron.times_a_day(self.cron) if step is None else 86_400 / max(step, 1)
+            often = reportcron.times_a_day(self.cron) if step is None else 86_400 / max(step, 1)
             if often > MAX_MOVED_A_DAY:
                 return {
                     "blackout": f"What fires more than {MAX_MOVED_A_DAY} times a day cannot be moved to another day; "

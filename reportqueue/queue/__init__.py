@@ -6,7 +6,8 @@ its own answer, and none fails another); others are taken with SKIP LOCKED. Time
 seconds. Nothing is changed when a function raises.
 """
 
-from reportqueue.queue.consumers import (
+from reportqueue.queue.actions import cancel, requeue
+from reportqueue.queue.claims import (
     Claim,
     claim,
     fail_launch,
@@ -24,12 +25,11 @@ from reportqueue.queue.firings import (
     enter_launched,
 )
 from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
-from reportqueue.queue.moves import Answers, Beat
-from reportqueue.queue.operators import cancel, requeue
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
 from reportqueue.queue.standstill import Standstill, standstill
+from reportqueue.queue.transitions import Answers, Beat
 
 __all__ = [
     "LAUNCHED_GENERATION",

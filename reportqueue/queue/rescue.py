@@ -13,7 +13,7 @@ from reportqueue import bounds, locks
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
-from reportqueue.queue.moves import after_failed_attempt, back_to_queue, backoff, end_attempt, finish, take
+from reportqueue.queue.transitions import after_failed_attempt, back_to_queue, backoff, end_attempt, finish, take
 from reportqueue.states import Outcome, Status, Verb
 
 logger = logging.getLogger("reportqueue")

@@ -14,7 +14,7 @@ from reportqueue import bounds
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportAttempt, ReportQueue
-from reportqueue.queue.moves import (
+from reportqueue.queue.transitions import (
     Answers,
     Beat,
     after_failed_attempt,

@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from reportqueue import cron
+import reportcron
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
-from reportqueue.policies import CatchUp
-from reportqueue.schedules.expansion import BROKEN, jitter, timing_of
-from reportqueue.schedules.settling import CatchUpRule, settle
-from reportqueue.timing import Timing
+from reportqueue.schedules.expansion import BROKEN, timing_of
+from reportqueue.timing import Timing, jitter
+from reportqueue.timing.catch_up import CatchUpRule, settle
+from reportqueue.timing.policies import CatchUp
 
 MAX_HOURS = 7 * 24
 """The longest stretch compared at once."""
@@ -94,7 +94,7 @@ class Compared:
         names, reason = self._why(instant, queue=queue, expression=expression)
         return Difference(
             instant=instant,
-            reading=cron.local(self.schedule.timezone, instant),
+            reading=reportcron.local(self.schedule.timezone, instant),
             queue=queue,
             sensors=_has(self.sensors, instant),
             expression=expression,
@@ -193,7 +193,7 @@ class _Sides:
 
         def firings() -> Iterator[datetime]:
             instant = after
-            while (instant := cron.next_after(*rule, instant)) <= self.end:
+            while (instant := reportcron.next_after(*rule, instant)) <= self.end:
                 yield instant
 
         return self._once((rule, after), lambda: tuple(firings()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,18 +10,19 @@ from typing import Any, NamedTuple
 
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
 
-from reportqueue import effort, locks, queue
-from reportqueue.blackouts import Calendar
+from reportcron import CronError
+from reportqueue import locks, queue
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
-from reportqueue.cron import CronError
 from reportqueue.errors import RowBusy
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
-from reportqueue.policies import Blackout, CatchUp, Overlap
-from reportqueue.schedules import handovers, overlaps, skips
-from reportqueue.schedules.settling import CatchUpRule, Settled, settle
-from reportqueue.timing import NeverFires, Timing
+from reportqueue.schedules import overlaps, skips
+from reportqueue.timing import NeverFires, Timing, effort, jitter
+from reportqueue.timing.calendars import Calendar
+from reportqueue.timing.catch_up import CatchUpRule, Settled, settle
+from reportqueue.timing.policies import Blackout, CatchUp, Overlap
+from reportqueue.triggers import handovers
 
 logger = logging.getLogger("reportqueue")
 BATCH = 1_000
@@ -338,15 +338,6 @@ def _queued(line: Line, settled: Settled) -> list[queue.Firing]:
         queue.Firing(line.pk, instant, instant + jitter(line.pk, instant, line.jitter_seconds))
         for instant in settled.fires
     ]
-
-
-def jitter(schedule_id: int, instant: datetime, most: int) -> timedelta:
-    """By how much a firing is put off: less than `most` seconds, always the same for a schedule and an instant."""
-    if not most:
-        return timedelta(0)
-    seed = f"{schedule_id}:{instant.timestamp()}".encode()
-    share = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest()) / 2**64
-    return timedelta(seconds=share * most)
 
 
 def _move(moves: list[Move]) -> None:

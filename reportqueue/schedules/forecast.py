@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reportqueue import cron
+import reportcron
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED
-from reportqueue.schedules.handovers import pattern_at
 from reportqueue.timing import NeverFires
+from reportqueue.triggers.handovers import pattern_at
 
 MAX_FORECAST = 100
 """Firings shown at once."""
@@ -28,7 +28,7 @@ class Forecast:
 
     instant: datetime
     reading: datetime
-    clock_change: cron.ClockChange | None
+    clock_change: reportcron.ClockChange | None
     """Whether its reading is left out that day, or is one of two."""
     moved_from: datetime | None
     """Where the calendar has moved it from."""
@@ -41,8 +41,8 @@ def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = N
 
     Fewer, where the calendar closes so much that they would take long to find.
     From `after`, or from the planned firing of a schedule that has one, or from now: where sensors fire, what is
-    planned is the first firing since the last edit. A schedule need not be saved, nor enabled. Raises `cron.CronError`
-    for one that cannot fire.
+    planned is the first firing since the last edit. A schedule need not be saved, nor enabled. Raises
+    `reportcron.CronError` for one that cannot fire.
     """
     if after is None:
         planned, now = schedule.next_run_at, database_now()
@@ -75,9 +75,9 @@ def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = N
         found.append(
             Forecast(
                 instant=instant,
-                reading=cron.local(timing.timezone, instant),
+                reading=reportcron.local(timing.timezone, instant),
                 # A moved one is at a reading that the expression may not have.
-                clock_change=cron.clock_change("" if moved else timing.cron, timing.timezone, instant),
+                clock_change=reportcron.clock_change("" if moved else timing.cron, timing.timezone, instant),
                 moved_from=occurrence.nominal if moved else None,
                 closed=occurrence.closed,
             )

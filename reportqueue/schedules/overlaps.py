@@ -9,9 +9,9 @@ from django.db.models import Count, Max, Q
 
 from reportqueue import queue
 from reportqueue.models import ReportQueue
-from reportqueue.policies import Overlap, SkipReason
 from reportqueue.schedules import skips
-from reportqueue.schedules.settling import Skip
+from reportqueue.timing.catch_up import Skip
+from reportqueue.timing.policies import Overlap, SkipReason
 
 Due = tuple[int, Overlap, Sequence[queue.Firing]]
 """A schedule, its policy, and its firings, oldest first."""

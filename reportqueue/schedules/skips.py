@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from reportqueue import queue
-from reportqueue.schedules.settling import Skip
+from reportqueue.timing.catch_up import Skip
 
 ROWS = 10
 """More instants than this, skipped for one reason at once, share one row."""

@@ -34,7 +34,7 @@ from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from dagster_reportqueue.sensors.ticks import TickFailed
 from dagster_reportqueue.tickets import BATCH_TAG, FiringTicket, Ticket, batch_config
 from dagster_reportqueue.warm.address import TAG, Address
-from reportqueue import queue, schedules
+from reportqueue import queue, triggers
 from reportqueue.models import ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
@@ -424,7 +424,7 @@ def test_a_firing_whose_report_failed_stays_as_its_run_left_it(
     run = failed_firing(instance)
     firing = FiringTicket.of_run(run.tags)
     assert firing is not None
-    row = schedules.start_firing(firing.schedule_id, firing.trigger_time, run_id=run.run_id)
+    row = triggers.start_firing(firing.schedule_id, firing.trigger_time, run_id=run.run_id)
     sensor_named("report_launch_failed")(end_of(instance, run, resource))
     assert ReportQueue.objects.get().status == Status.RUNNING, "its lease decides"
     queue.fail(row.pk, lease_token=row.lease_token, error="boom")
@@ -488,7 +488,7 @@ def test_the_reconciler_leaves_firings_whose_run_had_begun_or_was_cancelled_and_
 ):
     firing = FiringTicket.of_run(failed_firing(instance).tags)
     assert firing is not None
-    schedules.start_firing(firing.schedule_id, firing.trigger_time, run_id="begun")
+    triggers.start_firing(firing.schedule_id, firing.trigger_time, run_id="begun")
     other = create_run_for_test(instance, job_name="somebody_elses", status=DagsterRunStatus.STARTED)
     instance.report_run_failed(other)
     tags = FiringTicket(firing.schedule_id, firing.trigger_time - timedelta(minutes=1)).tags()

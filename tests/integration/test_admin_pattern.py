@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from reportqueue import schedules
+from reportqueue import triggers
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
@@ -69,7 +69,7 @@ def test_the_queue_is_late_from_the_hand_over_to_it(editor: Client, make_schedul
 def test_a_planned_hand_over_is_shown(editor: Client, make_schedule: ScheduleFactory):
     schedule = make_schedule()
     at = (database_now() + timedelta(days=2)).replace(microsecond=0)
-    schedules.hand_over(Pattern.ASSET, at=at)
+    triggers.hand_over(Pattern.ASSET, at=at)
     for page in pages(editor, schedule):
         assert f"fired by: Queue; from {at:%Y-%m-%d %H:%M:%S} UTC on: Asset sensor" in page
 

@@ -23,12 +23,12 @@ from rest_framework.authtoken.models import Token
 
 from project.environment import BASE_DIR
 from project.runner.stack import free_port, gunicorn
-from reportqueue import locks, queue, schedules
+from reportqueue import locks, queue, schedules, triggers
 from reportqueue.errors import ReportQueueError, RowBusy, RowNotFound
 from reportqueue.locks import bounded
 from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule
 from reportqueue.patterns import Pattern
-from reportqueue.queue import moves
+from reportqueue.queue import transitions
 from reportqueue.states import Status
 from tests.concurrency import at_once
 from tests.conftest import ClientFactory, build_row, minutes_ago
@@ -103,7 +103,7 @@ def busy_schedules() -> dict[str, Callable[[ReportSchedule], object]]:
         "pause": lambda schedule: schedules.pause(schedule.pk, by="anna"),
         "run_now": lambda schedule: schedules.run_now(schedule.pk),
         "backfill": lambda schedule: schedules.backfill(schedule.pk, minutes_ago(2), minutes_ago(1)),
-        "start_firing": lambda schedule: schedules.start_firing(schedule.pk, minutes_ago(1), run_id="run"),
+        "start_firing": lambda schedule: triggers.start_firing(schedule.pk, minutes_ago(1), run_id="run"),
         "save": lambda schedule: schedule.save(),
         "delete": lambda schedule: schedule.delete(),
     }
@@ -121,7 +121,7 @@ def test_what_people_do_to_a_schedule_does_not_wait_for_ever(verb: str, settings
 def test_neither_does_a_key_a_hand_over_or_a_claim_that_another_holds(settings: Any):
     settings.REPORTQUEUE = QUICK
     with locks_of("reportqueue.handovers"), locks_of("reportqueue:sensor"):
-        answers = at_once([lambda: schedules.hand_over(Pattern.WEBHOOK), lambda: queue.claim("sensor")])
+        answers = at_once([lambda: triggers.hand_over(Pattern.WEBHOOK), lambda: queue.claim("sensor")])
     assert [type(answer) for answer in answers] == [RowBusy, RowBusy]
     row = build_row(idempotency_key="one")
     ReportQueue.objects.all().delete()
@@ -141,7 +141,7 @@ def locks_of(name: str) -> Iterator[None]:
     taken = []
     with mock.patch.object(locks, "connection") as pretended:
         pretended.cursor.return_value.__enter__.return_value.execute = lambda _, values: taken.extend(values)
-        locks.serialise(name)
+        locks.lock_until_commit(name)
     with held("SELECT pg_advisory_xact_lock(%s)", *taken):
         yield
 
@@ -170,7 +170,10 @@ def test_of_rows_in_one_call_only_the_one_that_is_held_is_busy(verb: str, settin
     settings.REPORTQUEUE = QUICK
     status, do = together()[verb]
     rows = [build_row(status=status) for _ in range(5)]
-    with row_held(rows[2]), mock.patch.object(moves, "_alone", side_effect=AssertionError("the others go together")):
+    with (
+        row_held(rows[2]),
+        mock.patch.object(transitions, "_alone", side_effect=AssertionError("the others go together")),
+    ):
         (answers,) = at_once([lambda: do(rows)])
     assert not isinstance(answers, Exception), answers
     refused = {pk for pk, answer in answers.items() if isinstance(answer, ReportQueueError)}

@@ -14,12 +14,13 @@ from django.db import connection
 
 from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.sensors.firings import Clockwork, Position
-from reportqueue import plan, schedules
+from reportqueue import schedules
 from reportqueue.clock import database_now
 from reportqueue.management.commands import compare_patterns
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
+from reportqueue.triggers import feed
 from tests.integration.test_admin_permissions import ScheduleFactory
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +55,7 @@ def both_sides(start: datetime, end: datetime) -> tuple[Firings, Firings]:
 def of_the_sensors(start: datetime, end: datetime) -> Firings:
     """What the orchestrator's own code makes of what the web app tells it."""
     TriggerPeriod.objects.create(pattern=Pattern.CRON)
-    told = Plan.parse(json.loads(plan.sensors_document(Pattern.CRON)[1]))
+    told = Plan.parse(json.loads(feed.sensors_document(Pattern.CRON)[1]))
     TriggerPeriod.objects.all().delete()
     firings = Clockwork().due(told, Position(start), end)
     return {(firing.report.schedule_id, firing.instant) for firing in firings}

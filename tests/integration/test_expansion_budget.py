@@ -10,14 +10,14 @@ from zoneinfo import available_timezones
 import pytest
 from django.utils import timezone
 
-from reportqueue import effort, schedules
-from reportqueue.blackouts import Calendar, ClosedDays, ClosedHours
+from reportqueue import schedules
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.policies import Blackout, CatchUp, Overlap
-from reportqueue.schedules import expansion, settling
-from reportqueue.schedules.settling import CatchUpRule, settle
+from reportqueue.schedules import expansion
 from reportqueue.states import Status
-from reportqueue.timing import LOOKED_BACK, Timing, _chunk, _next_firing
+from reportqueue.timing import LOOKED_BACK, Timing, _chunk, _next_firing, catch_up, effort
+from reportqueue.timing.calendars import Calendar, ClosedDays, ClosedHours
+from reportqueue.timing.catch_up import CatchUpRule, settle
+from reportqueue.timing.policies import Blackout, CatchUp, Overlap
 from tests.conftest import RowFactory
 
 ZONES = sorted(zone for zone in available_timezones() if zone.startswith(("Africa/", "America/")))[:40]
@@ -67,7 +67,7 @@ def test_a_batch_ends_when_its_budget_of_instants_is_spent_and_the_longest_due_c
         batches += 1
         assert len(done) >= batches, "each batch does one schedule at least"
     assert batches > 5, "not all at once"
-    assert most < expansion.BUDGET + 2 * settling.COUNTED, "one schedule more than the budget at most"
+    assert most < expansion.BUDGET + 2 * catch_up.COUNTED, "one schedule more than the budget at most"
     assert ReportQueue.objects.filter(status=Status.QUEUED).count() >= 1000 * len(pks)
 
 

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from reportqueue import bounds, queue, schedules
+from reportqueue import bounds, queue, schedules, triggers
 from reportqueue.errors import InvalidTransition
 from reportqueue.management.commands import enqueue_due_reports
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
@@ -67,7 +67,7 @@ def test_a_claim_ends_a_row_whose_generations_are_used_up_and_hands_out_the_othe
 def test_a_poll_shows_every_row_and_marks_one_at_its_bound(db: None, client_with: ClientFactory):
     bad, good = used_up(), build_row()
     api = client_with("view_reportqueue", "consume_reportqueue")
-    schedules.hand_over(Pattern.WEBHOOK, at=None)
+    triggers.hand_over(Pattern.WEBHOOK, at=None)
     ReportQueue.objects.update(available_at=timezone.now())
     pending = api.get("/api/pending-reports/").json()["pending"]
     assert {row["id"]: row["generation"] for row in pending} == {bad.pk: bounds.MAX_COUNT + 1, good.pk: 1}

@@ -14,11 +14,10 @@ from django.utils import timezone
 from reportqueue import queue, schedules
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
 from reportqueue.schedules import expansion
-from reportqueue.schedules.expansion import jitter
-from reportqueue.schedules.settling import settle
 from reportqueue.signals import transitioned
 from reportqueue.states import Source, Status, Verb
-from reportqueue.timing import Timing
+from reportqueue.timing import Timing, jitter
+from reportqueue.timing.catch_up import settle
 from tests.concurrency import at_once
 from tests.conftest import minutes_ago
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reportqueue.blackouts import Calendar, ClosedHours
-from reportqueue.policies import CatchUp, SkipReason
-from reportqueue.schedules.settling import COUNTED, CatchUpRule, settle
 from reportqueue.timing import Timing
+from reportqueue.timing.calendars import Calendar, ClosedHours
+from reportqueue.timing.catch_up import COUNTED, CatchUpRule, settle
+from reportqueue.timing.policies import CatchUp, SkipReason
 
 HOURLY = Timing(cron="0 * * * *", timezone="UTC")
 MINUTELY = Timing(cron="* * * * *", timezone="UTC")

@@ -13,9 +13,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from reportqueue import bounds, schedules
-from reportqueue.arguments import whole_number
 from reportqueue.clock import database_now
 from reportqueue.errors import ScheduleNotFound
+from reportqueue.management.arguments import whole_number
 
 PROGRESS = 1_000
 """Schedules after which a line says how far it is."""

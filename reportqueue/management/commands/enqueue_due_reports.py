@@ -20,7 +20,7 @@ from reportqueue import queue, schedules
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
-from reportqueue.schedule_watch import ScheduleWatch
+from reportqueue.wakeup.scheduler import ScheduleWatch
 
 logger = logging.getLogger("reportqueue")
 DRY_RUN_LIMIT = 1_000

@@ -13,13 +13,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from reportqueue import bounds, locks
-from reportqueue.arguments import whole_number
-from reportqueue.celery_beat import tables, twins
+from reportqueue.celery_beat import duplicates, tables
 from reportqueue.celery_beat.comparison import MAX_FIRINGS, Line, compare
 from reportqueue.celery_beat.drafts import Draft, Mapping, NotImportable, in_words
 from reportqueue.celery_beat.tables import BeatError, BeatTask
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
+from reportqueue.management.arguments import whole_number
 
 _USAGE = 2
 
@@ -95,7 +95,7 @@ class Command(BaseCommand):
             # All or none, in one transaction: of a part, nobody would know which tasks to disable in beat.
             with locks.bounded():
                 if not dry_run:
-                    twins.lock_imports()
+                    duplicates.lock_imports()
                 drafts, there, refused = self._show(found, mapping, options["firings"], options["paused"])
                 if not dry_run:
                     _save(drafts)
@@ -128,7 +128,7 @@ class Command(BaseCommand):
             if (same := _twin(draft, drafts)) is not None:
                 there += 1
             else:
-                drafts[twins.identity(draft)] = draft
+                drafts[duplicates.identity(draft)] = draft
             self._describe(draft, same)
             for line in compare(draft, firings):
                 self.stdout.write(_firing(line))
@@ -153,9 +153,9 @@ class Command(BaseCommand):
 
 
 def _twin(draft: Draft, drafts: dict[Hashable, Draft]) -> str | None:
-    if (there := twins.stored_twin(draft)) is not None:
-        return f"schedule {there.pk}" + ("" if twins.same_stretch(draft, there) else ", with another start or end")
-    twin = drafts.get(twins.identity(draft))
+    if (there := duplicates.stored_twin(draft)) is not None:
+        return f"schedule {there.pk}" + ("" if duplicates.same_stretch(draft, there) else ", with another start or end")
+    twin = drafts.get(duplicates.identity(draft))
     return None if twin is None else f"the same as {twin.task.name!r}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from reportqueue import queue
-from reportqueue.arguments import duration, whole_number
+from reportqueue.management.arguments import duration, whole_number
 
 
 class Command(BaseCommand):

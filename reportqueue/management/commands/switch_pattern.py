@@ -9,9 +9,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from reportqueue import asset_events, schedules
+from reportqueue import triggers
 from reportqueue.errors import HandoverRefused, RowBusy
 from reportqueue.patterns import Pattern
+from reportqueue.triggers import asset_events
 
 
 class Command(BaseCommand):
@@ -38,19 +39,19 @@ class Command(BaseCommand):
             raise CommandError("--at and --dry-run go with --to.", returncode=2)
         try:
             if options["cancel"]:
-                self.stdout.write(f"Taken back: the hand-over to {schedules.cancel_planned().after}.")
+                self.stdout.write(f"Taken back: the hand-over to {triggers.cancel_planned().after}.")
             elif options["to"] is not None:
                 self._hand_over(Pattern(options["to"]), options["at"], dry_run=options["dry_run"])
         except (HandoverRefused, RowBusy) as error:
             raise CommandError(str(error)) from None
-        there = schedules.standing()
+        there = triggers.standing()
         since = "" if there.since is None else f", since {_text(there.since)}"
         self.stdout.write(f"Firings belong to {there.pattern}{since}.")
         if there.planned is not None:
             self.stdout.write(f"From {_text(there.planned.at)} on they belong to {there.planned.after}.")
 
     def _hand_over(self, to: Pattern, at: datetime | None, *, dry_run: bool) -> None:
-        done = schedules.hand_over(to, at=at, by=_user(), dry_run=dry_run)
+        done = triggers.hand_over(to, at=at, by=_user(), dry_run=dry_run)
         verb = "Would be handed over" if dry_run else "Handed over"
         self.stdout.write(f"{verb} from {done.before} to {done.after}: every firing at {_text(done.at)} and later.")
         if dry_run:

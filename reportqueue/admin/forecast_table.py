@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from django.template.loader import render_to_string
 from django.utils.translation import gettext
 
-from reportqueue import cron, schedules
-from reportqueue.admin import shown
+import reportcron
+from reportqueue import schedules
+from reportqueue.admin import formats
 from reportqueue.models import ReportSchedule
 from reportqueue.schedules.forecast import SKIPS_SHOWN
 
@@ -56,9 +57,9 @@ def _lines(schedule: ReportSchedule, found: list[schedules.Forecast]) -> list[Li
         fires += not forecast.closed
         lines.append(
             Line(
-                number=shown.SYMBOLS["skipped"] if forecast.closed else str(fires),
-                utc=shown.utc(forecast.instant),
-                own=shown.local(forecast.instant, schedule.timezone),
+                number=formats.SYMBOLS["skipped"] if forecast.closed else str(fires),
+                utc=formats.utc(forecast.instant),
+                own=formats.local(forecast.instant, schedule.timezone),
                 remarks=_remarks(schedule, forecast),
                 closed=bool(forecast.closed),
             )
@@ -71,12 +72,12 @@ def _remarks(schedule: ReportSchedule, forecast: schedules.Forecast) -> list[str
         return [gettext("skipped: closed by the calendar %(why)s") % {"why": forecast.closed}]
     remarks = []
     if forecast.moved_from is not None:
-        origin = shown.local(forecast.moved_from, schedule.timezone) or f"{forecast.moved_from:%a %Y-%m-%d %H:%M} UTC"
+        origin = formats.local(forecast.moved_from, schedule.timezone) or f"{forecast.moved_from:%a %Y-%m-%d %H:%M} UTC"
         remarks.append(gettext("moved by the calendar, from %(when)s") % {"when": origin})
-    if forecast.clock_change == cron.ClockChange.SKIPPED:
+    if forecast.clock_change == reportcron.ClockChange.SKIPPED:
         text = gettext("%(time)s does not exist that day: runs at the first instant after the gap")
         remarks.append(text % {"time": f"{_meant(schedule, forecast):%H:%M}"})
-    elif forecast.clock_change == cron.ClockChange.REPEATED:
+    elif forecast.clock_change == reportcron.ClockChange.REPEATED:
         if not schedule.cron or forecast.moved_from is not None or _fires_at_both(schedule, forecast):
             first, second = gettext("this is the first of the two"), gettext("this is the second of the two")
             what = second if forecast.reading.fold else first
@@ -90,10 +91,10 @@ def _remarks(schedule: ReportSchedule, forecast: schedules.Forecast) -> list[str
 def _meant(schedule: ReportSchedule, forecast: schedules.Forecast) -> datetime:
     """The reading in the gap that the expression asks for; of several, the last."""
     # UTC has no gaps: there, the expression's firings are the readings themselves.
-    return cron.previous_before(schedule.cron, "UTC", forecast.reading.replace(tzinfo=UTC))
+    return reportcron.previous_before(schedule.cron, "UTC", forecast.reading.replace(tzinfo=UTC))
 
 
 def _fires_at_both(schedule: ReportSchedule, forecast: schedules.Forecast) -> bool:
     """Whether the expression fires at both instants of a repeated reading."""
     twin = forecast.reading.replace(fold=1 - forecast.reading.fold).astimezone(UTC)
-    return cron.next_after(schedule.cron, schedule.timezone, twin - timedelta(microseconds=1)) == twin
+    return reportcron.next_after(schedule.cron, schedule.timezone, twin - timedelta(microseconds=1)) == twin

@@ -12,7 +12,7 @@ from reportqueue import notices
 from reportqueue.bounds import EARLIEST
 from reportqueue.clock import database_now
 from reportqueue.errors import HandoverRefused
-from reportqueue.locks import bounded, serialise
+from reportqueue.locks import bounded, lock_until_commit
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
@@ -121,7 +121,7 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
     `HandoverRefused`, with the reason and what to do about it.
     """
     with bounded():
-        serialise(_LOCK)
+        lock_until_commit(_LOCK)
         there = standing()
         at = there.now if at is None else at
         if there.planned is not None:
@@ -148,7 +148,7 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
 def cancel_planned() -> Handover:
     """Let everything stay with the pattern now in force. Raises `HandoverRefused` if no hand-over is planned."""
     with bounded():
-        serialise(_LOCK)
+        lock_until_commit(_LOCK)
         planned = standing().planned
         if planned is None:
             raise HandoverRefused("No hand-over is planned.")

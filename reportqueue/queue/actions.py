@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from reportqueue.models import ReportQueue
-from reportqueue.queue.moves import (
+from reportqueue.queue.transitions import (
     back_to_queue,
     end_attempt,
     finish,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 
-from reportqueue.policies import CatchUp, SkipReason
 from reportqueue.timing import Timing
+from reportqueue.timing.policies import CatchUp, SkipReason
 
 COUNTED = 2_000
 """Skipped instants are counted up to here; after a year without a scheduler there may be half a million."""

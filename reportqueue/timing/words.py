@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from cron_descriptor import FormatError, Options, get_description
 
-from reportqueue import cron
+import reportcron
 
 _UNITS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
@@ -15,13 +15,13 @@ _UNITS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (
 def describe(expression: str) -> str:
     """A cron expression in English: `At 08:00, only on Monday`; empty for the few that the library has no words for.
 
-    Memoised, since it takes half a millisecond. Raises `cron.CronError`.
+    Memoised, since it takes half a millisecond. Raises `reportcron.CronError`.
     """
-    cron.validate(expression)  # the library describes what could never fire, too
+    reportcron.validate(expression)  # the library describes what could never fire, too
     options = Options()
     options.use_24hour_time_format = True
     try:
-        return str(get_description(cron.fields_of(expression), options))
+        return str(get_description(reportcron.fields_of(expression), options))
     except FormatError:  # `1,*`, for one, which is valid
         return ""
 

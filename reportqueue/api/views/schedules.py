@@ -10,11 +10,12 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue import cron, locks, schedules
-from reportqueue.api import listing, paging, preconditions
-from reportqueue.api import schedule_shapes as shapes
+import reportcron
+from reportqueue import locks, schedules
+from reportqueue.api import filters, pagination, preconditions
 from reportqueue.api.base import ApiView
-from reportqueue.api.serializers import Body, InstantField, ItemSerializer
+from reportqueue.api.serializers import schedules as shapes
+from reportqueue.api.serializers.queue import Body, InstantField, ItemSerializer
 from reportqueue.models import ReportSchedule
 from reportqueue.states import Source
 
@@ -34,11 +35,11 @@ class SchedulesView(_SchedulesView):
     """`schedules/`: list and add schedules."""
 
     scopes = {"GET": "view_reportschedule", "POST": "add_reportschedule"}
-    parameters = listing.SCHEDULE_PARAMETERS
+    parameters = filters.SCHEDULE_PARAMETERS
 
     def get(self, request: Request) -> Response:
         """A page, by id."""
-        page = listing.schedule_page(request)
+        page = filters.schedule_page(request)
         return Response(page.answer("schedules", shapes.ScheduleSerializer(page.rows, many=True).data))
 
     def post(self, request: Request) -> Response:
@@ -155,7 +156,7 @@ class PreviewView(_SchedulesView):
 
     def get(self, request: Request, pk: int) -> Response:
         """Its next firings."""
-        count = paging.whole_number(request, "count", default=shapes.FIRINGS, most=schedules.MAX_FORECAST)
+        count = pagination.whole_number(request, "count", default=shapes.FIRINGS, most=schedules.MAX_FORECAST)
         return _preview(get_object_or_404(ReportSchedule, pk=pk), count)
 
 
@@ -176,7 +177,7 @@ def _answer(schedule: ReportSchedule, status: int = 200) -> Response:
 def _preview(schedule: ReportSchedule, count: int) -> Response:
     try:
         found = schedules.forecast(schedule, count)
-    except cron.CronError as error:
+    except reportcron.CronError as error:
         raise ValidationError({error.field: str(error)}) from None
     occurrences = shapes.ForecastSerializer(found, many=True).data
     return Response({"words": shapes.words_of(schedule), "occurrences": occurrences})

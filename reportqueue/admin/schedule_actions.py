@@ -17,8 +17,8 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import locks, schedules
-from reportqueue.admin.lists import ListAdmin
-from reportqueue.admin.operations import BUDGET_SECONDS, MAX_AT_ONCE, ReasonedActionForm, reason_of, some
+from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.queue_actions import BUDGET_SECONDS, MAX_AT_ONCE, ReasonedActionForm, reason_of, some
 from reportqueue.admin.waiting import EACH_SECONDS
 from reportqueue.errors import ReportQueueError
 from reportqueue.models import ReportQueue, ReportSchedule

@@ -12,11 +12,13 @@ import threading
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR
+from typing import Any
 from urllib.parse import urlsplit
 
-from django.db import connection
+from django.db import connection, transaction
 
 from reportqueue.conf import conf
+from reportqueue.triggers import feed
 
 ASSET = "report_cron_schedules"
 TIMEOUT_SECONDS = 5.0
@@ -33,11 +35,9 @@ class NotTold(Exception):
 
 def post() -> None:
     """Tell Dagster now. Raises `NotTold`; does nothing if `DAGSTER_URL` is not set."""
-    from reportqueue import plan  # which needs the models
-
     if not (url := conf().dagster_url):
         return
-    edition = plan.edition()
+    edition = feed.edition()
     # The schedules themselves stay here: of two such messages the older could come last.
     event = {
         "description": "The schedules have changed.",
@@ -144,3 +144,8 @@ def _warn(error: Exception) -> None:
 
 announce = _Announcer().announce
 """Tell Dagster soon, if `DAGSTER_URL` is set; returns at once."""
+
+
+def announce_at_commit(**_: Any) -> None:
+    """The receiver of `notices.schedules_edited`."""
+    transaction.on_commit(announce)

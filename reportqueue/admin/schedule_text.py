@@ -8,7 +8,7 @@ from datetime import datetime
 from django.utils.html import format_html
 from django.utils.translation import gettext
 
-from reportqueue.admin import shown
+from reportqueue.admin import formats
 from reportqueue.models import ReportSchedule
 from reportqueue.timing import EPOCH
 
@@ -25,13 +25,13 @@ def sentence(schedule: ReportSchedule) -> str:
     """All that decides when it fires; instants in UTC."""
     parts = [rule(schedule) or schedule.cron]
     if schedule.interval_seconds is not None:
-        parts.append(gettext("counted from %(start)s UTC") % {"start": shown.utc(schedule.start_at or EPOCH)})
+        parts.append(gettext("counted from %(start)s UTC") % {"start": formats.utc(schedule.start_at or EPOCH)})
     elif schedule.start_at is not None:
-        parts.append(gettext("from %(start)s UTC on") % {"start": shown.utc(schedule.start_at)})
+        parts.append(gettext("from %(start)s UTC on") % {"start": formats.utc(schedule.start_at)})
     if schedule.interval_seconds is None or schedule.calendar_id is not None:
         parts.insert(1, gettext("by the clock of %(zone)s") % {"zone": schedule.timezone})
     if schedule.end_at is not None:
-        parts.append(gettext("until %(end)s UTC") % {"end": shown.utc(schedule.end_at)})
+        parts.append(gettext("until %(end)s UTC") % {"end": formats.utc(schedule.end_at)})
     if schedule.calendar is not None:
         what = {"calendar": schedule.calendar.name, "what": schedule.get_blackout_display().lower()}
         parts.append(gettext("when the calendar %(calendar)s is closed: %(what)s") % what)
@@ -69,8 +69,8 @@ def state(schedule: ReportSchedule, now: datetime, late_since: datetime | None, 
         return State("", "…", gettext("Not planned yet"), gettext("the scheduler does it in its next pass"))
     if due is None:
         return State("rq-skipped", "■", gettext("Ended"), gettext("no firing is left"))
-    if late_since is not None and (late := now - late_since).total_seconds() > shown.LATE_SECONDS:
-        text = gettext("by %(time)s: is the scheduler running?") % {"time": shown.duration(late)}
+    if late_since is not None and (late := now - late_since).total_seconds() > formats.LATE_SECONDS:
+        text = gettext("by %(time)s: is the scheduler running?") % {"time": formats.duration(late)}
         return State("rq-late", "!", gettext("Overdue"), text)
     if schedule.plan_needed:
         return State("", "…", gettext("Enabled"), gettext("is being planned anew: its calendar has changed"))
@@ -87,8 +87,8 @@ def _stopped(schedule: ReportSchedule, now: datetime, *, brief: bool) -> State:
         parts.append(gettext("by %(user)s") % {"user": schedule.paused_by})
     if schedule.paused_at is not None:
         if not brief:
-            parts.append(gettext("at %(when)s UTC,") % {"when": shown.utc(schedule.paused_at)})
-        parts.append(shown.relative(schedule.paused_at, now))
+            parts.append(gettext("at %(when)s UTC,") % {"when": formats.utc(schedule.paused_at)})
+        parts.append(formats.relative(schedule.paused_at, now))
     text = " ".join(parts)
     if note:
         text = f"{text}: {note}" if text else note

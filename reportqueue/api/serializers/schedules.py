@@ -6,10 +6,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from reportcron import CronError
 from reportqueue import bounds, schedules
-from reportqueue.api.serializers import Body, InstantField, RowSerializer, reason_field, refuse_unknown
+from reportqueue.api.serializers.queue import Body, InstantField, RowSerializer, reason_field, refuse_unknown
 from reportqueue.clock import database_now
-from reportqueue.cron import CronError
 from reportqueue.models import ReportSchedule
 
 FIRINGS = 5

@@ -10,13 +10,14 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue import bounds, queue, schedules, wakeup
-from reportqueue.api import listing
-from reportqueue.api import serializers as shapes
+from reportqueue import bounds, queue, schedules
+from reportqueue.api import filters
 from reportqueue.api.base import ApiView
+from reportqueue.api.serializers import queue as shapes
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Source
+from reportqueue.wakeup import claims
 
 
 class UnknownEndpoint(ApiView):
@@ -31,11 +32,11 @@ class QueueView(ApiView):
     """`report-queue/`: list rows, enqueue one or many."""
 
     scopes = {"GET": "view_reportqueue", "POST": "add_reportqueue"}
-    parameters = listing.QUEUE_PARAMETERS
+    parameters = filters.QUEUE_PARAMETERS
 
     def get(self, request: Request) -> Response:
         """A page in claim order."""
-        page = listing.queue_page(request)
+        page = filters.queue_page(request)
         return Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data))
 
     def post(self, request: Request) -> Response:
@@ -81,12 +82,12 @@ class ClaimView(ApiView):
         """The claim; with `wait_seconds`, an empty one only after that time, or at once if too many wait."""
         asked = self.body(request, shapes.ClaimBody)
         until = time.monotonic() + asked.pop("wait_seconds")
-        heard = wakeup.listener.heard()
+        heard = claims.listener.heard()
         claim = self._claim(asked)
         if not claim.rows and time.monotonic() < until:
-            with wakeup.listener.waiting() as admitted:
-                while admitted and not claim.rows and wakeup.wait(until, heard):
-                    heard = wakeup.listener.heard()
+            with claims.listener.waiting() as admitted:
+                while admitted and not claim.rows and claims.wait(until, heard):
+                    heard = claims.listener.heard()
                     claim = self._claim(asked)
         items = shapes.ItemSerializer(claim.rows, many=True).data
         counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight}

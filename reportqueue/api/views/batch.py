@@ -12,8 +12,8 @@ from rest_framework.response import Response
 
 from reportqueue import bounds, queue
 from reportqueue.api import problems
-from reportqueue.api import serializers as shapes
 from reportqueue.api.base import ApiView
+from reportqueue.api.serializers import queue as shapes
 from reportqueue.errors import ReportQueueError
 
 

@@ -6,6 +6,7 @@ fired before. Whatever two schedules share of it is worked out once.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice, takewhile
 
-from reportqueue import cron
-from reportqueue.blackouts import MAX_MOVE_DAYS, Calendar
-from reportqueue.effort import spend
-from reportqueue.policies import Blackout
+import reportcron
+from reportqueue.timing.calendars import MAX_MOVE_DAYS, Calendar
+from reportqueue.timing.effort import spend
+from reportqueue.timing.policies import Blackout
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """What intervals are counted from, unless the schedule has a start."""
@@ -75,7 +76,7 @@ class Timing:
     def next_firing(self, after: datetime) -> datetime | None:
         """The first firing strictly after `after`; None if there is none before the end. Memoised.
 
-        Raises `cron.CronError`, and `NeverFires` where the calendar closes one instant after the other.
+        Raises `reportcron.CronError`, and `NeverFires` where the calendar closes one instant after the other.
         """
         return _next_firing(self, after.astimezone(UTC))
 
@@ -121,17 +122,17 @@ class Timing:
     def _nominal(self, after: datetime) -> Iterator[datetime]:
         if self.start_at is not None:
             after = max(after, self.start_at - _TICK)
-        last = cron.LAST if self.end_at is None else min(self.end_at, cron.LAST)
-        if after > cron.LAST or last < cron.FIRST:
+        last = reportcron.LAST if self.end_at is None else min(self.end_at, reportcron.LAST)
+        if after > reportcron.LAST or last < reportcron.FIRST:
             return iter(())  # somebody has written a start or an end around the checks
         if self.interval_seconds is not None:
             return _counted(self._steps(timedelta(seconds=self.interval_seconds), after.astimezone(UTC), last))
         if self.calendar is not None and self.blackout != Blackout.SKIP:
             return _counted(self._by_chunks(after.astimezone(UTC), last))
-        return _counted(cron.between(self.cron, self.timezone, after, last))
+        return _counted(reportcron.between(self.cron, self.timezone, after, last))
 
     def _by_chunks(self, after: datetime, last: datetime) -> Iterator[datetime]:
-        """As `cron.between`; what is walked again is remembered."""
+        """As `reportcron.between`; what is walked again is remembered."""
         number = (after - EPOCH) // _CHUNK
         while True:
             instants = _chunk(self.cron, self.timezone, number)
@@ -143,7 +144,9 @@ class Timing:
             number += 1
             if not instants:  # on to the next that has any
                 begin = EPOCH + number * _CHUNK - _TICK
-                following = next(cron.between(self.cron, self.timezone, begin, last), None) if begin < last else None
+                following = (
+                    next(reportcron.between(self.cron, self.timezone, begin, last), None) if begin < last else None
+                )
                 if following is None:
                     return
                 number = (following - EPOCH) // _CHUNK
@@ -157,21 +160,21 @@ class Timing:
 
     def _around(self, calendar: Calendar, nominal: datetime) -> Occurrence:
         """As it is treated: open, or closed and skipped, or closed and moved to an open day."""
-        reading = cron.reading_of(self.timezone, nominal)
+        reading = reportcron.reading_of(self.timezone, nominal)
         closed = calendar.closure(reading)
         if closed is None or self.blackout == Blackout.SKIP:
             return Occurrence(nominal, nominal, closed or "")
         if self.cron and self._set_at(nominal):
             # What the clock left out on the closed day, it shows on the open one: the two fall together there.
-            reading = cron.meant_reading(self.cron, self.timezone, nominal)
+            reading = reportcron.meant_reading(self.cron, self.timezone, nominal)
         moved = calendar.open_day(reading, 1 if self.blackout == Blackout.NEXT_DAY else -1)
         if moved is None:
             return Occurrence(nominal, nominal, f"{closed}, and no day within {MAX_MOVE_DAYS} is open")
-        return Occurrence(cron.instant_of(self.timezone, moved), nominal)
+        return Occurrence(reportcron.instant_of(self.timezone, moved), nominal)
 
     def _set_at(self, instant: datetime) -> bool:
         """Whether the clock is set at that very instant: only then does something fire that it left out."""
-        before, then = (cron.local(self.timezone, one).utcoffset() for one in (instant - _TICK, instant))
+        before, then = (reportcron.local(self.timezone, one).utcoffset() for one in (instant - _TICK, instant))
         return before != then
 
     def _moved(self, calendar: Calendar, after: datetime) -> Iterator[Occurrence]:
@@ -204,12 +207,21 @@ def _counted(instants: Iterator[datetime]) -> Iterator[datetime]:
         yield instant
 
 
+def jitter(schedule_id: int, instant: datetime, most: int) -> timedelta:
+    """By how much a firing is put off: less than `most` seconds, always the same for a schedule and an instant."""
+    if not most:
+        return timedelta(0)
+    seed = f"{schedule_id}:{instant.timestamp()}".encode()
+    share = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest()) / 2**64
+    return timedelta(seconds=share * most)
+
+
 @lru_cache(maxsize=256)
 def _chunk(expression: str, timezone: str, number: int) -> tuple[datetime, ...]:
     """The expression's instants in one stretch of `_CHUNK`."""
-    begin = max(EPOCH + number * _CHUNK - _TICK, cron.FIRST)
-    end = min(EPOCH + (number + 1) * _CHUNK - _TICK, cron.LAST)
-    return tuple(cron.between(expression, timezone, begin, end)) if begin < end else ()
+    begin = max(EPOCH + number * _CHUNK - _TICK, reportcron.FIRST)
+    end = min(EPOCH + (number + 1) * _CHUNK - _TICK, reportcron.LAST)
+    return tuple(reportcron.between(expression, timezone, begin, end)) if begin < end else ()
 
 
 @lru_cache(maxsize=8192)
@@ -230,8 +242,8 @@ def _first_open(timing: Timing, after: datetime) -> datetime | None:
             if timing.calendar is None or timing.blackout != Blackout.SKIP:
                 continue  # Where instants are moved, to begin anew is to go back by as far as they may be.
             # On past the closed day or hours at once: they may have an instant every few seconds.
-            reading = timing.calendar.closed_until(cron.reading_of(timing.timezone, occurrence.nominal))
-            after = max(occurrence.instant, cron.instant_of(timing.timezone, reading) - _TICK)
+            reading = timing.calendar.closed_until(reportcron.reading_of(timing.timezone, occurrence.nominal))
+            after = max(occurrence.instant, reportcron.instant_of(timing.timezone, reading) - _TICK)
             break
         else:
             if examined < EXAMINED:

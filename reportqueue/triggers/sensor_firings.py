@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
 
-from reportqueue import bounds, cron, locks, queue
+import reportcron
+from reportqueue import bounds, locks, queue
 from reportqueue.clock import database_now
 from reportqueue.errors import FiringRefused, ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED
-from reportqueue.schedules.handovers import pattern_at
 from reportqueue.timing import NeverFires
+from reportqueue.triggers.handovers import pattern_at
 
 CLOCK_SECONDS = 60
 """By how much the sensor's clock may be ahead of the database's."""
@@ -91,7 +92,7 @@ def _require_own_firing(schedule: ReportSchedule, instant: datetime) -> None:
         raise FiringRefused(f"{instant.isoformat()} is still to come; is Dagster's clock right?")
     try:
         fires = schedule.timing().next_firing(instant - _TICK) == instant
-    except (cron.CronError, NeverFires) as error:
+    except (reportcron.CronError, NeverFires) as error:
         raise FiringRefused(f"{named} cannot fire: {error}") from None
     if not fires:
         raise FiringRefused(f"{named} does not fire at {instant.isoformat()}, as it now is.")

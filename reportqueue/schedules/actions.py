@@ -10,13 +10,14 @@ from itertools import takewhile
 
 from django.core.exceptions import ValidationError
 
-from reportqueue import bounds, cron, locks, queue
+import reportcron
+from reportqueue import bounds, locks, queue
 from reportqueue.clock import database_now
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.policies import Overlap
 from reportqueue.states import Source, Status
 from reportqueue.timing import EXAMINED
+from reportqueue.timing.policies import Overlap
 
 MAX_BACKFILL = 1_000
 """Instants that one backfill makes up for."""
@@ -140,7 +141,7 @@ def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[
                 instants.append(occurrence.instant)
                 if len(instants) > MAX_BACKFILL:
                     break
-    except cron.CronError as error:
+    except reportcron.CronError as error:
         raise ValidationError({error.field: str(error)}) from None
     if len(instants) > MAX_BACKFILL:
         raise ValidationError(

@@ -12,8 +12,8 @@ from django.urls import path
 from django.utils.translation import gettext
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
-from reportqueue.admin import firings, wording
-from reportqueue.admin.lists import ListAdmin
+from reportqueue.admin import forecast_table, schedule_text
+from reportqueue.admin.changelists import ListAdmin
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 
@@ -75,8 +75,8 @@ class PreviewedAdmin(ListAdmin):
         # A change of the timing moves on from now; otherwise the planned firing stays.
         after = database_now() if form.changes_timing else None
         return {
-            "sentence": wording.sentence(given),
-            "firings": firings.table(given, _count(request), after=after),
+            "sentence": schedule_text.sentence(given),
+            "firings": forecast_table.table(given, _count(request), after=after),
             "paused": not given.enabled,
         }
 

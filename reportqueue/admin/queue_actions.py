@@ -20,9 +20,9 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds, locks, queue
-from reportqueue.admin.lists import ListAdmin
+from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.formats import badge
 from reportqueue.admin.search import as_id
-from reportqueue.admin.shown import badge
 from reportqueue.admin.waiting import EACH_SECONDS
 from reportqueue.errors import InvalidTransition, ReportQueueError, RowNotFound
 from reportqueue.models import ReportQueue

@@ -16,12 +16,12 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import locks, schedules
-from reportqueue.admin import shown
-from reportqueue.admin.lists import ListAdmin
-from reportqueue.admin.switching import sees_queue
+from reportqueue.admin import formats
+from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.schedule_actions import sees_queue
 from reportqueue.errors import RowBusy, ScheduleNotFound
 from reportqueue.models import ReportSchedule
-from reportqueue.policies import Overlap
+from reportqueue.timing.policies import Overlap
 
 
 class BackfillForm(forms.Form):
@@ -93,7 +93,7 @@ class BackfilledAdmin(ListAdmin):
     def _backfill(self, request: HttpRequest, schedule: ReportSchedule, form: BackfillForm) -> HttpResponse:
         start, end = form.cleaned_data["start"], form.cleaned_data["end"]
         done = schedules.backfill(schedule.pk, start, end)
-        stretch = f"from {shown.utc(start)} to {shown.utc(end)} UTC"
+        stretch = f"from {formats.utc(start)} to {formats.utc(end)} UTC"
         self.log_change(request, schedule, f"Backfilled {stretch} in the admin: {done.enqueued:,} reports queued")
         text = ngettext("%(count)s report queued.", "%(count)s reports queued.", done.enqueued)
         said: Any = text % {"count": f"{done.enqueued:,}"}
@@ -113,7 +113,7 @@ def _counts(schedule: ReportSchedule, counted: schedules.Backfill) -> dict[str, 
     return {
         "counted": counted,
         "wanted": len(instants) - counted.known,
-        "lines": [(name, shown.utc(instant), shown.local(instant, schedule.timezone)) for name, instant in ends],
+        "lines": [(name, formats.utc(instant), formats.local(instant, schedule.timezone)) for name, instant in ends],
         "zone": schedule.timezone,
         "one_by_one": schedule.overlap != Overlap.ALLOW,
         "fingerprint": _fingerprint(counted),

@@ -12,8 +12,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from reportqueue import bounds
-from reportqueue.api import paging
-from reportqueue.api.serializers import InstantField
+from reportqueue.api import pagination
+from reportqueue.api.serializers.queue import InstantField
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source, Status
 
@@ -81,11 +81,11 @@ class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the lib
         return rows.filter(enabled=value == "true")
 
 
-QUEUE_PARAMETERS = [*QueueFilter.base_filters, *paging.PARAMETERS]
-SCHEDULE_PARAMETERS = [*ScheduleFilter.base_filters, *paging.PARAMETERS]
+QUEUE_PARAMETERS = [*QueueFilter.base_filters, *pagination.PARAMETERS]
+SCHEDULE_PARAMETERS = [*ScheduleFilter.base_filters, *pagination.PARAMETERS]
 
 
-def queue_page(request: Request) -> paging.Page[ReportQueue]:
+def queue_page(request: Request) -> pagination.Page[ReportQueue]:
     """Queue rows in claim order. Raises `ValidationError` naming the parameter."""
     query = request.query_params.copy()
     if not query.get("processed"):
@@ -93,29 +93,29 @@ def queue_page(request: Request) -> paging.Page[ReportQueue]:
     chosen = QueueFilter(query, queryset=ReportQueue.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
-    return paging.page(chosen.qs, request, _CLAIM_ORDER)
+    return pagination.page(chosen.qs, request, _CLAIM_ORDER)
 
 
-def schedule_page(request: Request) -> paging.Page[ReportSchedule]:
+def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
     """Schedules in the order in which they were made. Raises `ValidationError` naming the parameter."""
     chosen = ScheduleFilter(request.query_params, queryset=ReportSchedule.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
-    return paging.page(chosen.qs, request, _BY_ID)
+    return pagination.page(chosen.qs, request, _BY_ID)
 
 
-def _claim_place(priority: Any, available_at: Any, pk: Any) -> paging.Place:
+def _claim_place(priority: Any, available_at: Any, pk: Any) -> pagination.Place:
     instant = datetime.fromisoformat(available_at)
     if instant.tzinfo is None or abs(int(priority)) > bounds.MAX_PRIORITY:
         raise ValueError(available_at)
     return int(priority), instant.astimezone(UTC), *_id_place(pk)
 
 
-def _id_place(pk: Any) -> paging.Place:
+def _id_place(pk: Any) -> pagination.Place:
     if not 0 <= int(pk) <= bounds.MAX_ID:
         raise ValueError(pk)
     return (int(pk),)
 
 
-_CLAIM_ORDER = paging.Order(("-priority", "available_at", "id"), _claim_place)
-_BY_ID = paging.Order(("id",), _id_place)
+_CLAIM_ORDER = pagination.Order(("-priority", "available_at", "id"), _claim_place)
+_BY_ID = pagination.Order(("id",), _id_place)

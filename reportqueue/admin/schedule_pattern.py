@@ -10,7 +10,7 @@ from django.db.models import Subquery, Value
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext
 
-from reportqueue.admin import shown
+from reportqueue.admin import formats
 from reportqueue.models import TriggerPeriod
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
@@ -38,7 +38,7 @@ def sentence(schedule: Any) -> str:
     if schedule.next_duty_at is None:
         return now
     planned = gettext("from %(when)s UTC on: %(pattern)s")
-    values = {"when": shown.utc(schedule.next_duty_at), "pattern": Pattern(schedule.next_duty_of).label}
+    values = {"when": formats.utc(schedule.next_duty_at), "pattern": Pattern(schedule.next_duty_of).label}
     return f"{now}; {planned % values}"
 
 

@@ -15,9 +15,10 @@ from reportqueue import bounds, locks
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
-from reportqueue.locks import serialise
+from reportqueue.locks import lock_until_commit
 from reportqueue.models import ReportQueue
-from reportqueue.queue.moves import (
+from reportqueue.queue.rescue import rescue_expired
+from reportqueue.queue.transitions import (
     Answers,
     Beat,
     back_to_queue,
@@ -32,7 +33,6 @@ from reportqueue.queue.moves import (
     together,
     write_all,
 )
-from reportqueue.queue.rescue import rescue_expired
 from reportqueue.signals import ANNOUNCED
 from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
 
@@ -71,7 +71,7 @@ def claim(
         try:
             with locks.bounded():
                 # A zombie's call and its successor's must not interleave.
-                serialise(f"reportqueue:{consumer}")
+                lock_until_commit(f"reportqueue:{consumer}")
                 if ack is not None:
                     _acknowledge(consumer, ack, dispatch_lease)
                 if not ReportQueue.objects.expired().exists():
@@ -80,7 +80,7 @@ def claim(
             # the claim would wait for whoever edits a rescued row's schedule.
             rescue_expired()
             with locks.bounded():
-                serialise(f"reportqueue:{consumer}")
+                lock_until_commit(f"reportqueue:{consumer}")
                 return _claim(consumer, limit, lease, max_in_flight)
         except DataError:
             # A row whose generations are used up must not keep the others back.

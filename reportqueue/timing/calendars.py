@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 
-from reportqueue.effort import spend
+from reportqueue.timing.effort import spend
 
 REMEMBERED = 20_000
 """Readings whose closure a calendar keeps: the instants of one schedule are looked up several times."""

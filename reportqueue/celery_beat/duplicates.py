@@ -6,13 +6,13 @@ import json
 from collections.abc import Hashable
 
 from reportqueue.celery_beat.drafts import Draft
-from reportqueue.locks import serialise
+from reportqueue.locks import lock_until_commit
 from reportqueue.models import ReportSchedule
 
 
 def lock_imports() -> None:
     """Let one import at a time look for twins and save, until the transaction ends."""
-    serialise("reportqueue.celery_beat")
+    lock_until_commit("reportqueue.celery_beat")
 
 
 def stored_twin(draft: Draft) -> ReportSchedule | None:

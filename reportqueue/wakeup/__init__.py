@@ -1,0 +1,1 @@
+"""How those who wait are notified: claims of new rows, the scheduler of changed schedules."""
