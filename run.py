@@ -9,7 +9,7 @@ import sys
 if sys.version_info < (3, 11):
     sys.exit(f"Python 3.11 or later is needed; this is {sys.version.split()[0]}. Try: python3.11 run.py")
 
-from project.runner import arguments, stopping, venv
+from tools.runner import arguments, stopping, venv
 
 if __name__ == "__main__":
     arguments.parse()  # wrong arguments are answered before anything is installed

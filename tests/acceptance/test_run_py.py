@@ -17,7 +17,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from project.runner.stack import free_port
 from tests.acceptance.conftest import StartDemo
 from tests.acceptance.demos import (
     ROOT,
@@ -29,6 +28,7 @@ from tests.acceptance.demos import (
     the_line,
     wait_for,
 )
+from tools.runner.stack import free_port
 
 pytestmark = pytest.mark.timeout(600)  # starting a demo, or installing, takes long on a busy machine
 
@@ -303,7 +303,7 @@ def _run_tests(checkout: Path, *arguments: str, **variables: str) -> subprocess.
     plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
     url = "postgresql://nobody@127.0.0.1:1/none"
     return subprocess.Popen(
-        [sys.executable, "-m", "project.runner", "test", *arguments],
+        [sys.executable, "-m", "tools.runner", "test", *arguments],
         cwd=checkout,
         env=clean_environment(DATABASE_URL=url, **plugins, **variables),
         stdin=subprocess.DEVNULL,

@@ -15,10 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 from psycopg import sql
 
-from project.runner.postgres import with_database
-from project.runner.stack import answers, free_port
 from tests.acceptance.demos import ROOT, clean_environment
 from tests.dagster_reportqueue.waiting import until
+from tools.runner.postgres import with_database
+from tools.runner.stack import answers, free_port
 
 DATABASES = """
 import os

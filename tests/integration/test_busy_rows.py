@@ -22,7 +22,6 @@ from django.test import Client
 from rest_framework.authtoken.models import Token
 
 from project.environment import BASE_DIR
-from project.runner.stack import free_port, gunicorn
 from reportqueue import locks, queue, schedules, triggers
 from reportqueue.errors import ReportQueueError, RowBusy, RowNotFound
 from reportqueue.locks import bounded
@@ -34,6 +33,7 @@ from tests.concurrency import at_once
 from tests.conftest import ClientFactory, build_row, minutes_ago
 from tests.integration.test_admin_permissions import SCHEDULES, act, messages_of, staff
 from tests.integration.test_enqueue_due_reports import database_url
+from tools.runner.stack import free_port, gunicorn
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUICK = {"LOCK_TIMEOUT_SECONDS": 0.2}
