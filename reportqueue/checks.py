@@ -20,7 +20,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     try:
         conf()
     except ImproperlyConfigured as error:
-        problems.append(checks.Error(str(error), hint="See the settings table in the README.", id="reportqueue.E001"))
+        problems.append(checks.Error(str(error), hint="See docs/settings.md.", id="reportqueue.E001"))
     return problems + [
         checks.Error(
             f"reportqueue's API needs {name}.",

@@ -19,6 +19,7 @@ from tools.chaos import meetings, points, remains
 from tools.chaos.bad_reports import refuse_well
 from tools.chaos.ledger import Ledger, Line, read
 from tools.chaos.prober import Prober
+from tools.runner import arguments
 
 ROW = 7
 
@@ -114,6 +115,11 @@ def test_a_web_app_that_does_not_answer_is_a_problem_of_the_point_told_once(
 )
 def test_calls_without_a_connection_must_be_refused_with_503(answers: dict[str, int], well: bool):
     assert refuse_well(answers) is well
+
+
+def test_run_py_knows_every_wave_and_every_launcher():
+    assert set(arguments.WAVES) == set(points.WAVES)
+    assert set(arguments.LAUNCHERS) == set(points.LAUNCHERS)
 
 
 MISDEEDS = """

@@ -37,7 +37,7 @@ BATCH_ATTEMPTS = 3
 BATCH_ROWS = 50
 BATCH_BEGUN = 10
 """So many reports at least a run must have begun to be called a batch."""
-ROWS_SECONDS = 90.0
+ROWS_SECONDS = 120.0
 """How long a group's rows may take to their end."""
 SOME_SECONDS = 10.0
 FREE_SECONDS = max(points.LINGER_SECONDS, points.STOP_SECONDS) + 2 * points.LEASE_SECONDS + SOME_SECONDS
@@ -76,10 +76,9 @@ class BadReports:
         self._rows, self._lines, self._given_up = [], [], set()
         try:
             with Prober(self._system) as self._prober:
-                self._alone(share)
+                self._crashes(share)
                 if self._warm:
                     self._hanging()
-                self._batch()
                 self._lock(_between(LOCK_SECONDS, share))
                 self._bounds()
                 self._connections(_between(TAKEN_SECONDS, share))
@@ -87,14 +86,50 @@ class BadReports:
             self._let_in(points.CONSUMERS)
         return self._rows
 
-    def _alone(self, share: float) -> None:
-        """Reports that end their process, leave something behind, or raise what ends a process."""
+    def _crashes(self, share: float) -> None:
+        """Reports that end their process, leave something behind, or raise what ends a process; some in a batch.
+
+        The batch's other rows are good ones. Each row's first run is made by the right consumer; its later ones by any.
+        """
         once = points.LEFT_BEHIND if self._warm else ()  # each holds a slot for a while
         often = [point for point in (*points.DEADLY, *points.RAISING) if point not in points.BATCHED]
         self._begin(often[0], points.CONSUMERS)
-        rows = self._bad((*once, *often * (1 + round(2 * share))))
-        self._end(rows)
-        self._require_free(rows, often[0])
+        daemon = Daemon(self._system, points.BATCH_CONSUMER, Deck((), self._chance), 0)
+        daemon.calm.set()
+        daemon.start()
+        try:
+            rows = self._bad((*once, *often * (1 + round(2 * share))))
+            self._await_begin(rows, every=True)
+            self._let_in([points.BATCH_CONSUMER])
+            batch = self._batch()
+            self._await_begin(batch)
+            self._let_in((*points.CONSUMERS, points.BATCH_CONSUMER))
+            self._end([*rows, *batch])
+        finally:
+            daemon.finish()
+        self._look()
+        begun = Counter(line["run"] for line in self._lines if line["kind"] == "begin" and line["row"] in batch)
+        if (most := max(begun.values(), default=0)) < BATCH_BEGUN:
+            self._problem(points.BATCHED[0], LOST, f"there was no batch: no run has begun more than {most} rows")
+        if self._warm:
+            self._require_free([*rows, *batch], often[0])
+
+    def _batch(self) -> list[int]:
+        places = {BATCH_ROWS * (number + 1) // 3: point for number, point in enumerate(points.BATCHED)}
+        due = datetime.now(UTC) + timedelta(seconds=1)  # all at once, and all of them known by then
+        reports = [
+            self._report(MAX_ATTEMPTS, due, bad=places[place], seconds=0.004)
+            if place in places
+            else self._report(BATCH_ATTEMPTS, due, seconds=0.004)
+            for place in range(BATCH_ROWS)
+        ]
+        rows = self._enqueue(points.BATCHED[0], reports)
+        for point in points.BATCHED:
+            self._system.ledger.write("beside", point=point, rows=rows)
+        for place, point in places.items():
+            self._points[rows[place]] = point
+            self._expect(rows[place], ["failed"], MAX_ATTEMPTS, None)
+        return rows
 
     def _hanging(self) -> None:
         """Reports that neither end nor hear of anything; of those whose row the reconciler looks after."""
@@ -117,35 +152,6 @@ class BadReports:
                 strangers.exhaust_launch_failures(self._system.url, row)
             self._system.ledger.fault(point, [row])
             self._end([row, *self._good(point, 3)])
-
-    def _batch(self) -> None:
-        """Reports of a batch that end its process: the batch's other rows are good ones."""
-        self._begin(points.BATCHED[0], [points.BATCH_CONSUMER])
-        daemon = Daemon(self._system, points.BATCH_CONSUMER, Deck((), self._chance), 0)
-        daemon.calm.set()
-        daemon.start()
-        try:
-            places = {BATCH_ROWS * (number + 1) // 3: point for number, point in enumerate(points.BATCHED)}
-            due = datetime.now(UTC) + timedelta(seconds=1)  # all at once, and all of them known by then
-            reports = [
-                self._report(MAX_ATTEMPTS, due, bad=places[place], seconds=0.004)
-                if place in places
-                else self._report(BATCH_ATTEMPTS, due, seconds=0.004)
-                for place in range(BATCH_ROWS)
-            ]
-            rows = self._enqueue(points.BATCHED[0], reports)
-            for point in points.BATCHED:
-                self._system.ledger.write("beside", point=point, rows=rows)
-            for place, point in places.items():
-                self._points[rows[place]] = point
-                self._expect(rows[place], ["failed"], MAX_ATTEMPTS, None)
-            self._end(rows)
-            self._look()
-            begun = Counter(line["run"] for line in self._lines if line["kind"] == "begin" and line["row"] in rows)
-            if max(begun.values(), default=0) < BATCH_BEGUN:
-                self._problem(points.BATCHED[0], LOST, f"there was no batch: the runs began {begun} rows")
-        finally:
-            daemon.finish()
 
     def _lock(self, seconds: float) -> None:
         """Somebody locks a row that waits and one that is at work."""
@@ -207,7 +213,7 @@ class BadReports:
         if not refuse_well(said):
             self._problem(point, STUCK, f"calls were answered {dict(said)}, not 503")
         self._end(rows)
-        self._require_free(rows, point)
+        self._require_free(list(self._rows), point)
 
     # How each group begins and ends.
 
@@ -321,13 +327,14 @@ class BadReports:
                 return set()
         return self._unfinished(rows)
 
-    def _await_begin(self, rows: Collection[int]) -> None:
+    def _await_begin(self, rows: list[int], *, every: bool = False) -> None:
+        """Until one of the rows is begun, or every one; rows that never are will be found stuck."""
         until = time.monotonic() + ROWS_SECONDS
-        while not any(line["kind"] == "begin" and line["row"] in rows for line in self._lines):
-            if time.monotonic() > until:
-                raise TimeoutError(f"none of the rows {rows} was begun within {ROWS_SECONDS:.0f} s")
-            self._watch("bad reports", list(rows), 0.3)
+        waiting = set(rows)
+        while (len(waiting) == len(rows) or (every and waiting)) and time.monotonic() < until:
+            self._watch("bad reports", rows, 0.3)
             self._look()
+            waiting -= {line["row"] for line in self._lines if line["kind"] == "begin"}
 
     def _unfinished(self, rows: list[int]) -> set[int]:
         statement = "SELECT id FROM reportqueue_reportqueue WHERE id = ANY(%s) AND NOT processed"
