@@ -1,9 +1,9 @@
-"""The Dagster side of reportqueue: sensors that launch exactly one run for each claimed report, and the code around it.
+"""The Dagster library of reportqueue: sensors that launch exactly one run for each claimed report, and their jobs.
 
     from dagster_reportqueue import build_definitions
 
-It talks HTTP to the queue and imports nothing of Django. A name is imported when it is first used: Dagster's daemon and
-the warm server load this package for the launcher alone.
+It calls the queue over HTTP and does not import Django. A public name is imported at its first use, because Dagster's
+daemon and the warm server load this package for the launcher only.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _HOMES = {
         "Ticket",
     ),
 }
-"""Where each public name is."""
+"""The module of each public name."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ApiError",

@@ -1,4 +1,4 @@
-"""The schedules as an asset: what the sensor that evaluates them goes by, and how it hears that they have changed."""
+"""The schedules as an asset: the sensor of the pattern `asset` reads them there, and sees there that they changed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ SCHEDULES = AssetKey("report_cron_schedules")
 
 
 def metadata_of(plan: Plan) -> dict[str, MetadataValue]:
-    """A plan as the asset's metadata: the schedules, their version and count, and whose firings are whose."""
+    """Convert a plan to the asset's metadata: the schedules, their version and count, and the sensor's periods."""
     return {
         "version": MetadataValue.text(plan.version),
-        "count": MetadataValue.int(len(plan.reports)),
+        "count": MetadataValue.int(len(plan.schedules)),
         "periods": MetadataValue.json([period.json() for period in plan.periods]),
-        "schedules": MetadataValue.json([report.json() for report in plan.reports]),
+        "schedules": MetadataValue.json([schedule.json() for schedule in plan.schedules]),
     }
 
 
 def plan_of(metadata: Mapping[str, MetadataValue[Any]]) -> Plan | None:
-    """The plan in a materialization's metadata; None if it only says that the schedules have changed."""
+    """Read the plan from a materialization's metadata; None if it only announces that the schedules have changed."""
     try:
         data = {
             "version": metadata["version"].value,
@@ -51,16 +51,16 @@ def plan_of(metadata: Mapping[str, MetadataValue[Any]]) -> Plan | None:
 
 
 def materialization(plan: Plan) -> AssetMaterialization:
-    """The event that keeps a plan."""
+    """The event that stores a plan."""
     return AssetMaterialization(SCHEDULES, metadata=metadata_of(plan), description="As the web app lists them.")
 
 
 @asset(
     key=SCHEDULES,
-    description="The schedules that the asset sensor fires. Whoever changes one has this materialized anew.",
+    description="The schedules that the asset sensor fires. Every change of a schedule materializes it again.",
 )
 def report_cron_schedules(report_queue: ReportQueueResource) -> MaterializeResult[None]:
-    """Reads them from the web app."""
+    """Read the schedules from the web app."""
     with closing(report_queue.client()) as client:
         return MaterializeResult(metadata=metadata_of(client.plan("asset")))
 
@@ -72,13 +72,13 @@ def build_schedules_refresh(
 ) -> tuple[AssetsDefinition, JobDefinition | UnresolvedAssetJobDefinition, ScheduleDefinition]:
     """The asset, the job that materializes it, and that job's daily schedule.
 
-    It makes up for a change that Dagster was not told of. `cron_schedule` is in UTC.
+    The daily run corrects a change of which Dagster was not notified. `cron_schedule` is in UTC.
     """
     job = define_asset_job(
         "refresh_report_cron_schedules",
         selection=[report_cron_schedules],
         executor_def=in_process_executor,
-        description="Reads the schedules anew.",
+        description="Reads the schedules from the web app.",
     )
     schedule = ScheduleDefinition(
         name="daily_report_cron_schedules", job=job, cron_schedule=cron_schedule, default_status=default_status

@@ -1,4 +1,4 @@
-"""A whole code location around one's own report code: its jobs, and the sensors of REPORT_TRIGGER_PATTERN."""
+"""Builds a complete code location from your report code: the jobs, and the sensors of REPORT_TRIGGER_PATTERN."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ RUNNING = DefaultSensorStatus.RUNNING
 
 
 def build_definitions(work: Work) -> Definitions:
-    """Everything for reports that `work` makes, as the environment says (docs/settings.md lists the variables).
+    """The code location for reports that `work` makes; configured by the environment (see docs/settings.md).
 
-    Raises `ValueError` naming the variable that makes no sense.
+    Raises `ValueError` that names an invalid variable.
     """
     environment = Environment.read()
     job = build_report_job(work, lease_seconds=environment.lease_seconds)
@@ -45,7 +45,7 @@ def build_definitions(work: Work) -> Definitions:
 
 
 def queue_lanes(environment: Environment, job: JobDefinition, batch_job: JobDefinition) -> list[SensorDefinition]:
-    """The sensors of the pattern `queue`, as the environment says."""
+    """The sensors of the pattern `queue`, configured by the environment."""
     return build_queue_lanes(
         job,
         lanes=environment.lanes,
@@ -60,16 +60,17 @@ def queue_lanes(environment: Environment, job: JobDefinition, batch_job: JobDefi
 def assemble(
     environment: Environment, *, jobs: Sequence[JobDefinition], sensors: Mapping[str, Sequence[SensorDefinition]]
 ) -> Definitions:
-    """A code location of these jobs, and of the sensors of the environment's patterns; `sensors` has those of each.
+    """Combine jobs and sensors into a code location; `sensors` holds the sensors of each pattern.
 
-    It adds what the sensors need: the repair sensors, the asset of the schedules, and the resource `report_queue`.
+    Only the sensors of the environment's patterns are used. Added are the repair sensors, the asset of the schedules,
+    and the resource `report_queue`.
     """
     patterns = environment.patterns
     asset, refresh_job, daily_refresh = build_schedules_refresh(
         default_status=DefaultScheduleStatus.RUNNING if "asset" in patterns else DefaultScheduleStatus.STOPPED
     )
     consumers = [lane.name for lane in sensors["queue"]] if "queue" in patterns else []
-    # The pattern `webhook` alone does not follow its runs: there is nothing to repair.
+    # The pattern `webhook` does not follow its runs. If it is the only one, there is nothing to repair.
     repair = build_repair_sensors(consumers=consumers, default_status=RUNNING) if set(patterns) != {"webhook"} else []
     return Definitions(
         assets=[asset],

@@ -14,23 +14,23 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True)
 class Environment:
-    """What differs between installations; read once, when the code location is loaded."""
+    """Settings that differ between installations; read once, when the code location is loaded."""
 
     patterns: tuple[str, ...] = ("queue",)
-    """Whose sensors run: several while a switch from one pattern to another is under way."""
+    """The patterns whose sensors run; several during a switch from one pattern to another."""
     lease_seconds: int = LEASE_SECONDS
     cron_interval_seconds: int = 30
     lanes: int = 3
     max_in_flight: int = 500
-    """Further rows wait in the queue, by their priority, and not as runs that Dagster holds already."""
+    """Further rows wait in the queue, in order of priority, instead of waiting as runs in Dagster."""
     batch_from: int = 20
     batch_size: int = 50
-    """1 gives every report a run of its own."""
+    """With 1, every report has a run of its own."""
 
     @classmethod
     def read(cls) -> Self:
-        """Raises `ValueError` naming the variable that makes no sense."""
-        # The code location must load without them, for `dagster definitions validate`. A tick says what is missing.
+        """Read the environment. Raises `ValueError` that names an invalid variable."""
+        # `dagster definitions validate` must work without these variables. Later, a tick reports what is missing.
         os.environ.setdefault("REPORTQUEUE_URL", DEFAULT_URL)
         os.environ.setdefault("REPORTQUEUE_TOKEN", "not-set")
         read = cls(

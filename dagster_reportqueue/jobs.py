@@ -1,4 +1,4 @@
-"""The two jobs, around anybody's report code: one report a run, and many reports a run."""
+"""Builds the two jobs from your report code: one that makes one report a run, one that makes many."""
 
 from contextlib import closing
 from datetime import datetime
@@ -6,8 +6,8 @@ from datetime import datetime
 from dagster import Config, Failure, JobDefinition, Nothing, OpExecutionContext, Out, in_process_executor, job, op
 from pydantic import Field
 
-from dagster_reportqueue.client import MAX_ROWS
-from dagster_reportqueue.execution.batch import run_reports
+from dagster_reportqueue.client import MAX_BATCH_ROWS
+from dagster_reportqueue.execution.batch import Outcome, run_reports
 from dagster_reportqueue.execution.report import ReportRun, Work, result_metadata
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, run_report
 from dagster_reportqueue.resources import ReportQueueResource
@@ -15,7 +15,7 @@ from dagster_reportqueue.tickets import BATCH_OP, REPORT_OP, FiringTicket, Ticke
 
 
 class ReportConfig(Config):
-    """The op's run config: ids only. Parameters are fetched from the row at the start."""
+    """The run config of the op: ids only. The run reads the parameters from the row when it starts it."""
 
     report_id: int
     modifier_id: int
@@ -23,10 +23,9 @@ class ReportConfig(Config):
     generation: int | None = None
     schedule_id: int | None = None
     trigger_time: str | None = None
-    """With `schedule_id`: an ISO 8601 instant, the firing whose row the run brings with it."""
+    """With `schedule_id`: an ISO 8601 instant. The run starts this firing, whose row may not exist yet."""
     followed: bool = True
-    """Whether the queue follows the run. If not, it has let the row go: the run reads its parameters there, and reports
-    nothing."""
+    """Whether the queue follows the run. If not, the run reads the parameters from the row and reports nothing."""
 
 
 def build_report_job(
@@ -34,14 +33,14 @@ def build_report_job(
 ) -> JobDefinition:
     """A job whose op `report_data` does `work` for one row of the queue.
 
-    Launched by hand without a `queue_id`, it does the work with no parameters and tells the queue nothing. The job
-    needs the resource `report_queue`, a `ReportQueueResource`. Its executor is in-process: another process for a
-    single op costs seconds. Raises `ValueError` for a lease beyond the API's bounds.
+    A run that is launched by hand without a `queue_id` does the work without parameters and reports nothing to the
+    queue. The job needs the resource `report_queue`, a `ReportQueueResource`. Its executor is in-process, because a
+    second process for a single op costs seconds. Raises `ValueError` for a lease outside the API's bounds.
     """
     check_lease_seconds(lease_seconds)
 
-    # Nothing as output: the result lives in the queue's row, not in an I/O manager's storage.
-    @op(name=REPORT_OP, out=Out(Nothing), description="Makes one report and tells the queue how it went.")
+    # The op has no output: the result is stored in the queue's row, not by an I/O manager.
+    @op(name=REPORT_OP, out=Out(Nothing), description="Makes one report and reports its result to the queue.")
     def report_data(context: OpExecutionContext, config: ReportConfig, report_queue: ReportQueueResource) -> None:
         ticket = _ticket(config)
         if ticket is None:
@@ -55,7 +54,7 @@ def build_report_job(
             finally:
                 client.close()
             if done is None:
-                context.add_output_metadata({"outcome": "not started: another run has or had this row"})
+                context.add_output_metadata({"outcome": "not started: another run owns or owned this row"})
                 return
             result = done
         context.add_output_metadata(result_metadata(result))
@@ -63,9 +62,9 @@ def build_report_job(
     @job(
         name=name,
         executor_def=in_process_executor,
-        # The queue owns retries: one by Dagster would start the same row under the same key.
+        # The queue owns retries: a retry by Dagster would start the same row under the same key.
         tags={"dagster/max_retries": "0"},
-        description="Makes one report of the report queue.",
+        description="Makes one report from the report queue.",
     )
     def report_job() -> None:
         report_data()
@@ -74,11 +73,12 @@ def build_report_job(
 
 
 class BatchConfig(Config):
-    """The op's run config: ids and generations only."""
+    """The run config of the op: ids and generations only."""
 
     rows: list[str] = Field(description="The run keys of the rows, queue_id:generation each; 1 to 100.")
     one_by_one: bool = Field(
-        default=False, description="Start each row only once the one before it has ended: rows on their last attempt."
+        default=False,
+        description="Start a row only after the row before it has ended: for rows on their last attempt.",
     )
 
 
@@ -87,14 +87,14 @@ def build_batch_job(
 ) -> JobDefinition:
     """A job whose op `report_batch` does `work` for many rows of the queue, one after the other, in one run.
 
-    The work is what `build_report_job` takes, and each report is started, cancelled, tried again and shown by itself; a
-    run in which one failed is failed at its end. What a run costs is shared by its rows: for reports that take less
-    time than a run does to start. The job needs the resource `report_queue`. Raises `ValueError` for a lease beyond the
+    `work` is the same as for `build_report_job`. Each report is started, cancelled, retried and shown separately. The
+    run fails at its end if a report failed. Use it for reports that take less time than a run takes to start: the
+    reports share that time. The job needs the resource `report_queue`. Raises `ValueError` for a lease outside the
     API's bounds.
     """
     check_lease_seconds(lease_seconds)
 
-    @op(name=BATCH_OP, out=Out(Nothing), description="Makes reports and tells the queue how each of them went.")
+    @op(name=BATCH_OP, out=Out(Nothing), description="Makes reports and reports the result of each to the queue.")
     def report_batch(context: OpExecutionContext, config: BatchConfig, report_queue: ReportQueueResource) -> None:
         try:
             tickets = [Ticket.parse(row) for row in config.rows]
@@ -102,20 +102,21 @@ def build_batch_job(
             text = f"The op's config names no rows as queue_id:generation: {error}"
             raise Failure(text, allow_retries=False) from None
         with closing(report_queue.client()) as client:
-            tally = run_reports(
+            outcomes = run_reports(
                 context, client, tickets, work, lease_seconds=lease_seconds, one_by_one=config.one_by_one
             )
-        context.add_output_metadata(tally.metadata())
-        if tally.failed:
-            text = f"{tally.failed} of {len(tickets)} reports failed; their rows in the queue say why."
-            raise Failure(text, metadata=tally.metadata(), allow_retries=False)
+        metadata = {outcome.value: outcomes[outcome] for outcome in Outcome}
+        context.add_output_metadata(metadata)
+        if outcomes[Outcome.FAILED]:
+            text = f"{outcomes[Outcome.FAILED]} of {len(tickets)} reports failed; their rows in the queue say why."
+            raise Failure(text, metadata=metadata, allow_retries=False)
 
     @job(
         name=name,
         executor_def=in_process_executor,
-        # The queue owns retries: one by Dagster would start the same rows under the same key.
+        # The queue owns retries: a retry by Dagster would start the same rows under the same key.
         tags={"dagster/max_retries": "0"},
-        description=f"Makes up to {MAX_ROWS} reports of the report queue.",
+        description=f"Makes up to {MAX_BATCH_ROWS} reports from the report queue.",
     )
     def batch_job() -> None:
         report_batch()
@@ -124,7 +125,7 @@ def build_batch_job(
 
 
 def _ticket(config: ReportConfig) -> Ticket | FiringTicket | None:
-    """What the run is for; None if it was launched by hand, for no row."""
+    """The row or firing of the run; None if it was launched by hand without a row."""
     if config.queue_id is not None:
         if config.generation is None:
             raise Failure("The op's config names a queue_id: it needs the row's generation too.", allow_retries=False)

@@ -10,14 +10,14 @@ from dagster_reportqueue.client.transport import RETRIES
 
 
 class ReportQueueResource(ConfigurableResource[ReportQueueClient]):
-    """Where the queue is. Take both values from the environment, with `EnvVar`: run config and tags are public."""
+    """Where the queue is. Read both values from the environment with `EnvVar`: run config and tags are public."""
 
     url: str = Field(description="The web app's address, for instance http://127.0.0.1:8000.")
     token: str = Field(description="An API token whose user has reportqueue's consume permission.")
 
     def client(self, *, retries: int = RETRIES) -> ReportQueueClient:
-        """A client of its own for each user: sessions are neither shared between threads nor across forks.
+        """A new client. Do not share one between threads or across forks.
 
-        Raises `ValueError` if one of the values cannot be right.
+        Raises `ValueError` for an invalid URL or token.
         """
         return ReportQueueClient(self.url, self.token, retries=retries)

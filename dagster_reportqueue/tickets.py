@@ -1,4 +1,4 @@
-"""What a run was launched for, in its tags and its config: a row of the queue, several rows, or a schedule's firing."""
+"""Tickets: they identify the row, rows or firing of a run, in the run's tags and config."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TRIGGER_TIME_TAG = "reportqueue/trigger_time"
 REPORT_ID_TAG = "reportqueue/report_id"
 MODIFIER_ID_TAG = "reportqueue/modifier_id"
 BATCH_TAG = "reportqueue/batch"
-"""Of the run of several rows: the consumer that claimed them. The run's config names the rows."""
+"""The tag of a run of several rows. Its value is the consumer that claimed them; the run config names the rows."""
 REPORT_OP, BATCH_OP = "report_data", "report_batch"
 """The ops of the two jobs, as run config names them."""
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What names a row and the claim that this run was made for."""
+    """Identifies a row and, by its generation, the claim for which the run was launched."""
 
     queue_id: int
     generation: int
@@ -41,39 +41,39 @@ class Ticket:
 
     @classmethod
     def of_run(cls, tags: Mapping[str, str]) -> Ticket | None:
-        """From the tags that the queue sensor gives a run; None for a run that somebody else launched."""
+        """Read the tags that the queue sensor sets on a run; None for any other run."""
         if QUEUE_ID_TAG not in tags:
             return None
         return cls(int(tags[QUEUE_ID_TAG]), int(tags[GENERATION_TAG]))
 
     def tags(self) -> dict[str, str]:
-        """The tags for a run."""
+        """The tags of its run."""
         return {QUEUE_ID_TAG: str(self.queue_id), GENERATION_TAG: str(self.generation)}
 
     def run_config(self, report_id: int, modifier_id: int, *, followed: bool = True) -> dict[str, Any]:
-        """Run config for a job of `build_report_job`: ids only; `followed` as `ReportConfig` has it."""
+        """Run config for a job of `build_report_job`: ids only; `followed` as in `ReportConfig`."""
         config = {"queue_id": self.queue_id, "generation": self.generation} | ({} if followed else {"followed": False})
         return _run_config(report_id, modifier_id, config)
 
     def start(self, client: ReportQueueClient, **run: Any) -> Started:
-        """Make a run the row's owner; raises as the client's `start`, which says what `run` has to be."""
+        """Start the row; takes the arguments of the client's `start`, and raises as it does."""
         return client.start(self.queue_id, generation=self.generation, **run)
 
 
 @dataclass(frozen=True)
 class FiringTicket:
-    """What names a schedule's firing, whose row comes into being when its run starts."""
+    """Identifies a schedule's firing, whose row is created when its run starts."""
 
     schedule_id: int
     trigger_time: datetime
 
     def tags(self) -> dict[str, str]:
-        """The tags for a run."""
+        """The tags of its run."""
         return {SCHEDULE_ID_TAG: str(self.schedule_id), TRIGGER_TIME_TAG: self.trigger_time.isoformat()}
 
     @classmethod
     def of_run(cls, tags: Mapping[str, str]) -> FiringTicket | None:
-        """From the tags that its sensor gives a run; None for a run that somebody else launched."""
+        """Read the tags that the firing's sensor sets on a run; None for any other run."""
         if SCHEDULE_ID_TAG not in tags:
             return None
         return cls(int(tags[SCHEDULE_ID_TAG]), datetime.fromisoformat(tags[TRIGGER_TIME_TAG]))
@@ -84,7 +84,7 @@ class FiringTicket:
         return _run_config(report_id, modifier_id, config)
 
     def start(self, client: ReportQueueClient, **run: Any) -> Started:
-        """Make a run the owner of the firing's row; raises as the client's `start_firing`."""
+        """Start the firing; takes the arguments of the client's `start_firing`, and raises as it does."""
         return client.start_firing(self.schedule_id, trigger_time=self.trigger_time, **run)
 
 
@@ -101,7 +101,7 @@ def batch_config(tickets: Iterable[Ticket], *, one_by_one: bool = False) -> dict
 
 
 def tickets_of(run: DagsterRun) -> list[Ticket]:
-    """The rows that a run was launched for, one or many; none if somebody else launched it, or wrote its config."""
+    """The rows of a run; empty for a run that no queue sensor launched, or with a changed config."""
     if BATCH_TAG not in run.tags:
         ticket = Ticket.of_run(run.tags)
         return [] if ticket is None else [ticket]

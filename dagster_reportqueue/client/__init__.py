@@ -1,12 +1,11 @@
-"""The queue's HTTP API from the consumer's side: the client, its answers and its errors. It works without Dagster."""
+"""A client of the queue's HTTP API, with its response types and errors. It works without Dagster."""
 
-from dagster_reportqueue.client.client import MAX_ROWS, Answers, ReportQueueClient
+from dagster_reportqueue.client.client import MAX_BATCH_ROWS, ReportQueueClient, Results
 from dagster_reportqueue.client.responses import Claim, Content, HeldRow, PendingReport, QueueItem, Started
 from dagster_reportqueue.client.transport import ApiError, ApiRefused, ApiUnreachable, Conflict
 
 __all__ = [
-    "MAX_ROWS",
-    "Answers",
+    "MAX_BATCH_ROWS",
     "ApiError",
     "ApiRefused",
     "ApiUnreachable",
@@ -17,5 +16,6 @@ __all__ = [
     "PendingReport",
     "QueueItem",
     "ReportQueueClient",
+    "Results",
     "Started",
 ]

@@ -1,7 +1,7 @@
-"""The queue's protocol from the consumer's side: a typed HTTP client.
+"""A typed HTTP client for the queue's API.
 
-Every verb is idempotent by design (a claim until acknowledged, a start by its run id, an end by its token), so every
-call may be repeated when its answer was lost. Times are aware UTC, durations in seconds.
+Every verb is idempotent: a claim until it is acknowledged, a start by its run id, an end by its lease token. So every
+call may be repeated when its answer was lost. Times are aware UTC; durations are in seconds.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from dagster_reportqueue.client.responses import Claim, Content, HeldRow, Pendin
 from dagster_reportqueue.client.transport import ApiRefused, ApiUnreachable, Conflict, Transport
 
 ANSWER_SECONDS = 10.0
-"""How long a waiting claim may take beyond its wait."""
+"""How much longer than its wait a waiting claim may take."""
 T = TypeVar("T")
-MAX_ROWS = 100
-"""Of a call for several rows: the API's bound."""
-Answers = dict[int, T | ApiRefused | ApiUnreachable]
-"""What a call for several rows did, by the row's id: each row's own answer, or why that row alone was refused, or could
-not be reached just now."""
+PAGE = 1_000
+"""Rows in one page of a list."""
+MAX_BATCH_ROWS = 100
+"""Rows in one call: the API's bound."""
+Results = dict[int, T | ApiRefused | ApiUnreachable]
+"""The results of a call for several rows, by row id: the row's answer, or the error for this row alone."""
 
 
 class ReportQueueClient(Transport):
-    """The verbs; one session with the API, for one thread (`clone()` makes another's)."""
+    """The API's verbs. A client is one session for one thread; `clone()` makes a client for another thread."""
 
     def claim(
         self,
@@ -41,7 +42,7 @@ class ReportQueueClient(Transport):
         dispatch_lease_seconds: int | None = None,
         max_in_flight: int | None = None,
     ) -> Claim:
-        """Acknowledge `ack` and take up to `limit` due rows, or again those not acknowledged yet."""
+        """Acknowledge the claim `ack`, then claim up to `limit` due rows; an unacknowledged claim is returned again."""
         body: dict[str, Any] = {
             "consumer": consumer,
             "ack": str(ack) if ack else None,
@@ -66,7 +67,7 @@ class ReportQueueClient(Transport):
         return self._rows({"status": status}, pages)
 
     def rows_at(self, report_id: int, modifier_id: int, trigger_time: datetime) -> Iterator[HeldRow]:
-        """The rows of a report and modifier that are due at an instant. Needs the permission to view."""
+        """The rows of a report and modifier that are due at `trigger_time`. Needs the permission to view."""
         instants = {
             "trigger_time_after": trigger_time.isoformat(),
             "trigger_time_before": (trigger_time + timedelta(microseconds=1)).isoformat(),
@@ -74,7 +75,7 @@ class ReportQueueClient(Transport):
         return self._rows({"report_id": report_id, "modifier_id": modifier_id, "processed": "any", **instants}, 1)
 
     def _rows(self, chosen: Mapping[str, Any], pages: int) -> Iterator[HeldRow]:
-        path: str | None = f"/api/report-queue/?{urlencode({**chosen, 'limit': 1000})}"
+        path: str | None = f"/api/report-queue/?{urlencode({**chosen, 'limit': PAGE})}"
         while path is not None and pages > 0:
             answer = self.request("GET", path)
             pages -= 1
@@ -88,12 +89,12 @@ class ReportQueueClient(Transport):
         return _parsed("a row", lambda: HeldRow.parse(answer))
 
     def content(self, queue_id: int) -> Content:
-        """What a row asks for. Needs the permission to view."""
+        """A row's parameters and trigger time. Needs the permission to view."""
         answer = self.request("GET", f"/api/report-queue/{queue_id}/")
         return _parsed("a row", lambda: Content(datetime.fromisoformat(answer["trigger_time"]), dict(answer["params"])))
 
     def plan(self, pattern: str, *, known: Plan | None = None) -> Plan:
-        """The schedules that a sensor of this pattern (`cron` or `asset`) fires by itself; `known` if it still holds.
+        """The schedules that a sensor of this pattern (`cron` or `asset`) fires; `known` if nothing has changed.
 
         Needs the permission to view schedules.
         """
@@ -104,19 +105,21 @@ class ReportQueueClient(Transport):
         return _parsed("a list of schedules", lambda: Plan.parse(answer))
 
     def pending(self) -> list[PendingReport]:
-        """Due rows that nobody holds, in claim order; at most 1,000. Needs the permission to view."""
+        """Due rows that are unclaimed, in claim order; at most 1,000. Needs the permission to view."""
         answer = self.request("GET", "/api/pending-reports/")
         return _parsed("a list of pending reports", lambda: [PendingReport.parse(row) for row in answer["pending"]])
 
     def mark_processed(self, row_id: int) -> None:
-        """Note that the row's run is launched; a repeat is answered alike. Raises `Conflict` if a run owns the row."""
+        """Mark a row as processed once its run is launched. Raises `Conflict` if a run owns the row."""
         answer = self.post(f"/api/reports/{row_id}/mark-processed/", {})
-        _parsed("this row", lambda: {(row_id, True): None}[answer["id"], answer["processed"]])
+
+        if not isinstance(answer, dict) or (answer.get("id"), answer.get("processed")) != (row_id, True):
+            raise _unexpected("this row")
 
     def queue_firing(self, schedule_id: int, *, trigger_time: datetime) -> int:
-        """Have a firing queued whose run ended before it took its row; the row's id, also if there was one already.
+        """Queue a firing whose run ended before it started the row; return the row's id, new or existing.
 
-        Raises `Conflict` if it is no firing that a sensor had to make.
+        Raises `Conflict` if the firing does not belong to a sensor.
         """
         body = {"trigger_time": trigger_time.isoformat()}
         answer = self.post(f"/api/schedules/{schedule_id}/queue-firing/", body)
@@ -132,7 +135,7 @@ class ReportQueueClient(Transport):
         worker: str | None = None,
         lease_seconds: int | None = None,
     ) -> Started:
-        """Make the run the row's owner; `worker` says where it runs. Raises `Conflict` if it is not to do the work."""
+        """Make the run the row's owner; `worker` says where it runs. Raises `Conflict` if it must not do the work."""
         body = {
             "generation": generation,
             "run_id": run_id,
@@ -152,7 +155,7 @@ class ReportQueueClient(Transport):
         worker: str | None = None,
         lease_seconds: int | None = None,
     ) -> Started:
-        """As `start`, for a schedule's firing that need not have a row yet. Raises `Conflict` if it is another's."""
+        """As `start`, for a firing whose row may not exist yet. Raises `Conflict` if another run owns the firing."""
         body = {
             "trigger_time": trigger_time.isoformat(),
             "run_id": run_id,
@@ -170,7 +173,7 @@ class ReportQueueClient(Transport):
         lease_seconds: int | None = None,
         progress: str | None = None,
     ) -> bool:
-        """Renew the lease; whether the run is asked to stop. Raises `Conflict` if the row is no longer its own."""
+        """Renew the lease; return whether the run should stop. Raises `Conflict` if the run no longer owns the row."""
         body = {
             "lease_token": str(lease_token),
             "lease_seconds": lease_seconds,
@@ -180,7 +183,7 @@ class ReportQueueClient(Transport):
         return _parsed("a heartbeat", lambda: _boolean(answer["cancel_requested"]))
 
     def complete(self, queue_id: int, *, lease_token: UUID, result: Mapping[str, Any] | None = None) -> None:
-        """The report is made. Raises `Conflict` if the row is no longer the run's, `ApiRefused` for a bad result."""
+        """Report success. Raises `Conflict` if the run no longer owns the row, `ApiRefused` for an invalid result."""
         self._post_for_row(queue_id, "complete", {"lease_token": str(lease_token), "result": result})
 
     def start_many(
@@ -191,16 +194,16 @@ class ReportQueueClient(Transport):
         parent_run_id: str | None = None,
         worker: str | None = None,
         lease_seconds: int | None = None,
-    ) -> Answers[Started]:
-        """As `start`, for 1 to 100 rows given with their generations."""
+    ) -> Results[Started]:
+        """As `start`, for 1 to 100 rows; `generations` by row id."""
         run = {"run_id": run_id, "parent_run_id": parent_run_id, "worker": worker, "lease_seconds": lease_seconds}
         rows = [{"queue_id": pk, "generation": generation} for pk, generation in generations.items()]
         return self._post_for_rows("start", rows, Started.parse, **run)
 
     def heartbeat_many(
         self, tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease_seconds: int | None = None
-    ) -> Answers[bool]:
-        """As `heartbeat`, for 1 to 100 rows given with their tokens; `progress` is of those that have something new."""
+    ) -> Results[bool]:
+        """As `heartbeat`, for 1 to 100 rows; `tokens` by row id, `progress` for rows that have new progress."""
         rows = [
             {"queue_id": pk, "lease_token": str(token)}
             | ({"progress": storable(progress[pk])} if pk in progress else {})
@@ -210,12 +213,12 @@ class ReportQueueClient(Transport):
             "heartbeat", rows, lambda beat: _boolean(beat["cancel_requested"]), lease_seconds=lease_seconds
         )
 
-    def keep_waiting_many(
+    def renew_dispatch_many(
         self, generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
-    ) -> Answers[bool]:
-        """Renew the leases of 1 to 100 rows whose one run exists but waits to start, given with their generations.
+    ) -> Results[bool]:
+        """Renew the leases of 1 to 100 dispatched rows of one run that waits to start; `generations` by row id.
 
-        True for each; a `Conflict` if it is not so any more.
+        The result is True for a renewed row, and a `Conflict` for a row that is no longer dispatched to the run.
         """
         rows = [{"queue_id": pk, "generation": generation} for pk, generation in generations.items()]
         return self._post_for_rows(
@@ -228,8 +231,8 @@ class ReportQueueClient(Transport):
 
     def complete_many(
         self, tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
-    ) -> Answers[str]:
-        """As `complete`, for 1 to 100 rows given with their tokens; the status of each."""
+    ) -> Results[str]:
+        """As `complete`, for 1 to 100 rows; `tokens` and `results` by row id. Returns the status of each row."""
         rows = [{"queue_id": pk, "lease_token": str(token), "result": results[pk]} for pk, token in tokens.items()]
         return self._post_for_rows("complete", rows, lambda row: str(row["status"]))
 
@@ -242,7 +245,7 @@ class ReportQueueClient(Transport):
         retryable: bool = True,
         retry_after_seconds: int | None = None,
     ) -> str:
-        """The attempt failed; the row's status now (queued, failed or cancelled)."""
+        """Report that the attempt failed; return the row's new status (queued, failed or cancelled)."""
         body = {
             "lease_token": str(lease_token),
             "error": storable(error),
@@ -252,14 +255,14 @@ class ReportQueueClient(Transport):
         return self._post_for_row(queue_id, "fail", body)
 
     def fail_launch(self, queue_id: int, *, generation: int, run_id: str, error: str) -> str:
-        """A run ended, or could not be made, before it started the row; the row's status now."""
+        """Report that a run ended, or could not be made, before it started the row; return the row's new status."""
         body = {"generation": generation, "run_id": run_id, "error": storable(error)}
         return self._post_for_row(queue_id, "fail", body)
 
     def release(
         self, queue_id: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "", begun: bool = True
     ) -> None:
-        """Give the row back unharmed, for another run; `begun` says whether this one had begun the report."""
+        """Return the row to the queue for another run; `begun` says whether this run had begun the report."""
         body = {
             "lease_token": str(lease_token),
             "delay_seconds": delay_seconds,
@@ -269,20 +272,22 @@ class ReportQueueClient(Transport):
         self._post_for_row(queue_id, "release", body)
 
     def cancel(self, queue_id: int, *, lease_token: UUID, reason: str = "") -> None:
-        """End the run's own row because somebody asked for it."""
+        """Cancel the run's own row, because a person requested it."""
         self._post_for_row(queue_id, "cancel", {"lease_token": str(lease_token), "reason": storable(reason)})
 
     def _post_for_row(self, queue_id: int, verb: str, body: Mapping[str, Any]) -> str:
-        """Only the row itself, as it is now, says that the verb was done: not whatever else answers 200."""
+        """Post a verb and return the row's status. An answer with status 200 that does not name the row is refused."""
         answer = self._post(f"{queue_id}/{verb}/", body)
-        return _parsed("this row", lambda: {queue_id: str(answer["status"])}[answer["queue_id"]])
+        if not isinstance(answer, dict) or answer.get("queue_id") != queue_id:
+            raise _unexpected("this row")
+        return _parsed("this row", lambda: str(answer["status"]))
 
     def _post_for_rows(
         self, verb: str, rows: list[dict[str, Any]], parse: Callable[[Any], T], **shared: Any
-    ) -> Answers[T]:
+    ) -> Results[T]:
         answer = self._post(f"{verb}/", {**shared, "rows": rows})
 
-        def parsed() -> Answers[T]:
+        def parsed() -> Results[T]:
             given = {
                 row["queue_id"]: parse(row["answer"]) if row["code"] == 200 else _row_refusal(row)
                 for row in answer["rows"]
@@ -292,12 +297,12 @@ class ReportQueueClient(Transport):
         return _parsed("an answer for each row", parsed)
 
     def _post(self, path: str, body: Mapping[str, Any], *, read_timeout: float | None = None) -> Any:
-        """POST below `report-queue/`."""
+        """POST to a path below `/api/report-queue/`."""
         return self.post(f"/api/report-queue/{path}", _given(body), read_timeout=read_timeout)
 
 
 def _given(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the fields that are None, which every verb reads as its default."""
+    """Leave out the fields that are None: every verb then uses its default."""
     return {name: value for name, value in body.items() if value is not None}
 
 
@@ -311,15 +316,15 @@ def _held_rows(answer: Any) -> list[HeldRow]:
 
 
 def _row_refusal(row: Mapping[str, Any]) -> ApiRefused | ApiUnreachable:
-    said, kind, code = str(row["answer"]["detail"]), str(row["answer"]["type"]), int(row["code"])
+    detail, kind, code = str(row["answer"]["detail"]), str(row["answer"]["type"]), int(row["code"])
     if code == 409:
-        return Conflict(said, kind=kind, current_status=row["answer"].get("current_status"))
-    text = f"row {row['queue_id']}: {said}"
+        return Conflict(detail, kind=kind, current_status=row["answer"].get("current_status"))
+    text = f"row {row['queue_id']}: {detail}"
     return ApiUnreachable(text) if code >= 500 else ApiRefused(text, status=code, kind=kind)
 
 
 def storable(text: str) -> str:
-    """The text without what the queue refuses in one: NUL characters and halves of characters."""
+    """Replace what the queue refuses in a text: NUL characters and lone surrogates."""
     return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
@@ -333,4 +338,8 @@ def _parsed(what: str, parse: Callable[[], T]) -> T:
     try:
         return parse()
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ApiUnreachable(f"The queue's API answered something that is not {what}; do the versions match?") from None
+        raise _unexpected(what) from None
+
+
+def _unexpected(what: str) -> ApiUnreachable:
+    return ApiUnreachable(f"The queue's API answered something that is not {what}; do the versions match?")

@@ -1,4 +1,4 @@
-"""The schedules that a sensor fires by itself, as the web app lists them, and as an asset's metadata keeps them."""
+"""The schedules that a sensor fires, as the web app lists them and as an asset's metadata stores them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Period:
-    """A stretch of time whose firings are the sensor's: from `since`, included, to `until`, not included; aware UTC."""
+    """A period whose firings belong to the sensor: from `since` (included) to `until` (excluded), aware UTC."""
 
     since: datetime | None
     until: datetime | None
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Period:
-        """From JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        """Parse JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         return cls(_instant(data["since"]), _instant(data["until"]))
 
     def json(self) -> dict[str, Any]:
-        """As it was parsed."""
+        """The JSON that `parse` reads."""
         return {"since": _text(self.since), "until": _text(self.until)}
 
 
 @dataclass(frozen=True)
-class PlannedReport:
-    """A schedule as far as its firings go. Its parameters are left out: a run reads them at its start."""
+class PlannedSchedule:
+    """The fields of a schedule that decide its firings. A run reads the parameters itself when it starts."""
 
     schedule_id: int
     report_id: int
@@ -36,11 +36,11 @@ class PlannedReport:
     timezone: str
     priority: int
     fires_after: datetime
-    """When it was last changed, or just before its start: an edit never fires the past."""
+    """Only later instants fire: its last change, or just before its start. So an edit never fires past instants."""
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> PlannedReport:
-        """From JSON. Raises KeyError, TypeError or ValueError for anything else."""
+    def parse(cls, data: Mapping[str, Any]) -> PlannedSchedule:
+        """Parse JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         return cls(
             schedule_id=int(data["schedule_id"]),
             report_id=int(data["report_id"]),
@@ -48,11 +48,11 @@ class PlannedReport:
             cron=str(data["cron"]),
             timezone=str(data["timezone"]),
             priority=int(data["priority"]),
-            fires_after=_known(data["fires_after"]),
+            fires_after=_aware(data["fires_after"]),
         )
 
     def json(self) -> dict[str, Any]:
-        """As it was parsed."""
+        """The JSON that `parse` reads."""
         return {
             "schedule_id": self.schedule_id,
             "report_id": self.report_id,
@@ -66,31 +66,31 @@ class PlannedReport:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sensor is to fire."""
+    """The schedules that a sensor must fire, and when."""
 
     version: str
-    """It moves with every edit and every hand-over."""
+    """It changes with every edit of a schedule and every switch of the pattern."""
     periods: tuple[Period, ...]
-    """In order; none overlaps another."""
-    reports: tuple[PlannedReport, ...]
-    """By schedule."""
+    """In order, without overlaps."""
+    schedules: tuple[PlannedSchedule, ...]
+    """In order of their ids."""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Plan:
-        """From JSON. Raises KeyError, TypeError or ValueError for anything else."""
-        reports = {report.schedule_id: report for report in (PlannedReport.parse(r) for r in data["reports"])}
+        """Parse JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
+        schedules = {schedule.schedule_id: schedule for schedule in map(PlannedSchedule.parse, data["reports"])}
         return cls(
             version=str(data["version"]),
             periods=tuple(Period.parse(period) for period in data["periods"]),
-            reports=tuple(reports[schedule_id] for schedule_id in sorted(reports)),
+            schedules=tuple(schedules[schedule_id] for schedule_id in sorted(schedules)),
         )
 
 
 def _instant(value: Any) -> datetime | None:
-    return None if value is None else _known(value)
+    return None if value is None else _aware(value)
 
 
-def _known(value: Any) -> datetime:
+def _aware(value: Any) -> datetime:
     found = datetime.fromisoformat(value)
     if found.tzinfo is None:
         raise ValueError(f"{value} has no time zone.")

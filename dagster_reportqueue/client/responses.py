@@ -1,4 +1,4 @@
-"""What the queue's API answers, as the client gives it on: rows as a consumer, a run or a reconciler needs them."""
+"""The response types of the client: rows as a consumer, a run or a reconciler needs them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class QueueItem:
     max_attempts: int
     run_key: str
     priority: int
-    params: Mapping[str, Any] = field(repr=False)  # params may be confidential: never in a log line
+    params: Mapping[str, Any] = field(repr=False)  # params may be confidential: never log them
     launch_failures: int = 0
-    """Launches in a row that never started it."""
+    """Consecutive launches whose run ended before it started the row."""
     alone: bool = False
-    """A run ended without an end of this report: the next one should make no other beside it."""
+    """A run died during this report: its next run should make this report only."""
 
     @property
     def is_last_attempt(self) -> bool:
@@ -35,7 +35,7 @@ class QueueItem:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> QueueItem:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        """Parse the API's JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         return cls(
             queue_id=int(data["queue_id"]),
             report_id=int(data["report_id"]),
@@ -47,7 +47,7 @@ class QueueItem:
             run_key=str(data["run_key"]),
             priority=int(data["priority"]),
             params=dict(data["params"]),
-            # Not in the answer to a start of several rows, which needs neither.
+            # The answer to a start of several rows contains neither.
             launch_failures=int(data.get("launch_failures", 0)),
             alone=bool(data.get("alone", False)),
         )
@@ -55,20 +55,20 @@ class QueueItem:
 
 @dataclass(frozen=True)
 class Claim:
-    """Rows handed out under one id; `claim_id` is None and `items` empty when nothing was due."""
+    """Rows claimed under one id. If nothing was due, `claim_id` is None and `items` is empty."""
 
     claim_id: UUID | None
     items: list[QueueItem]
     in_flight: int | None = None
-    """The consumer's unfinished rows, these included; None if the claim gave no `max_in_flight`."""
+    """The consumer's unfinished rows, including these; None if the claim had no `max_in_flight`."""
 
 
 @dataclass(frozen=True)
 class HeldRow:
     """A row as a reconciler compares it with Dagster's runs; `dispatched_at` is None before the acknowledgement.
 
-    `run_id` is the last run that owned it. `outcomes` tell how each run's attempt ended, with an empty text for one
-    that has not; only the answer for a single row has them.
+    `run_id` is the last run that owned the row. `outcomes` holds, by run id, how each attempt ended; the text is empty
+    for an attempt under way. Only a request for a single row fills `outcomes`.
     """
 
     queue_id: int
@@ -82,7 +82,7 @@ class HeldRow:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> HeldRow:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        """Parse the API's JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         at = data["dispatched_at"]
         return cls(
             queue_id=int(data["queue_id"]),
@@ -98,7 +98,7 @@ class HeldRow:
 
 @dataclass(frozen=True)
 class PendingReport:
-    """A due row as a consumer that polls sees it; `run_key` is that of its next hand-over."""
+    """A due row as a polling consumer reads it; `run_key` is for its next launch."""
 
     id: int
     report_id: int
@@ -109,7 +109,7 @@ class PendingReport:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> PendingReport:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        """Parse the API's JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         return cls(
             id=int(data["id"]),
             report_id=int(data["report_id"]),
@@ -122,7 +122,7 @@ class PendingReport:
 
 @dataclass(frozen=True)
 class Content:
-    """What a row asks for, for a run that the queue does not follow."""
+    """A row's parameters, for a run that the queue does not follow."""
 
     trigger_time: datetime
     params: Mapping[str, Any] = field(repr=False)
@@ -130,12 +130,12 @@ class Content:
 
 @dataclass(frozen=True)
 class Started:
-    """The row that a run now owns, and the token that proves it."""
+    """A row that a run now owns, and the token that proves it."""
 
     item: QueueItem
     lease_token: UUID = field(repr=False)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Started:
-        """From an answer's JSON. Raises KeyError, TypeError or ValueError for anything else."""
+        """Parse the API's JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         return cls(QueueItem.parse(data), UUID(data["lease_token"]))

@@ -1,4 +1,4 @@
-"""One HTTP call to the web app: the answer's JSON, or an error whose one line says what to look at."""
+"""One HTTP call to the web app: returns the answer's JSON, or raises an error of one line that says what to check."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
 RETRIES = 3
 MAX_BODY_BYTES = 1024 * 1024
-"""More than any verb takes. A larger body is not sent: its answer would be lost with the connection."""
+"""More than any verb needs for one row. A larger body is not sent: its answer could be lost with the connection."""
 
 
 class ApiError(Exception):
-    """The queue's API did not do what was asked; the message is one line that says why and what to look at."""
+    """The API call failed; the message is one line that says why and what to check."""
 
 
 class ApiUnreachable(ApiError):
-    """No answer, or none of the API's own: it is down, restarting, or behind something that is. Worth repeating."""
+    """The API, or a proxy in front of it, is down or restarting: no answer of the API. Repeat the call later."""
 
 
 class ApiRefused(ApiError):
-    """The request is wrong: the token, a permission, or what it asks for; `kind` is the problem's type, if any."""
+    """The API refused the request: its token, permission or content; `kind` is the problem's type, or empty."""
 
     def __init__(self, message: str, *, status: int, kind: str = "") -> None:
         super().__init__(message)
@@ -37,12 +37,12 @@ class ApiRefused(ApiError):
 
     @property
     def moved_on(self) -> bool:
-        """Whether the row is not what the caller takes it for: it is another's, has ended, or was deleted."""
+        """Whether the row has changed since the caller read it: another run owns it, it has ended, or was deleted."""
         return self.status == 409 or (self.status == 404 and self.kind == "not-found")
 
 
 class Conflict(ApiRefused):
-    """409: the row has moved on; `kind` is `stale-lease` or `invalid-state`."""
+    """409: the row has changed since the caller read it; `kind` is `stale-lease` or `invalid-state`."""
 
     def __init__(self, message: str, *, kind: str, current_status: str | None) -> None:
         super().__init__(message, status=409, kind=kind)
@@ -50,12 +50,12 @@ class Conflict(ApiRefused):
 
 
 class Transport:
-    """A session with the web app; for one thread (`clone()` makes another's)."""
+    """A session with the web app, for one thread; `clone()` makes one for another thread."""
 
     def __init__(self, url: str, token: str, *, retries: int = RETRIES, read_timeout: float = READ_TIMEOUT) -> None:
-        """`url` is the web app's address, with or without `/api`; both may end in a newline, as files do.
+        """`url` is the web app's address, with or without `/api`. `url` and `token` may end in a newline, as files do.
 
-        Raises `ValueError` for what cannot be one; its message does not repeat the value, which may be a secret.
+        Raises `ValueError` for an invalid value; the message does not contain the value, which may be secret.
         """
         self.url = _checked_url(url)
         self._token = _checked_token(token)
@@ -63,22 +63,22 @@ class Transport:
         self._read_timeout = read_timeout
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Token {self._token}"
-        # The environment may name a proxy or a .netrc for the outside world; the token goes to this URL alone.
+        # Ignore proxies and .netrc of the environment: the token must be sent to this URL only.
         self._session.trust_env = False
         self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         retry = Retry(
             total=retries,
             backoff_factor=0.2,
             status_forcelist=[502, 503, 504],
-            allowed_methods=None,  # POST too: every verb may be repeated
+            allowed_methods=None,  # also POST: every verb may be repeated
             raise_on_status=False,
-            respect_retry_after_header=False,  # a lease does not wait for as long as a proxy likes
+            respect_retry_after_header=False,  # a proxy could ask for a wait longer than the lease
         )
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def clone(self, *, retries: int | None = None, read_timeout: float | None = None) -> Self:
-        """Another session with the same API, for another thread or another patience."""
+        """Another session with the same API, for another thread or with other limits."""
         return type(self)(
             self.url,
             self._token,
@@ -91,10 +91,10 @@ class Transport:
         self._session.close()
 
     def request(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Any:
-        """Any call to the web app with the client's token: the answer's JSON. Raises `ApiError`s.
+        """Call the web app with the client's token and return the answer's JSON. Raises `ApiError`s.
 
-        With an `If-None-Match` among the headers, None says that what the caller has still holds. `options` are those
-        of `requests`; a body is best given as `data`.
+        With an `If-None-Match` header, returns None if nothing has changed. `options` are those of `requests`; pass a
+        body as `data`.
         """
         url = f"{self.url}{path}"
         seconds = self._read_timeout if read_timeout is None else read_timeout
@@ -113,7 +113,7 @@ class Transport:
         raise _refusal(response, url)
 
     def post(self, path: str, body: dict[str, Any], *, read_timeout: float | None = None) -> Any:
-        """POST a JSON body. A body that is not JSON is refused here, as the API would refuse it."""
+        """POST a JSON body. Refuses a body that is not JSON, as the API would."""
         try:
             data = json.dumps(body, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -136,7 +136,7 @@ def _checked_url(url: str) -> str:
         fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         fine = False
-    # With credentials in the URL, those would go out instead of the token, and would be shown in every message.
+    # Credentials in the URL would replace the token in requests, and every message would show them.
     if not fine or parts.query or parts.fragment or "@" in parts.netloc or any(map(str.isspace, parts.path)):
         raise ValueError(
             "REPORTQUEUE_URL must be the web app's address, with http:// or https:// and without credentials or query: "
@@ -163,23 +163,23 @@ def _refusal(response: requests.Response, url: str) -> ApiError:
         problem = {}
     status = response.status_code
     kind = _string(problem.get("type")) or ""
-    said = _one_line(problem.get("detail") or response.reason or "no reason given")
+    detail = _one_line(problem.get("detail") or response.reason or "no reason given")
     if status == 409 and kind:
-        return Conflict(said, kind=kind, current_status=_string(problem.get("current_status")))
+        return Conflict(detail, kind=kind, current_status=_string(problem.get("current_status")))
     hint = {
         401: "; check REPORTQUEUE_TOKEN",
         403: "; the token's user lacks a permission of reportqueue",
         404: "" if kind else "; check REPORTQUEUE_URL",
     }.get(status, "; redirects are not followed, check REPORTQUEUE_URL" if 300 <= status < 400 else "")
-    text = f"{url} answered {status}: {said}{hint}"
-    # A 409 without a type, a redirect or a gateway's timeout is not the API's own answer.
+    text = f"{url} answered {status}: {detail}{hint}"
+    # A 409 without a type, a redirect and a gateway's timeout do not come from the API itself.
     if status < 400 or status >= 500 or status in (408, 409, 429):
         return ApiUnreachable(text)
     return ApiRefused(text, status=status, kind=kind)
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in a few words: requests and urllib3 wrap it several times over."""
+    """The innermost cause in a few words; requests and urllib3 wrap it several times."""
     cause: BaseException = error
     while True:
         inner = getattr(cause, "reason", None)
@@ -192,12 +192,12 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     text = _one_line(cause)
     if isinstance(cause, HTTPError):
-        text = text.rsplit(": ", 1)[-1]  # urllib3 begins with the connection's repr
+        text = text.rsplit(": ", 1)[-1]  # urllib3's text begins with the connection's repr
     return text or type(cause).__name__
 
 
-def _one_line(said: object) -> str:
-    return " ".join(str(said).split())[:500]
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:500]
 
 
 def _string(value: object) -> str | None:

@@ -1,1 +1,1 @@
-"""What a run does around its reports: start, keep the lease, do the work, report the end."""
+"""How a run makes its reports: it starts the row, renews the lease, does the work, and reports the result."""

@@ -1,4 +1,4 @@
-"""One started row of a run: its work, and how the queue is told of its end."""
+"""One started row of a run: does the work, and reports to the queue how it ended."""
 
 from __future__ import annotations
 
@@ -19,45 +19,46 @@ from dagster import (
 from dagster_reportqueue.client import ApiError, ApiRefused, ReportQueueClient
 from dagster_reportqueue.execution import retry
 from dagster_reportqueue.execution.interrupts import Interrupts
-from dagster_reportqueue.execution.leases import Pulse, Stop
+from dagster_reportqueue.execution.leases import HeldLease, Stop
 from dagster_reportqueue.execution.report import ReportRun, Work
 
 MAX_DELAY_SECONDS = 30 * 86_400
-ERROR_CHARACTERS = 16 * 1024
+MAX_ERROR_CHARACTERS = 16 * 1024
 INTERRUPTS = (KeyboardInterrupt, DagsterExecutionInterruptedError)
 T = TypeVar("T")
 
 
 class ReportCancelled(DagsterExecutionInterruptedError):
-    """Somebody wanted the report no more."""
+    """The report was cancelled in the queue."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A started row, and the way to its end."""
+    """A started row, from the work to the report of its end."""
 
     context: OpExecutionContext
     client: ReportQueueClient
-    pulse: Pulse
+    lease: HeldLease
     interrupts: Interrupts
 
     @property
     def queue_id(self) -> int:
-        """The row's."""
-        return self.pulse.started.item.queue_id
+        """The row's id."""
+        return self.lease.started.item.queue_id
 
     @property
     def lease_token(self) -> UUID:
-        """The proof that the row is this run's."""
-        return self.pulse.started.lease_token
+        """Proves that this run owns the row."""
+        return self.lease.started.lease_token
 
     def make(self, work: Work) -> Mapping[str, Any] | None:
-        """Do the work; its result, of which the queue is still to be told. Raises what it raises, the queue told.
+        """Do the work and return its result; the caller reports it with `complete`.
 
-        Instead of that: `ReportCancelled` if somebody wanted the report no more; `Failure` for a lease that was lost,
-        and for an interrupt or exit that the report raised itself.
+        If the work raises, the failure is reported to the queue and the error is raised again. Exceptions: a cancelled
+        report raises `ReportCancelled`; a lost lease, and an interrupt or exit raised by the report itself, raise
+        `Failure`.
         """
-        item = self.pulse.started.item
+        item = self.lease.started.item
         run = ReportRun(
             report_id=item.report_id,
             modifier_id=item.modifier_id,
@@ -67,12 +68,12 @@ class Attempt:
             generation=item.generation,
             attempt=item.attempt,
             trigger_time=item.trigger_time,
-            _pulse=self.pulse,
+            _lease=self.lease,
         )
         begun = False
         try:
             try:
-                self.interrupts.deliver(self.pulse)
+                self.interrupts.deliver(self.lease)
                 if run.stop_requested():
                     raise DagsterExecutionInterruptedError
                 begun = True
@@ -83,58 +84,58 @@ class Attempt:
             self.interrupts.hold()
             self._end_badly(error, begun=begun)
             raise
-        if self.pulse.stop is Stop.CANCEL:
-            # Work that was told to stop may well return: what it returns is not the report.
+        if self.lease.stop is Stop.CANCEL:
+            # Work that was asked to stop may return something. That is not a complete report.
             self._cancel(None)
         return result
 
     def complete(self, result: Mapping[str, Any] | None) -> None:
-        """Tell the queue that the report is made. Raises `Failure` if it was in vain, `ApiError` if the API is away."""
+        """Report success. Raises `Failure` if the queue does not accept it, `ApiError` if the API does not answer."""
         try:
-            self._tell(self.client.complete, result=result)
+            self._call(self.client.complete, result=result)
         except ApiRefused as refused:
             self.refused(refused)
 
     def refused(self, refused: ApiRefused) -> NoReturn:
-        """The report was made, and the queue does not take it: raises what that means."""
+        """Handle a completion that the queue refused: always raises."""
         if refused.moved_on:
             text = f"The report was made, but the row is no longer this run's: {refused}"
             raise Failure(text, allow_retries=False) from None
         if refused.status != 413 and not (refused.status == 400 and refused.kind):
             raise refused
-        # The result itself: the next attempt would make the same one.
+        # The result itself is invalid. The next attempt would make the same result.
         text = f"The report was made, but the queue refused its result: {refused}"
         self._fail(text, retryable=False)
         raise Failure(text, allow_retries=False) from None
 
     def give_back(self) -> None:
-        """The run ends before it came to this row: another one makes it, and no attempt is used.
+        """Return the row to the queue without using an attempt, because the run ends before its turn.
 
         Raises `ApiUnreachable` if the queue does not answer.
         """
         try:
-            self._release(f"Run {self.context.run_id} ended before it came to this report.", begun=False)
+            self._release(f"Run {self.context.run_id} ended before it began this report.", begun=False)
         except ApiRefused as refused:
-            self._untold(refused)
+            self._not_reported(refused)
 
-    def _tell(self, verb: Callable[..., T], seconds: float | None = None, **body: Any) -> T:
+    def _call(self, verb: Callable[..., T], seconds: float | None = None, **body: Any) -> T:
         def call() -> T:
             return verb(self.queue_id, lease_token=self.lease_token, **body)
 
-        return retry.patiently(call, self.interrupts, seconds)
+        return retry.retry_while_unreachable(call, self.interrupts, seconds)
 
     def _end_badly(self, error: BaseException, *, begun: bool) -> None:
-        """Tell the queue why the work did not end well. Raises what the run should end with, if not `error` itself."""
+        """Report why the work failed. Raises the error with which the run should end, if it is not `error` itself."""
         interrupted = isinstance(error, INTERRUPTS)
         row = f"row {self.queue_id}"
-        match self.pulse.stop:
+        match self.lease.stop:
             case Stop.CANCEL:
                 self._cancel(error)
             case Stop.LOST:
-                text = f"Stopped: {row} is no longer this run's; another run does the work."
+                text = f"Stopped: {row} is no longer this run's; another run makes the report."
                 raise Failure(text, allow_retries=False) from error
-            case Stop.SILENT if interrupted:
-                text = f"Stopped: no heartbeat got through, and the lease of {row} was about to end."
+            case Stop.UNREACHABLE if interrupted:
+                text = f"Stopped: no heartbeat reached the queue, and the lease of {row} was about to end."
                 self._fail(text, retry.GRACE_SECONDS)
                 raise Failure(text, allow_retries=False) from error
         if self.interrupts.received_at is not None:
@@ -142,31 +143,31 @@ class Attempt:
             return
         delay = error.seconds_to_wait if isinstance(error, RetryRequested) else None
         self._fail(
-            "".join(traceback.format_exception(error))[-ERROR_CHARACTERS:],
+            "".join(traceback.format_exception(error))[-MAX_ERROR_CHARACTERS:],
             retryable=not (isinstance(error, Failure) and not error.allow_retries),
             retry_after_seconds=None if delay is None else int(max(0, min(delay, MAX_DELAY_SECONDS))),
         )
         if isinstance(error, RetryRequested):
-            # The queue owns retries: this run's attempt is over, Dagster must not run the op again within it.
+            # The queue owns retries: Dagster must not run the op again in this run, whose attempt is over.
             text = "The report asked for another attempt; the queue schedules it."
             raise Failure(text, allow_retries=False) from error
         if not isinstance(error, Exception):
-            # KeyboardInterrupt, SystemExit, CancelledError: Dagster and Python take them for a wish to end the run.
-            text = f"The report raised {type(error).__name__}, although nobody interrupted its run."
+            # Dagster and Python treat KeyboardInterrupt, SystemExit or CancelledError as a request to end the run.
+            text = f"The report raised {type(error).__name__}, although its run was not interrupted."
             raise Failure(text, allow_retries=False) from error
 
     def _fail(self, error: str, seconds: float | None = None, **how: Any) -> None:
         try:
-            status = self._tell(self.client.fail, seconds, error=error, **how)
+            status = self._call(self.client.fail, seconds, error=error, **how)
             self.context.log.warning(f"The report failed; its row is now {status}.")
         except ApiError as refused:
-            self._untold(refused)
+            self._not_reported(refused)
 
     def _cancel(self, error: BaseException | None) -> NoReturn:
         try:
-            self._tell(self.client.cancel)
+            self._call(self.client.cancel)
         except ApiError as refused:
-            self._untold(refused)
+            self._not_reported(refused)
         text = "Cancelled in the report queue."
         self.context.log.info(text)
         raise ReportCancelled(text) from error
@@ -175,18 +176,18 @@ class Attempt:
         try:
             if self._terminated():
                 reason = f"Run {self.context.run_id} was terminated in Dagster."
-                self._tell(self.client.cancel, retry.GRACE_SECONDS, reason=reason)
+                self._call(self.client.cancel, retry.GRACE_SECONDS, reason=reason)
             else:
-                reason = f"Run {self.context.run_id} was interrupted from outside; it gave the row back."
+                reason = f"Run {self.context.run_id} was interrupted from outside; it returned the row to the queue."
                 self._release(reason, begun=begun)
         except ApiError as refused:
-            self._untold(refused)
+            self._not_reported(refused)
 
     def _release(self, reason: str, *, begun: bool) -> None:
-        self._tell(self.client.release, retry.GRACE_SECONDS, reason=reason, begun=begun)
+        self._call(self.client.release, retry.GRACE_SECONDS, reason=reason, begun=begun)
 
     def _terminated(self) -> bool:
-        """Whether a person wants the run stopped, and not a machine its processes."""
+        """Whether a person terminated the run in Dagster; otherwise a machine or service is stopping its processes."""
         try:
             run = self.context.instance.get_run_by_id(self.context.run_id)
         except Exception as error:
@@ -194,6 +195,6 @@ class Attempt:
             return False
         return run is not None and run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
 
-    def _untold(self, refused: ApiError) -> None:
-        # Nothing is lost: the lease runs out and the row is offered again.
-        self.context.log.warning(f"The queue could not be told how this run ended: {refused}")
+    def _not_reported(self, refused: ApiError) -> None:
+        # Nothing is lost: the lease expires and the row is claimed again.
+        self.context.log.warning(f"The end of this run could not be reported to the queue: {refused}")

@@ -1,63 +1,59 @@
-"""What a run does around many reports: each is started, kept and ended by itself, as if it had the run alone."""
+"""How a run makes many reports: each row is started, renewed and ended separately, as in a run of its own."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue, OpExecutionContext
+from dagster import DagsterExecutionInterruptedError, Failure, OpExecutionContext
 from dagster._core.events import EngineEventData
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from dagster_reportqueue.client import (
-    MAX_ROWS,
-    Answers,
+    MAX_BATCH_ROWS,
     ApiError,
     ApiRefused,
     ApiUnreachable,
     ReportQueueClient,
+    Results,
     Started,
 )
 from dagster_reportqueue.execution import retry, surroundings
 from dagster_reportqueue.execution.attempt import Attempt, ReportCancelled
-from dagster_reportqueue.execution.completions import Teller
+from dagster_reportqueue.execution.completions import CompletionSender
 from dagster_reportqueue.execution.interrupts import Interrupts
-from dagster_reportqueue.execution.leases import Heart
+from dagster_reportqueue.execution.leases import LeaseKeeper
 from dagster_reportqueue.execution.report import Work, result_metadata
-from dagster_reportqueue.execution.retry import patiently
+from dagster_reportqueue.execution.retry import retry_while_unreachable
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, op_context, run_of
 from dagster_reportqueue.tickets import Ticket
 
 BUSY_PAUSE_SECONDS = 0.5
-"""Before rows that another transaction holds are tried again, if no other is left."""
+"""How long to wait before rows that another transaction has locked are tried again, if no other row is left."""
 AHEAD_SECONDS = 1.0
-"""How much work is started at once. All that is started when a run is killed goes on in runs of its own."""
+"""Rows are started for about this much work at once. If the run is killed, each started row gets its own run."""
 
 
-@dataclass
-class Tally:
-    """How the reports of a batch went."""
+class Outcome(StrEnum):
+    """How one row of a batch ended for the run."""
 
-    made: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    not_started: int = 0
-    """Rows that another run has or had, or that nobody wants any more."""
-
-    def metadata(self) -> dict[str, MetadataValue]:
-        """For the run."""
-        return {name: MetadataValue.int(value) for name, value in vars(self).items()}
+    MADE = "made"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    NOT_STARTED = "not_started"
+    """Another run has or had the row, or the report is no longer wanted."""
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A report of which the queue is to be told."""
+    """A finished report that is to be sent to the queue."""
 
     attempt: Attempt
     result: Mapping[str, Any] | None
@@ -72,30 +68,32 @@ def run_reports(
     *,
     lease_seconds: int = LEASE_SECONDS,
     one_by_one: bool = False,
-) -> Tally:
-    """Do `work` for each ticket's row, 1 to 100 of them, one after the other; each has an event in the run's log.
+) -> Counter[Outcome]:
+    """Do `work` for the rows of 1 to 100 tickets, one after the other; each report has an event in the run's log.
 
-    A report that fails or is cancelled touches no other: the queue is told, and the next one follows. Rows are started
-    shortly before their turn, in groups; with `one_by_one`, each is started once the one before it has ended, so that
-    a report which ends the process uses up no attempt but its own. A run that is interrupted gives back what it has
-    started (a person's termination cancels the report in hand), and leaves the rest to be launched again. Raises as
-    `run_report` for a run that cannot go on: interrupted, refused as a whole, or without an API that answers.
+    A report that fails or is cancelled does not affect the others: the queue is told, and the next report follows.
+    Rows are started in groups, shortly before their turn. With `one_by_one`, a row is started only after the report
+    before it has ended, so a report that ends the process uses up only its own attempt.
+
+    An interrupted run returns its started rows to the queue; its other rows are launched again. If a person terminated
+    the run, the report under way is cancelled. Raises as `run_report` if the run cannot continue: it was interrupted or
+    refused as a whole, or the API does not answer.
     """
     check_lease_seconds(lease_seconds)
-    if not 1 <= len(tickets) <= MAX_ROWS:
-        raise ValueError(f"A batch has from 1 to {MAX_ROWS} rows; this one has {len(tickets):,}.")
+    if not 1 <= len(tickets) <= MAX_BATCH_ROWS:
+        raise ValueError(f"A batch has from 1 to {MAX_BATCH_ROWS} rows; this one has {len(tickets):,}.")
     context = op_context(context)
     with (
         Interrupts() as interrupts,
         closing(client.clone(retries=0)) as calls,
-        closing(client.clone(retries=0)) as telling,
-        Heart(calls, lease_seconds, run_id=context.run_id, interrupt=interrupts.interrupt) as heart,
+        closing(client.clone(retries=0)) as sender_client,
+        LeaseKeeper(calls, lease_seconds, run_id=context.run_id, interrupt=interrupts.interrupt) as keeper,
     ):
-        batch = _Batch(context, calls, telling, heart, interrupts, lease_seconds)
-        with Teller(batch.tell) as teller:
-            batch.make(tickets, work, teller, one_by_one=one_by_one)
-        batch.tell_late()
-        return batch.tally
+        batch = _Batch(context, calls, sender_client, keeper, interrupts, lease_seconds)
+        with CompletionSender(batch.send) as sender:
+            batch.make(tickets, work, sender, one_by_one=one_by_one)
+        batch.send_late()
+        return batch.outcomes
 
 
 class _Batch:
@@ -103,53 +101,53 @@ class _Batch:
         self,
         context: OpExecutionContext,
         client: ReportQueueClient,
-        telling: ReportQueueClient,
-        heart: Heart,
+        sender_client: ReportQueueClient,
+        keeper: LeaseKeeper,
         interrupts: Interrupts,
         lease_seconds: int,
     ) -> None:
-        self.tally = Tally()
+        self.outcomes: Counter[Outcome] = Counter()
         self._context = context
         self._client = client
-        self._telling = telling  # of the teller's thread
-        self._heart = heart
+        self._sender_client = sender_client  # used by the sender's thread only
+        self._keeper = keeper
         self._interrupts = interrupts
-        self._lease = lease_seconds
+        self._lease_seconds = lease_seconds
         self._lock = threading.Lock()
         self._late: list[_Made] = []
-        """Made, but another transaction held their rows when the queue was told."""
+        """Finished reports whose rows another transaction had locked when they were sent."""
         self._busy_since: dict[int, float] = {}
-        """Rows that another transaction held when they were to be started, and since when (`time.monotonic()`)."""
+        """Rows that another transaction had locked at their start, and since when (`time.monotonic()`)."""
 
-    def make(self, tickets: Sequence[Ticket], work: Work, teller: Teller[_Made], *, one_by_one: bool) -> None:
-        """Raises what ends the run."""
+    def make(self, tickets: Sequence[Ticket], work: Work, sender: CompletionSender[_Made], *, one_by_one: bool) -> None:
+        """Make all reports. Raises the error that ends the run."""
         waiting = {ticket.queue_id: ticket.generation for ticket in tickets}
         ahead = 1
         while waiting:
             self._go_on()
             group = {pk: waiting.pop(pk) for pk in list(islice(waiting, ahead))}
-            self._heart.keep_waiting(dict(waiting))
+            self._keeper.set_waiting(dict(waiting))
             began = time.monotonic()
             started, busy = self._start(group)
-            waiting |= busy  # behind all others
+            waiting |= busy  # after all others
             if busy and not started:
                 time.sleep(BUSY_PAUSE_SECONDS)
             attempts = deque(started)
             try:
                 while attempts:
                     self._go_on()
-                    self._make_one(attempts.popleft(), work, teller)
+                    self._make_one(attempts.popleft(), work, sender)
             except BaseException:
                 self._give_back(attempts)
                 raise
             if one_by_one:
-                teller.flush()
+                sender.flush()
                 continue
-            # As many as the pace of these lets expect to be made in that time.
+            # As many rows as this group's pace would make in that time.
             ahead = max(1, int(AHEAD_SECONDS * len(group) / max(time.monotonic() - began, 0.001)))
 
     def _go_on(self) -> None:
-        """Raises if the run was interrupted from outside, though the work of that moment may have paid no heed."""
+        """Raises if the run was interrupted from outside, also if the work ignored the interrupt."""
         if self._interrupts.received_at is not None:
             raise DagsterExecutionInterruptedError
 
@@ -158,70 +156,72 @@ class _Batch:
             for attempt in attempts:
                 attempt.give_back()
         except ApiUnreachable as error:
-            # Once is enough: whoever interrupted the run will soon kill it. Leases end by themselves.
-            self._context.log.warning(f"Rows that this run had started could not be given back: {error}")
+            # Do not try the others: the interrupted run is probably killed soon, and the leases expire anyway.
+            self._context.log.warning(f"Rows that this run had started could not be returned to the queue: {error}")
 
     def _start(self, group: Mapping[int, int]) -> tuple[list[Attempt], dict[int, int]]:
-        """The rows that are started; and those to be tried again, as another transaction holds them."""
+        """Start rows; return the started ones, and those to try again because another transaction has locked them."""
         sent = 0.0
 
-        def start() -> Answers[Started]:
+        def start() -> Results[Started]:
             nonlocal sent
             sent = time.monotonic()
-            return self._client.start_many(group, **run_of(self._context), lease_seconds=self._lease)
+            return self._client.start_many(group, **run_of(self._context), lease_seconds=self._lease_seconds)
 
         attempts, busy = [], {}
-        for pk, started in patiently(start, self._interrupts).items():
+        for pk, started in retry_while_unreachable(start, self._interrupts).items():
             if isinstance(started, ApiUnreachable) and self._may_wait_for(pk):
                 busy[pk] = group[pk]
             elif isinstance(started, ApiError):
-                self.tally.not_started += 1
-                self._context.log.warning(f"Row {pk} is not started, this run does no work for it: {started}")
+                self.outcomes[Outcome.NOT_STARTED] += 1
+                self._context.log.warning(f"Row {pk} is not started; this run does not make its report: {started}")
             else:
-                pulse = self._heart.add(started, sent=sent)
-                attempts.append(Attempt(self._context, self._client, pulse, self._interrupts))
+                lease = self._keeper.add(started, sent=sent)
+                attempts.append(Attempt(self._context, self._client, lease, self._interrupts))
         return attempts, busy
 
     def _may_wait_for(self, pk: int) -> bool:
-        """Whether a row that is busy is tried again: for as long as a run waits for an API that does not answer."""
+        """Whether a locked row is tried again: for as long as a run waits for an unreachable API."""
         now = time.monotonic()
-        return now - self._busy_since.setdefault(pk, now) < retry.PATIENCE_SECONDS
+        return now - self._busy_since.setdefault(pk, now) < retry.UNREACHABLE_SECONDS
 
-    def _make_one(self, attempt: Attempt, work: Work, teller: Teller[_Made]) -> None:
-        """Raises if the run is to end."""
+    def _make_one(self, attempt: Attempt, work: Work, sender: CompletionSender[_Made]) -> None:
+        """Make one report. Raises if the run must end."""
         began = time.monotonic()
         try:
             with surroundings.kept():
                 result = attempt.make(work)
         except ReportCancelled:
-            self._end(attempt, "cancelled", time.monotonic() - began)
+            self._end(attempt, Outcome.CANCELLED, time.monotonic() - began)
         except BaseException as error:
             if self._interrupts.received_at is not None:
                 raise
-            self._end(attempt, "failed", time.monotonic() - began, error=error)
+            self._end(attempt, Outcome.FAILED, time.monotonic() - began, error=error)
         else:
-            teller.put(_Made(attempt, result, time.monotonic() - began))
+            sender.put(_Made(attempt, result, time.monotonic() - began))
 
-    def tell(self, made: list[_Made]) -> None:
-        """Tell the queue, in the teller's thread. Raises `ApiError` if it cannot be told: leases are what is left.
+    def send(self, made: list[_Made]) -> None:
+        """Complete finished reports in the queue; called in the sender's thread. Raises `ApiError`.
 
-        A report whose row another transaction holds is told with the next ones, or at the end.
+        A report whose row another transaction has locked is sent again with the next reports, or at the end.
         """
-        untold, self._late = [*self._late, *made], []
-        for first in range(0, len(untold), MAX_ROWS):
-            self._tell_together(untold[first : first + MAX_ROWS])
+        unsent, self._late = [*self._late, *made], []
+        for first in range(0, len(unsent), MAX_BATCH_ROWS):
+            self._send_together(unsent[first : first + MAX_BATCH_ROWS])
 
-    def _tell_together(self, made: list[_Made]) -> None:
+    def _send_together(self, made: list[_Made]) -> None:
         rows = {one.attempt.queue_id: one for one in made}
         tokens = {pk: one.attempt.lease_token for pk, one in rows.items()}
         results = {pk: one.result for pk, one in rows.items()}
-        answers: Answers[str]
+        answers: Results[str]
         try:
-            answers = patiently(lambda: self._telling.complete_many(tokens, results=results), self._interrupts)
+            answers = retry_while_unreachable(
+                lambda: self._sender_client.complete_many(tokens, results=results), self._interrupts
+            )
         except ApiRefused as refused:
-            if len(made) > 1:  # one that is no JSON, or all that together are too much: each goes by itself
+            if len(made) > 1:  # one result is not JSON, or all are too large together: send each alone
                 for one in made:
-                    self._tell_together([one])
+                    self._send_together([one])
                 return
             answers = {made[0].attempt.queue_id: refused}
         for pk, answer in answers.items():
@@ -231,46 +231,46 @@ class _Batch:
                 continue
             if isinstance(answer, ApiRefused):
                 try:
-                    replace(one.attempt, client=self._telling).refused(answer)
+                    replace(one.attempt, client=self._sender_client).refused(answer)
                 except Failure as error:
                     refusal = error
-            self._end(one.attempt, "failed" if refusal else "made", one.seconds, one.result, refusal)
+            self._end(one.attempt, Outcome.FAILED if refusal else Outcome.MADE, one.seconds, one.result, refusal)
 
-    def tell_late(self) -> None:
-        """Tell the queue of what could not be told yet, each for as long as a run waits for the API.
+    def send_late(self) -> None:
+        """Send the reports whose rows were locked, each for as long as a run waits for an unreachable API.
 
-        A report that cannot be told then has failed for this run: its lease ends, and it is made again.
+        A report that still cannot be sent has failed for this run. Its lease expires, and the report is made again.
         """
         late, self._late = self._late, []
         for one in late:
             try:
                 one.attempt.complete(one.result)
             except (ApiUnreachable, Failure) as error:
-                self._end(one.attempt, "failed", one.seconds, one.result, error)
+                self._end(one.attempt, Outcome.FAILED, one.seconds, one.result, error)
             else:
-                self._end(one.attempt, "made", one.seconds, one.result)
+                self._end(one.attempt, Outcome.MADE, one.seconds, one.result)
 
     def _end(
         self,
         attempt: Attempt,
-        how: str,
+        outcome: Outcome,
         seconds: float,
         result: Mapping[str, Any] | None = None,
         error: BaseException | None = None,
     ) -> None:
-        """Count and show it; from both threads."""
-        self._heart.drop(attempt.pulse)
+        """Count the row's outcome and show it in the run's log; called by both threads."""
+        self._keeper.drop(attempt.lease)
         with self._lock:
-            setattr(self.tally, how, getattr(self.tally, how) + 1)
-        item = attempt.pulse.started.item
+            self.outcomes[outcome] += 1
+        item = attempt.lease.started.item
         failure = None
         if error is not None:
             raised: Any = (type(error), error, error.__traceback__)
             failure = serializable_error_info_from_exc_info(raised)
-        # One event a report, with its links. An op's outputs and observations cost several, and only at its end.
+        # One event for each report, with its links. An op's outputs would cost several, and show only at the op's end.
         self._context.instance.report_engine_event(
             f"Report {item.report_id}, modifier {item.modifier_id} (row {item.queue_id}, attempt {item.attempt} of "
-            f"{item.max_attempts}): {how} after {seconds:.2f} s.",
+            f"{item.max_attempts}): {outcome} after {seconds:.2f} s.",
             self._context.run,
             EngineEventData({} if failure else result_metadata(result or {}), failure),
             step_key=self._context.get_step_execution_context().step.key,

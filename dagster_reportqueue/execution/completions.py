@@ -1,4 +1,4 @@
-"""A thread that tells the queue of what is made, while the next report is being made."""
+"""A thread that sends finished reports to the queue while the next report is being made."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from dagster_reportqueue.client import MAX_ROWS
+from dagster_reportqueue.client import MAX_BATCH_ROWS
 
 T = TypeVar("T")
 
 
-class Teller(Generic[T]):
-    """Calls `tell` with whatever was put since its last call began: with one thing at once, with many while it is slow.
+class CompletionSender(Generic[T]):
+    """Sends finished reports in the background; those that finish during a call go together in the next call.
 
-    So a report is told as soon as it is made, and those that take no time are told together. Leaving the context
-    waits until all is told. What `tell` raises ends the thread, and is raised by `put`, or at the end.
+    `send` is called with 1 to 100 of them. Leaving the context waits until all are sent. An error of `send` ends the
+    thread; `put`, `flush` or the end of the context raises it.
     """
 
-    def __init__(self, tell: Callable[[list[T]], None]) -> None:
-        self._tell = tell
-        self._untold: list[T] = []
-        self._telling = False
+    def __init__(self, send: Callable[[list[T]], None]) -> None:
+        self._send = send
+        self._unsent: list[T] = []
+        self._sending = False
         self._closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="reportqueue-teller", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="reportqueue-completions", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -43,24 +43,24 @@ class Teller(Generic[T]):
             raise self._error
 
     def put(self, made: T) -> None:
-        """To be told."""
+        """Add one to be sent."""
         with self._changed:
             if self._error is not None:
                 raise self._error
-            self._untold.append(made)
+            self._unsent.append(made)
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all that was put is told. Raises what `tell` raised."""
+        """Wait until everything that was put is sent. Raises the error of `send`, if there was one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or not (self._untold or self._telling))
+            self._changed.wait_for(lambda: self._error is not None or not (self._unsent or self._sending))
             if self._error is not None:
                 raise self._error
 
     def _run(self) -> None:
         try:
             while some := self._next():
-                self._tell(some)
+                self._send(some)
         except BaseException as error:
             with self._changed:
                 self._error = error
@@ -68,9 +68,9 @@ class Teller(Generic[T]):
 
     def _next(self) -> list[T]:
         with self._changed:
-            self._telling = False
+            self._sending = False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._untold or self._closed)
-            some, self._untold = self._untold[:MAX_ROWS], self._untold[MAX_ROWS:]
-            self._telling = bool(some)
+            self._changed.wait_for(lambda: self._unsent or self._closed)
+            some, self._unsent = self._unsent[:MAX_BATCH_ROWS], self._unsent[MAX_BATCH_ROWS:]
+            self._sending = bool(some)
             return some

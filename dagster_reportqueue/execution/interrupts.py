@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run has a row: they stop the report's work, but never cut a call to the queue in half."""
+"""SIGINT and SIGTERM while a run owns a row: they stop the report's work, but never interrupt a call to the queue."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupts:
-    """In this context the signals are held back, except between `deliver()` and `hold()`, where they are raised.
+    """In this context, signals are raised only between `deliver()` and `hold()`, and held back otherwise.
 
-    That may be several times: once for each piece of work.
-
-    One that came too late to be raised is sent again at the end, to whoever had the handler before. Signals reach
-    the main thread alone: in another, all this does nothing, and the work has to ask.
+    `deliver()` and `hold()` may be called several times, once for each report. A signal that came too late to be
+    raised is sent again at the end of the context, to the handler that was set before. Signals reach the main thread
+    only. In another thread this class does nothing, and the work has to ask whether it should stop.
     """
 
     def __init__(self) -> None:
         self.received_at: float | None = None
-        """When (`time.monotonic()`) a signal last came from outside; those of `interrupt()` do not count."""
+        """When (`time.monotonic()`) the last signal came from outside; signals of `interrupt()` do not count."""
         self._owed: int | None = None
-        self._raising = False  # of the main thread alone: nothing lies between the handler and this
-        self._interruptible = False  # of `interrupt()`, within the lock; and whose work that is
-        self._whose: object = None
+        self._raising = False  # used in the main thread only, so it needs no lock
+        self._interruptible = False  # whether `interrupt()` may send a signal, and to whose work; guarded by the lock
+        self._owner: object = None
         self._own = False
         self._lock = threading.Lock()
         self._in_main = threading.current_thread() is threading.main_thread()
@@ -50,36 +49,37 @@ class Interrupts:
         if self._owed is not None:
             signal.raise_signal(self._owed)
 
-    def deliver(self, whose: object = None) -> None:
-        """From here on signals are raised as `DagsterExecutionInterruptedError`, one that has come before at once.
+    def deliver(self, owner: object = None) -> None:
+        """Raise signals as `DagsterExecutionInterruptedError` from here on; a pending signal is raised immediately.
 
-        `whose` work it is that begins here, for `interrupt()`.
+        `owner` identifies the work that `interrupt()` may stop.
         """
         with self._lock:
             self._interruptible = self._in_main
-            self._whose = whose
+            self._owner = owner
         self._raising = True
         if self._owed is not None:
             self._owed = None
             raise DagsterExecutionInterruptedError
 
     def hold(self) -> None:
-        """No signal is raised any more. Call it in a `finally`, and again in an `except` around that: the very
-        call may be interrupted.
+        """Raise no more signals.
+
+        Call it in a `finally`, and again in an `except` around that: a signal may interrupt this call itself.
         """
         self._raising = False
         with self._lock:
             self._interruptible = False
 
-    def interrupt(self, whose: object = None, *, again: bool = True) -> None:
-        """From any thread: raise in the main thread, if it is between `deliver()` and `hold()` with this work.
+    def interrupt(self, owner: object = None, *, again: bool = True) -> None:
+        """Interrupt the main thread if it does the work of `owner`, between `deliver()` and `hold()`; from any thread.
 
-        `again=False` repeats one that was not heard: a signal that arrives just before a sleep or a read does not
-        wake it, and is raised only after it.
+        `again=False` only repeats an interrupt that has not been raised yet. A signal that arrives just before a sleep
+        or a read does not wake it.
         """
         with self._lock:
             ident = threading.main_thread().ident
-            mine = self._interruptible and self._whose is whose
+            mine = self._interruptible and self._owner is owner
             if mine and ident is not None and (again or self._own):
                 self._own = True
                 # A real signal, so that a sleep or a read in the report's code wakes up.
@@ -99,7 +99,7 @@ class Interrupts:
         try:
             self._put_back()
         finally:
-            self._put_back()  # the handler that is back may have raised at once
+            self._put_back()  # the first handler put back may have raised immediately
 
     def _put_back(self) -> None:
         for number, handler in self._before.items():

@@ -1,4 +1,4 @@
-"""A run's heart: renews its rows' leases, and stops work that is no longer wanted or no longer the run's."""
+"""Renews the leases of a run's rows, and stops work that was cancelled or whose row the run no longer owns."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Self
 
 from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, ReportQueueClient, Started
 
-BEATS = 3
-"""Beats in a lease."""
+HEARTBEATS = 3
+"""Heartbeats sent during one lease."""
 STOP_AT = 0.75
-"""The share of a lease without a beat after which the work stops: the rest is for it to unwind in, while no other
-run can have the row."""
+"""The share of a lease without a heartbeat after which the work is stopped. The work can clean up in the rest, while
+no other run can own the row."""
 REMIND_SECONDS = 1.0
-"""How often the work is interrupted again until it has noticed."""
+"""How often the interrupt is repeated until the work has stopped."""
 
 
 class Stop(StrEnum):
     """Why the work is to stop."""
 
     CANCEL = "cancel"
-    """Somebody wants the report no more."""
-    SILENT = "silent"
-    """No beat got through: the row may soon be another run's."""
+    """The report was cancelled in the queue."""
+    UNREACHABLE = "unreachable"
+    """No heartbeat reached the queue: another run may soon own the row."""
     LOST = "lost"
-    """The queue said that the row is not this run's any more."""
+    """The queue answered that this run no longer owns the row."""
 
 
-class Pulse:
-    """A started row: whether its work is to stop, and what it shows of itself."""
+class HeldLease:
+    """The lease of a started row: whether the work should stop, and the progress that it shows."""
 
     def __init__(self, started: Started, renewed: float) -> None:
-        """`renewed` is when (`time.monotonic()`) the lease was last asked for: it holds from then on, if not longer."""
+        """`renewed` is when (`time.monotonic()`) the last renewal was sent; the lease runs from then or later."""
         self.started = started
         self.renewed = renewed
         self.stop: Stop | None = None
@@ -42,28 +42,29 @@ class Pulse:
         self.shown: str | None = None
 
 
-class Heart:
-    """Two threads: one beats, and one watches the time, as a call may hang for longer than the leases last."""
+class LeaseKeeper:
+    """Keeps leases with two threads: one sends heartbeats, one watches the clock, as a call may hang past the lease."""
 
     def __init__(
         self, client: ReportQueueClient, lease_seconds: int, *, run_id: str, interrupt: Callable[..., None]
     ) -> None:
-        """`interrupt(pulse, again=True)` is called when a row's work is to stop, and repeated while it does not
-        although its lease ends; `interrupt(pulse, again=False)` every second until then: it was perhaps not heard.
+        """`interrupt(lease, again=True)` is called to stop the work, and repeated if its lease is about to end.
+
+        `interrupt(lease, again=False)` is called every second until the work stops, because a signal can be missed.
         """
-        self._lease = lease_seconds
+        self._lease_seconds = lease_seconds
         self._run_id = run_id
-        # Short, for a second try within the lease; no retries inside, as the watch would not know of them.
+        # A short timeout leaves time for a second try within the lease. Retries in the client would be invisible here.
         self._client = client.clone(retries=0, read_timeout=max(1.0, lease_seconds / 6))
         self._interrupt = interrupt
-        self._pulses: dict[int, Pulse] = {}
+        self._leases: dict[int, HeldLease] = {}
         self._waiting: Mapping[int, int] = {}
-        self._waiting_renewed = time.monotonic()  # they were handed out before, for at least as long
+        self._waiting_renewed = time.monotonic()  # they were claimed before that, for at least as long
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._threads = [
             threading.Thread(target=target, name=f"reportqueue-{name}", daemon=True)
-            for name, target in (("beat", self._beat), ("watch", self._watch))
+            for name, target in (("heartbeat", self._beat), ("lease-watch", self._watch))
         ]
 
     def __enter__(self) -> Self:
@@ -73,108 +74,110 @@ class Heart:
         self._done.set()
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(timeout=1)  # a call that hangs is left to itself: its answer changes nothing any more
+                thread.join(timeout=1)  # do not wait for a call that hangs: its answer no longer matters
 
-    def add(self, started: Started, *, sent: float) -> Pulse:
-        """Beat for this row, too, whose start was asked for at `sent`."""
-        pulse = Pulse(started, sent)
+    def add(self, started: Started, *, sent: float) -> HeldLease:
+        """Renew the lease of this row, too; `sent` is when its start was requested."""
+        lease = HeldLease(started, sent)
         with self._lock:
-            self._pulses[started.item.queue_id] = pulse
+            self._leases[started.item.queue_id] = lease
         for thread in self._threads:
             if thread.ident is None:
                 thread.start()
-        return pulse
+        return lease
 
-    def drop(self, pulse: Pulse) -> None:
-        """The row has ended, or is given up."""
+    def drop(self, lease: HeldLease) -> None:
+        """Renew this lease no more."""
         with self._lock:
-            self._pulses.pop(pulse.started.item.queue_id, None)
+            self._leases.pop(lease.started.item.queue_id, None)
 
-    def keep_waiting(self, generations: Mapping[int, int]) -> None:
-        """These rows and no others wait for this run to start them: keep them handed out to it meanwhile.
+    def set_waiting(self, generations: Mapping[int, int]) -> None:
+        """Keep these rows dispatched to this run until it starts them; replaces the rows given before.
 
-        Their lease is as short as that of the started ones: should the run be killed, they are soon offered again.
+        Their lease is as short as that of started rows. If the run is killed, they are soon launched again.
         """
         with self._lock:
             self._waiting = generations
 
-    def _alive(self) -> list[Pulse]:
+    def _alive(self) -> list[HeldLease]:
         with self._lock:
-            return list(self._pulses.values())
+            return list(self._leases.values())
 
     def _beat(self) -> None:
         pause = 0.0
         try:
             while not self._done.wait(pause):
-                mine = [pulse for pulse in self._alive() if pulse.stop is not Stop.LOST]
-                oldest = [pulse.renewed for pulse in mine]
+                mine = [lease for lease in self._alive() if lease.stop is not Stop.LOST]
+                oldest = [lease.renewed for lease in mine]
                 if self._waiting:
                     oldest.append(self._waiting_renewed)
                 now = time.monotonic()
-                pause = min(oldest, default=now) + self._lease / BEATS - now
+                pause = min(oldest, default=now) + self._lease_seconds / HEARTBEATS - now
                 if pause <= 0:
-                    pause = 0.0 if self._renew(mine) else min(1.0, self._lease / 12)
+                    pause = 0.0 if self._renew(mine) else min(1.0, self._lease_seconds / 12)
         finally:
             self._client.close()
 
-    def _renew(self, mine: list[Pulse]) -> bool:
-        """Whether every lease is renewed that can be."""
+    def _renew(self, mine: list[HeldLease]) -> bool:
+        """Renew all leases; return False if some should be tried again soon."""
         sent, renewed = time.monotonic(), True
         with self._lock:
             waiting = self._waiting
-        news = {pulse: pulse.progress for pulse in mine if pulse.progress != pulse.shown}
+        news = {lease: lease.progress for lease in mine if lease.progress != lease.shown}
         try:
             if mine:
                 renewed = self._renew_started(mine, news, sent)
             if waiting:
-                # One that does not wait any more is refused, as its start will be.
-                answers = self._client.keep_waiting_many(waiting, run_id=self._run_id, lease_seconds=self._lease)
+                # A row that no longer waits for this run is refused. Its start will be refused, too.
+                answers = self._client.renew_dispatch_many(
+                    waiting, run_id=self._run_id, lease_seconds=self._lease_seconds
+                )
                 if any(isinstance(answer, ApiUnreachable) for answer in answers.values()):
                     return False
                 with self._lock:
                     self._waiting_renewed = max(sent, self._waiting_renewed)
         except ApiRefused:
-            for pulse, text in news.items():
-                pulse.shown = text  # if that was the reason, it is not sent again
+            for lease, text in news.items():
+                lease.shown = text  # the progress may be the reason: do not send it again
             return False
         except ApiError:
             return False
         return renewed
 
-    def _renew_started(self, mine: list[Pulse], news: Mapping[Pulse, str | None], sent: float) -> bool:
+    def _renew_started(self, mine: list[HeldLease], news: Mapping[HeldLease, str | None], sent: float) -> bool:
         answers = self._client.heartbeat_many(
-            {pulse.started.item.queue_id: pulse.started.lease_token for pulse in mine},
-            progress={pulse.started.item.queue_id: text for pulse, text in news.items() if text is not None},
-            lease_seconds=self._lease,
+            {lease.started.item.queue_id: lease.started.lease_token for lease in mine},
+            progress={lease.started.item.queue_id: text for lease, text in news.items() if text is not None},
+            lease_seconds=self._lease_seconds,
         )
         every = True
-        for pulse in mine:
-            answer = answers[pulse.started.item.queue_id]
+        for lease in mine:
+            answer = answers[lease.started.item.queue_id]
             if isinstance(answer, ApiError):
                 if isinstance(answer, ApiRefused) and answer.moved_on:
-                    self._halt(pulse, Stop.LOST)
+                    self._halt(lease, Stop.LOST)
                 else:
-                    every = False  # a row that somebody holds just now is tried again soon
+                    every = False  # another transaction has locked the row: try again soon
                 continue
-            pulse.renewed, pulse.shown = sent, news.get(pulse, pulse.shown)
-            if answer and pulse.stop is None:
-                self._halt(pulse, Stop.CANCEL)
+            lease.renewed, lease.shown = sent, news.get(lease, lease.shown)
+            if answer and lease.stop is None:
+                self._halt(lease, Stop.CANCEL)
         return every
 
     def _watch(self) -> None:
         pause = 0.0
         while not self._done.wait(pause):
-            pause = min(REMIND_SECONDS, self._lease / 8)
-            for pulse in self._alive():
-                left = pulse.renewed + self._lease * STOP_AT - time.monotonic()
+            pause = min(REMIND_SECONDS, self._lease_seconds / 8)
+            for lease in self._alive():
+                left = lease.renewed + self._lease_seconds * STOP_AT - time.monotonic()
                 if left <= 0:
-                    self._halt(pulse, Stop.SILENT)
-                    left = self._lease / 12
-                elif pulse.stop is not None:
-                    self._interrupt(pulse, again=False)
+                    self._halt(lease, Stop.UNREACHABLE)
+                    left = self._lease_seconds / 12
+                elif lease.stop is not None:
+                    self._interrupt(lease, again=False)
                 pause = min(pause, left)
 
-    def _halt(self, pulse: Pulse, why: Stop) -> None:
-        if pulse.stop is None or why is Stop.LOST:
-            pulse.stop = why
-        self._interrupt(pulse, again=True)
+    def _halt(self, lease: HeldLease, why: Stop) -> None:
+        if lease.stop is None or why is Stop.LOST:
+            lease.stop = why
+        self._interrupt(lease, again=True)

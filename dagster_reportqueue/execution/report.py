@@ -1,4 +1,4 @@
-"""A report as its code sees it: what is to be made, the code itself, and its result."""
+"""The interface of the report code: its input `ReportRun`, its type `Work`, and its result."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 from dagster import MetadataValue
 
-from dagster_reportqueue.execution.leases import Pulse
+from dagster_reportqueue.execution.leases import HeldLease
+
+MAX_PROGRESS_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class ReportRun:
-    """What the report's code is given; `params` come from the row, never from run config or tags."""
+    """The input of the report code; `params` come from the row, never from run config or tags."""
 
     report_id: int
     modifier_id: int
@@ -24,20 +26,20 @@ class ReportRun:
     generation: int | None = None
     attempt: int = 1
     trigger_time: datetime | None = None
-    _pulse: Pulse | None = field(default=None, repr=False)
+    _lease: HeldLease | None = field(default=None, repr=False)
 
     def progress(self, text: str) -> None:
-        """Show up to 200 characters to whoever looks at the row; sent with the next heartbeat."""
-        if self._pulse is not None:
-            self._pulse.progress = text[:200]
+        """Show up to 200 characters with the row in the queue; sent with the next heartbeat."""
+        if self._lease is not None:
+            self._lease.progress = text[:MAX_PROGRESS_LENGTH]
 
     def stop_requested(self) -> bool:
-        """Whether the work is no longer wanted: raise anything to end it.
+        """Whether the work should stop; it may then raise any exception.
 
-        In the main thread the work is interrupted anyway; in another thread, or between long calls into C code,
-        it has to ask.
+        Work in the main thread is interrupted automatically. Work in another thread has to ask, and so has work that
+        makes long calls into C code, between them.
         """
-        return self._pulse is not None and self._pulse.stop is not None
+        return self._lease is not None and self._lease.stop is not None
 
 
 Work = Callable[[ReportRun], Mapping[str, Any] | None]
@@ -46,7 +48,7 @@ Work = Callable[[ReportRun], Mapping[str, Any] | None]
 
 
 def result_metadata(result: Mapping[str, Any]) -> dict[str, MetadataValue]:
-    """A result as Dagster metadata: `artifacts` as links, everything else as it is."""
+    """Convert a result to Dagster metadata: `artifacts` as links, everything else as JSON."""
     artifacts = result.get("artifacts")
     links = artifacts if isinstance(artifacts, Mapping) else {}
     rest = {name: value for name, value in result.items() if name != "artifacts"}

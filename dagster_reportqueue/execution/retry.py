@@ -1,4 +1,4 @@
-"""How long a run waits for an API that does not answer."""
+"""Repeats a call while the API does not answer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 from dagster_reportqueue.client import ApiUnreachable
 from dagster_reportqueue.execution.interrupts import Interrupts
 
-PATIENCE_SECONDS = 300.0
-"""Before a run gives up its start or its finished report."""
+UNREACHABLE_SECONDS = 300.0
+"""How long a run retries its start, or sending its finished report."""
 GRACE_SECONDS = 5.0
-"""The same for a run that was interrupted from outside: whoever did it will soon kill it."""
+"""The same after an interrupt from outside, as the run will probably be killed soon."""
 T = TypeVar("T")
 
 
-def patiently(call: Callable[[], T], interrupts: Interrupts, patience: float | None = None) -> T:
-    """Repeat a call while the API does not answer, for about `patience` seconds; less if the run is interrupted."""
+def retry_while_unreachable(call: Callable[[], T], interrupts: Interrupts, seconds: float | None = None) -> T:
+    """Call until the API answers, for about `seconds` (default: `UNREACHABLE_SECONDS`); less after an interrupt."""
     begun = time.monotonic()
     pause = 0.5
     while True:
@@ -26,7 +26,7 @@ def patiently(call: Callable[[], T], interrupts: Interrupts, patience: float | N
         except ApiUnreachable:
             again = time.monotonic() + pause
             while time.monotonic() < again:
-                until = begun + (PATIENCE_SECONDS if patience is None else patience)
+                until = begun + (UNREACHABLE_SECONDS if seconds is None else seconds)
                 if interrupts.received_at is not None:
                     until = min(until, max(begun, interrupts.received_at) + GRACE_SECONDS)
                 if again > until:

@@ -1,7 +1,7 @@
-"""What a run does around its report: start, heartbeat, and complete, fail, cancel or release.
+"""How a run makes one report: it starts the row, sends heartbeats, and completes, fails, cancels or releases it.
 
-The row's lease is what keeps two runs from doing one report's work at once. So a run that can no longer renew it stops
-its work before the lease ends, and a run that is refused at the start ends without work.
+The row's lease keeps two runs from doing the work of one report at the same time. So a run that cannot renew its lease
+stops the work before the lease ends. A run whose start is refused ends without work.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dagster import AssetExecutionContext, Failure, OpExecutionContext
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient, Started
 from dagster_reportqueue.execution.attempt import Attempt, ReportCancelled
 from dagster_reportqueue.execution.interrupts import Interrupts
-from dagster_reportqueue.execution.leases import Heart
+from dagster_reportqueue.execution.leases import LeaseKeeper
 from dagster_reportqueue.execution.report import ReportRun, Work
-from dagster_reportqueue.execution.retry import patiently
+from dagster_reportqueue.execution.retry import retry_while_unreachable
 from dagster_reportqueue.tickets import FiringTicket, Ticket
 
 LEASE_SECONDS = 60
@@ -36,15 +36,15 @@ def run_report(
     *,
     lease_seconds: int = LEASE_SECONDS,
 ) -> Mapping[str, Any] | None:
-    """Do `work` as the owner of the row that the ticket names; its result, or None if this run was not to do it.
+    """Do `work` as the owner of the ticket's row and return the result; None if the start was refused.
 
-    Raises what `work` raises, after reporting it: queued again after a delay or failed, as the queue decides. A
-    `Failure(allow_retries=False)` is not tried again; `RetryRequested` carries its delay. A cancel ends the run as
-    cancelled; a lost lease fails it, as another run has the row. Call it once in a run.
+    An error of `work` is reported to the queue, which retries the row after a delay or fails it; then it is raised
+    again. The queue does not retry after `Failure(allow_retries=False)`; `RetryRequested` sets the delay. A cancelled
+    report cancels the run. A lost lease fails the run, because another run owns the row. Call it once in a run.
     """
     check_lease_seconds(lease_seconds)
     context = op_context(context)
-    # No retries inside a call: here they are made with an eye on the clock and on signals.
+    # The client makes no retries: `retry_while_unreachable` makes them, and stops at signals and time limits.
     with Interrupts() as interrupts, closing(client.clone(retries=0)) as calls:
         sent = 0.0
 
@@ -54,11 +54,11 @@ def run_report(
             return ticket.start(calls, **run_of(context), lease_seconds=lease_seconds)
 
         try:
-            started = patiently(start, interrupts)
+            started = retry_while_unreachable(start, interrupts)
         except ApiRefused as refused:
             if not refused.moved_on:
                 raise
-            context.log.warning(f"Not started, this run ends without work: {refused}")
+            context.log.warning(f"Not started; this run ends without work: {refused}")
             return None
         item = started.item
 
@@ -69,28 +69,28 @@ def run_report(
             )
             return work(run)
 
-        with Heart(calls, lease_seconds, run_id=context.run_id, interrupt=interrupts.interrupt) as heart:
-            attempt = Attempt(context, calls, heart.add(started, sent=sent), interrupts)
+        with LeaseKeeper(calls, lease_seconds, run_id=context.run_id, interrupt=interrupts.interrupt) as keeper:
+            attempt = Attempt(context, calls, keeper.add(started, sent=sent), interrupts)
             try:
                 result = attempt.make(announced)
                 attempt.complete(result)
             except ReportCancelled as cancelled:
-                # Dagster calls an interrupted run cancelled only if it was asked to cancel it, else failed.
+                # Dagster marks an interrupted run as failed, unless its termination was requested.
                 context.instance.report_run_canceling(context.run, str(cancelled))
                 raise
             return result or {}
 
 
 def op_context(context: OpExecutionContext | AssetExecutionContext) -> OpExecutionContext:
-    """The op's context, for a run whose retries the queue owns. Raises `Failure` for a retry by Dagster."""
-    context = context.op_execution_context  # an asset's own warns of what an op's has
+    """The op's context. Raises `Failure` if this is a retry by Dagster, because the queue owns retries."""
+    context = context.op_execution_context  # the asset's context warns about attributes that the op's context has
     if context.retry_number:
         raise Failure("The queue owns retries: give the op no RetryPolicy.", allow_retries=False)
     return context
 
 
 def run_of(context: OpExecutionContext) -> dict[str, Any]:
-    """The run, as the queue wants to know it at a start."""
+    """The arguments of a start that describe the run."""
     return {
         "run_id": context.run_id,
         "parent_run_id": context.run.parent_run_id,
@@ -99,7 +99,7 @@ def run_of(context: OpExecutionContext) -> dict[str, Any]:
 
 
 def check_lease_seconds(seconds: int) -> None:
-    """Raises `ValueError` beyond the API's bounds: better now than in every run."""
+    """Raises `ValueError` for a lease outside the API's bounds, before any run needs it."""
     if not MIN_LEASE_SECONDS <= seconds <= MAX_LEASE_SECONDS:
         raise ValueError(
             f"lease_seconds must be from {MIN_LEASE_SECONDS} to {MAX_LEASE_SECONDS:,} seconds; it is {seconds}."

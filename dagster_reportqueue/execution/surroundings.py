@@ -1,4 +1,4 @@
-"""What a report may leave changed in its process: put back before the next report of the batch."""
+"""Process state that a report may change; it is restored before the next report of the batch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Put back what the work in this context changes: environment, working directory, umask, signals, alarm.
+    """Restore what the work in this context changes: environment, working directory, umask, signal handlers, alarm.
 
-    Signals belong to the main thread: in another thread they are left as they are. What else a process has (locale,
-    time-outs of sockets, modules, threads that go on) is not put back.
+    Signal handlers and the alarm are restored in the main thread only. Other process state is not restored: the locale,
+    default timeouts of sockets, imported modules, threads that still run.
     """
     environment = dict(os.environ)
     folder = os.getcwd()

@@ -1,1 +1,1 @@
-"""Sensors: thin, they claim, yield run requests and return the cursor. No status logic."""
+"""The sensors. They are thin: they claim, request runs and return a cursor; the queue decides every status."""

@@ -1,6 +1,6 @@
-"""Firings whose run failed before it began: as its run key is spent, their sensor cannot launch it again.
+"""Firings whose run failed before it started the row: their sensor cannot launch them again under the same run key.
 
-The queue's sensors can, once the firing has a row.
+This module queues such a firing as a row, and then a queue sensor launches it.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from dagster_reportqueue.client import ApiRefused, ReportQueueClient
 from dagster_reportqueue.tickets import FiringTicket
 
 SETTLED = timedelta(seconds=60)
-"""After which a run's end is in the table for everybody, and whoever reports it at once has tried to."""
+"""Only runs that ended longer ago are read: by then every transaction is visible and the end was reported once."""
 OLDEST = timedelta(days=1)
-"""Ends that are looked at; as old as the firings that a sensor makes up for."""
+"""How old the end of a run may be; as old as the firings that a sensor makes up for."""
 RUNS = 200
-"""Failed runs that are looked at each time, the oldest first."""
+"""Failed runs read at once, oldest first."""
 
 
 def queue_firing(client: ReportQueueClient, run: DagsterRun, firing: FiringTicket) -> str:
-    """Queue a firing whose run has failed, unless that run had begun; says what was done. As often as one likes.
+    """Queue a firing whose run failed before it started the row, and say what was done. May be repeated.
 
-    Raises `ApiError` if the web app does not answer, or refuses for another reason than that there is nothing to make.
+    Raises `ApiError` if the web app does not answer, or refuses although the firing has to be made.
     """
     try:
         row_id = client.queue_firing(firing.schedule_id, trigger_time=firing.trigger_time)
     except ApiRefused as refused:
         if refused.moved_on or refused.status == 404:
-            return f"Run {run.run_id} was not to make its report: {refused}"
+            return f"Run {run.run_id} had no report to make: {refused}"
         raise
-    return f"Run {run.run_id} of row {row_id} has ended; the row is queued if it had not started."
+    return f"Run {run.run_id} of row {row_id} has ended; the row is queued if the run had not started it."
 
 
 def queue_failed_firings(
     instance: DagsterInstance, client: ReportQueueClient, looked_until: datetime | None
 ) -> tuple[int, datetime]:
-    """Queue the firings of runs that have failed since `looked_until`; their number, and until when it has looked.
+    """Queue the firings of runs that failed since `looked_until`; return their number, and a new `looked_until`.
 
-    Whoever keeps that instant only when this returns misses no run, whatever fails meanwhile. Raises as `queue_firing`.
+    Store the new instant only after a successful return; then no run is missed. Raises as `queue_firing`.
     """
     now = datetime.now(UTC)
     after = max(looked_until or now - OLDEST, now - OLDEST)
@@ -56,5 +56,5 @@ def queue_failed_firings(
             queue_firing(client, record.dagster_run, firing)
             found += 1
     until = now - SETTLED if len(records) < RUNS else records[-1].update_timestamp
-    # Others may have ended at that very instant.
+    # Further runs may have ended at the same instant.
     return found, max(after, until - timedelta(microseconds=1))

@@ -1,4 +1,4 @@
-"""Which rows of a claim share a run: quick ones many, suspects none."""
+"""Decides which rows of a claim share a run; a row with which a run has died is alone in its run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from dagster_reportqueue.client import QueueItem
 
 @dataclass(frozen=True)
 class Group:
-    """Rows for one run, in the order of the claim; one row has a run of its own."""
+    """The rows of one run, in the order of the claim."""
 
     items: Sequence[QueueItem]
     one_by_one: bool = False
-    """Whether the run starts each row only once the one before it has ended."""
+    """Whether the run starts a row only after the row before it has ended."""
 
 
 def grouped(items: Sequence[QueueItem], *, size: int, runs: int, most: int) -> list[Group]:
-    """Share the rows out among runs of up to `size` rows, evenly, in the order of the claim.
+    """Distribute rows evenly among runs of up to `size` rows, in the order of the claim.
 
-    A report that ends its process must cost the others of its run neither an attempt nor much time:
+    A report that ends its process must cost the other reports of its run no attempt, and little time:
 
-    - A row with which a run has died goes alone; `runs` rows at most, further ones one by one.
-    - A row on its last attempt is started only in its turn, one by one: an attempt is used up by its own fault alone.
-    - A row whose launches came to nothing goes in runs of half, a quarter, an eighth of the size.
+    - A row with which a run has died is alone in its run. This holds for `runs` rows; further ones share a run that
+      starts them one by one.
+    - Rows on their last attempt are started one by one, so that only their own fault uses up the attempt.
+    - A row whose launches have failed goes into runs of half, a quarter, an eighth of the size, and so on.
 
-    There are about `most` groups at most: the smallest runs are larger where a claim has many rows.
+    There are about `most` groups at most. In a claim of many rows, the smallest runs are therefore larger.
     """
     smallest = -(-len(items) // most)
     groups: list[Group] = []

@@ -1,4 +1,4 @@
-"""The claim protocol as a sensor: each claimed row becomes exactly one run, or part of exactly one."""
+"""The sensor of the pattern `queue`: each row that it claims becomes exactly one run, or part of exactly one."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from dagster import (
     validate_run_config,
 )
 
-from dagster_reportqueue.client import MAX_ROWS, QueueItem, ReportQueueClient
+from dagster_reportqueue.client import MAX_BATCH_ROWS, QueueItem, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.grouping import Group, grouped
 from dagster_reportqueue.sensors.ticks import (
@@ -36,14 +36,15 @@ MAX_CLAIM = 1_000
 """Rows in a claim: the API's bound."""
 MAX_WAIT_SECONDS = 25.0
 LANE_WAITS = (24.0, 19.0, 14.0)
-"""Seconds, of a lane and of those after it. In each round Dagster's daemon looks which sensors have ended: each of
-these has just ended then, and is started again within a second. As they differ, they hardly ever all end together."""
+"""The waits of the lanes in seconds. Dagster's daemon checks every 5 s which sensors have finished. Each of these waits
+ends shortly before such a check, so the sensor restarts within a second. They differ, so that the lanes rarely finish
+at the same time."""
 MAX_LANES = 8
-"""As many as may wait in one process of the web app (`MAX_WAITERS`)."""
+"""At most this many claims may wait in one process of the web app (`MAX_WAITERS`)."""
 
 
 def report_data_config(item: QueueItem) -> dict[str, Any]:
-    """Run config for a job of `build_report_job`: ids and generation; parameters are fetched at the start."""
+    """Run config for a job of `build_report_job`: ids and generation. The run reads its parameters when it starts."""
     return Ticket(item.queue_id, item.generation).run_config(item.report_id, item.modifier_id)
 
 
@@ -62,32 +63,33 @@ def build_queue_sensor(
     minimum_interval_seconds: int = 1,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
-    """A sensor that launches `job` once for each report that the queue hands out.
+    """A sensor that launches `job` once for each report that it claims from the queue.
 
-    `job` may be anybody's: with `run_config=None` its runs get tags only, and find their row with `Ticket.of_run`.
-    `consumer` (default: the sensor's name) is the stable name under which rows are claimed: renaming it gives rows
-    under way to nobody until their lease ends. `limit` is 1 to 100 runs a tick; `wait_seconds`, up to 25, lets an
-    empty claim wait for a row (only with `sensors: use_threads` in dagster.yaml, or it holds up every other
-    sensor; see `build_queue_lanes`); `max_in_flight` bounds the rows that this consumer's runs hold at once. The sensor
-    needs the resource `report_queue`. A row whose run config raises or does not validate is given back to the queue
-    with that error.
+    `job` may be any job. With `run_config=None`, its runs get tags only, and find their row with `Ticket.of_run`.
+    `consumer` (default: the sensor's name) is the stable name under which rows are claimed. After a rename, claimed
+    rows that are not started wait until their lease expires.
 
-    With a `batch_job`, one of `build_batch_job`, and a `max_in_flight`: as long as fewer than `batch_from` rows (2 to
-    `limit`) are in flight, each has a run of `job`; what is claimed beyond becomes runs of `batch_job`, of up to
-    `batch_size` rows each (2 to 100), and a tick claims up to `limit` times `batch_size` rows, 1,000 at the most. A row
-    with which a run has died goes alone, and others of such a run in smaller batches.
+    `limit` is 1 to 100 runs in a tick. `wait_seconds`, up to 25, lets an empty claim wait for a row; this needs
+    `sensors: use_threads` in dagster.yaml, or it blocks all other sensors (see `build_queue_lanes`). `max_in_flight`
+    limits the unfinished rows of this consumer. The sensor needs the resource `report_queue`. A row whose run config
+    raises an error or does not validate is reported to the queue with that error.
+
+    A `batch_job` (from `build_batch_job`) needs a `max_in_flight`. While fewer than `batch_from` rows (2 to `limit`)
+    are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to 100)
+    in each, and a tick claims up to `limit` times `batch_size` rows, at most 1,000. A row with which a run has died is
+    alone in its next run; the other rows of that run go into smaller batches.
     Raises `ValueError` for a bound exceeded.
     """
     check_limit(limit)
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
     if batch_job is not None:
-        if not 2 <= batch_size <= MAX_ROWS:
-            raise ValueError(f"batch_size must be from 2 to {MAX_ROWS}; it is {batch_size}.")
+        if not 2 <= batch_size <= MAX_BATCH_ROWS:
+            raise ValueError(f"batch_size must be from 2 to {MAX_BATCH_ROWS}; it is {batch_size}.")
         if not 2 <= batch_from <= limit:
             raise ValueError(f"batch_from must be from 2 to the limit, which is {limit}; it is {batch_from}.")
         if max_in_flight is None:
-            raise ValueError("max_in_flight is needed with a batch_job: batches are made by what is in flight.")
+            raise ValueError("max_in_flight is needed with a batch_job: rows in flight decide whether to batch.")
     consumer_name = consumer or name
     rows = limit if batch_job is None else min(limit * batch_size, MAX_CLAIM)
 
@@ -96,7 +98,7 @@ def build_queue_sensor(
         jobs=[job] if batch_job is None else [job, batch_job],
         minimum_interval_seconds=interval(minimum_interval_seconds),
         default_status=default_status,
-        description="Claims due reports from the report queue and launches one run for each, or for some together.",
+        description="Claims due reports from the report queue and launches one run for each, or one run for several.",
     )
     def queue_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult | SkipReason:
         with queue_client(report_queue) as client:
@@ -109,8 +111,8 @@ def build_queue_sensor(
             )
             if claim.claim_id is None:
                 return SkipReason("No report is due.")
-            # Runs that wait for each other are a backlog too, which each claim by itself does not show. A claim
-            # that comes again may be judged otherwise, under other keys: its rows are theirs who start them first.
+            # Runs that wait in the launcher are a backlog too, which a single claim does not show. A redelivered claim
+            # may be grouped differently, with other run keys: then the first run to start a row owns it.
             many = max(claim.in_flight or 0, len(claim.items)) >= batch_from
             groups = (
                 grouped(claim.items, size=batch_size, runs=limit, most=MAX_BATCH)
@@ -127,8 +129,10 @@ def build_queue_sensor(
                 request = _request(context, client, group.items[0], run_config, job.name, launched)
                 if request is not None:
                     requests.append(request)
-        # Dagster stores the requests and the cursor together: an unstored tick asks for the same rows again.
-        skipped = None if requests else SkipReason("None of the rows can be run; they are back in the queue.")
+        # Dagster stores the requests and the cursor together. If the tick is not stored, the claim is redelivered.
+        skipped = (
+            None if requests else SkipReason("No run could be requested for these rows; their errors are in the queue.")
+        )
         return SensorResult(run_requests=requests, skip_reason=skipped, cursor=str(claim.claim_id))
 
     return queue_sensor
@@ -141,12 +145,12 @@ def build_queue_lanes(
     name: str = "database_queue_sensor",
     **options: Any,
 ) -> list[SensorDefinition]:
-    """Sensors that wait for rows together: one finds a row at once while another is yet to be started again.
+    """Several sensors (lanes) that wait for rows, so that one is waiting while another is being restarted.
 
-    Dagster's daemon starts a sensor that has ended every 5 s, no sooner. So up to `lanes` rows, 1 to 8, that are
-    committed one after the other within 5 s are each found at once. `options` are those of `build_queue_sensor` but
-    `wait_seconds`, each lane's own: `max_in_flight` is for each. They are named `name`, `name_2` and so on, and claim
-    under their names. Raises `ValueError` for a bound exceeded.
+    Dagster restarts a finished sensor only every 5 s. With `lanes` sensors (1 to 8), up to that many separate commits
+    within 5 s are each picked up immediately. `options` are those of `build_queue_sensor` except `wait_seconds`, which
+    differs between lanes; `max_in_flight` holds for each lane. The sensors are named `name`, `name_2` and so on, and
+    claim under their names. Raises `ValueError` for a bound exceeded.
     """
     if not 1 <= lanes <= MAX_LANES:
         raise ValueError(f"lanes must be from 1 to {MAX_LANES}; it is {lanes}.")
@@ -162,13 +166,13 @@ def build_queue_lanes(
 
 
 def _stored_claim(context: SensorEvaluationContext) -> UUID | None:
-    """The claim that the last stored tick was made of; None at first, or if a person wrote something else there."""
+    """The claim of the last stored tick; None in the first tick, or if a person has changed the cursor."""
     if not context.cursor:
         return None
     try:
         return UUID(context.cursor)
     except ValueError:
-        context.log.warning(f"The cursor {context.cursor!r} is not a claim; unacknowledged rows will come again.")
+        context.log.warning(f"The cursor {context.cursor!r} is not a claim; unacknowledged rows will be redelivered.")
         return None
 
 
@@ -180,9 +184,9 @@ def _request(
     job_name: str,
     job: JobDefinition | None,
 ) -> RunRequest | None:
-    """The row's run request; None if its run config is no good, which the queue is told.
+    """The row's run request; None if its run config is invalid, which is reported to the queue.
 
-    One such request would fail the whole tick, and every later one, as the same rows come again.
+    An invalid request would fail the whole tick, and every later tick, because the same rows are redelivered.
     """
     config = None
     try:
@@ -191,7 +195,7 @@ def _request(
         if job is not None:
             validate_run_config(job, config)
     except Exception as error:
-        reason = f"its run config is no good: {type(error).__name__}: {error}"
+        reason = f"its run config is invalid: {type(error).__name__}: {error}"
         context.log.error(f"No run for row {item.queue_id}, {reason}")
         client.fail_launch(item.queue_id, generation=item.generation, run_id=item.run_key, error=reason)
         return None
@@ -208,11 +212,11 @@ def _request(
 
 
 def _batch(group: Group, job: JobDefinition, consumer: str) -> RunRequest:
-    """A run request for the rows of a group together."""
+    """The run request for a group of rows."""
     tickets = [Ticket(item.queue_id, item.generation) for item in group.items]
     return RunRequest(
-        # Of the rows themselves. The same claim that comes again has the same keys; if it comes with fewer rows, as
-        # some have started, a key of its place in the claim would be known, and its rows dropped.
+        # The key depends on the rows. A redelivered claim has the same keys. It may have fewer rows, if some have
+        # started: then a key by position would be known to Dagster already, and the rows would be dropped.
         run_key="batch:" + hashlib.sha256(" ".join(map(str, tickets)).encode()).hexdigest()[:32],
         run_config=batch_config(tickets, one_by_one=group.one_by_one),
         job_name=job.name,

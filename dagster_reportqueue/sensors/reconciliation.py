@@ -1,7 +1,7 @@
-"""Where the two systems of record disagree, and what is done about it: rows of the queue against Dagster's runs.
+"""Compares the queue's dispatched rows with Dagster's runs, and repairs differences.
 
-Rows that are running are left alone, whatever Dagster says of their run: only the lease tells that its process can do
-no more work, and a second run before that would work beside it.
+Running rows are not touched, whatever Dagster says about their run. Only an expired lease proves that the process does
+no more work; a second run before that would work at the same time.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dagster_reportqueue.client import ApiRefused, HeldRow, ReportQueueClient
 from dagster_reportqueue.tickets import BATCH_TAG, QUEUE_ID_TAG, Ticket, tickets_of
 
 GRACE_SECONDS = 60.0
-"""How old an acknowledged row must be before a missing run means that there will be none."""
+"""How long after its acknowledgement a row without a run is taken for lost."""
 PAGES = 10
 RUNS_ASKED_AT_ONCE = 100
 BATCH_RUNS = 1_000
-"""Unfinished runs of many rows that are looked at. Were there more, no row would be taken for one without a run."""
+"""At most this many unfinished batch runs are read. If there are more, no row is reported as missing its run."""
 ASK_SECONDS = 20.0
-"""How long a launcher is asked for what waits: a tick may take 60 s, and a process that is asked may be stopped."""
+"""How long the launcher is asked which runs wait. A tick may take 60 s, and each question to a stopped server some."""
 QUEUED_RUNS = 200
-"""Queued runs looked at each time, the oldest first."""
+"""Queued runs checked each time, oldest first."""
 FINAL = ("succeeded", "failed", "cancelled", "skipped")
 _WAITING = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED)
 _ENDED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
@@ -35,19 +35,19 @@ _UNFINISHED = frozenset(DagsterRunStatus) - frozenset(_ENDED)
 
 @dataclass
 class Reconciled:
-    """What one comparison found and repaired."""
+    """The results of one comparison."""
 
     compared: int = 0
     kept_waiting: int = 0
-    """Rows whose run waits, in Dagster's queue or in its launcher: their lease was renewed."""
+    """Rows whose lease was renewed, because their run waits in Dagster's queue or in its launcher."""
     launched_again: int = 0
-    """Rows whose run ended without starting them, or was never made: queued again."""
+    """Rows that are queued again, because their run ended before it started them or was never made."""
     runs_cancelled: int = 0
-    """Runs still waiting for a row that nobody wants any more."""
+    """Waiting runs that were cancelled, because their rows have ended."""
 
     def __str__(self) -> str:
         return (
-            f"{self.compared} dispatched rows compared: {self.kept_waiting} have a run that waits, "
+            f"{self.compared} dispatched rows compared: {self.kept_waiting} have a waiting run, "
             f"{self.launched_again} launched again; {self.runs_cancelled} runs of ended rows cancelled."
         )
 
@@ -61,13 +61,13 @@ def reconcile(
 ) -> Reconciled:
     """Compare the consumers' dispatched rows with Dagster's runs, and the queued runs with their rows.
 
-    Safe at any time and in several places at once: every repair is refused by the queue if the row has moved on.
+    Safe at any time and in several processes: the queue refuses a repair if the row has changed since.
     """
     done = Reconciled()
     settled = datetime.now(UTC) - timedelta(seconds=grace_seconds)
     rows = [row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by in consumers]
     done.compared = len(rows)
-    # After the rows: a run that begins meanwhile has moved its rows on, and no repair of them is accepted.
+    # Read the runs after the rows: if a run starts a row in between, the queue refuses the repair of that row.
     batches = _Batches(instance, consumers) if rows else None
     waits = _Waits(instance)
     waiting: dict[str, dict[int, int]] = {}
@@ -81,7 +81,7 @@ def reconcile(
             elif run is not None or batches is None or batches.all_known:
                 _repair(client, row, run, settled, done)
     for run_id, generations in waiting.items():
-        answers = client.keep_waiting_many(generations, run_id=run_id)
+        answers = client.renew_dispatch_many(generations, run_id=run_id)
         done.kept_waiting += sum(answer is True for answer in answers.values())
     _cancel_unwanted(instance, client, {row.queue_id for row in rows}, done)
     return done
@@ -92,15 +92,15 @@ def _ticket(row: HeldRow) -> Ticket:
 
 
 @runtime_checkable
-class _LetsRunsWait(Protocol):
-    """A run launcher that may hold a run back until others end, and says which."""
+class _WaitingLauncher(Protocol):
+    """A run launcher that may let a run wait until others end, and can say which runs wait."""
 
     def waits(self, run: DagsterRun) -> bool:
-        """Whether it holds the run back now."""
+        """Whether the run waits now."""
 
 
 class _Waits:
-    """Which runs wait to be started."""
+    """Finds out which runs wait to be started."""
 
     def __init__(self, instance: DagsterInstance) -> None:
         self._launcher = instance.run_launcher
@@ -108,12 +108,12 @@ class _Waits:
         self._said: dict[str, bool] = {}
 
     def does(self, run: DagsterRun) -> bool:
-        """Whether that is known of the run."""
+        """Whether the run is known to wait."""
         if run.status in _WAITING:
             return True
-        # To Dagster it is starting from the moment that the launcher has it. Not every such run waits: the process of
-        # one may hang, or its server be gone, and then the end of the row's lease is what gets it launched again.
-        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, _LetsRunsWait):
+        # Dagster shows a run as starting as soon as the launcher has it. Such a run need not wait: its process may
+        # hang, or its server may have died. Then the row's lease must expire, so that the row is launched again.
+        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, _WaitingLauncher):
             return False
         if run.run_id not in self._said and time.monotonic() < self._until:
             self._said[run.run_id] = self._launcher.waits(run)
@@ -141,22 +141,22 @@ def _repair(
     try:
         if run is None:
             if row.dispatched_at is not None and row.dispatched_at < settled:
-                # Dagster dropped the request: it does so with what is left of a tick that failed twice.
-                text = "Dagster has no run for it."
+                # Dagster dropped the run request, as it does after a tick that failed twice.
+                text = "Dagster has no run for the row."
                 client.fail_launch(row.queue_id, generation=row.generation, run_id="none", error=text)
                 done.launched_again += 1
         elif run.status in _ENDED:
-            text = f"Dagster calls the run {run.status.value}."
+            text = f"Dagster shows the run as {run.status.value}."
             client.fail_launch(row.queue_id, generation=row.generation, run_id=run.run_id, error=text)
             done.launched_again += 1
     except ApiRefused as refused:
         if not refused.moved_on:
             raise
-        # It has started, ended or been claimed again since the list was read: nothing to repair.
+        # The row was started, ended or claimed again since the list was read: nothing to repair.
 
 
 def _runs_of(instance: DagsterInstance, rows: Sequence[HeldRow]) -> dict[Ticket, DagsterRun]:
-    """Each row's latest run, of whatever generation it was made for."""
+    """The latest run of each ticket of these rows."""
     if not rows:
         return {}
     runs = instance.get_runs(RunsFilter(tags={QUEUE_ID_TAG: [str(row.queue_id) for row in rows]}))
@@ -184,7 +184,7 @@ def _ended(client: ReportQueueClient, queue_id: int) -> bool:
     try:
         return client.row(queue_id).status in FINAL
     except ApiRefused as refused:
-        if refused.status == 404:  # finished so long ago that it was pruned
+        if refused.status == 404:  # it finished long ago and was pruned
             return True
         raise
 

@@ -1,4 +1,4 @@
-"""The oldest way: a sensor reads the schedules every so often, and evaluates their expressions itself."""
+"""The sensor of the pattern `cron`: it reads the schedules at an interval and evaluates their expressions itself."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def build_report_cron_sensor(
     minimum_interval_seconds: int = 30,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
-    """A sensor that launches `job`, one of `build_report_job`, once for each firing of the schedules that it reads.
+    """A sensor that launches `job` (from `build_report_job`) once for each firing of the schedules that it reads.
 
-    Good for some hundred schedules. A tick asks the web app whether the schedules have changed, and makes what has come
-    due since the last one, `limit` (1 to 100) at once; after a standstill it makes up for `catch_up_seconds`. It fires
-    only in the periods that `manage.py switch_pattern` gives to `cron`. It needs the resource `report_queue`, whose
-    token's user may view schedules and consume. Raises `ValueError` for a bound exceeded.
+    Suitable for some hundred schedules. A tick asks the web app whether the schedules have changed, and fires what has
+    become due since the last tick, `limit` (1 to 100) at once. After an outage it makes up for `catch_up_seconds`. It
+    fires only in the periods that `manage.py switch_pattern` assigns to `cron`. It needs the resource `report_queue`;
+    the token's user needs the permissions to view schedules and to consume. Raises `ValueError` for a bound exceeded.
     """
     evaluator = Evaluator(limit, catch_up_seconds)
     last: Plan | None = None

@@ -1,4 +1,4 @@
-"""Evaluating without asking: the schedules are in an asset's metadata, and read anew only when that has changed."""
+"""The sensor of the pattern `asset`: it reads the schedules from an asset's metadata, again only after a change."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
 from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, cursor_field, interval, queue_client
 
-LOOKED_AT = 1_000
-"""Events of the asset read at once; after so many edits since the last tick, the rest is for the next one."""
-LOOKED_BACK = 50
-"""Events among which a sensor that has just been loaded looks for its plan, before it asks the web app."""
+EVENTS_PER_TICK = 1_000
+"""Events of the asset read in one tick; the next tick reads the rest."""
+EVENTS_SEARCHED = 50
+"""Events in which a newly loaded sensor looks for its plan before it asks the web app."""
 
 
 def build_smart_cron_sensor(
@@ -36,11 +36,11 @@ def build_smart_cron_sensor(
     minimum_interval_seconds: int = 5,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
-    """A sensor that launches `job`, one of `build_report_job`, once for each firing of the schedules in the asset.
+    """A sensor that launches `job` (from `build_report_job`) once for each firing of the schedules in the asset.
 
-    Good for some thousand schedules. Between changes it asks the web app nothing: a materialization of the asset
-    `report_cron_schedules` without the schedules in it, as the web app sends it after an edit, has it read them once,
-    and keep them in a materialization of its own. Otherwise as `build_report_cron_sensor`, for the pattern `asset`.
+    Suitable for some thousand schedules. Between changes it sends the web app no request. After an edit, the web app
+    materializes the asset `report_cron_schedules` without the schedules. The sensor then reads the schedules once, and
+    stores them in a materialization of its own. Otherwise as `build_report_cron_sensor`, for the pattern `asset`.
     """
     evaluator = Evaluator(limit, catch_up_seconds)
     last: tuple[int, Plan] | None = None
@@ -59,10 +59,10 @@ def build_smart_cron_sensor(
         plans = [_plan(record) for record in news]
         plan = plans[-1] if plans else None
         if not plans and seen is not None:
-            # What another evaluation left in memory may belong to a tick that was never stored.
+            # The plan in memory may belong to a tick that was never stored.
             plan = last[1] if last is not None and last[0] == seen else _plan_at(context.instance, seen)
         events = []
-        # A plan that came after a change may have been read before it.
+        # A plan that was stored after a change may have been read before the change.
         if plan is None or None in plans:
             with queue_client(report_queue) as client:
                 plan = client.plan("asset")
@@ -75,21 +75,21 @@ def build_smart_cron_sensor(
 
 
 def _events_after(instance: DagsterInstance, seen: int | None) -> Sequence[EventLogRecord]:
-    """The asset's events that the sensor has not taken into account, oldest first; at first, the newest of all."""
+    """The asset's events that the sensor has not seen, oldest first; in the first tick, the newest events."""
     if seen is None:
-        return [*reversed(instance.fetch_materializations(SCHEDULES, limit=LOOKED_BACK).records)]
+        return [*reversed(instance.fetch_materializations(SCHEDULES, limit=EVENTS_SEARCHED).records)]
     wanted = AssetRecordsFilter(SCHEDULES, after_storage_id=seen)
-    return instance.fetch_materializations(wanted, limit=LOOKED_AT, ascending=True).records
+    return instance.fetch_materializations(wanted, limit=EVENTS_PER_TICK, ascending=True).records
 
 
 def _plan_at(instance: DagsterInstance, seen: int) -> Plan | None:
-    """The plan that held when this event was the last one."""
+    """The plan in force when the event `seen` was the newest."""
     wanted = AssetRecordsFilter(SCHEDULES, before_storage_id=seen + 1)
-    records = instance.fetch_materializations(wanted, limit=LOOKED_BACK).records
+    records = instance.fetch_materializations(wanted, limit=EVENTS_SEARCHED).records
     return next((plan for record in records if (plan := _plan(record)) is not None), None)
 
 
 def _plan(record: EventLogRecord) -> Plan | None:
-    """None for an event that only says that the schedules have changed."""
+    """None for an event that only announces a change."""
     found = record.asset_materialization
     return None if found is None else plan_of(found.metadata)

@@ -1,7 +1,7 @@
-"""Runs that go on although they may not: their rows are no longer theirs, or somebody cancelled them long ago.
+"""Stray runs: they still run although they no longer own their rows, or although their report was cancelled.
 
-A report that hangs in C code, or whose process is frozen, hears neither its heartbeat nor a signal. Its lease ends and
-another run makes the report; the old process would hold its place in the launcher for ever.
+A report that hangs in C code, or whose process is frozen, reacts neither to its heartbeat nor to a signal. Its lease
+expires and another run makes the report. The old process would keep its slot in the launcher for ever.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from dagster_reportqueue.sensors.reconciliation import FINAL
 from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG, FiringTicket, tickets_of
 
 RUNS = 500
-"""Started runs that are looked at each time, the oldest first."""
+"""Started runs that are checked each time, oldest first."""
 ROWS = 300
-"""Rows that are asked about each time, one call each."""
+"""Rows that are requested each time, one call each."""
 PAGES = 10
 STUBBORN_SECONDS = 60.0
-"""How long a report may go on after its cancel was asked for: its run has heard of it with a heartbeat by then."""
+"""How long a report may continue after its cancel was requested; a heartbeat has told its run by then."""
 TOO_LATE_SECONDS = 120
-"""How long a run that came too late for its rows may take to notice."""
+"""How long a run may take to notice that another run already owns or has made its rows."""
 
 
 class StrayRuns:
-    """Finds such runs and has them terminated; it remembers since when it has seen a cancel that nobody heeded."""
+    """Finds and terminates stray runs; remembers since when it has seen each cancel request."""
 
     def __init__(self) -> None:
         self._cancels: dict[tuple[int, str], float] = {}
 
     def end(self, instance: DagsterInstance, client: ReportQueueClient) -> int:
-        """Ask for the termination of each; how many. The launcher kills what does not end within its time.
+        """Terminate stray runs and return their number. The launcher kills a run that does not end in time.
 
-        Raises `ApiError`. It needs the permission to view.
+        Raises `ApiError`. Needs the permission to view.
         """
         records = instance.get_run_records(
             RunsFilter(statuses=[DagsterRunStatus.STARTED]), limit=RUNS, order_by="update_timestamp", ascending=True
@@ -49,16 +49,16 @@ class StrayRuns:
         running = list(client.rows("running", pages=PAGES))
         owners = {row.run_id for row in running}
         stubborn = self._stubborn(running)
-        looked = _Look(client)
+        check = _Check(client)
         ended = 0
         for record in ours:
             run = record.dagster_run
             if run.run_id in stubborn:
-                reason = "Its report was cancelled in the queue, and it has not ended since."
-            elif run.run_id in owners or not looked.is_stray(record):
+                reason = "Its report was cancelled in the queue, and the run has not ended since."
+            elif run.run_id in owners or not check.is_stray(record):
                 continue
             else:
-                reason = "None of its reports is its own any more: their leases have expired, or other runs have them."
+                reason = "It no longer owns any of its reports: their leases have expired, or other runs own them."
             instance.report_engine_event(f"The run is terminated. {reason}", run)
             ended += bool(instance.run_coordinator.cancel_run(run.run_id))
         return ended
@@ -74,37 +74,37 @@ def _is_ours(run: DagsterRun) -> bool:
     return bool(tickets_of(run)) or FiringTicket.of_run(run.tags) is not None
 
 
-class _Standing(Enum):
-    """How a run stands to one of its rows."""
+class _Relation(Enum):
+    """How a run is related to one of its rows."""
 
     OWN = auto()
     WAITS = auto()
-    """It may still start it."""
+    """The run may still start the row."""
     ENDED = auto()
-    """It has made it, or given it back. Its job may have more to do."""
+    """The run has made or released the row. Its job may have more to do."""
     LOST = auto()
-    """It had begun it, and its lease expired."""
+    """The run had started the row, and its lease expired."""
     TOO_LATE = auto()
-    """Another run has or had it, or it is gone."""
+    """Another run owns or has made the row, or the row was deleted."""
 
 
-class _Look:
-    """One look at the rows of runs that own none; bounded."""
+class _Check:
+    """Reads the rows of runs that own none; at most `ROWS` of them."""
 
     def __init__(self, client: ReportQueueClient) -> None:
         self._client = client
         self._left = ROWS
 
     def is_stray(self, record: RunRecord) -> bool:
-        """Whether the run has lost its rows, and none waits for it; not if that cannot be said."""
+        """Whether the run has lost its rows and none waits for it; False if that is unknown."""
         run_id = record.dagster_run.run_id
-        found = {_standing(row, generation, run_id) for row, generation in self._rows_of(record.dagster_run)}
-        if found & {_Standing.OWN, _Standing.WAITS}:
+        found = {_relation(row, generation, run_id) for row, generation in self._rows_of(record.dagster_run)}
+        if found & {_Relation.OWN, _Relation.WAITS}:
             return False
-        return _Standing.LOST in found or (found == {_Standing.TOO_LATE} and _age(record) > TOO_LATE_SECONDS)
+        return _Relation.LOST in found or (found == {_Relation.TOO_LATE} and _age(record) > TOO_LATE_SECONDS)
 
     def _rows_of(self, run: DagsterRun) -> list[tuple[HeldRow | None, int]]:
-        """Its rows with the generations it was made for; None for a row that is gone. Empty if too many."""
+        """The run's rows, each with the generation of its launch; None for a deleted row. Empty if too many."""
         firing = FiringTicket.of_run(run.tags)
         wanted = [(ticket.queue_id, ticket.generation) for ticket in tickets_of(run)]
         if firing is not None and self._left > 0 and {REPORT_ID_TAG, MODIFIER_ID_TAG} <= run.tags.keys():
@@ -125,13 +125,13 @@ class _Look:
             raise
 
 
-def _standing(row: HeldRow | None, generation: int, run_id: str) -> _Standing:
+def _relation(row: HeldRow | None, generation: int, run_id: str) -> _Relation:
     outcome = None if row is None else row.outcomes.get(run_id)
     if row is None or (outcome is None and (row.status in FINAL or row.status == "running")):
-        return _Standing.TOO_LATE
+        return _Relation.TOO_LATE
     if outcome is None:
-        return _Standing.WAITS if row.generation <= generation else _Standing.TOO_LATE
-    return {"": _Standing.OWN, "expired": _Standing.LOST}.get(outcome, _Standing.ENDED)
+        return _Relation.WAITS if row.generation <= generation else _Relation.TOO_LATE
+    return {"": _Relation.OWN, "expired": _Relation.LOST}.get(outcome, _Relation.ENDED)
 
 
 def _age(record: RunRecord) -> float:

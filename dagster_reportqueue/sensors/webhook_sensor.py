@@ -1,4 +1,4 @@
-"""Polling: due rows become runs, and are marked as processed once Dagster safely holds those runs."""
+"""The sensor of the pattern `webhook`: due rows become runs, and are marked as processed once Dagster has the runs."""
 
 import json
 
@@ -26,12 +26,13 @@ def build_webhook_sensor(
     minimum_interval_seconds: int = 5,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
-    """A sensor that launches `job`, one of `build_report_job`, once for each due row, and then lets the row go.
+    """A sensor that launches `job` (from `build_report_job`) once for each due row, then marks the row as processed.
 
-    Simpler than the claim protocol, and with less: the queue does not know how a run went, and tries none again. A row
-    is marked in the tick after the one that launched its run: that tick's cursor is stored together with its run
-    requests, so its being there says that they are. `limit` is 1 to 100 rows a tick. The sensor needs the resource
-    `report_queue`, whose token's user may view and consume. Raises `ValueError` for a bound exceeded.
+    It is simpler than the queue sensor and guarantees less: the queue does not know how a run ended, and retries none.
+    A row is marked in the tick after its launch. Dagster stores the cursor and the run requests together, so a stored
+    cursor proves that the run exists. `limit` is 1 to 100 rows in a tick. The sensor needs the resource
+    `report_queue`; the token's user needs the permissions to view and to consume. Raises `ValueError` for a bound
+    exceeded.
     """
     check_limit(limit)
 
@@ -40,7 +41,7 @@ def build_webhook_sensor(
         job=job,
         minimum_interval_seconds=interval(minimum_interval_seconds),
         default_status=default_status,
-        description="Launches one run for each due report, and marks the report as processed once Dagster holds it.",
+        description="Launches one run for each due report, and marks the report as processed once Dagster has its run.",
     )
     def webhook_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
         with queue_client(report_queue) as client:
@@ -57,15 +58,15 @@ def build_webhook_sensor(
 
 
 def _launched(context: SensorEvaluationContext) -> list[int]:
-    """The rows of the last stored tick; none at first, or if a person wrote something else there."""
+    """The rows of the last stored tick; empty in the first tick, or if a person has changed the cursor."""
     if not context.cursor:
         return []
     try:
         return [int(row_id) for row_id in json.loads(context.cursor)["launched"]]
     except (ValueError, KeyError, TypeError):
         context.log.warning(
-            f"The cursor {context.cursor[:200]!r} is not this sensor's; what it launched last comes again, under run "
-            "keys that Dagster knows."
+            f"The cursor {context.cursor[:200]!r} is not this sensor's; its last rows are requested again, under "
+            "run keys that Dagster knows."
         )
         return []
 

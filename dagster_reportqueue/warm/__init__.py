@@ -1,5 +1,5 @@
-"""The warm server: a process that has imported a code location once, and forks a run's process whenever it is asked.
+"""The warm server: a process that imports a code location once and then forks a process for each run.
 
-`python -m dagster_reportqueue.warm` is the server; `server_process.ServerHost` starts one and talks to it. It knows
-nothing of reports: any code location will do, and none has to know of it.
+`python -m dagster_reportqueue.warm` is the server; `server_process.ServerProcess` starts one and sends it runs. It does
+not depend on reports: it works with any code location, and a code location does not have to know of it.
 """

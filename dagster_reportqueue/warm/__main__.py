@@ -1,7 +1,7 @@
 """`python -m dagster_reportqueue.warm FOLDER LISTENER OWNER [LOADS]`: load the code location, then serve.
 
-Started by `host.ServerHost`. LISTENER and OWNER are file descriptors: the socket that it answers on, and a connection
-whose end tells it that whoever started it wants no more runs of it.
+`server_process.ServerProcess` starts it. LISTENER and OWNER are file descriptors: the socket on which it answers, and
+a connection to the process that started it. When that connection is closed, the server takes no more runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dagster._serdes import deserialize_value
 
 from dagster_reportqueue.warm import messages
 from dagster_reportqueue.warm.code_version import Sources
-from dagster_reportqueue.warm.config import LOAD_SECONDS, REFUSED, Setup
+from dagster_reportqueue.warm.config import LOAD_SECONDS, REFUSED, ServerConfig
 from dagster_reportqueue.warm.preload import WarmUpFailed, warm_up
 from dagster_reportqueue.warm.server import Server
 from dagster_reportqueue.warm.slots import Slots
@@ -34,18 +34,18 @@ SLOTS = "warm_runs"
 
 
 def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
-    """The exit code. `loads` counts the processes in this one's place that have loaded the code, this one included."""
+    """Load the code and serve; return the exit code. `loads` counts the loads so far, this one included."""
     began = time.time_ns()
-    setup = Setup.read(folder)
+    config = ServerConfig.read(folder)
     with socket.socket(fileno=listener) as listening, socket.socket(fileno=owner) as owning:
         try:
-            instance = DagsterInstance.from_ref(deserialize_value(setup.instance_ref, InstanceRef))
-            repository = deserialize_value(setup.repository_origin, RepositoryPythonOrigin)
+            instance = DagsterInstance.from_ref(deserialize_value(config.instance_ref, InstanceRef))
+            repository = deserialize_value(config.repository_origin, RepositoryPythonOrigin)
             signal.signal(signal.SIGALRM, _too_long)
             signal.alarm(LOAD_SECONDS)
-            warm_up(instance, repository, setup.job_name, setup.preload)
+            warm_up(instance, repository, config.job_name, config.preload)
             signal.alarm(0)
-            slots = Slots(Path(instance.root_directory) / SLOTS, setup.max_runs)
+            slots = Slots(Path(instance.root_directory) / SLOTS, config.max_runs)
         except Exception as error:
             traceback.print_exc()
             _refuse(listening, "".join(traceback.format_exception(error)))
@@ -53,7 +53,7 @@ def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
         sources = Sources.of_process()
         changed = sources.changed_since(began)
         if changed is not None and loads < MAX_LOADS:
-            # Changed while it was loaded: nobody knows which half this process has.
+            # The code changed while it was loaded: this process may have a mixture of old and new. Load it again.
             for kept in (listener, owner):
                 os.set_inheritable(kept, True)
             again = [str(folder), str(listener), str(owner), str(loads + 1)]
@@ -65,18 +65,17 @@ def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
                 "import, let it write it elsewhere, or at another time.",
             )
             return REFUSED
-        seconds = (setup.stop_seconds, setup.linger_seconds, setup.stalled_seconds, setup.audit_seconds)
-        Server(instance, listening, owning, slots, sources, *seconds).serve()
+        Server(instance, listening, owning, slots, sources, config).serve()
     return 0
 
 
 def _refuse(listening: socket.socket, reason: str) -> None:
-    """Tell all who wait; whoever comes later finds nobody."""
+    """Answer all launches that wait; a later launch finds no server."""
     listening.setblocking(False)
     with suppress(BlockingIOError):
         while True:
             connection, _ = listening.accept()
-            messages.hear(connection)
+            messages.receive(connection)
             messages.answer(connection, {"failed": reason[-16_000:]})
 
 
@@ -90,7 +89,7 @@ def _end(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     place, *numbers = sys.argv[1:]
-    signal.signal(signal.SIGTERM, _end)  # until the server listens to signals itself
+    signal.signal(signal.SIGTERM, _end)  # until the server has its own handlers
     code = 1
     try:
         code = main(Path(place), *map(int, numbers))

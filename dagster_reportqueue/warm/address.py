@@ -1,4 +1,4 @@
-"""Where a run's warm server is: a tag of the run, for whoever wants to stop the run or to know how it is."""
+"""The address of a run's warm server, in a tag of the run: by it the run is terminated and its state is asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TAG = "reportqueue/warm_server"
 
 @dataclass(frozen=True)
 class Address:
-    """`path` is that of a socket in a folder with a random name: another process under the same `pid` has another."""
+    """`path` is a socket in a folder with a random name, so a later process with the same `pid` has another address."""
 
     host: str
     pid: int
@@ -20,12 +20,12 @@ class Address:
 
     @classmethod
     def here(cls, pid: int, path: str) -> Self:
-        """Of a server on this host."""
+        """The address of a server on this host."""
         return cls(socket.gethostname(), pid, path)
 
     @classmethod
     def parse(cls, tag: str | None) -> Self | None:
-        """From a run's tag; None if there is none that a warm server has put there."""
+        """Parse a run's tag; None if the launcher has not set it."""
         try:
             parsed = json.loads(tag or "")
             return cls(str(parsed["host"]), int(parsed["pid"]), str(parsed["path"]))
@@ -33,9 +33,9 @@ class Address:
             return None
 
     def tag(self) -> str:
-        """As `parse` reads it; the same text for the same server."""
+        """The text that `parse` reads; always the same for the same server."""
         return json.dumps(asdict(self), sort_keys=True)
 
     def is_here(self) -> bool:
-        """Whether it is of this host."""
+        """Whether the server is on this host."""
         return self.host == socket.gethostname()

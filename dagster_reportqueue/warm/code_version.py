@@ -1,4 +1,4 @@
-"""Whether the code that a process has loaded is still the code on the disk."""
+"""Detects whether the code on the disk has changed since a process loaded it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 Stamp = tuple[int, int, int]
 CLOCK_GRAIN_NS = 20_000_000
-"""A file's times may be behind the clock by a tick of the kernel."""
+"""A file's times may lag behind the clock by one tick of the kernel."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The Python files of the folders that modules outside site-packages were loaded from, also those not loaded (yet).
+    """The Python files in the folders from which modules outside site-packages were loaded, also files not loaded yet.
 
-    A package that is installed, upgraded or removed shows in the times of its site-packages folder. Data files that a
-    module reads are not looked at.
+    Installing, upgrading or removing a package changes the times of its site-packages folder. Data files that a module
+    reads are not checked.
     """
 
     folders: frozenset[str]
@@ -28,7 +28,7 @@ class Sources:
 
     @classmethod
     def of_process(cls) -> Sources:
-        """The state now of what this process has loaded."""
+        """The current state of the code that this process has loaded."""
         installed = frozenset(path for path in _site_packages() if os.path.isdir(path))
         library = [os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
         foreign = tuple(path + os.sep for path in [*map(os.path.realpath, installed), *library])
@@ -39,11 +39,11 @@ class Sources:
 
     @classmethod
     def of(cls, folders: Iterable[str], installed: Iterable[str]) -> Sources:
-        """The state now of these folders, and of these site-packages."""
+        """The current state of these folders and of these site-packages folders."""
         return cls(frozenset(folders), frozenset(installed), _stamps(folders, installed))
 
     def changed(self) -> str | None:
-        """A path that is not as it was, or None."""
+        """A path that has changed, or None."""
         now = _stamps(self.folders, self.installed)
         if now == self.stamps:
             return None
@@ -51,7 +51,7 @@ class Sources:
         return min(differing)
 
     def changed_since(self, time_ns: int) -> str | None:
-        """A path that was written since a time of `time.time_ns()`, and so perhaps before it was loaded, or None."""
+        """A path that was written since `time_ns`, so possibly after it was loaded; or None."""
         for path, (_, changed, _) in self.stamps.items():
             if changed >= time_ns - CLOCK_GRAIN_NS:
                 return path
@@ -72,12 +72,12 @@ def _stamps(folders: Iterable[str], installed: Iterable[str]) -> dict[str, Stamp
                     if entry.name.endswith(".py"):
                         stamps[entry.path] = _stamp(entry.stat())
         except OSError:
-            stamps[folder] = (0, 0, 0)  # it is gone, or a file in it went just now
+            stamps[folder] = (0, 0, 0)  # the folder, or a file in it, was just removed
     for folder in installed:
         stamps[folder] = _stamp(os.stat(folder))
     return stamps
 
 
 def _stamp(found: os.stat_result) -> Stamp:
-    # The change time too: a copy that keeps the modification time (rsync -t) does not keep that.
+    # Also the change time: a copy that keeps the modification time (rsync -t) does not keep the change time.
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -1,4 +1,4 @@
-"""What a warm server is started with: a file in a folder that only its user may enter, beside the server's socket."""
+"""The configuration of a warm server: a file beside the server's socket, in a folder that only its user may enter."""
 
 from __future__ import annotations
 
@@ -6,38 +6,41 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-SETUP, SOCKET = "setup.json", "socket"
+CONFIG, SOCKET = "config.json", "socket"
 LOAD_SECONDS = 100
 """How long a server may take to load its code location."""
 REFUSED = 3
-"""The exit code of a server that has told those who waited for it why it takes no runs."""
+"""The exit code of a server that cannot take runs and has told the waiting launches why."""
 
 
 @dataclass(frozen=True)
-class Setup:
-    """Dagster's objects are serialized, as it serializes them itself. The instance's may hold a password."""
+class ServerConfig:
+    """What a server needs to load its code location and to supervise its runs.
+
+    Dagster's objects are in Dagster's own serialization. The instance's may contain a password.
+    """
 
     instance_ref: str
     repository_origin: str
     job_name: str | None
-    """The job that is likely to be launched first."""
+    """The job that is probably launched first."""
     preload: tuple[str, ...]
-    """Modules to import besides."""
+    """Further modules to import."""
     max_runs: int
     stop_seconds: float
-    """How long a run may take to end when it, or the server, is asked to."""
+    """How long a run may take to end after it, or the server, was asked to end."""
     linger_seconds: float
     """How long a run's process may stay after its run has ended."""
     stalled_seconds: float
-    """After how long without a free slot the server says so."""
+    """After how long without a free slot the server reports a stall."""
     audit_seconds: float
-    """How often Dagster is asked whether a run that still has a process has ended."""
+    """How often the server asks Dagster whether runs that still have a process have ended."""
 
     def write(self, folder: Path) -> None:
-        """Put it where the server looks for it."""
-        (folder / SETUP).write_text(json.dumps(asdict(self)))
+        """Store it in the server's folder."""
+        (folder / CONFIG).write_text(json.dumps(asdict(self)))
 
     @classmethod
-    def read(cls, folder: Path) -> Setup:
-        """What was put there."""
-        return cls(**json.loads((folder / SETUP).read_text()))
+    def read(cls, folder: Path) -> ServerConfig:
+        """Load it from the server's folder."""
+        return cls(**json.loads((folder / CONFIG).read_text()))

@@ -1,4 +1,4 @@
-"""Dagster's default run coordinator, which prepares the daemon for quick launches before the first run needs one."""
+"""Dagster's default run coordinator, extended: it prepares the daemon for quick launches before the first run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from dagster_reportqueue.warm.pooling import pool_connections
 
 
 class WarmRunCoordinator(SyncInMemoryRunCoordinator):
-    """Launches each run at once, where it is submitted; how many run at once is the launcher's to say.
+    """Launches each run immediately, in the process that submits it; the launcher limits how many run at once.
 
-    The daemon loads its coordinator when it starts, but its launcher only for the first run. So this has the warm
-    servers started, and lets the daemon keep its connections to Dagster's storage: each launch opened half a dozen.
+    The daemon loads its coordinator when it starts, but its launcher only for the first run. So the coordinator starts
+    the warm servers. It also makes the daemon keep its connections to Dagster's storage; without this, each launch
+    would open half a dozen.
     """
 
     def register_instance(self, instance: DagsterInstance) -> None:
-        """Called by Dagster in every process that loads an instance; only the daemon is going to launch many runs."""
+        """Called by Dagster in every process that loads an instance; only the daemon launches many runs."""
         super().register_instance(instance)
         if is_daemon(sys.argv[0]) and isinstance(instance.run_launcher, WarmRunLauncher):
             pool_connections(instance)
@@ -28,6 +29,6 @@ class WarmRunCoordinator(SyncInMemoryRunCoordinator):
 
 
 def is_daemon(program: str) -> bool:
-    """Whether `sys.argv[0]` is that of `dagster-daemon`, or of the daemon that `dagster dev` starts."""
+    """Whether `program` (`sys.argv[0]`) is `dagster-daemon`, or the daemon that `dagster dev` starts."""
     path = Path(program)
     return path.name == "dagster-daemon" or path.parent.name == "_daemon"

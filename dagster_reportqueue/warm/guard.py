@@ -1,4 +1,4 @@
-"""A process beside the server: when the server was killed, it kills the process groups of the server's runs."""
+"""A process beside the server: if the server is killed, it kills the process groups of the server's runs."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from dagster_reportqueue.warm.ledger import Ledger
 
 
 class Guard:
-    """The kernel kills a dead server's runs, but not what they have started: the guard kills their process groups."""
+    """Kills the runs' process groups: the kernel kills a dead server's runs, but not the processes they started."""
 
-    def __init__(self, ledger: Ledger, leave: Callable[[], None]) -> None:
-        """Fork it. `leave` closes what of the server's it must not hold. Raises `OSError`."""
+    def __init__(self, ledger: Ledger, close_inherited: Callable[[], None]) -> None:
+        """Fork it. `close_inherited` closes the server's files in it. Raises `OSError`."""
         watched, self._held = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                self.leave()
-                _watch(watched, ledger, leave)
+                self.close()
+                _watch(watched, ledger, close_inherited)
         except OSError:
-            self.leave()
+            self.close()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
             os.close(watched)
 
-    def leave(self) -> None:
-        """Close the server's hold on it, which ends it once all processes have closed theirs."""
+    def close(self) -> None:
+        """Close this process's end of the pipe. The guard acts once every process has closed its end."""
         os.close(self._held)
 
 
-def _watch(watched: int, ledger: Ledger, leave: Callable[[], None]) -> NoReturn:
+def _watch(watched: int, ledger: Ledger, close_inherited: Callable[[], None]) -> NoReturn:
     try:
-        # It keeps the signals blocked that end the server with its group or service: it ends after the server.
+        # The signals that end the server with its group or service stay blocked here: the guard ends after the server.
         os.setsid()
-        leave()
+        close_inherited()
         with suppress(InterruptedError):
             while os.read(watched, 1):
                 pass

@@ -1,4 +1,4 @@
-"""Processes that ended runs have left behind, and that have become children of the server."""
+"""Processes that ended runs have left behind. They have become children of the server."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from dagster_reportqueue.warm.slots import Slot
 
 @dataclass
 class Run:
-    """A run whose process has ended. It keeps its slot until the processes that it has left have ended, too."""
+    """A run whose process has ended. It keeps its slot until the processes that it left have ended, too."""
 
     run_id: str
     pid: int
     slot: Slot
     kill_at: float
-    """When the processes that it has left are killed, of `time.monotonic()`."""
+    """When the processes that it left are killed (`time.monotonic()`)."""
     left: set[int] = field(default_factory=set)
     killed: dict[int, str] = field(default_factory=dict)
-    """The processes that had to be killed, by their ids, in words."""
+    """Descriptions of the processes that had to be killed, by process id."""
 
 
 class Leftovers:
-    """Orphans of a living run are the run's children. When its process ends, they become the server's at once.
+    """Tracks and kills what ended runs have left.
 
-    So an unknown child of the server was left by a run that has just ended.
+    Orphans of a living run are children of the run. When the run's process ends, they become the server's children
+    at once. So an unknown child of the server was left by a run that has just ended.
     """
 
     def __init__(self) -> None:
         self._runs: list[Run] = []
         self._own = processes.children()
-        """What loading the code has started: it stays."""
+        """Processes that the code location started when it was loaded: they stay."""
 
     def __bool__(self) -> bool:
         return bool(self._runs)
 
     def slots(self) -> Iterator[Slot]:
-        """Those that are still held."""
+        """The slots that ended runs still hold."""
         return (run.slot for run in self._runs)
 
     def add(self, run: Run) -> None:
         """The run's process has ended, and was waited for."""
         self._runs.append(run)
 
-    def hurry(self) -> None:
-        """Kill all of it now."""
+    def kill_all(self) -> None:
+        """Have the next `clear` kill everything that is left."""
         for run in self._runs:
             run.kill_at = 0.0
 
@@ -56,14 +57,14 @@ class Leftovers:
         self._own.discard(pid)
 
     def next_kill(self) -> float | None:
-        """When `clear` has to be called next, although no process has ended."""
+        """When `clear` must be called next even if no process ends; None if it need not be."""
         return min((run.kill_at for run in self._runs if run.left - run.killed.keys()), default=None)
 
     def clear(self, running: Set[int], helpers: Set[int]) -> list[Run]:
-        """Kill the processes that were left for too long; return the runs that have no process any more.
+        """Kill processes whose time is up; return the runs that have no process left.
 
-        `running` are the processes of runs, `helpers` the other children that the server has forked. The children of a
-        killed process become the server's, so call this again after each end of a process.
+        `running` are the processes of runs; `helpers` are the other processes that the server has forked. Children of
+        a killed process become the server's, so call this again each time a process has ended.
         """
         if not self._runs:
             return []
@@ -84,16 +85,16 @@ class Leftovers:
     def _assign(self, pid: int, running: Set[int]) -> None:
         group = processes.group(pid)
         if group in running:
-            return  # its run has ended, too, and was not waited for yet
+            return  # its run's process has ended, too, and will be waited for next
         run = next((run for run in self._runs if run.pid == group), self._runs[-1])
         run.left.add(pid)
 
     def _kill(self, run: Run, pid: int) -> None:
         if processes.has_ended(pid):
-            return  # just now; the next call does not find it any more
+            return  # it ended just now; the next call no longer finds it
         run.killed[pid] = processes.describe(pid)
         if processes.group(pid) == run.pid:
-            processes.kill_group(run.pid)  # the run's own process id may be another's by now
+            processes.kill_group(run.pid)  # by now, the run's own process id may belong to another process
         if not processes.kill_with_group(pid):  # of another user: a slot does not wait for it
             run.killed[pid] += " of another user, which could not be killed"
             run.left.discard(pid)

@@ -1,4 +1,4 @@
-"""Runs whose process is gone: Dagster is told, at once and with the reason, or they would seem to run for ever."""
+"""Reports runs whose process has ended to Dagster, which would otherwise show them as running for ever."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster_reportqueue.warm.address import TAG
 
 PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
-MOURNING_SECONDS = 60.0
+REPORT_SECONDS = 60.0
+"""How long the runs of a server that died are reported while Dagster's storage does not answer."""
 
 
 def how_it_ended(code: int) -> str:
-    """An exit code in words; a negative one is a signal's."""
+    """Describe how a process ended by its exit code; a negative code is a signal's number."""
     if code < 0:
         try:
             name = signal.Signals(-code).name
@@ -28,33 +29,33 @@ def how_it_ended(code: int) -> str:
 
 
 def report_deaths(instance: DagsterInstance, reasons: Mapping[str, str], *, seconds: float) -> None:
-    """End these runs, unless they have ended: failed for the reason given, or canceled if that was asked for.
+    """Fail each run for its reason, or cancel it if its termination was requested; finished runs stay as they are.
 
-    A storage that does not answer is tried again for so many seconds. Raises what it raises then.
+    Retries for so many seconds while Dagster's storage does not answer, and then raises the storage's error.
     """
-    _try_for(seconds, instance, reasons, _report_death)
+    _retry_for(seconds, instance, reasons, _report_death)
 
 
 def report_remarks(instance: DagsterInstance, remarks: Mapping[str, str], *, seconds: float) -> None:
-    """Show a text at each of these runs, and leave their status. A storage that does not answer: as above."""
-    _try_for(seconds, instance, remarks, _report_remark)
+    """Show a text in the log of each run; their status stays. Retries as `report_deaths`."""
+    _retry_for(seconds, instance, remarks, _report_remark)
 
 
 def write_ended(instance: DagsterInstance, run_ids: Sequence[str], descriptor: int) -> None:
-    """Write to a pipe, a line each, those of the runs that have ended for Dagster; also those that were deleted."""
+    """Write the ids of the runs that have ended for Dagster, or were deleted, to a pipe: one in each line."""
     unfinished = {run.run_id for run in instance.get_runs(RunsFilter(run_ids=list(run_ids))) if not run.is_finished}
     os.write(descriptor, "\n".join(run_id for run_id in run_ids if run_id not in unfinished).encode())
 
 
 def report_lost_runs(instance: DagsterInstance, server: str, reason: str, reported: frozenset[str]) -> None:
-    """The same for all runs of a server that died, but those `reported` already; `server` is its address as a tag."""
+    """End the unfinished runs of a server that died, except those `reported` already; `server` is its address tag."""
     unfinished = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     runs = instance.get_runs(RunsFilter(tags={TAG: server}, statuses=unfinished))
     lost = {run.run_id: reason for run in runs if run.run_id not in reported}
-    report_deaths(instance, lost, seconds=MOURNING_SECONDS)
+    report_deaths(instance, lost, seconds=REPORT_SECONDS)
 
 
-def _try_for(
+def _retry_for(
     seconds: float,
     instance: DagsterInstance,
     texts: Mapping[str, str],

@@ -1,4 +1,4 @@
-"""A question and its answer over a Unix socket: a connection each time, and a line of JSON each way."""
+"""A question and its answer over a Unix socket: one connection for each, one line of JSON each way."""
 
 from __future__ import annotations
 
@@ -9,30 +9,26 @@ from contextlib import suppress
 from typing import Any
 
 MAX_BYTES = 64 * 1024
-HEARING_SECONDS = 1.0
-"""How long the server waits for a question's line: whoever connects has it ready."""
+RECEIVE_SECONDS = 1.0
+"""How long the server waits for the question: a caller sends it as soon as it is connected."""
 
 
 class NotDelivered(Exception):
-    """Nobody listens there: the server is gone, and the question was surely not heard."""
+    """No server listens at the address: it certainly did not receive the question."""
 
 
 class NoAnswer(Exception):
-    """The question may have been heard; `gone` says whether the server went away, or else is silent."""
-
-    def __init__(self, text: str, *, gone: bool) -> None:
-        super().__init__(text)
-        self.gone = gone
+    """The server did not answer; it may have received the question."""
 
 
 def ask(address: str, question: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
-    """The server's answer, waited for so many seconds. Raises `NotDelivered` or `NoAnswer`."""
+    """Send a question and return the answer, within so many seconds. Raises `NotDelivered` or `NoAnswer`."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(seconds)
         try:
             connection.connect(address)
         except TimeoutError:
-            raise NoAnswer(f"The warm server at {address} does not accept a call; is it stopped?", gone=False) from None
+            raise NoAnswer(f"The warm server at {address} does not accept a call; is it stopped?") from None
         except OSError as error:
             raise NotDelivered(f"No warm server listens at {address}: {error.strerror or error}.") from None
         try:
@@ -40,28 +36,28 @@ def ask(address: str, question: Mapping[str, Any], *, seconds: float) -> dict[st
             return _parsed(_read_line(connection))
         except TimeoutError:
             text = f"The warm server at {address} did not answer within {seconds:g} s; is it stopped?"
-            raise NoAnswer(text, gone=False) from None
+            raise NoAnswer(text) from None
         except (OSError, ValueError):
-            raise NoAnswer(f"The warm server at {address} went away without an answer.", gone=True) from None
+            raise NoAnswer(f"The warm server at {address} went away without an answer.") from None
 
 
-def hear(connection: socket.socket) -> dict[str, Any] | None:
-    """The question on an accepted connection; None if whoever connected said nothing that is one."""
-    connection.settimeout(HEARING_SECONDS)
+def receive(connection: socket.socket) -> dict[str, Any] | None:
+    """Read the question from an accepted connection; None if the caller sent something else."""
+    connection.settimeout(RECEIVE_SECONDS)
     try:
         return _parsed(_read_line(connection))
     except (OSError, ValueError):
         return None
 
 
-def answer(connection: socket.socket, said: Mapping[str, Any]) -> None:
-    """Answer, and hang up."""
-    with connection, suppress(OSError):  # whoever asked may be gone
-        connection.sendall(_line(said))
+def answer(connection: socket.socket, content: Mapping[str, Any]) -> None:
+    """Send the answer and close the connection."""
+    with connection, suppress(OSError):  # the caller may have ended
+        connection.sendall(_line(content))
 
 
-def _line(said: Mapping[str, Any]) -> bytes:
-    return json.dumps(said).encode() + b"\n"
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
 
 
 def _read_line(connection: socket.socket) -> bytes:

@@ -1,4 +1,4 @@
-"""Storage connections that are kept for the next operation: Dagster's on PostgreSQL open one for each, 28 in a run."""
+"""Keeps storage connections for the next operation. Dagster on PostgreSQL opens one for each, which is 28 in a run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sqlalchemy.exc import DisconnectionError
 RECYCLE_SECONDS = 60
 STATEMENT_MILLISECONDS = 300_000
 MAX_CONNECTIONS = 20
-"""Of each storage, beyond the one that is kept: a daemon's threads use them at once."""
+"""Further connections of each storage besides the kept one: a daemon's threads use them at the same time."""
 
 
 def pool_connections(instance: DagsterInstance) -> None:
-    """Keep one connection for each storage; one that was cut off meanwhile is replaced, unnoticed by who needs it.
+    """Keep one connection for each storage; a connection that was cut off is replaced before it is used.
 
-    Storages of another kind than SQL servers are left as they are.
+    Storages that are not SQL servers are not changed.
     """
     instance.optimize_for_webserver(
         statement_timeout=STATEMENT_MILLISECONDS, pool_recycle=RECYCLE_SECONDS, max_overflow=MAX_CONNECTIONS
@@ -29,13 +29,13 @@ def pool_connections(instance: DagsterInstance) -> None:
 
 
 def close_connections(instance: DagsterInstance) -> None:
-    """Close those that are kept; new ones are opened when they are needed."""
+    """Close the kept connections; new ones are opened when needed."""
     for engine in _engines(instance):
         engine.dispose()
 
 
 def forget_connections(instance: DagsterInstance) -> None:
-    """Leave them to the process that this one was forked from, which uses them; new ones are opened when needed."""
+    """Drop the kept connections without closing them: the process from which this one was forked uses them."""
     for engine in _engines(instance):
         engine.dispose(close=False)
 
@@ -48,7 +48,7 @@ def _engines(instance: DagsterInstance) -> Iterator[Engine]:
 
 
 def _check(connection: Any, record: object, proxy: object) -> None:
-    # A database that was restarted, or a firewall that forgets what is silent, is met here and not in a report's run.
+    # A restart of the database, or a firewall that dropped an idle connection, is noticed here and not in a report.
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""Everything that a run needs, imported and computed once, so that what is forked finds it ready."""
+"""Imports and computes once what every run needs, so that the forked processes have it already."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ UNKNOWN_RUN = "00000000-0000-0000-0000-000000000000"
 
 
 class WarmUpFailed(Exception):
-    """The code location cannot be loaded here, or not be forked; the message says why and what to do."""
+    """The code location cannot be loaded, or not be forked safely; the message says why and what to do."""
 
 
 @op
 def nothing() -> None:
-    """What the first run of a process does."""
+    """An op that does nothing."""
 
 
 @job(executor_def=in_process_executor)
 def nothing_job() -> None:
-    """Executed once, on an instance that is thrown away: Dagster imports much of itself only when it runs something."""
+    """Executed once on a temporary instance, because Dagster imports many modules only when it executes a run."""
     nothing()
 
 
 def warm_up(
     instance: DagsterInstance, repository: RepositoryPythonOrigin, job_name: str | None, preload: Sequence[str]
 ) -> None:
-    """Load the code location with its jobs, and the modules to `preload`; leave no connection and no thread behind.
+    """Load the code location with its jobs, and the modules in `preload`; leave no open connection and no thread.
 
-    Raises `WarmUpFailed`, or what the code location raises.
+    Raises `WarmUpFailed`, or the error of the code location.
     """
     definition = recon_repository_from_origin(repository).get_definition()
     for name in preload:
         importlib.import_module(name)
     for name in sorted(definition.job_names, key=lambda name: name == job_name):
-        # The last one is kept by Dagster itself, so the job that is wanted first comes last.
+        # Dagster keeps the last job that was loaded, so load the job that is launched first last.
         recon_job_from_origin(JobPythonOrigin(name, repository)).get_definition()
     _run_nothing()
-    _meet_storage(instance)
+    _use_storage_once(instance)
     _refuse_threads(repository)
     gc.collect()
-    gc.freeze()  # what is shared with the forked processes stays shared
+    gc.freeze()  # memory that is shared with the forked processes stays shared
 
 
 def _run_nothing() -> None:
@@ -59,8 +59,8 @@ def _run_nothing() -> None:
         _execute_run_command_body(run.run_id, thrown_away, lambda event: None, set_exit_code_on_failure=False)
 
 
-def _meet_storage(instance: DagsterInstance) -> None:
-    """The driver is imported, and the dialect initialized, by the first operations."""
+def _use_storage_once(instance: DagsterInstance) -> None:
+    """The first operations import the driver and initialize the dialect."""
     pool_connections(instance)
     instance.get_run_by_id(UNKNOWN_RUN)
     instance.all_logs(UNKNOWN_RUN)
@@ -68,11 +68,11 @@ def _meet_storage(instance: DagsterInstance) -> None:
 
 
 def _refuse_threads(repository: RepositoryPythonOrigin) -> None:
-    # A fork copies the calling thread alone: what the others hold, locks above all, stays held for ever.
+    # A fork copies only the calling thread: locks that other threads hold would stay locked for ever.
     others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if others:
         raise WarmUpFailed(
             f"Loading {repository.code_pointer.describe()} started threads ({', '.join(sorted(others))}), and a "
             "process with threads cannot be forked safely. Start them when they are needed first, not on import; or "
-            "take Dagster's default run launcher."
+            "use Dagster's default run launcher."
         )

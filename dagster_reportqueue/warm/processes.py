@@ -1,4 +1,4 @@
-"""Linux's calls that bind processes together: death with the parent, adopted orphans, children, groups."""
+"""Process relations on Linux: death with the parent, adopted orphans, children, groups."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MAX_NAME = 120
-# Looked up once, in the server: a forked process only calls it. Other systems than Linux have none.
+# Looked up once in the server; forked processes only call it. Systems other than Linux do not have it.
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def die_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent, of this process id, has died; also if it has died already."""
+    """Have the kernel kill this process when its parent dies; ends it now if the parent has already died."""
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -23,15 +23,15 @@ def die_with(parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of each descendant whose own parent dies, whatever its session and group."""
+    """Become the parent of each descendant whose own parent dies, in any session and group."""
     if _prctl is not None:
         _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children() -> set[int]:
-    """The process ids of this process's children, and of those that it has adopted; also of those not waited for yet.
+    """The process ids of this process's own and adopted children, including those not waited for yet.
 
-    Correct only for a process that forks and waits in its main thread alone.
+    Correct only for a process that forks and waits only in its main thread.
     """
     pid = os.getpid()
     try:
@@ -42,7 +42,7 @@ def children() -> set[int]:
 
 
 def children_of(pid: int) -> set[int]:
-    """Those of another process, whichever of its threads has started them; it may be starting or ending some."""
+    """The children of another process and all its threads; a snapshot, as they may start and end meanwhile."""
     found: set[int] = set()
     for place in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
@@ -51,7 +51,7 @@ def children_of(pid: int) -> set[int]:
 
 
 def describe(pid: int) -> str:
-    """Its command, for people, with its process id."""
+    """A description for people: the process's command and id."""
     command = _command(pid)
     if command and command == _command(os.getpid()):
         command = "a forked copy of the run"
@@ -59,7 +59,7 @@ def describe(pid: int) -> str:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether it has, also if its parent has not waited for it yet."""
+    """Whether a process has ended, also if its parent has not waited for it yet."""
     return _facts(pid)[:1] in ([], ["Z"])
 
 
@@ -72,7 +72,7 @@ def threads(pid: int) -> int:
 
 
 def group(pid: int) -> int | None:
-    """Its process group; None if there is no such process."""
+    """The process group of a process; None if there is no such process."""
     try:
         return os.getpgid(pid)
     except ProcessLookupError:
@@ -86,7 +86,7 @@ def kill_group(leader: int) -> None:
 
 
 def kill_with_group(pid: int) -> bool:
-    """Kill a process, and the group that it leads: it may lead none, or be in another one. Whether that is allowed."""
+    """Kill a process and the group that it leads, if it leads one; returns False if this is not permitted."""
     kill_group(pid)
     try:
         os.kill(pid, signal.SIGKILL)
@@ -110,7 +110,7 @@ def _parent(pid: int) -> int | None:
 
 
 def _facts(pid: int) -> list[str]:
-    """What `/proc` says after its name: its state, its parent, and more; nothing if there is no such process."""
+    """The fields of `/proc/PID/stat` after the name: state, parent, and so on; empty if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""The launcher's side of a warm server: it starts one, asks it, and notices when it dies."""
+"""The launcher's side of a warm server: starts its process, sends it runs, and notices when it dies."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from typing import Any
 
 from dagster_reportqueue.warm import messages
 from dagster_reportqueue.warm.address import Address
-from dagster_reportqueue.warm.config import LOAD_SECONDS, REFUSED, SOCKET, Setup
+from dagster_reportqueue.warm.config import LOAD_SECONDS, REFUSED, SOCKET, ServerConfig
 from dagster_reportqueue.warm.lost_runs import how_it_ended
 
 ANSWER_SECONDS = LOAD_SECONDS + 20.0
-"""How long a launch waits for a server, which may be loading its code location."""
+"""How long a launch waits for the server's answer: the server may still be loading its code location."""
 BACKLOG = 128
 
-Mourner = Callable[[str, str, frozenset[str]], None]
+OnDeath = Callable[[str, str, frozenset[str]], None]
 
 
-class ServerHost:
-    """One server process. It lives as long as this object is not told to `retire()`, and then until its runs end."""
+class ServerProcess:
+    """One server process. It runs until `retire()` is called, and then until its last run has ended."""
 
-    def __init__(self, python: str, directory: str | None, setup: Setup, mourner: Mourner) -> None:
-        """Start it, in the working directory given, and return at once: it loads its code location meanwhile.
+    def __init__(self, python: str, directory: str | None, config: ServerConfig, on_death: OnDeath) -> None:
+        """Start it in `directory` and return at once; it loads its code location in the background.
 
-        When it dies, `mourner` is called in a thread, with its address as a tag, with the reason, and with the runs
-        whose launch has failed for it already. Raises `OSError` if it cannot be started.
+        If it dies, `on_death` is called in a thread with its address tag, the reason, and the runs whose launch has
+        failed already. Raises `OSError` if the process cannot be started.
         """
-        # A short path: that of a socket may have 100 characters.
+        # In the folder for temporary files: a socket's path may have at most about 100 characters.
         folder = Path(tempfile.mkdtemp(prefix="warm-"))
         try:
-            setup.write(folder)
+            config.write(folder)
             path = str(folder / SOCKET)
             owner, owned = socket.socketpair()
             with socket.socket(socket.AF_UNIX) as listener, owned:
@@ -62,36 +62,36 @@ class ServerHost:
         self._unanswered: set[str] = set()
         threading.Thread(
             target=_wait,
-            args=[self._process, folder, self.address, mourner, self._unanswered],
+            args=[self._process, folder, self.address, on_death, self._unanswered],
             name=f"warm-server-{self._process.pid}",
             daemon=True,
         ).start()
 
     def alive(self) -> bool:
-        """Whether its process is there."""
+        """Whether its process still runs."""
         return self._process.poll() is None
 
     def launch(self, run_id: str) -> dict[str, Any]:
-        """What it says to a run. Raises `NotDelivered`; or `NoAnswer`, and nobody knows whether it heard of the run."""
+        """Send it a run and return its answer. Raises `NotDelivered`, or `NoAnswer` if it may have received the run."""
         self._unanswered.add(run_id)
         try:
-            said = messages.ask(self.address.path, {"verb": "launch", "run_id": run_id}, seconds=ANSWER_SECONDS)
+            answer = messages.ask(self.address.path, {"verb": "launch", "run_id": run_id}, seconds=ANSWER_SECONDS)
         except messages.NotDelivered:
             self._unanswered.discard(run_id)
             raise
         self._unanswered.discard(run_id)
-        return said
+        return answer
 
     def retire(self) -> None:
-        """It takes no more runs, and ends once those that it has are done."""
+        """Tell it to take no more runs, and to end after its last run."""
         self._owner.close()
 
 
 def _wait(
-    process: subprocess.Popen[bytes], folder: Path, address: Address, mourner: Mourner, unanswered: set[str]
+    process: subprocess.Popen[bytes], folder: Path, address: Address, on_death: OnDeath, unanswered: set[str]
 ) -> None:
     code = process.wait()
     shutil.rmtree(folder, ignore_errors=True)
     if code not in (0, REFUSED):
         reason = f"The warm server (pid {process.pid}) {how_it_ended(code)}, and its runs ended with it."
-        mourner(address.tag(), reason, frozenset(unanswered))
+        on_death(address.tag(), reason, frozenset(unanswered))

@@ -1,4 +1,4 @@
-"""Reports slots that stay taken for long while runs wait: without that, all reports could stop silently."""
+"""Reports that no slot becomes free while runs wait: without this, all reports could stop without a message."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ MAX_NAMED = 10
 
 
 class Stalls:
-    """Decides when that is reported, and how. `said` is the last report; None once a slot has become free."""
+    """Decides when a stall is reported. `report` is the last report; None once a slot has become free."""
 
     def __init__(self, slots: Slots, seconds: float) -> None:
-        """The report is due when no slot has become free for so many `seconds`, and again after as long."""
+        """A report is due when no slot has become free for so many `seconds`, and then again every `seconds`."""
         self._slots = slots
         self._seconds = seconds
         self._due = time.monotonic() + seconds
-        self.said: str | None = None
+        self.report: str | None = None
 
-    def moved(self) -> None:
-        """A run has started here, or none waits."""
-        self.said = None
+    def progressed(self) -> None:
+        """A run has started in this server, or none waits."""
+        self.report = None
         self._due = time.monotonic() + self._seconds
 
-    def look(self, waiting: int) -> str | None:
-        """The report, if it is due now and so many runs of this server wait; or None."""
+    def due_report(self, waiting: int) -> str | None:
+        """The report if one is due now, else None; `waiting` is how many runs of this server wait."""
         if not waiting:
-            self.moved()
+            self.progressed()
         if time.monotonic() < self._due:
             return None
         holders = self._slots.holders()
         # Another server may have taken each slot that became free.
         still = time.time() - max((holder.since for holder in holders), default=0.0)
         if holders and still < self._seconds:
-            self.moved()
+            self.progressed()
             self._due -= still
             return None
         self._due = time.monotonic() + self._seconds
-        self.said = _in_words(holders, len(self._slots), still, waiting)
-        return self.said
+        self.report = _in_words(holders, len(self._slots), still, waiting)
+        return self.report
 
 
 def _in_words(holders: list[Holder], count: int, still: float, waiting: int) -> str:
@@ -49,5 +49,5 @@ def _in_words(holders: list[Holder], count: int, still: float, waiting: int) -> 
     more = f" and {len(held) - MAX_NAMED} more" if len(held) > MAX_NAMED else ""
     return (
         f"No slot has become free for {still:.0f} s. The {count} slots of the launcher (max_runs) are held by the runs "
-        f"{named}{more}; {waiting} of this server's runs wait. Terminate in Dagster what hangs."
+        f"{named}{more}; {waiting} of this server's runs wait. Terminate runs that hang in Dagster."
     )

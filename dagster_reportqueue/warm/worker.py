@@ -1,4 +1,4 @@
-"""A process that the server has forked: from the fork to its end."""
+"""A process that the server forks, from the fork to its end."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ COURSE = ENDS | {
     DagsterEventType.STEP_FAILURE,
     DagsterEventType.STEP_UP_FOR_RETRY,
 }
-"""Events that only the run's own process may store: how a step or the run ended."""
+"""Events that say how a step or the run ended: only the run's own process may store them."""
 STDERR = 2
-LAST_WORDS = 0.9
-"""The share of the time that an ended run's process may stay, after which it prints where its threads are."""
+DUMP_STACKS_AT = 0.9
+"""The share of `linger_seconds` after which the process of an ended run prints the stacks of its threads."""
 
 
 @dataclass
 class Forked:
-    """The server's side of one."""
+    """A forked process, as the server knows it."""
 
     pid: int
     kill_at: float | None
-    """When it is killed, of `time.monotonic()`; None if it may go on."""
+    """When it is killed (`time.monotonic()`); None if it may go on."""
 
     def end_by(self, instant: float) -> None:
-        """Set a limit. One that is set already may become earlier, never later."""
+        """Set the time at which it is killed; a time that is set already may become earlier, never later."""
         self.kill_at = instant if self.kill_at is None else min(self.kill_at, instant)
 
     def due(self, now: float) -> bool:
@@ -57,28 +57,28 @@ class Forked:
         return self.kill_at is not None and now >= self.kill_at
 
     def ask_to_end(self) -> None:
-        """As the code server asks a run of the default launcher, which ends it in good order."""
+        """Send SIGTERM, as the code server does for the default launcher: the run ends in good order."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """The process and its group; also one that is stopped, or that holds the interpreter's lock for ever."""
+        """Kill the process and its group, also if it is stopped or never releases the interpreter's lock."""
         self.kill_at = None
         processes.kill_with_group(self.pid)
 
 
-def fork(act: Callable[[], None], *, leave: Callable[[], None]) -> int:
-    """Fork a process that does `act` and ends; its process id. `leave` closes what of the server's it must not hold."""
+def fork(act: Callable[[], None], *, close_inherited: Callable[[], None]) -> int:
+    """Fork a process that calls `act` and ends; return its id. `close_inherited` closes the server's files in it."""
     server = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # A signal that comes before the handlers are in place waits: the server's own would be wrong.
+    # A signal waits until the process has its own handlers: the server's would be wrong for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         pid = os.fork()
         if pid == 0:
-            _live(act, leave, server)
-        with suppress(OSError):  # also here, so that it has a group to kill from its first moment
+            _run_child(act, close_inherited, server)
+        with suppress(OSError):  # here too: the process has a group to kill from its first moment
             os.setpgid(pid, pid)
         return pid
     finally:
@@ -86,9 +86,9 @@ def fork(act: Callable[[], None], *, leave: Callable[[], None]) -> int:
 
 
 def run(instance: DagsterInstance, run_id: str, finish: Callable[[], None], linger_seconds: float) -> None:
-    """What the process of a run does; as behind `dagster api execute_run`, by Dagster's own code.
+    """Execute a run in its process, with Dagster's code behind `dagster api execute_run`.
 
-    It calls `finish` as soon as Dagster knows that the run has ended.
+    Calls `finish` as soon as Dagster knows that the run has ended.
     """
     server, alive = os.getppid(), os.getpid()
 
@@ -97,23 +97,26 @@ def run(instance: DagsterInstance, run_id: str, finish: Callable[[], None], ling
             finish()
             with suppress(OSError):
                 os.kill(server, signal.SIGCHLD)  # wakes it
-            faulthandler.dump_traceback_later(LAST_WORDS * linger_seconds, file=STDERR)
+            faulthandler.dump_traceback_later(DUMP_STACKS_AT * linger_seconds, file=STDERR)
 
-    def hear(event: DagsterEvent) -> None:
+    def on_event(event: DagsterEvent) -> None:
         if event.event_type in ENDS:
             finished()
 
-    os.register_at_fork(after_in_child=partial(_be_a_child, instance, run_id))
+    os.register_at_fork(after_in_child=partial(_restrict_forked_copy, instance, run_id))
     with instance:
         if not _canceled(instance, run_id):
-            _execute_run_command_body(run_id, instance, hear, set_exit_code_on_failure=False)
-            _canceled(instance, run_id)  # asked for just before it began, so it did not begin
+            _execute_run_command_body(run_id, instance, on_event, set_exit_code_on_failure=False)
+            _canceled(instance, run_id)  # a termination just before the start kept the run from starting
     close_connections(instance)
     finished()
 
 
 def _canceled(instance: DagsterInstance, run_id: str) -> bool:
-    """Whether the run was asked to end before it began; it has then. Dagster's code leaves it, or fails it."""
+    """Mark the run as canceled if it was terminated before it began, and return whether it was.
+
+    Dagster's own code would leave such a run as it is, or fail it.
+    """
     asked = instance.get_run_by_id(run_id)
     if asked is None or asked.status != DagsterRunStatus.CANCELING:
         return False
@@ -121,37 +124,37 @@ def _canceled(instance: DagsterInstance, run_id: str) -> bool:
     return True
 
 
-def _be_a_child(instance: DagsterInstance, run_id: str) -> None:
-    """Keep a process that a report has forked from the run's connections, and from reporting the run's steps.
+def _restrict_forked_copy(instance: DagsterInstance, run_id: str) -> None:
+    """Keep a process that a report has forked from using the run's connections and from reporting the run's steps.
 
-    Without an exec, such a process can return from the op, or raise, and would go on as a second copy of the run. It
-    is ended when it wants to store the first event of that.
+    A process that is forked without an exec can return from the op, or raise. It would continue as a second copy of
+    the run, so it is ended when it tries to store the first event of its own.
     """
     forget_connections(instance)
-    said = instance.handle_new_event
+    handle_new_event = instance.handle_new_event
 
-    def say(event: EventLogEntry, **options: Any) -> None:
+    def handle(event: EventLogEntry, **options: Any) -> None:
         if event.run_id == run_id and event.dagster_event_type in COURSE:
             with suppress(Exception):
-                print(f"A process that run {run_id} forked has come back from the op; it ends.", file=sys.__stderr__)
+                print(f"A process that run {run_id} forked has returned from the op; it ends.", file=sys.__stderr__)
             os._exit(1)
-        said(event, **options)
+        handle_new_event(event, **options)
 
-    instance.handle_new_event = say  # type: ignore[method-assign]
+    instance.handle_new_event = handle  # type: ignore[method-assign]
 
 
-def _live(act: Callable[[], None], leave: Callable[[], None], server: int) -> NoReturn:
+def _run_child(act: Callable[[], None], close_inherited: Callable[[], None], server: int) -> NoReturn:
     code, alive = 1, os.getpid()
     try:
         processes.die_with(server)
         processes.adopt_orphans()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        leave()
-        _forget_the_servers_exit()
+        close_inherited()
+        _drop_inherited_exit_handlers()
         for number in STOP_SIGNALS:
             signal.signal(number, signal.default_int_handler)
-        # Signals to the server's group (Ctrl-C in a terminal) reach a run once: by the server.
+        # In its own group, a run gets a Ctrl-C in the terminal once: from the server.
         os.setpgid(0, 0)
         _reseed()
         with capture_interrupts():
@@ -162,7 +165,7 @@ def _live(act: Callable[[], None], leave: Callable[[], None], server: int) -> No
         traceback.print_exc()
     finally:
         if os.getpid() == alive:
-            # As the interpreter ends: `os._exit` alone leaves a pool's workers, and the folders of this process.
+            # End as the interpreter does: `os._exit` alone would leave a pool's workers and temporary folders behind.
             for end in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
                 try:
                     end()
@@ -174,11 +177,11 @@ def _live(act: Callable[[], None], leave: Callable[[], None], server: int) -> No
         os._exit(code)
 
 
-def _forget_the_servers_exit() -> None:
-    """Drop the server's exit handlers: they remove folders that are in use, for instance.
+def _drop_inherited_exit_handlers() -> None:
+    """Drop the server's exit handlers, which would for instance remove folders that the server still uses.
 
-    The standard library's handlers are registered again, for what the run makes. The server's finalizers are marked,
-    and its child processes are forgotten, as `multiprocessing` does in a process that it forks.
+    The standard library's handlers are registered again, for the run's own objects. The server's finalizers are
+    marked and its child processes are forgotten, as `multiprocessing` does in a process that it forks.
     """
     atexit._clear()
     for inherited in list(weakref.finalize._registry):  # type: ignore[attr-defined]
@@ -191,7 +194,7 @@ def _forget_the_servers_exit() -> None:
 
 
 def _reseed() -> None:
-    # Python's own generator is reseeded after a fork; numpy's is not, and each report would draw the same numbers.
+    # Python reseeds its own generator after a fork. numpy does not: each report would draw the same numbers.
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

@@ -24,7 +24,7 @@ from dagster import (
 from django.db import connection
 from django.utils import timezone
 
-from dagster_reportqueue.client import MAX_ROWS, QueueItem
+from dagster_reportqueue.client import MAX_BATCH_ROWS, QueueItem
 from dagster_reportqueue.execution import retry
 from dagster_reportqueue.execution.report import ReportRun
 from dagster_reportqueue.jobs import build_batch_job
@@ -148,7 +148,7 @@ def test_rows_that_have_moved_on_are_left_out(runner: Runner):
     result = runner.make_batch(lambda run: worked.append(run.queue_id), items)
     assert worked == [made[3].pk]
     assert (runner.status(result), statuses()) == (SUCCESS, [Status.CANCELLED, Status.RUNNING, Status.SUCCEEDED])
-    assert runner.log(result).count("is not started, this run does no work for it") == 3
+    assert runner.log(result).count("is not started; this run does not make its report") == 3
 
 
 def test_a_cancel_interrupts_the_one_report_alone(runner: Runner):
@@ -196,7 +196,7 @@ def test_a_row_that_is_anothers_now_stops_its_work_alone(runner: Runner):
 
     result = runner.make_batch(losing)
     assert statuses() == [Status.SUCCEEDED, Status.QUEUED, Status.SUCCEEDED]
-    assert "is no longer this run's; another run does the work" in runner.log(result)
+    assert "is no longer this run's; another run makes the report" in runner.log(result)
 
 
 def test_rows_wait_for_their_turn_and_keep_their_leases(runner: Runner, front: Front):
@@ -231,9 +231,9 @@ def test_quick_reports_take_few_calls_and_one_heart(runner: Runner, front: Front
     assert calls["start"] <= 6, "the first alone, and then as many as a second makes"
     assert calls["complete"] <= 30
     assert {name for name in threads if name.startswith("reportqueue-")} == {
-        "reportqueue-beat",
-        "reportqueue-watch",
-        "reportqueue-teller",
+        "reportqueue-heartbeat",
+        "reportqueue-lease-watch",
+        "reportqueue-completions",
         *(name for name in threads if name == "reportqueue-listener"),
     }
 
@@ -270,7 +270,7 @@ def test_an_interrupt_that_nobody_sent_is_the_reports_own_failure(runner: Runner
     made[1].refresh_from_db()
     assert raised.__name__ in made[1].error
     assert made[1].attempts.get().outcome == Outcome.FAILED
-    assert f"The report raised {raised.__name__}, although nobody interrupted its run" in runner.log(result)
+    assert f"The report raised {raised.__name__}, although its run was not interrupted" in runner.log(result)
 
 
 def test_the_report_in_hand_goes_alone_after_an_interrupt_and_the_others_do_not(runner: Runner):
@@ -406,7 +406,7 @@ def test_reports_are_told_although_the_api_is_away_for_a_while(runner: Runner, f
 def test_an_api_that_stays_away_ends_the_run_and_leaves_the_rows_to_their_leases(
     runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.2)
     rows(*[{}] * 3)
     result = runner.make_batch(lambda run: front.fail(Fault.DROP))
     assert runner.status(result) == FAILED
@@ -453,7 +453,7 @@ def test_a_config_that_names_no_rows_is_refused(runner: Runner, named: list[str]
 
 def test_a_batch_beyond_its_bound_is_refused(runner: Runner):
     item = QueueItem(1, 1, 1, timezone.now(), 1, 1, 1, "1:1", 0, {})
-    result = runner.make_batch(work, [item] * (MAX_ROWS + 1))
+    result = runner.make_batch(work, [item] * (MAX_BATCH_ROWS + 1))
     assert runner.status(result) == FAILED
     assert "A batch has from 1 to 100 rows; this one has 101" in runner.log(result)
 
@@ -461,7 +461,7 @@ def test_a_batch_beyond_its_bound_is_refused(runner: Runner):
 def test_no_thread_is_left_behind(runner: Runner):
     rows({}, {"do": "raise"})
     runner.make_batch(work)
-    ours = {"reportqueue-beat", "reportqueue-watch", "reportqueue-teller"}
+    ours = {"reportqueue-heartbeat", "reportqueue-lease-watch", "reportqueue-completions"}
     until(lambda: not ours & {thread.name for thread in threading.enumerate()})
 
 
@@ -496,7 +496,7 @@ def test_a_row_that_a_stranger_holds_is_started_after_the_others(runner: Runner)
 def test_a_row_that_a_stranger_holds_for_longer_than_a_run_waits_is_left_to_another_run(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.2)
     made = rows({}, {}, {})
     items = runner.claim_all()
     with held(made[1].pk):
@@ -528,7 +528,7 @@ def test_a_report_whose_row_a_stranger_holds_when_it_is_made_is_told_later(runne
 
 
 def test_a_report_that_can_not_be_told_in_time_fails_alone(runner: Runner, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.2)
     made = rows({}, {"do": "lock"}, {})
     with ExitStack() as stack:
 

@@ -481,7 +481,7 @@ def test_rows_are_started_renewed_and_completed_together(client: ReportQueueClie
     rows = [build_row(), build_row()]
     items = client.claim("sensor").items
     generations = {item.queue_id: item.generation for item in items}
-    assert client.keep_waiting_many(generations, run_id="run") == dict.fromkeys(generations, True)
+    assert client.renew_dispatch_many(generations, run_id="run") == dict.fromkeys(generations, True)
     gone = max(generations) + 1
     started = client.start_many({**generations, gone: 1}, run_id="run", worker="host:1", lease_seconds=60)
     assert list(started) == [*generations, gone], "in the order asked"

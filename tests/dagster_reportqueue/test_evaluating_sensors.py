@@ -309,7 +309,7 @@ class TestAsset:
         assert "s3cret" not in str(event)
         plan = plan_of(event.asset_materialization.metadata)
         assert plan is not None
-        assert [report.schedule_id for report in plan.reports] == [schedule.pk]
+        assert [planned.schedule_id for planned in plan.schedules] == [schedule.pk]
         front.calls.clear()
         # Another process has nothing in its memory.
         command = [sys.executable, "-m", "tests.dagster_reportqueue.daemon", SENSORS[pattern], "TICK_HELD"]

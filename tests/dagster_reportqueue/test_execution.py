@@ -189,7 +189,7 @@ def test_a_run_that_is_too_late_ends_without_work(runner: Runner, status: Status
     before = ReportQueue.objects.values().get()
     result = runner.run(build_report_job(boom), item)
     assert runner.status(result) == SUCCESS
-    assert "Not started, this run ends without work" in runner.log(result)
+    assert "Not started; this run ends without work" in runner.log(result)
     assert status in runner.log(result)
     (output,) = [event for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
     assert "not started" in str(output.step_output_data.metadata["outcome"].value)
@@ -202,7 +202,7 @@ def test_a_run_whose_row_was_deleted_ends_without_work(runner: Runner):
     ReportQueue.objects.all().delete()
     result = runner.run(build_report_job(boom), item)
     assert runner.status(result) == SUCCESS
-    assert "Not started, this run ends without work" in runner.log(result)
+    assert "Not started; this run ends without work" in runner.log(result)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 400])
@@ -311,7 +311,7 @@ def test_a_start_whose_answer_is_lost_is_one_attempt(runner: Runner, front: Fron
 def test_an_end_that_cannot_be_told_is_logged_and_left_to_the_lease(
     runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.2)
 
     def work(run: ReportRun) -> None:
         front.fail(Fault.DROP)
@@ -320,7 +320,7 @@ def test_an_end_that_cannot_be_told_is_logged_and_left_to_the_lease(
     build_row()
     result = runner.make(work)
     assert runner.status(result) == FAILED
-    assert "The queue could not be told how this run ended: http://" in runner.log(result)
+    assert "The end of this run could not be reported to the queue: http://" in runner.log(result)
     assert "the year has no months" in runner.log(result), "the report's own error is what the run shows"
     assert the_row().status == Status.RUNNING
 

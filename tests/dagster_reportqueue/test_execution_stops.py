@@ -16,7 +16,7 @@ from django.utils import timezone
 from dagster_reportqueue.client import Started
 from dagster_reportqueue.execution import retry, run
 from dagster_reportqueue.execution.interrupts import Interrupts
-from dagster_reportqueue.execution.leases import Heart, Pulse
+from dagster_reportqueue.execution.leases import HeldLease, LeaseKeeper
 from dagster_reportqueue.execution.report import ReportRun
 from dagster_reportqueue.execution.run import run_report
 from dagster_reportqueue.jobs import build_report_job
@@ -153,7 +153,7 @@ def test_a_cancel_that_comes_after_the_work_is_too_late(runner: Runner, front: F
 def test_a_cancel_that_cannot_be_told_still_cancels_the_run(
     runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(retry, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "UNREACHABLE_SECONDS", 0.2)
 
     def work(run: ReportRun) -> None:
         asked_to_cancel()
@@ -165,7 +165,7 @@ def test_a_cancel_that_cannot_be_told_still_cancels_the_run(
     build_row()
     result = runner.make(work)
     assert (runner.status(result), the_row().status) == (CANCELED, Status.RUNNING)
-    assert "The queue could not be told how this run ended" in runner.log(result)
+    assert "The end of this run could not be reported to the queue" in runner.log(result)
     ReportQueue.objects.update(lease_expires_at=minutes_ago(1))
     queue.rescue_expired()
     assert the_row().status == Status.CANCELLED
@@ -181,7 +181,7 @@ def test_a_row_that_is_anothers_now_stops_the_work_and_fails_the_run(runner: Run
     result = runner.make(work)
     row = the_row()
     assert (runner.status(result), row.status) == (FAILED, Status.QUEUED)
-    assert "is no longer this run's; another run does the work" in runner.log(result)
+    assert "is no longer this run's; another run makes the report" in runner.log(result)
     assert row.attempts.get().outcome == Outcome.EXPIRED
     assert time.monotonic() - began < LEASE_SECONDS
 
@@ -209,8 +209,8 @@ def test_an_api_that_hangs_stops_the_work_before_the_lease_ends(runner: Runner, 
     assert 0.5 < left[0] < LEASE_SECONDS / 2, "in time, and not before it was necessary"
     row = the_row()
     assert (runner.status(result), row.status, row.attempt) == (FAILED, Status.QUEUED, 1)
-    assert "no heartbeat got through" in runner.log(result)
-    assert "no heartbeat got through" in row.attempts.get().error, "the API is back, and is told"
+    assert "no heartbeat reached the queue" in runner.log(result)
+    assert "no heartbeat reached the queue" in row.attempts.get().error, "the API is back, and is told"
 
 
 def test_an_api_that_stays_away_fails_the_run_soon(runner: Runner, front: Front, monkeypatch: pytest.MonkeyPatch):
@@ -223,7 +223,7 @@ def test_an_api_that_stays_away_fails_the_run_soon(runner: Runner, front: Front,
     build_row()
     result = runner.make(work)
     assert (runner.status(result), the_row().status) == (FAILED, Status.RUNNING)
-    assert "The queue could not be told how this run ended" in runner.log(result)
+    assert "The end of this run could not be reported to the queue" in runner.log(result)
 
 
 def test_the_lease_counts_from_the_start_that_was_answered(
@@ -231,12 +231,12 @@ def test_the_lease_counts_from_the_start_that_was_answered(
 ):
     noted: list[float] = []
 
-    class Noting(Heart):
-        def add(self, started: Started, *, sent: float) -> Pulse:
+    class Noting(LeaseKeeper):
+        def add(self, started: Started, *, sent: float) -> HeldLease:
             noted.append(sent)
             return super().add(started, sent=sent)
 
-    monkeypatch.setattr(run, "Heart", Noting)
+    monkeypatch.setattr(run, "LeaseKeeper", Noting)
     build_row()
     item = runner.claim()
     front.fail(Fault.DROP, on="start", times=2)
@@ -269,7 +269,7 @@ def test_an_interrupt_from_outside_gives_the_row_back(runner: Runner, number: si
     row = the_row()
     assert (runner.status(result), row.status, row.attempt) == (FAILED, Status.QUEUED, 0)
     assert row.attempts.get().outcome == Outcome.RELEASED
-    assert row.error == f"Run {result.run_id} was interrupted from outside; it gave the row back."
+    assert row.error == f"Run {result.run_id} was interrupted from outside; it returned the row to the queue."
     assert runner.claim().generation == 2, "and it can be made again"
 
 
@@ -399,7 +399,7 @@ def test_an_interrupt_that_nobody_sent_is_the_reports_own_failure(runner: Runner
     assert (runner.status(result), the_row().status) == (FAILED, Status.FAILED)
     assert the_row().attempts.get().outcome == Outcome.FAILED
     assert raised.__name__ in the_row().error
-    assert f"The report raised {raised.__name__}, although nobody interrupted its run" in runner.log(result)
+    assert f"The report raised {raised.__name__}, although its run was not interrupted" in runner.log(result)
 
 
 def test_a_report_that_interrupts_its_own_run_is_put_off_and_in_the_end_fails(runner: Runner, settings: Any):

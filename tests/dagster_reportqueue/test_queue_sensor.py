@@ -261,7 +261,7 @@ def test_a_tick_of_nothing_but_bad_run_configs_is_skipped(instance: DagsterInsta
     with daemon(instance, "year_sensor") as years:
         tick = years.tick()
     assert (tick.status, instance.get_runs()) == (TickStatus.SKIPPED, [])
-    assert tick.skip_reason == "None of the rows can be run; they are back in the queue."
+    assert tick.skip_reason == "No run could be requested for these rows; their errors are in the queue."
 
 
 def test_it_can_be_evaluated_by_hand(front: Front, token: str):

@@ -437,14 +437,14 @@ def test_a_firing_whose_waiting_run_a_person_cancelled_is_not_made(
 ):
     run = failed_firing(instance, DagsterRunStatus.CANCELED)
     said = sensor_named("report_launch_cancelled")(end_of(instance, run, resource))
-    assert "not wanted" in str(said)
+    assert "so its report is not made" in str(said)
     assert not ReportQueue.objects.exists()
 
 
 def test_a_firing_that_is_none_any_more_is_left(instance: DagsterInstance, resource: ReportQueueResource):
     run = failed_firing(instance)
     ReportSchedule.objects.all().delete()
-    assert "was not to make" in str(sensor_named("report_launch_failed")(end_of(instance, run, resource)))
+    assert "had no report to make" in str(sensor_named("report_launch_failed")(end_of(instance, run, resource)))
 
 
 def reconciled(instance: DagsterInstance, resource: ReportQueueResource, cursor: str | None = None) -> SensorResult:

@@ -83,7 +83,7 @@ def test_a_run_whose_lease_has_expired_is_terminated_and_told_why(
     assert (StrayRuns().end(instance, client), terminated) == (0, [])
     expire(row)
     assert (StrayRuns().end(instance, client), terminated) == (1, [run.run_id])
-    assert any("None of its reports is its own any more" in entry.message for entry in instance.all_logs(run.run_id))
+    assert any("It no longer owns any of its reports" in entry.message for entry in instance.all_logs(run.run_id))
 
 
 @pytest.mark.parametrize("end", ["complete", "fail", "release", "cancel"])

@@ -1,1 +1,1 @@
-"""What things cost, measured: each module is one benchmark, run as `python3 run.py bench NAME`."""
+"""The benchmarks: a module for each, run as `python3 run.py bench NAME`, and shared modules."""

@@ -1,4 +1,4 @@
-"""Claims a second: the product's, the same by hand in one SQL statement, those of other queues, and over HTTP.
+"""Claims per second: the product, the same in one hand-written SQL statement, other queues, and over HTTP.
 
 Needs an empty database in DATABASE_URL and a server on which it may make others; `run.py bench claim` provides them.
 Exits 0 only if the goals hold.
@@ -29,14 +29,14 @@ CLAIMERS = (1, 4, 16)
 BATCHES = (1, 100)
 ROUNDS = 3
 SECONDS = 1.5
-"""Of each contender's turn in a round: they take turns, so that drift hits all of them."""
+"""Length of each contender's turn in a round. They take turns, so that drift affects all of them."""
 PRODUCT, BY_HAND, NO_ACK = "reportqueue", "by hand", "by hand, no ack"
 LOADED = {PRODUCT: {1: 60_000, 100: 600_000}, "pgqueuer": {1: 40_000, 100: 500_000}}
 LOADED_ELSEWHERE = 30_000
-"""Rows to claim, more than the fastest can take in all its turns."""
+"""Rows to claim; more than the fastest contender can claim in all its turns."""
 MILLION = 1_000_000
 WARM_CALLS, CALLS = 20, 200
-"""Claims of 100, to see where their time goes."""
+"""Claims of 100 rows whose time is broken down."""
 HTTP_ROUNDS = 8
 BY_HAND_GOAL = 0.9
 SIZE_GOAL = 1.5
@@ -44,7 +44,7 @@ HTTP_GOAL = 2.0
 
 
 class Claimers:
-    """Processes that claim when told to, with one connection each; a context, since they are to be ended."""
+    """Processes that claim on command, with one connection each; a context that ends them."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -68,7 +68,7 @@ class Claimers:
             process.communicate()
 
     def claim(self, count: int, way: str, batch: int, seconds: float = SECONDS) -> tuple[float, float]:
-        """So many of them at once: the rows a second of all, and the seconds of a call."""
+        """Let `count` of them claim at once; returns the rows per second of all, and the seconds of a call."""
         at_work = self._processes[:count]
         for process in at_work:
             print(json.dumps({"way": way, "batch": batch, "seconds": seconds}), file=process.stdin)
@@ -88,7 +88,7 @@ class Claimers:
 
 
 def main() -> int:
-    """Load, measure, print the tables; 0 if the goals hold."""
+    """Load, measure, print the tables; returns 0 if the goals hold."""
     try:
         python = peers.python()
     except peers.PeersMissing as error:
@@ -115,7 +115,7 @@ def main() -> int:
 
 
 def _rates(own: Claimers, others: Claimers, of_peers: list[str], urls: dict[str, str]) -> Goals:
-    """Rows a second, for each number of claimers and each batch."""
+    """Measure rows per second for each number of claimers and each batch size."""
     contenders = [PRODUCT, BY_HAND, NO_ACK, *peers.NAMES]
     print(
         "\nrows a second\n" + f"{'claimers':>8} {'batch':>6}" + "".join(f"{name:>17}" for name in contenders),
@@ -127,7 +127,7 @@ def _rates(own: Claimers, others: Claimers, of_peers: list[str], urls: dict[str,
     for batch in BATCHES:
         for count in CLAIMERS:
             _load(LOADED[PRODUCT][batch])
-            # Procrastinate and django-tasks-db fetch one by one: a batch does not change what they do.
+            # Procrastinate and django-tasks-db fetch one by one, so the batch size does not matter to them.
             entered = [name for name in contenders if batch == 1 or name in (PRODUCT, BY_HAND, NO_ACK, "pgqueuer")]
             for name in set(entered) & set(urls):
                 _load_peer(of_peers, name, LOADED.get(name, {}).get(batch, LOADED_ELSEWHERE))
@@ -165,7 +165,7 @@ def _rates(own: Claimers, others: Claimers, of_peers: list[str], urls: dict[str,
 
 
 def _sizes(own: Claimers) -> Goals:
-    """Rows a second of four claimers in batches of 100, whatever else is in the table."""
+    """Measure rows per second of four claimers in batches of 100, with other rows in the table."""
     print(f"\n{'4 claimers, batches of 100, beside':<36} {'rows a second':>14}", flush=True)
     rates = {}
     for beside, rows in {
@@ -189,7 +189,7 @@ def _sizes(own: Claimers) -> Goals:
 
 
 def _split() -> None:
-    """Print where the time of a claim of 100 goes, by one claimer in this process."""
+    """Print how the time of a claim of 100 rows is spent; one claimer in this process."""
     from django.db import connection
 
     from tools.benchmarks.claimer import by_hand, queue_claim
@@ -217,7 +217,7 @@ def _split() -> None:
 
 
 def _http(own: Claimers) -> Goals:
-    """One claim of 100 through gunicorn, as the demo runs it, against one in Python; both acknowledge."""
+    """Compare a claim of 100 rows through gunicorn, as in the demo, with one in Python; both acknowledge."""
     import requests
     from django.contrib.auth.models import User
     from rest_framework.authtoken.models import Token
@@ -271,7 +271,7 @@ def _wait_for(session: Any, url: str, web: subprocess.Popen[bytes]) -> None:
 
 
 def _load(queued: int, *, finished: int = 0, due: int = 0, tomorrow: int = 0) -> None:
-    """An emptied table with so many rows, loaded set-wise, and left as autovacuum would leave it."""
+    """Empty the table, load so many rows with one statement, and vacuum as autovacuum would."""
     url = os.environ["DATABASE_URL"]
     with psycopg.connect(url, autocommit=True) as database:
         database.execute("TRUNCATE reportqueue_reportqueue CASCADE")

@@ -1,4 +1,4 @@
-"""One claimer of the benchmark `claim`: a process with a connection of its own, told on its input how long to claim.
+"""One claimer of the benchmark `claim`: a process with its own connection, told on its input how long to claim.
 
 `queue.claim` as a consumer calls it, and the same by hand in one statement, on the same table.
 """
@@ -34,7 +34,7 @@ WITH acknowledged AS (
 
 
 def queue_claim(consumer: str) -> Once:
-    """The product's, each call acknowledging the one before."""
+    """The product's claim; each call acknowledges the claim before."""
     from reportqueue import queue
 
     last: UUID | None = None
@@ -49,7 +49,7 @@ def queue_claim(consumer: str) -> Once:
 
 
 def by_hand(consumer: str) -> Once:
-    """One statement that acknowledges and claims."""
+    """A hand-written statement that acknowledges and claims."""
     from django.db import connection
 
     last = uuid4()
@@ -65,7 +65,7 @@ def by_hand(consumer: str) -> Once:
 
 
 def by_hand_without_acknowledging(consumer: str) -> Once:
-    """One statement that claims and forgets."""
+    """A hand-written statement that claims only."""
     from django.db import connection
 
     def once(batch: int) -> int:

@@ -1,4 +1,4 @@
-"""How fast a backlog is made: the product in batches and one run a report, and what one has without it.
+"""How fast a backlog is drained: by the product in batches, with a run for each report, and without the product.
 
 Needs an empty database in DATABASE_URL; `run.py bench drain` provides it. Exits 0 only if the goals hold; with
 `--kill`, only if no report was lost, made twice or got stuck.
@@ -20,13 +20,13 @@ from tools.benchmarks.installation import Installation
 REPORTS = 10_000
 ONE_BY_ONE = 200
 STOCK = 30
-"""Fewer: at its rate the others would take hours."""
-PATIENCE_SECONDS = 900.0
+"""Fewer reports, because all of them would take hours at this rate."""
+DRAIN_SECONDS = 900.0
 BATCH_GOAL, ONE_GOAL, STOCK_GOAL = 100.0, 4.0, 100.0
 
 
 def main() -> int:
-    """Measure, print the table; 0 if the goals hold."""
+    """Measure and print the table; returns 0 if the goals hold."""
     chosen = _arguments()
     django.setup()
     print(f"load before: {figures.load()}", flush=True)
@@ -57,19 +57,19 @@ def main() -> int:
 
 
 def _arguments() -> Namespace:
-    parser = ArgumentParser(prog="run.py bench drain", description="How fast a backlog is made.", allow_abbrev=False)
-    parser.add_argument("--kill", action="store_true", help="kill all of its processes, and count what is lost")
+    parser = ArgumentParser(prog="run.py bench drain", description="How fast a backlog is drained.", allow_abbrev=False)
+    parser.add_argument("--kill", action="store_true", help="kill each process several times, and count lost reports")
     return parser.parse_args()
 
 
 def _drain(one: Installation, number: int, name: str, *, finished: bool = True) -> float:
-    """Seconds from the commit of so many due reports to the last that succeeded (without the queue: was made)."""
+    """Seconds from the commit of so many due reports until the last has succeeded (without the queue: was made)."""
     from reportqueue.models import ReportQueue
     from reportqueue.queue import NewReport
 
     new = [NewReport(report_id=1 + n % 500, modifier_id=n) for n in range(number)]
     pks = one.enqueue(new)
-    began, until, said = time.time(), time.time() + PATIENCE_SECONDS, 0.0
+    began, until, said = time.time(), time.time() + DRAIN_SECONDS, 0.0
     while True:
         time.sleep(0.2)
         one.children.check()

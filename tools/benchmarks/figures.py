@@ -1,4 +1,4 @@
-"""What the tools.benchmarks say of what they measured."""
+"""Statistics of the measurements."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def p95(found: Sequence[float]) -> float:
-    """The value that one in twenty exceeds."""
+    """The 95th percentile."""
     return sorted(found)[-(-len(found) * 95 // 100) - 1]
 
 
 def load() -> str:
-    """How busy the machine is, as its kernel says: processes on average of 1, 5 and 15 minutes, and now."""
+    """The kernel's load averages of 1, 5 and 15 minutes, and the processes that run now."""
     return Path("/proc/loadavg").read_text().strip()

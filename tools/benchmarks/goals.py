@@ -1,13 +1,13 @@
-"""Goals beside their figures."""
+"""Compares figures with their goals."""
 
 from __future__ import annotations
 
 Goals = dict[str, tuple[float, bool]]
-"""By the goal's words: its figure, and whether that holds."""
+"""By the text of the goal: the figure, and whether the goal holds."""
 
 
 def judge(goals: Goals) -> int:
-    """Print each; the exit code, 0 only if all hold."""
+    """Print each goal; returns the exit code, 0 only if all hold."""
     print()
     for goal, (figure, holds) in goals.items():
         print(f"{'holds ' if holds else 'MISSED'}  {figure:>10,.2f}  {goal}")

@@ -1,4 +1,4 @@
-"""An installation to measure: the demo's processes, on folders, ports and Dagster databases of their own."""
+"""An installation to measure: the demo's processes with their own folders, ports and Dagster database."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from reportqueue.queue import NewReport
 
 FOLDER = "BENCHMARK_FOLDER"
-"""A variable: where an installation keeps what it needs, and its logs."""
-PATIENCE_SECONDS = 120.0
+"""The variable that names the folder of an installation, with its data and logs."""
+REPORT_SECONDS = 120.0
 STOP_SECONDS = (3.5, 1.5)
 DAEMON_SECONDS = 12.0
-"""A sensor that looks for what is new is to have looked once before there is something."""
+"""A sensor that reads new rows must have had a first tick before the first row is committed."""
 WARM_UPS = 3
 AT_ONCE = 1_000
-"""Reports that the queue takes in one call."""
+"""Reports enqueued in one call."""
 
 
 class Installation:
-    """A context: its processes run inside it, and it takes triggers when it is entered."""
+    """A context in which the processes run; reports can be triggered as soon as it is entered."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Installation:
         )
 
     def __enter__(self) -> Self:
-        # As Ctrl-C does: what was started has sessions of its own, and would outlive this process.
+        # End the processes as Ctrl-C does. They have their own sessions and would outlive this process.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         create_database(self.dagster_url)
         try:
@@ -104,7 +104,7 @@ class Installation:
         self._stop()
 
     def _stop(self) -> None:
-        # Whoever asks by SIGTERM may ask twice, and the second time must not cut short what the first was for.
+        # A second SIGTERM must not interrupt the clean-up that the first one started.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         self.children.stop_all(*STOP_SECONDS)
@@ -112,24 +112,24 @@ class Installation:
             signal.signal(number, signal.default_int_handler)
 
     def start_web(self) -> Child:
-        """The web app, answering."""
+        """Start the web app and wait until it answers."""
         web = self.stack.start_web(self._port)
         self.children.wait_until("The web app", lambda: answers(f"http://{HOST}:{self._port}/healthz"), web)
         return web
 
     def start_code(self) -> Child:
-        """Dagster's code server, answering."""
+        """Start Dagster's code server and wait until it answers."""
         code = self.stack.start_code()
         self.children.wait_until("Dagster's code server", self.stack.code_accepts, code)
         return code
 
     def start_ui(self, port: int) -> None:
-        """Dagster's web server, answering."""
+        """Start Dagster's web server and wait until it answers."""
         ui = self.stack.start_ui(port)
         self.children.wait_until("Dagster's UI", lambda: answers(f"http://{HOST}:{port}/server_info"), ui)
 
     def enqueue(self, new: Sequence[NewReport]) -> list[int]:
-        """The ids of the reports' rows, which are all due at once."""
+        """Enqueue reports that are due at once; returns the ids of their rows."""
         from django.db import transaction
 
         from reportqueue import queue
@@ -142,11 +142,11 @@ class Installation:
             ]
 
     def lines(self) -> list[Line]:
-        """What the reports have written so far."""
+        """The lines that the reports have written so far."""
         return list(record.read(self.record))
 
     def wait_for(self, rows: Collection[int], seconds: float) -> list[Line]:
-        """The lines of these rows, once there is one of each. Raises `ChildFailed`, or `TimeoutError`."""
+        """Wait until each of these rows has a line; returns the lines. Raises `ChildFailed` or `TimeoutError`."""
         wanted, until = set(rows), time.monotonic() + seconds
         while True:
             self.children.check()
@@ -159,8 +159,8 @@ class Installation:
             time.sleep(0.2)
 
     def _warm_up(self) -> None:
-        """Reports until one is quickly made: imports, connections, the daemon's first round."""
+        """Make reports until one is quick; the first ones wait for imports, connections and the daemon's first tick."""
         from reportqueue import queue
 
         for _ in range(WARM_UPS):
-            self.wait_for([queue.enqueue(report_id=1, modifier_id=1).pk], PATIENCE_SECONDS)
+            self.wait_for([queue.enqueue(report_id=1, modifier_id=1).pk], REPORT_SECONDS)

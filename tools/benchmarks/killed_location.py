@@ -1,4 +1,4 @@
-"""The product's code location for a drain in which everything is killed: its report takes a moment, and says when."""
+"""The product's code location for a drain with kills: its report takes a moment and records its begin and end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tools.benchmarks import record
 from tools.chaos.ledger import Ledger
 
 WORK_SECONDS = 0.05
-"""Long enough to be killed in."""
+"""Long enough for a kill during a report."""
 
 
 def make_report(run: ReportRun) -> Mapping[str, Any]:
-    """Write down when it begins and how it ends; nothing of an end, if it is killed."""
-    if run.queue_id is None:  # the launcher's warm-up has none
+    """Record its begin and its end; a killed report records no end."""
+    if run.queue_id is None:  # as in the launcher's warm-up
         return {}
     facts = {"row": run.queue_id, "run": run.run_id, "attempt": run.attempt, "pid": os.getpid()}
     _ledger().write("begin", **facts)

@@ -1,4 +1,4 @@
-"""The demo project's settings with leases so short that what a kill has cost is made up for within a minute."""
+"""The demo project's settings with short leases, so that killed reports are made again within a minute."""
 
 from project.settings import *  # noqa: F403
 from project.settings import REPORTQUEUE as OF_THE_DEMO

@@ -1,4 +1,4 @@
-"""The drain while every process of it is killed, several times: whether all reports are made all the same, and once.
+"""The drain while each process is killed several times: checks that every report is still made, and only once.
 
 The judge is that of `run.py chaos`. Each row must have succeeded, in one attempt alone; no two works of a row may have
 been under way at once; and a report that was made counts as made twice, unless its run was killed, or cut off by the
@@ -28,20 +28,20 @@ from tools.runner import leftovers
 WARM_SERVER = "dagster_reportqueue.warm"
 REPORTS = 3_000
 MORE, AT_LEAST = 500, 800
-"""So many are added when fewer than that are left: nothing is struck that has no work."""
+"""So many reports are added when fewer than the second number are left, so that every killed process has work."""
 TIMES = 5
 """How often each kind of process is killed."""
 PAUSE_SECONDS = (2.0, 6.0)
-"""From a kill that is over, as a report was begun since, to the next."""
+"""The pause before the next kill, after a report has begun since the last one."""
 RUN_LEASE_SECONDS = 10
 MAX_ATTEMPTS = 100
 KILL_SECONDS, ALL_SECONDS = 720.0, 1_080.0
-"""Until then kills are made, and by then everything must have ended."""
+"""How long kills are made, and when everything must have ended."""
 STARTED_SECONDS = 90.0
 
 
 def drain() -> int:
-    """Drain, kill, judge, print; 0 only if no report was lost, made twice, or is stuck."""
+    """Drain, kill, judge, print; returns 0 only if no report was lost, made twice or is stuck."""
     leases = {**LEASES, "REPORT_LEASE_SECONDS": RUN_LEASE_SECONDS}
     print("leases: " + ", ".join(f"{name} {seconds}" for name, seconds in leases.items()), flush=True)
     with Installation(
@@ -57,7 +57,7 @@ def drain() -> int:
                 killing.drain()
             return killing.judge()
         finally:
-            # Servers and runs may have outlived the daemon that was theirs.
+            # Servers and runs may have outlived their daemon.
             leftovers.end(leftovers.of_demo(one.data), ask=signal.SIGTERM, seconds=5)
 
 
@@ -65,7 +65,7 @@ def drain() -> int:
 class _Kill:
     kind: str
     rows: frozenset[int]
-    """Those that had not ended."""
+    """The reports that had not ended."""
     silence: float
     """Seconds until the next report was begun."""
 
@@ -90,7 +90,7 @@ class _Killing:
         }
 
     def drain(self) -> None:
-        """Until every report has ended, or the time is up."""
+        """Wait until every report has ended, or the time is up."""
         from reportqueue.models import ReportSchedule
 
         ReportSchedule.objects.all().delete()  # the demo's
@@ -109,7 +109,7 @@ class _Killing:
         self._drained = self._seconds()
 
     def judge(self) -> int:
-        """Print the table; the exit code."""
+        """Print the table; returns the exit code."""
         from reportqueue.models import ReportAttempt, ReportQueue
 
         attempts = ReportAttempt.objects.values_list("queue_id", "run_id", "outcome")
@@ -199,7 +199,7 @@ class _Killing:
         self._ledger.fault(kind, rows, pids=[process.pid for process in processes], outage=outage)
 
     def _at_work(self) -> tuple[psutil.Process, list[psutil.Process]]:
-        """A warm server, and its runs that make reports now. Raises `TimeoutError`."""
+        """Wait for a warm server with runs that make reports; returns both. Raises `TimeoutError`."""
         until = time.monotonic() + STARTED_SECONDS
         while time.monotonic() < until:
             self._look()
@@ -231,7 +231,7 @@ class _Killing:
         return set(left.values_list("pk", flat=True))
 
     def _wait_for_a_report(self, since: float, victims: Collection[int]) -> None:
-        """Until one has begun since then, by another process; or the time is up: what is stuck, the judge says."""
+        """Wait until another process has begun a report, or the time is up; the judge finds stuck reports."""
         until = time.monotonic() + STARTED_SECONDS
         while time.monotonic() < until:
             self._look()

@@ -1,4 +1,4 @@
-"""How long a report takes from its trigger to the first line of its code: the product, and what one has without it.
+"""How long a report takes from its trigger to the first line of its code: with the product, and without it.
 
 Each trigger is one committed row, at a random moment, with nothing else under way. And schedules: from the instant that
 they name, by the real scheduler. Needs an empty database in DATABASE_URL; `run.py bench latency` provides it. Exits 0
@@ -17,18 +17,18 @@ import django
 
 from tools.benchmarks import figures, stock
 from tools.benchmarks.goals import judge
-from tools.benchmarks.installation import PATIENCE_SECONDS, Installation
+from tools.benchmarks.installation import REPORT_SECONDS, Installation
 
 TRIGGERS = 30
 GAP_SECONDS = (1.0, 4.0)
-"""Between a report that was made and the next trigger, evenly spread."""
+"""The pause between a report and the next trigger; evenly distributed."""
 INSTANTS = 6
 """Minutes in which the schedule is due."""
 MEDIAN_GOAL, P95_GOAL, STOCK_GOAL = 0.5, 1.0, 12.0
 
 
 def main() -> int:
-    """Measure, print the table; 0 if the goals hold."""
+    """Measure and print the table; returns 0 if the goals hold."""
     django.setup()
     print(f"load before: {figures.load()}", flush=True)
     with Installation(
@@ -69,7 +69,7 @@ def _triggers(one: Installation, name: str) -> list[float]:
         time.sleep(random.uniform(*GAP_SECONDS))
         pk = queue.enqueue(report_id=1, modifier_id=1).pk
         committed = time.time()
-        (line,) = one.wait_for([pk], PATIENCE_SECONDS)
+        (line,) = one.wait_for([pk], REPORT_SECONDS)
         found.append(line.at - committed)
         print(f"{name} {n + 1} of {TRIGGERS}: {found[-1]:.2f} s", flush=True)
     return found
@@ -87,7 +87,7 @@ def _instants(one: Installation) -> list[float]:
         rows = {row.pk: row for row in ReportQueue.objects.filter(schedule=schedule)}
         if len(rows) > len(found):
             newest = max(rows)
-            (line,) = one.wait_for([newest], PATIENCE_SECONDS)
+            (line,) = one.wait_for([newest], REPORT_SECONDS)
             found.append(line.at - rows[newest].trigger_time.timestamp())
             print(f"reportqueue, instant {len(found)} of {INSTANTS}: {found[-1]:.2f} s", flush=True)
     return found

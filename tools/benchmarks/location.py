@@ -1,4 +1,4 @@
-"""The product's code location for tools.benchmarks: that of the demo, around a report that takes no time."""
+"""The product's code location for benchmarks: as the demo's, with a report that takes no time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tools.benchmarks import record
 
 
 def make_report(run: ReportRun) -> Mapping[str, Any]:
-    """Write down that it was made."""
-    if run.queue_id is not None:  # the launcher's warm-up has none
+    """Record that it was made."""
+    if run.queue_id is not None:  # None in the launcher's warm-up
         record.write(run.queue_id, attempt=run.attempt, run=run.run_id)
     return {"rows": 1}
 

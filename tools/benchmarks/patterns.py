@@ -1,4 +1,4 @@
-"""The four patterns side by side: how late a firing's run is, what waiting costs, how many reports are too many.
+"""Compares the four patterns: how late a firing's run is, the cost of an idle minute, how many reports are too many.
 
 The real processes, as the demo starts them, for each pattern in turn. Needs an empty database in DATABASE_URL;
 `run.py bench patterns` provides it. Exits 0 only if nothing was lost or made twice.
@@ -33,21 +33,21 @@ from tools.runner.stack import HOST, free_port
 
 REPORTS = (10, 100, 1_000, 10_000)
 AT_LEAST = 10
-"""Firings of a measured minute; of more reports, a sixtieth: each is due once an hour."""
+"""Firings in a measured minute. Of more reports, a sixtieth fires: each is due once an hour."""
 MINUTES = 1
-"""In which something is due."""
+"""Measured minutes in which schedules are due."""
 IDLE_SECONDS = 60
 SETTLE_SECONDS = 10
-"""After schedules have changed, until that is known everywhere."""
-PATIENCE_SECONDS = 300
-"""After the last instant, for what is late."""
+"""How long a change of schedules may take to reach every process."""
+LATE_SECONDS = 300
+"""How long to wait after the last instant for late firings."""
 KEPT_UP_SECONDS = 60.0
-"""A firing that starts later than this has not begun before the next minute's are due."""
+"""A firing that starts later has not begun before the firings of the next minute."""
 
 
 @dataclass(frozen=True)
 class Idle:
-    """What a minute costs in which nothing is due."""
+    """The cost of a minute in which nothing is due."""
 
     requests: int
     statements: int
@@ -63,7 +63,7 @@ class Measured:
     reports: int
     firings: int
     created: list[float]
-    """Seconds from the instant to the run's record in Dagster, one for each firing that was made."""
+    """Seconds from the instant to the run's record in Dagster, for each firing that was made."""
     started: list[float]
     """Seconds from the instant to the first line of report code."""
     twice: int
@@ -71,12 +71,12 @@ class Measured:
 
     @property
     def lost(self) -> int:
-        """Firings that nobody made in time to be counted."""
+        """Firings that were not made in time."""
         return self.firings - len(self.started)
 
     @property
     def kept_up(self) -> bool:
-        """Whether every firing had begun before the next minute's were due."""
+        """Whether every firing began before the firings of the next minute were due."""
         return not self.lost and max(self.started) <= KEPT_UP_SECONDS
 
 
@@ -124,7 +124,7 @@ def _line(one: Measured) -> str:
 
 
 def _arguments() -> Namespace:
-    parser = ArgumentParser(prog="run.py bench patterns", description="The four patterns side by side.")
+    parser = ArgumentParser(prog="run.py bench patterns", description="Compares the four patterns.")
     parser.add_argument("--pattern", type=_some_of(PATTERNS, str), default=PATTERNS, help="such as cron,queue")
     parser.add_argument("--reports", type=_some_of(REPORTS, int), default=REPORTS, help="such as 10,1000")
     return parser.parse_args()
@@ -145,7 +145,7 @@ def _some_of(allowed: tuple[Any, ...], kind: type) -> Any:
 
 @contextmanager
 def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
-    """The whole system with the sensors of one pattern, to which the firings are handed over."""
+    """An installation with the sensors of one pattern, which fires the schedules."""
     from reportqueue import triggers
     from reportqueue.models import ReportSchedule
     from reportqueue.patterns import Pattern
@@ -177,7 +177,7 @@ class _Bench:
     server_log: Path
 
     def measure(self, reports: int) -> Measured:
-        """Have so many schedules, look at an idle minute, and then at `MINUTES` in which some of them are due."""
+        """Create so many schedules; measure an idle minute, and then `MINUTES` in which some of them are due."""
         a_minute = max(min(reports, AT_LEAST), math.ceil(reports / 60))
         _rest(reports)
         self._wait(SETTLE_SECONDS)
@@ -186,7 +186,7 @@ class _Bench:
         _fire(a_minute, first)
         instants = [first + minute * timedelta(minutes=1) for minute in range(MINUTES)]
         due = {(report, instant) for report in range(a_minute) for instant in instants}
-        until = instants[-1].timestamp() + PATIENCE_SECONDS
+        until = instants[-1].timestamp() + LATE_SECONDS
         self._wait(first.timestamp() - time.time())
         while len(self._made(first) & due) < len(due) and time.time() < until:
             self._wait(0.5)
@@ -197,7 +197,7 @@ class _Bench:
         return {key for key, *_ in self._lines(first)}
 
     def _lines(self, first: datetime) -> list[tuple[tuple[int, datetime], str, float]]:
-        """Of what was made of firings from an instant on: report and instant, the run, and when it began."""
+        """The firings made since an instant: report and instant, the run, and when it began."""
         from reportqueue.models import ReportQueue
 
         rows = ReportQueue.objects.filter(trigger_time__gte=first).values_list("pk", "report_id", "trigger_time")
@@ -220,7 +220,7 @@ class _Bench:
         )
 
     def _runs(self) -> dict[str, float]:
-        """When each run's record was made, by its id (seconds since 1970)."""
+        """When each run's record was created, by run id (seconds since 1970)."""
         with psycopg.connect(self.installation.dagster_url, autocommit=True) as connection:
             rows = connection.execute("SELECT run_id, create_timestamp FROM runs").fetchall()
         return {run_id: created.replace(tzinfo=UTC).timestamp() for run_id, created in rows}
@@ -257,7 +257,7 @@ class _Bench:
         return self.requests.read_bytes().count(b"\n")
 
     def _cpu_seconds(self) -> float:
-        """Of all processes of the installation, and of PostgreSQL's."""
+        """The CPU seconds of all processes of the installation, and of PostgreSQL."""
         total = 0.0
         servers = leftovers.of_postgres(self.cluster)
         sessions = [session for server in servers for session in server.children()]
@@ -275,13 +275,13 @@ class _Bench:
 
 
 def _rest(count: int) -> None:
-    """Have `count` schedules (no fewer than there are), each once a week, at a minute of a day that is not near."""
+    """Create schedules until there are `count`, each once a week, on a day that is not near."""
     weekday = f"{datetime.now(UTC) + timedelta(days=3):%w}"
     _set({number: f"{number % 60} {number // 60 % 24} * * {weekday}" for number in range(count)})
 
 
 def _fire(count: int, first: datetime) -> None:
-    """Have the first `count` schedules fire in the measured minutes."""
+    """Let the first `count` schedules fire in the measured minutes."""
     _set(dict.fromkeys(range(count), f"{first.minute}-{first.minute + MINUTES - 1} {first.hour} * * *"))
 
 
@@ -300,7 +300,7 @@ def _set(expressions: dict[int, str]) -> None:
 
 
 def _full_minute(after: float) -> datetime:
-    """The first one from which on `MINUTES` are in the same hour."""
+    """The first minute after which `MINUTES` are in the same hour."""
     instant = datetime.fromtimestamp(after, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     if instant.minute + MINUTES > 60:
         instant = instant.replace(minute=0) + timedelta(hours=1)

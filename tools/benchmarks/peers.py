@@ -1,4 +1,4 @@
-"""The environment of the queues that `claim` compares with: made once below the data folder, no part of the product."""
+"""The environment of the queues with which `claim` compares; created once below the data folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NAMES = ["pgqueuer", "procrastinate", "django-tasks-db"]
 
 
 class PeersMissing(Exception):
-    """The peers could not be installed; the message is one line, with the log's path."""
+    """The peers could not be installed; the message is one line with the path of the log."""
 
 
 def python() -> Path:
-    """The Python that has them, installing them at first. Raises `PeersMissing`."""
+    """The Python of their environment, which is created if it is missing. Raises `PeersMissing`."""
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
     python, installed = FOLDER / "bin" / "python", FOLDER / "installed.sha256"
     if installed.exists() and installed.read_text() == wanted and python.exists():
@@ -42,6 +42,6 @@ def python() -> Path:
 
 
 def versions(python: Path) -> str:
-    """What is measured."""
+    """The versions that are measured."""
     code = "import sys, importlib.metadata as m; print(', '.join(f'{n} {m.version(n)}' for n in sys.argv[1:]))"
     return subprocess.run([python, "-c", code, *NAMES], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()

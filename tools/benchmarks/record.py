@@ -1,4 +1,4 @@
-"""What reports write down of themselves, outside of every system: a line each, appended in one piece."""
+"""A file in which each report records itself: a line for each, appended in one write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VARIABLE = "BENCHMARK_RECORD"
 
 @dataclass(frozen=True)
 class Line:
-    """One report was made: its row, in its how-manieth attempt, by which run, and when (`time.time()`) that began."""
+    """A report that was made: its row, its attempt, its run, and when (`time.time()`) it began."""
 
     row: int
     attempt: int
@@ -24,7 +24,7 @@ class Line:
 
 
 def write(row: int, *, attempt: int, run: str) -> None:
-    """Of a report that is made now. A process that is killed has written its whole line, or nothing of it."""
+    """Record a report now. A killed process has written its whole line or nothing."""
     text = json.dumps(asdict(Line(row, attempt, run, time.time()))) + "\n"
     descriptor = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
@@ -34,7 +34,7 @@ def write(row: int, *, attempt: int, run: str) -> None:
 
 
 def read(path: Path) -> Iterator[Line]:
-    """What was written so far."""
+    """The records written so far."""
     if path.exists():
         for text in path.read_text().splitlines():
             yield Line(**json.loads(text))

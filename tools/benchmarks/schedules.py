@@ -1,4 +1,4 @@
-"""The expansion at a thousand, a hundred thousand and a million schedules: an idle pass, and a pass with many due.
+"""The scheduler with a thousand, a hundred thousand and a million schedules: an idle pass, and one with many due.
 
 Needs an empty database in DATABASE_URL; `run.py bench schedules` provides one. Exits 0 only if the goals hold.
 """
@@ -23,11 +23,11 @@ SIZES = (1_000, 100_000, 1_000_000)
 DUE = 100_000
 IDLE_PASSES = 300
 IDLE_RATIO_GOAL = 1.5
-"""How much more an idle pass may cost at the largest size than at the smallest."""
+"""The goal: how much more an idle pass may cost at the largest size than at the smallest."""
 RATE_GOAL = 10_000
-"""Due schedules a second."""
+"""The goal: due schedules queued per second."""
 MEMORY_RATIO_GOAL = 1.5
-"""How much more memory a pass may hold for a hundred thousand due schedules than for a tenth of them."""
+"""The goal: how much more memory a pass may use for a hundred thousand due schedules than for a tenth of them."""
 
 
 @dataclass
@@ -38,11 +38,11 @@ class Measured:
     enqueued: int
     statements: int
     peak_mib: float
-    """What the pass held at most, as Python's allocator counts it; 0 where it was not counted, as it takes time."""
+    """The peak memory of the pass by Python's allocator; 0 if it was not traced, as tracing takes time."""
 
 
 def main() -> int:
-    """Fill, measure, print the table; 0 if the goals hold."""
+    """Fill, measure, print the table; returns 0 if the goals hold."""
     django.setup()
     from django.core.management import call_command
 
@@ -94,7 +94,7 @@ def main() -> int:
 
 
 def _fill(size: int) -> None:
-    """So many schedules, 1,440 expressions in five zones, planned for the rest of the year as a pass leaves them."""
+    """Create so many schedules: 1,440 expressions in five time zones, planned for the rest of the year."""
     _execute("TRUNCATE reportqueue_reportqueue, reportqueue_reportschedule CASCADE")
     _execute(
         """
@@ -114,7 +114,7 @@ def _fill(size: int) -> None:
 
 
 def _make_due(count: int) -> None:
-    """The next firing of so many schedules moves into this minute, and that of all others out of the way."""
+    """Move the next firing of `count` schedules into this minute, and that of all others far away."""
     _execute(
         """
         UPDATE reportqueue_reportschedule SET next_run_at = now() + interval '1 day'
@@ -141,7 +141,7 @@ def _execute(sql: str, values: list[Any] | None = None) -> None:
 
 
 def _idle() -> tuple[float, int]:
-    """The median of many passes that find nothing, in seconds, and the statements of one."""
+    """The median seconds of many passes that find nothing, and the SQL statements of one."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
@@ -165,7 +165,7 @@ def _pass(how: str) -> Measured:
 
 
 def measure_pass(*, memory: bool) -> None:
-    """One pass as the scheduler makes it, with its log; prints what it cost."""
+    """Make one pass as the scheduler does, with its log; prints the cost."""
     django.setup()
     from django.db import connection
 

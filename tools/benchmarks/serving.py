@@ -1,4 +1,4 @@
-"""The claimers' side of `claim`: lines in, what was claimed out. Standard library only: the peers use it too."""
+"""The claimers' side of `claim`: reads commands, prints results. Standard library only, as the peers use it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 Once = Callable[[int], int]
-"""Claims a batch; how many rows it got."""
+"""Claims a batch; returns the number of rows."""
 
 
 def serve(ways: dict[str, Once]) -> None:
-    """Claim as each line of the input says, or until nothing is left; answer what was got: rows, calls, seconds."""
+    """For each line of the input, claim for so long or until no row is left; prints the rows, calls and seconds."""
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -1,4 +1,4 @@
-"""What one has without the product: a sensor that asks every second what is new, and Dagster's own launcher."""
+"""Without the product: a sensor that reads new rows every second, and Dagster's default launcher."""
 
 import os
 
@@ -23,12 +23,12 @@ YAML = """\
 storage: {postgres: {postgres_url: {env: DAGSTER_DATABASE_URL}}}
 telemetry: {enabled: false}
 """
-"""All else is Dagster's default. The storage is not: its own, a SQLite file for each run, would be slower."""
+"""Everything else is Dagster's default, except the storage: the default, a SQLite file for each run, is slower."""
 
 
 @op
 def make_report(context: OpExecutionContext) -> None:
-    """Write down that it was made."""
+    """Record that it was made."""
     record.write(int(context.run.tags[TAG]), attempt=1, run=context.run_id)
 
 
@@ -40,7 +40,7 @@ def report_job() -> None:
 
 @sensor(job=report_job, minimum_interval_seconds=1, default_status=DefaultSensorStatus.RUNNING)
 def new_reports(context: SensorEvaluationContext) -> SensorResult:
-    """A run for each row that has come since the last look; at first it only looks where they begin."""
+    """A run for each row since the last tick; the first tick only notes the newest row."""
     with psycopg.connect(os.environ["DATABASE_URL"]) as database:
         if context.cursor is None:
             rows = database.execute("SELECT coalesce(max(id), 0) FROM reportqueue_reportqueue").fetchall()

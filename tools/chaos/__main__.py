@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from tools.chaos import points, run
-from tools.runner import stopping
+from tools.runner import stop_signals
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--launcher", choices=points.LAUNCHERS, default=points.HARNESS)
     parser.add_argument("--only", choices=points.WAVES)
     arguments = parser.parse_args()
-    stopping.listen()
+    stop_signals.listen()
     return run.chaos(arguments.minutes, arguments.seed, arguments.launcher, arguments.only)
 
 

@@ -17,7 +17,7 @@ from tools.chaos import judge, ledger, points, report
 from tools.chaos.deaths import Deaths
 from tools.chaos.system import System, remove
 from tools.chaos.waves import Waves
-from tools.runner import stopping
+from tools.runner import stop_signals
 from tools.runner.processes import ChildFailed
 
 
@@ -48,8 +48,8 @@ def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNES
             _run_waves(waves, began + 60 * minutes, only)
             time.sleep(judge.WAKE_SECONDS)  # for runs that have just been woken up
         code = _judge(system, waves, only, say)
-    except stopping.Stopped:
-        say(f"stopped by signal {stopping.noted()}")
+    except stop_signals.Stopped:
+        say(f"stopped by signal {stop_signals.noted()}")
         code = 130
     except (ChildFailed, TimeoutError, OSError) as error:
         say(f"error: {type(error).__name__}: {error}")

@@ -25,7 +25,7 @@ from tools.chaos import points
 from tools.chaos.ledger import Ledger
 from tools.chaos.proxy import Proxy
 from tools.chaos.rules import ChaosRules
-from tools.runner import leftovers, stopping
+from tools.runner import leftovers, stop_signals
 from tools.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
 from tools.runner.processes import Child, Children
 from tools.runner.stack import free_port
@@ -245,7 +245,7 @@ def wait_until(ready: Callable[[], bool], seconds: float, what: str) -> None:
     """Raises `TimeoutError`, or `Stopped`."""
     until = time.monotonic() + seconds
     while not ready():
-        stopping.check()
+        stop_signals.check()
         if time.monotonic() > until:
             raise TimeoutError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.1)

@@ -26,7 +26,7 @@ from tools.chaos.link import ask
 from tools.chaos.outages import Outages
 from tools.chaos.points import CONSUMERS
 from tools.chaos.system import System
-from tools.runner import stopping
+from tools.runner import stop_signals
 
 QUIET_SECONDS = 60.0
 """Once the faults are over, no row may wait for longer than this while nothing at all happens: leases take 5 to 12 s,
@@ -155,7 +155,7 @@ class Waves:
         for _ in range(count):
             report = self._report({}, datetime.now(UTC)) | {"idempotency_key": f"chaos-{self._number}"}
             while True:
-                stopping.check()
+                stop_signals.check()
                 with suppress(OSError, ValueError):
                     rows.append(
                         self.system.call("POST", "/api/report-queue/", report, self.system.proxy.url)["queue_id"]
@@ -174,7 +174,7 @@ class Waves:
         """Wait until all rows are done, at most so long; whether they are. Frozen works are woken up meanwhile."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            stopping.check()
+            stop_signals.check()
             self._look_at_the_ledger()
             done = self._done(rows)
             self._reexecute(done & set(reexecute))

@@ -1,24 +1,24 @@
-"""Goes on where `run.py` left off, inside the virtual environment."""
+"""Continues `run.py` inside the virtual environment."""
 
 from __future__ import annotations
 
 import sys
 
-from tools.runner import arguments, stopping
+from tools.runner import arguments, stop_signals
 
 
 def main() -> int:
-    """The chosen command's exit code."""
-    stopping.listen()
+    """Run the chosen command and return its exit code."""
+    stop_signals.listen()
     chosen = arguments.parse()
     if chosen.command == "demo":
         from tools.runner import demo
 
         return demo.run(chosen)
     if chosen.command == "bench":
-        from tools.runner import benches
+        from tools.runner import bench
 
-        return benches.run(chosen.name, chosen.options)
+        return bench.run(chosen.name, chosen.options)
     from tools.runner import checks
 
     if chosen.command == "chaos":

@@ -1,4 +1,4 @@
-"""The command line of `run.py`. Standard library only: it is read before anything is installed."""
+"""The command line of `run.py`. Uses the standard library only, because it runs before anything is installed."""
 
 from __future__ import annotations
 
@@ -8,49 +8,50 @@ import os
 PATTERNS = ("queue", "webhook", "asset", "cron")
 LAUNCHERS = ("harness", "warm")
 WAVES = ("crashes", "network", "outages", "bad-reports")
-"""Both of the chaos."""
+"""`LAUNCHERS` and `WAVES` are the choices of the chaos."""
 BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns"]
 """The modules of `tools.benchmarks/`."""
 WITH_OPTIONS = {"patterns", "drain"}
-"""Those that take options of their own."""
+"""Benchmarks that have options of their own."""
 
 
 def parse() -> argparse.Namespace:
-    """The arguments; exits with 2 and a usage line for wrong ones."""
+    """Parse the arguments; wrong ones exit with code 2 and a usage line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | chaos | bench")
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
-    demo.add_argument("--once", action="store_true", help="make the demo's reports, say how each went, and stop")
+    demo.add_argument("--once", action="store_true", help="make the demo's reports, print each result, and stop")
     demo.add_argument(
         "--pattern",
         type=_patterns,
         default=os.environ.get("REPORT_TRIGGER_PATTERN") or "queue",
-        help="who fires: queue, webhook, asset or cron (default $REPORT_TRIGGER_PATTERN, or queue); several, with "
-        "commas between them, run side by side, and the firings stay with whoever of them has them, or go to the first",
+        help="the pattern that fires: queue, webhook, asset or cron (default $REPORT_TRIGGER_PATTERN, or queue). The "
+        "sensors of several, separated by commas, run side by side: the current one keeps the firings, else the first "
+        "gets them",
     )
-    demo.add_argument("--port", type=_port, default=8000, help="of the web app (default 8000)")
-    demo.add_argument("--dagster-port", type=_port, default=3000, help="of Dagster's UI (default 3000)")
+    demo.add_argument("--port", type=_port, default=8000, help="the web app's port (default 8000)")
+    demo.add_argument("--dagster-port", type=_port, default=3000, help="the port of Dagster's UI (default 3000)")
     demo.add_argument("--timeout", type=_seconds, default=900, help="with --once: give up after SECONDS (default 900)")
     test = commands.add_parser(
         "test",
-        help="run the tests, or with --long those that take minutes; others go to pytest",
+        help="run the tests, or with --long those that take minutes; passes other arguments to pytest",
         add_help=False,
     )
     test.set_defaults(pytest=[])
     commands.add_parser("lint", help="ruff, mypy, import-linter, missing migrations")
-    chaos = commands.add_parser("chaos", help="kill, freeze and cut off real processes, and count what was lost")
-    chaos.add_argument("--minutes", type=_minutes, default=20, help="for how long, about (default 20)")
-    chaos.add_argument("--seed", type=int, help="makes the choices of an earlier run again; their timing differs")
+    chaos = commands.add_parser("chaos", help="kill, freeze and disconnect real processes, and count lost reports")
+    chaos.add_argument("--minutes", type=_minutes, default=20, help="approximate duration (default 20)")
+    chaos.add_argument("--seed", type=int, help="repeats the choices of an earlier run; the timing differs")
     chaos.add_argument(
         "--launcher",
         choices=LAUNCHERS,
         default=LAUNCHERS[0],
-        help="of the runs: the harness itself, at once (default), or the product's warm launcher, whose server is "
-        "killed too; each daemon has to load the code, so give it some minutes",
+        help="who launches the runs: the harness itself, at once (default), or the product's warm launcher, whose "
+        "server is killed, too; then each daemon has to load the code, so give it some minutes",
     )
-    chaos.add_argument("--only", choices=WAVES, help="one kind of wave, over and over (default: all kinds)")
-    bench = commands.add_parser("bench", help="measure what something costs, and whether it holds its goals")
-    bench.add_argument("name", choices=BENCHMARKS, help="what to measure; further arguments go to it")
+    chaos.add_argument("--only", choices=WAVES, help="repeat one kind of wave (default: all kinds)")
+    bench = commands.add_parser("bench", help="run a benchmark and compare the result with its goals")
+    bench.add_argument("name", choices=BENCHMARKS, help="the benchmark; it gets further arguments")
     bench.set_defaults(options=[])
     arguments, rest = parser.parse_known_args()
     if arguments.command == "test":

@@ -13,27 +13,27 @@ from pathlib import Path
 from typing import IO
 
 from project.environment import BASE_DIR
-from tools.runner import stopping
+from tools.runner import stop_signals
 from tools.runner.postgres import EmbeddedPostgres
 from tools.runner.processes import POLL_SECONDS, ChildFailed, Children
 
 BIN = Path(sys.executable).parent
-PATIENCE_SECONDS = 30.0
-"""How long a check that was asked to end may take: the acceptance tests take down what they have set up."""
+STOP_SECONDS = 30.0
+"""How long a check may take to end after a signal: the acceptance tests tear down what they have set up."""
 
 WORKERS = 2
-"""Processes for the tests that bear company; each has a database of its own."""
+"""Processes for the tests that may run in parallel; each has its own database."""
 ALONE = ("tests/acceptance", "tests/chaos")
-"""These start whole demos and time them: nothing else may run beside them."""
+"""These tests start whole demos and time them, so nothing else may run at the same time."""
 LONG = "tests/long"
-"""These take many minutes each: `run.py test --long`."""
+"""These tests take many minutes each: `run.py test --long`."""
 
 
 def test(pytest_arguments: list[str]) -> int:
-    """Run pytest against `DATABASE_URL`, or else against a PostgreSQL that is thrown away; its exit code.
+    """Run pytest with `DATABASE_URL`, or with a temporary PostgreSQL; return the exit code.
 
-    Without arguments everything but what takes long, in two parts, also the second if the first fails; 1 if one has.
-    `--long` runs what takes long.
+    Without arguments, all tests except the long ones run, in two parts. The second part runs even if the first fails,
+    and the exit code is 1 if one has failed. `--long` runs the long tests.
     """
     if os.environ.get("DATABASE_URL"):
         return _pytest(pytest_arguments)
@@ -46,7 +46,7 @@ def test(pytest_arguments: list[str]) -> int:
     except ChildFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1  # the folder stays: the log is in it
-    except stopping.Stopped:
+    except stop_signals.Stopped:
         code = 130
     finally:
         children.stop_all(0, 0, 3.0)
@@ -56,7 +56,7 @@ def test(pytest_arguments: list[str]) -> int:
 
 
 def chaos(minutes: int, seed: int | None, launcher: str, only: str | None) -> int:
-    """Let everything break for a while; 0 if no report was lost, made twice, or got stuck. See `tests/chaos`."""
+    """Break things for a while; returns 0 if no report was lost, made twice or stuck. See `tools/chaos`."""
     chosen = [] if seed is None else ["--seed", str(seed)]
     chosen += [] if only is None else ["--only", only]
     chosen += ["--minutes", str(minutes), "--launcher", launcher]
@@ -64,13 +64,13 @@ def chaos(minutes: int, seed: int | None, launcher: str, only: str | None) -> in
 
 
 def lint() -> int:
-    """Run every check, also after one has failed; 1 if one has."""
+    """Run every check, also after one has failed; returns 1 if one has."""
     steps = {
         "ruff check": [str(BIN / "ruff"), "check", "."],
         "ruff format": [str(BIN / "ruff"), "format", "--check", "."],
         "mypy": [str(BIN / "mypy")],
         "import-linter": [str(BIN / "lint-imports"), "--config", "pyproject.toml"],
-        # It also warns that no database is there to compare with, which is not what is asked here.
+        # Ignore its warning that there is no database to compare with.
         "migrations": [
             *(sys.executable, "-W", "ignore::RuntimeWarning", "manage.py"),
             *("makemigrations", "--check", "--dry-run"),
@@ -81,7 +81,7 @@ def lint() -> int:
         print(f"--- {name}", flush=True)
         if run_in_foreground(command):
             failed.append(name)
-        if stopping.noted() is not None:
+        if stop_signals.noted() is not None:
             return 130
     print(f"lint: {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
     return 1 if failed else 0
@@ -94,7 +94,7 @@ def _pytest(arguments: list[str]) -> int:
     if arguments:
         return run_in_foreground([*command, *arguments])
     parts = {
-        # Named by what it leaves out, so that a new folder is not forgotten. A file's tests share fixtures.
+        # Exclude folders instead of listing them, so that no new one is forgotten. The tests of a file share fixtures.
         f"tests in {WORKERS} processes": [
             *("-n", str(WORKERS), "--dist", "loadfile"),
             *(f"--ignore={folder}" for folder in (*ALONE, LONG)),
@@ -106,21 +106,21 @@ def _pytest(arguments: list[str]) -> int:
         print(f"--- {name}", flush=True)
         if run_in_foreground([*command, *chosen]):
             failed.append(name)
-        if stopping.noted() is not None:
+        if stop_signals.noted() is not None:
             return 130
     print(f"test: {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
     return 1 if failed else 0
 
 
 def run_in_foreground(command: list[str], *, stderr: IO[str] | None = None) -> int:
-    """Run in the foreground, as a debugger needs it; its exit code, which is a shell's for what a signal has ended."""
+    """Run in the foreground, as a debugger needs; returns the exit code, as in a shell 128 + N for a signal N."""
     process = subprocess.Popen(command, cwd=BASE_DIR, stderr=stderr)
     until = None
     while process.poll() is None:
-        if until is None and (number := stopping.noted()) is not None:
-            until = time.monotonic() + PATIENCE_SECONDS
-            # Ctrl-C has reached the whole foreground group already. Everything else becomes one: pytest then ends
-            # its fixtures, where SIGTERM would end it at once.
+        if until is None and (number := stop_signals.noted()) is not None:
+            until = time.monotonic() + STOP_SECONDS
+            # Ctrl-C has already reached the whole foreground group. Other signals are sent on as SIGINT: pytest then
+            # tears down its fixtures, which it would not do after SIGTERM.
             if number != signal.SIGINT:
                 process.send_signal(signal.SIGINT)
         if until is not None and time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""`run.py demo`: everything on one machine, with real components, from the first request to the finished report."""
+"""`run.py demo`: runs the whole installation on this machine, from the first request to the finished report."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from pathlib import Path
 import psycopg
 
 from project.environment import DATA_DIR, DEMO_FILE, database
-from tools.runner import leftovers, stopping
+from tools.runner import leftovers, stop_signals
 from tools.runner.postgres import EmbeddedPostgres, create_database, with_database
 from tools.runner.processes import ChildFailed, Children
 from tools.runner.stack import DAGSTER_YAML, HOST, Stack, answers
 from tools.runner.stack import environment as common_environment
-from tools.runner.stopping import Stopped
+from tools.runner.stop_signals import Stopped
 
 LOGS = DATA_DIR / "logs"
 
 
 def run(arguments: Namespace) -> int:
-    """The demo's exit code: 0 if it was stopped by a person, or if `--once` saw every report succeed."""
+    """Run the demo; returns 0 if a person stopped it, or if every report of `--once` succeeded."""
     try:
         LOGS.mkdir(parents=True, exist_ok=True)
         lock = (DATA_DIR / "demo.lock").open("w")
@@ -57,8 +57,8 @@ def _run(arguments: Namespace) -> int:
         log = LOGS / "demo.log"
         with suppress(OSError):
             log.write_text(traceback.format_exc())
-        said = (str(error).strip().splitlines() or ["no message"])[0]
-        print(f"error: {type(error).__name__}: {said}; see {log}", file=sys.stderr)
+        first_line = (str(error).strip().splitlines() or ["no message"])[0]
+        print(f"error: {type(error).__name__}: {first_line}; see {log}", file=sys.stderr)
     finally:
         demo.stop()
     return 1
@@ -73,7 +73,7 @@ class Demo:
         self._postgres: EmbeddedPostgres | None = None
 
     def run(self) -> int:
-        """Start, show, and go on until stopped, a child dies, or `--once` is done."""
+        """Start everything and show the queue until a signal, the death of a child, or the end of `--once`."""
         began = time.monotonic()
         _end_leftovers()
         for option, port in (
@@ -86,23 +86,25 @@ class Demo:
         _say("Migrating the databases")
         stack = Stack(self._children, environment)
         stack.migrate(DAGSTER_YAML.read_text())
-        from tools.runner import firing, once, watch
+        from tools.runner import demo_once, demo_pattern, demo_watch
 
         wanted = self._arguments.pattern
-        environment["REPORT_TRIGGER_PATTERN"] = ",".join(firing.served_for(wanted))
+        environment["REPORT_TRIGGER_PATTERN"] = ",".join(demo_pattern.served_for(wanted))
         self._start(stack)
-        firing.give_to(wanted)
+        demo_pattern.give_to(wanted)
         print(f"Everything answers after {time.monotonic() - began:.0f} s.\n", flush=True)
         self._print_table(environment)
         if self._arguments.once:
-            return once.run(self._children.check, environment, self._arguments.timeout)
-        watch.show(self._children.check)
+            return demo_once.run(self._children.check, environment, self._arguments.timeout)
+        demo_watch.show(self._children.check)
         return 0
 
     def stop(self) -> None:
-        """End everything that was started, within 10 s."""
+        """End all started processes within 10 s."""
         self._children.stop_all(3.5, 1.5, 1.7)
-        leftovers.end(leftovers.of_demo(DATA_DIR), ask=signal.SIGKILL, seconds=0.5)  # who has left its process group
+        leftovers.end(
+            leftovers.of_demo(DATA_DIR), ask=signal.SIGKILL, seconds=0.5
+        )  # processes that have left their process group
         if self._postgres is not None:
             self._postgres.close()
 
@@ -117,10 +119,10 @@ class Demo:
         _write_privately(DEMO_FILE, json.dumps(kept, indent=1))
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
         return {
-            # Whoever sets a variable means it; but the addresses are those of this demo.
+            # The environment overrides these defaults, but not the addresses of this demo.
             "RETRY_BACKOFF_SECONDS": "5",
             "CRON_SENSOR_INTERVAL": "5",
-            # A sensor that waits for reports holds one, of six on two cores.
+            # A waiting sensor occupies a worker; the default would be six on two cores.
             "DAGSTER_GRPC_MAX_WORKERS": "16",
             **os.environ,
             **kept,
@@ -130,7 +132,7 @@ class Demo:
         }
 
     def _databases(self) -> tuple[str, str]:
-        """The URLs of Django's database and of Dagster's, both of which exist afterwards."""
+        """Create Django's and Dagster's databases if they are missing; return their URLs."""
         url = os.environ.get("DATABASE_URL")
         if not url:
             _say("Starting PostgreSQL")
@@ -141,9 +143,9 @@ class Demo:
             for one in (url, dagster_url):
                 create_database(one)
         except (ValueError, psycopg.Error) as error:
-            stopping.check()
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ChildFailed(f"the database of DATABASE_URL cannot be used: {said}") from None
+            stop_signals.check()
+            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ChildFailed(f"the database of DATABASE_URL cannot be used: {first_line}") from None
         return url, dagster_url
 
     def _start(self, stack: Stack) -> None:
@@ -177,17 +179,17 @@ class Demo:
 
 
 def _end_leftovers() -> None:
-    """End what a demo on the same data has left when it was killed itself: it holds ports and the database."""
+    """End the processes that a killed demo on the same data has left: they hold ports and the database."""
     processes = leftovers.of_demo(DATA_DIR)
     servers = leftovers.of_postgres(DATA_DIR / "postgres")
     if processes or servers:
-        _say(f"Ending what a killed demo has left: {len(processes) + len(servers)} processes")
+        _say(f"Ending {len(processes) + len(servers)} processes that a killed demo has left")
         leftovers.end(processes, ask=signal.SIGTERM, seconds=4)
         leftovers.end(servers, ask=signal.SIGINT, seconds=10)
 
 
 def _secrets() -> dict[str, str]:
-    """The environment's, else those of an earlier demo on the same data, else new ones."""
+    """The secrets: from the environment, else from an earlier demo on the same data, else new ones."""
     try:
         stored = dict(json.loads(DEMO_FILE.read_text()))
     except (OSError, ValueError, TypeError):
@@ -201,7 +203,7 @@ def _secrets() -> dict[str, str]:
 
 
 def _write_privately(path: Path, text: str) -> None:
-    """Replace a file that only its owner may read, whole or not at all."""
+    """Replace a file atomically; only its owner may read it."""
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -219,7 +221,7 @@ def _require_free(port: int, option: str) -> None:
 
 
 def _daemon_is_up(ui_url: str, since: float) -> bool:
-    """Whether the daemon has given a sign of life since a time; its last one may be that of an earlier demo."""
+    """Whether the daemon has sent a heartbeat since `since`; an older one may come from an earlier demo."""
     query = '{instance{daemonHealth{daemonStatus(daemonType:"SENSOR"){healthy lastHeartbeatTime}}}}'
 
     def healthy(answer: bytes) -> bool:
@@ -230,7 +232,7 @@ def _daemon_is_up(ui_url: str, since: float) -> bool:
 
 
 def _name(url: str) -> str:
-    """The name of a URL's database. Raises `ValueError` for a URL that Django could not use."""
+    """The database name in a URL. Raises `ValueError` for a URL that Django cannot use."""
     return str(database(url)["NAME"])
 
 

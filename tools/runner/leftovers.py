@@ -1,4 +1,4 @@
-"""What a demo leaves when it is killed itself: found by a mark in the environment of everything that it started."""
+"""Finds and ends the processes that a killed demo has left, by a variable in their environment."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 MARK = "REPORTQUEUE_DEMO"
-"""A variable that only a demo's processes have; its value is the data folder, which one demo at a time holds."""
+"""Only a demo's processes have this variable. Its value is the data folder, which one demo at a time uses."""
 
 
 def of_demo(data: Path) -> list[Any]:
-    """The processes that a demo on this data has started, itself and PostgreSQL not included."""
+    """The processes that a demo on this data folder has started, without the demo itself and PostgreSQL."""
 
     def is_marked(process: Any) -> bool:
         return bool(process.environ().get(MARK) == str(data))
@@ -23,7 +23,7 @@ def of_demo(data: Path) -> list[Any]:
 
 
 def of_postgres(cluster: Path) -> list[Any]:
-    """The PostgreSQL that runs on this cluster, or nothing; the server itself, not its sessions."""
+    """The PostgreSQL server process of this cluster, without its sessions; empty if it does not run."""
     try:
         pid = int((cluster / "postmaster.pid").read_text().split("\n", 1)[0])
     except (OSError, ValueError):
@@ -36,7 +36,7 @@ def of_postgres(cluster: Path) -> list[Any]:
 
 
 def end(processes: list[Any], *, ask: signal.Signals, seconds: float) -> None:
-    """Ask each to end by a signal, and after `seconds` kill what is left."""
+    """Send each the signal `ask`; after `seconds`, kill those that have not ended."""
     for process in processes:
         _if_there(lambda one: one.send_signal(ask), process)
     _, left = psutil.wait_procs(processes, timeout=seconds)
@@ -50,7 +50,7 @@ def _processes(wanted: Callable[[Any], bool]) -> list[Any]:
 
 
 def _if_there(call: Callable[[Any], Any], process: Any) -> Any:
-    """What the call says, or None for a process that has gone or is somebody else's."""
+    """Call it with the process; None if the process has ended or belongs to another user."""
     try:
         return call(process)
     except (psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""The processes of a whole installation on one machine, as the demo and the tools.benchmarks run them."""
+"""The processes of a whole installation on one machine, for the demo and the benchmarks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HOST = "127.0.0.1"
 DAGSTER_YAML = BASE_DIR / "deploy" / "dagster.yaml"
 CODE = "orchestrator.definitions"
 REQUEST_SECONDS = 2.0
-"""The longest that anything here is waited for; so that a signal is soon noticed."""
+"""Timeout of a request; short, so that a signal is noticed soon."""
 
 
 def environment(data: Path, dagster_url: str) -> dict[str, str]:
-    """What every process is given, beside its secrets and addresses; `dagster_url` is that of Dagster's database."""
+    """The environment of every process, without secrets and addresses; `dagster_url` is Dagster's database."""
     return {
         leftovers.MARK: str(data),
         "REPORTQUEUE_DATA_DIR": str(data),
@@ -31,14 +31,14 @@ def environment(data: Path, dagster_url: str) -> dict[str, str]:
         "DAGSTER_DATABASE_URL": for_dagster(dagster_url),
         "DAGSTER_HOME": str(data / "dagster"),
         "MPLCONFIGDIR": str(data / "matplotlib"),
-        # dagster.yaml names classes of `dagster_reportqueue`, which is not installed here.
+        # dagster.yaml names classes of `dagster_reportqueue`, which is not installed in the environment.
         "PYTHONPATH": str(BASE_DIR),
         "PYTHONUNBUFFERED": "1",
     }
 
 
 class Stack:
-    """Starts each process as one of `children`; `code` is the module of the code location."""
+    """Starts each process as one of `children`; `code` is the code location's module."""
 
     def __init__(self, children: Children, environment: Mapping[str, str], *, code: str = CODE) -> None:
         self._children = children
@@ -48,10 +48,10 @@ class Stack:
         self._home = Path(environment["DAGSTER_HOME"])
 
     def migrate(self, dagster_yaml: str) -> None:
-        """Make Dagster's home with these settings, and bring both databases up to date."""
+        """Create Dagster's home with this dagster.yaml, and migrate both databases."""
         self._home.mkdir(exist_ok=True)
         (self._home / "dagster.yaml").write_text(dagster_yaml)
-        # Dagster's processes would all migrate an empty database at once, and trip over each other.
+        # Otherwise all of Dagster's processes would migrate an empty database at the same time, and fail.
         command = [str(BIN / "dagster"), "instance", "migrate"]
         dagster = self._children.start("dagster-migrate", command, self._environment, passing=True)
         self.manage("migrate", "--no-input")
@@ -59,22 +59,22 @@ class Stack:
         self._children.finish(dagster)
 
     def manage(self, command: str, *arguments: str) -> None:
-        """Run a command of `manage.py` to its end, before there is a Dagster that could be told of changes."""
+        """Run a command of `manage.py`; it does not notify Dagster, which is not started yet."""
         environment = {**self._environment, "DAGSTER_URL": ""}
         self._children.run(command, [sys.executable, "manage.py", command, *arguments], environment)
 
     def start_web(self, port: int) -> Child:
-        """The web app, at a port."""
-        # Runs give their rows back to the web app when they are stopped: it goes after them.
+        """Start the web app on a port."""
+        # Stop the web app after the runs, because stopped runs return their rows to it.
         return self._children.start("web", gunicorn(port), self._environment, stop_round=1)
 
     def start_scheduler(self) -> Child:
-        """What queues the reports that are due."""
+        """Start the scheduler, which queues due reports."""
         command = [sys.executable, "manage.py", "enqueue_due_reports", "--loop"]
         return self._children.start("scheduler", command, self._environment)
 
     def start_code(self) -> Child:
-        """Dagster's code server, at a port of its own, which the others are told."""
+        """Start Dagster's code server on a free port, and write that port for the other processes."""
         self._code_port = self._code_port or free_port()
         (self._home / "workspace.yaml").write_text(
             f"load_from:\n  - grpc_server: {{host: {HOST}, port: {self._code_port}, location_name: orchestrator}}\n"
@@ -83,17 +83,17 @@ class Stack:
         return self._children.start("dagster-code", [str(BIN / "dagster"), "api", "grpc", *place], self._environment)
 
     def start_daemon(self) -> Child:
-        """Dagster's daemon, once the code server answers."""
+        """Start Dagster's daemon; the code server must answer already."""
         command = [str(BIN / "dagster-daemon"), "run", "-w", str(self._home / "workspace.yaml")]
         return self._children.start("dagster-daemon", command, self._environment)
 
     def start_ui(self, port: int) -> Child:
-        """Dagster's web server, at a port."""
+        """Start Dagster's web server on a port."""
         place = ["-w", str(self._home / "workspace.yaml"), "-h", HOST, "-p", str(port)]
         return self._children.start("dagster-webserver", [str(BIN / "dagster-webserver"), *place], self._environment)
 
     def code_accepts(self) -> bool:
-        """Whether the code server may be talked to."""
+        """Whether the code server accepts connections."""
         try:
             socket.create_connection((HOST, self._code_port), timeout=1).close()
         except OSError:
@@ -103,7 +103,7 @@ class Stack:
 
 def gunicorn(port: int) -> list[str]:
     """The command of the web app."""
-    # One thread for each request at a time: a claim that waits for reports holds one.
+    # A thread for each concurrent request: a waiting claim occupies one.
     return [
         *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"{HOST}:{port}"),
         *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--graceful-timeout", "1"),
@@ -112,7 +112,7 @@ def gunicorn(port: int) -> list[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port on which no process listens."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -120,7 +120,7 @@ def free_port() -> int:
 
 
 def answers(url: str, body: bytes | None = None, accept: Callable[[bytes], bool] = lambda answer: True) -> bool:
-    """Whether an address answers, and with what `accept` takes; a `body` is posted to it, as JSON."""
+    """Whether a URL answers and `accept` returns True for the answer; a `body` is posted as JSON."""
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310

@@ -1,6 +1,6 @@
-"""The virtual environment `.venv`: made once, installed again only when `requirements.txt` changes.
+"""The virtual environment `.venv`: created once, and installed again only when `requirements.txt` changes.
 
-Standard library only: it is what everything else is installed with.
+Uses the standard library only, because it installs everything else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from project.environment import BASE_DIR, DATA_DIR
-from tools.runner import stopping
+from tools.runner import stop_signals
 from tools.runner.processes import ChildFailed, Children
 
 VENV = (BASE_DIR / ".venv").resolve()  # a link to that of another checkout is that one
@@ -26,15 +26,15 @@ LOCK = VENV / "lock"
 MADE_FOR = VENV / "made-for"
 INSTALLED = VENV / "installed.sha256"
 HERE = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]} {VENV}"
-"""What an environment is made for: it works neither with another Python nor after a move."""
+"""The Python and the place of the environment: it works neither with another Python nor after a move."""
 
 
 class InstallFailed(Exception):
-    """The environment could not be made; the message is one line, with the log's path."""
+    """The environment could not be created; the message is one line with the path of the log."""
 
 
 def ensure() -> None:
-    """Make the environment unless it is there, with everything installed. Raises `InstallFailed` or `Stopped`."""
+    """Create the environment and install the requirements, unless done. Raises `InstallFailed` or `Stopped`."""
     try:
         wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + HERE.encode()).hexdigest()
         if _is_ready(wanted):
@@ -50,16 +50,16 @@ def ensure() -> None:
 
 
 def go_on(arguments: list[str]) -> NoReturn:
-    """Replace this process by the rest of the program, inside the environment. Raises `Stopped`."""
-    if "REPORTQUEUE_DATA_DIR" in os.environ:  # it may be relative to where the user is, and that changes
+    """Replace this process by the rest of the program in the environment. Raises `Stopped`."""
+    if "REPORTQUEUE_DATA_DIR" in os.environ:  # it may be relative to the working directory, which changes here
         os.environ["REPORTQUEUE_DATA_DIR"] = str(DATA_DIR)
-    os.chdir(BASE_DIR)  # `-m` looks for the project there
-    stopping.unlisten()
+    os.chdir(BASE_DIR)  # `-m` finds the project there
+    stop_signals.unlisten()
     os.execve(PYTHON, [str(PYTHON), "-m", "tools.runner", *arguments], clean_environment())  # noqa: S606
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's, without what would mix other packages into the environment's, or install elsewhere."""
+    """This process's variables, without those that add other packages or change where pip installs."""
     foreign = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET", "PIP_PREFIX"}
     return {name: value for name, value in os.environ.items() if name not in foreign}
 
@@ -76,16 +76,16 @@ def _read(path: Path) -> str:
 
 
 def _take(lock: IO[str]) -> None:
-    """Two first runs at once: the second waits for the first."""
-    said = False
+    """Take the lock; of two first runs at the same time, the second waits for the first."""
+    announced = False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not said:
+            if not announced:
                 print(f"Waiting for another run.py that installs into {VENV} ...", flush=True)
-            said = True
-            stopping.check()
+            announced = True
+            stop_signals.check()
             time.sleep(0.2)
 
 
@@ -99,7 +99,7 @@ def _make(lock: IO[str]) -> None:
                 shutil.rmtree(entry)
             elif entry != LOCK:
                 entry.unlink()
-        problem = "the virtual environment could not be made (on Debian and Ubuntu, is python3-venv installed?)"
+        problem = "the virtual environment could not be created (on Debian and Ubuntu, is python3-venv installed?)"
         _run(lock, [sys.executable, "-m", "venv", str(VENV)], problem)
         MADE_FOR.write_text(HERE)
     pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
@@ -109,7 +109,7 @@ def _make(lock: IO[str]) -> None:
 def _run(lock: IO[str], command: list[str], problem: str) -> None:
     children = Children(VENV)
     try:
-        # It holds the lock too: if this process is killed, the next one waits until pip is done.
+        # pip holds the lock, too: if this process is killed, the next one waits until pip has ended.
         children.run(LOG.stem, command, clean_environment(), keep_open=[lock.fileno()])
     except ChildFailed:
         raise InstallFailed(f"{problem}; see {LOG}") from None

@@ -1,4 +1,4 @@
-"""What the demo shows of the queue while it runs."""
+"""Shows the queue's rows by status while the demo runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from django.db.models import Count
 
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
-from tools.runner import app  # noqa: F401
+from tools.runner import django_setup  # noqa: F401
 
 POLL_SECONDS = 0.5
 NO_DATABASE = "the database does not answer"
 
 
 def show(check: Callable[[], None]) -> None:
-    """Print a line whenever rows have moved, until `check` or a signal raises."""
-    print("Reports by status, a line whenever something moves; Ctrl-C stops everything.", flush=True)
+    """Print a line when the counts change, until `check` raises."""
+    print("Reports by status, a line for each change; Ctrl-C stops everything.", flush=True)
     line = Line()
     while True:
         check()
@@ -31,13 +31,13 @@ def show(check: Callable[[], None]) -> None:
 
 
 class Line:
-    """Says what is new, with the time of day."""
+    """Prints changed texts with the time of day."""
 
     def __init__(self) -> None:
         self._last = ""
 
     def say(self, text: str) -> None:
-        """Print it, unless it was said last."""
+        """Print the text, unless it was printed last."""
         if text != self._last:
             print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
         self._last = text

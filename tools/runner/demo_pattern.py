@@ -1,4 +1,4 @@
-"""Who fires the demo's schedules: the hand-over to the pattern that was asked for, and what it needs."""
+"""The pattern that fires the demo's schedules: switches to the requested pattern, and prepares the switch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from reportqueue import schedules, triggers
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED, Pattern
-from tools.runner import app  # noqa: F401
+from tools.runner import django_setup  # noqa: F401
 
 PAUSED_BY = "run.py demo"
 
 
 def served_for(wanted: Sequence[str]) -> list[str]:
-    """The patterns whose sensors must run so that firings can be given to one of `wanted`.
+    """The patterns whose sensors must run so that one of `wanted` can fire the schedules.
 
-    They may be more: the pattern before still has to make what was due before the hand-over, and what the runs of
-    other sensors give back, or a person enqueues, waits for the queue's.
+    These can be more than `wanted`. The previous pattern must still make the firings that were due before the switch.
+    And only the queue's sensors launch rows that a run released or a person enqueued.
     """
     there = triggers.standing()
     served = [*wanted, there.pattern, *([] if there.planned is None else [there.planned.after])]
@@ -26,9 +26,9 @@ def served_for(wanted: Sequence[str]) -> list[str]:
 
 
 def give_to(wanted: Sequence[str]) -> None:
-    """Hand the firings to the first of these patterns, unless one of them has them or a hand-over is planned.
+    """Switch to the first of these patterns, unless one of them fires already or a switch is planned.
 
-    Schedules that sensors cannot fire are paused for as long as they would have to. Raises `HandoverRefused`.
+    Schedules that the new pattern cannot fire are paused until the pattern changes again. Raises `HandoverRefused`.
     """
     there = triggers.standing()
     if there.planned is not None or there.pattern in wanted:
@@ -42,12 +42,12 @@ def give_to(wanted: Sequence[str]) -> None:
     if to not in SENSOR_FIRED:
         for pk in ReportSchedule.objects.filter(enabled=False, paused_by=PAUSED_BY).values_list("pk", flat=True):
             schedules.resume(pk)
-    print(f"Firings have gone from {there.pattern} to {to}.", flush=True)
+    print(f"The pattern has changed from {there.pattern} to {to}.", flush=True)
 
 
 def _pause_what_sensors_cannot_fire(to: Pattern) -> None:
     found = list(ReportSchedule.objects.filter(enabled=True).queue_only().values_list("pk", flat=True))
     for pk in found:
-        schedules.pause(pk, by=PAUSED_BY, note=f"The pattern {to} cannot fire it; it goes on under queue or webhook.")
+        schedules.pause(pk, by=PAUSED_BY, note=f"The pattern {to} cannot fire it; queue and webhook can.")
     if found:
-        print(f"Paused, as sensors evaluate cron expressions alone: {len(found)} schedules.", flush=True)
+        print(f"Paused {len(found)} schedules that the pattern {to} cannot fire.", flush=True)

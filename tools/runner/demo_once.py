@@ -1,4 +1,4 @@
-"""`run.py demo --once`: the demo's reports from being asked for to being there, and how each went."""
+"""`run.py demo --once`: requests the demo's reports, waits for them, and prints the result of each."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from reportqueue.clock import database_now
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 from reportqueue.states import Status
-from tools.runner import app  # noqa: F401
-from tools.runner.watch import NO_DATABASE, POLL_SECONDS, Line
+from tools.runner import django_setup  # noqa: F401
+from tools.runner.demo_watch import NO_DATABASE, POLL_SECONDS, Line
 
 LEAD_SECONDS = 3
-"""How long before they are due the schedules must be there."""
+"""The schedules are created at least this long before they are due."""
 HTTP_SECONDS = 10
 
 
 def run(check: Callable[[], None], environment: dict[str, str], timeout: float) -> int:
-    """Ask for the demo's reports, wait until all are made, and say how each went; 0 only if all succeeded.
+    """Request the demo's reports, wait for them, and print the results; returns 0 only if all succeeded.
 
-    The pattern in force decides who asks: what a sensor fires has to come from schedules, which are due at the next
-    full minute; of the others one does, and the rest is enqueued.
+    With the patterns `cron` and `asset`, every report is requested by a schedule that is due at the next full minute.
+    With the other patterns, one report is requested by a schedule, and the rest are enqueued.
     """
     pattern = triggers.standing().pattern
     count = len(demo_reports.ONCE)
@@ -60,14 +60,14 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
         time.sleep(POLL_SECONDS)
     good = _report(found, environment["REPORTQUEUE_TOKEN"])
     for _ in range(count - len(found)):
-        print("A report that its schedule did not ask for in time")
+        print("A report whose schedule did not fire in time")
     print(f"\n{good} of {count} reports succeeded", flush=True)
     if good < count:
         return 1
-    # They would fire again in a year.
+    # Without this, the schedules would fire again in a year.
     ReportSchedule.objects.filter(pk__in=wanted.schedules).delete()
     for thread in threading.enumerate():
-        # Telling Dagster of it needs what is going to be stopped.
+        # These threads notify Dagster of the change, and Dagster is stopped next.
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(HTTP_SECONDS)
     return 0
@@ -75,7 +75,7 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
 
 @dataclass
 class _Wanted:
-    """What was asked for: rows that are there, and schedules whose firing at an instant is to become one."""
+    """The requested reports: enqueued rows, and schedules that fire at `instant`."""
 
     instant: datetime
     schedules: list[int]
@@ -100,7 +100,7 @@ def _by_schedules(entries: list[dict[str, Any]]) -> _Wanted:
 
 @dataclass(frozen=True)
 class _Made:
-    """How far a report is: its row, and where the queue does not follow the run, what Dagster says of it."""
+    """A report's row and state; if the queue does not follow the run, the state comes from Dagster."""
 
     row: ReportQueue
     status: str
@@ -117,7 +117,7 @@ def _made(rows: list[ReportQueue], pattern: Pattern, environment: dict[str, str]
         for row in rows:
             yield _Made(row, row.status, row.finished_at, (row.result or {}).get("artifacts") or {})
         return
-    # A row is done with once its run is launched.
+    # With the pattern `webhook`, the queue does not know how a run ended: ask Dagster.
     runs = _runs(environment["DAGSTER_URL"])
     for row in rows:
         run = runs.get(row.run_key or "") if row.processed else None
@@ -132,7 +132,7 @@ def _made(rows: list[ReportQueue], pattern: Pattern, environment: dict[str, str]
 
 
 def _runs(dagster_url: str) -> dict[str, dict[str, Any]]:
-    """The polling sensor's newest runs, by run key; none while Dagster's UI does not answer."""
+    """The webhook sensor's newest runs by run key; empty while Dagster's UI does not answer."""
     tag = '{key: "dagster/sensor_name", value: "webhook_trigger_sensor"}'
     wanted = "runId status endTime tags {key value}"
     query = f"{{runsOrError(filter: {{tags: [{tag}]}}, limit: 100) {{... on Runs {{results {{{wanted}}}}}}}}}"
@@ -155,7 +155,7 @@ def _progress(found: list[_Made], count: int) -> str:
 
 
 def _report(found: list[_Made], token: str) -> int:
-    """Print a line a report; how many are good, with their files there."""
+    """Print a line for each report; return how many succeeded and have their files."""
     print()
     names = {entry.report_id: entry for entry in reports.catalog()}
     good = 0
@@ -170,7 +170,7 @@ def _report(found: list[_Made], token: str) -> int:
 
 
 def _artifact(one: _Made, token: str) -> tuple[str, bool]:
-    """The page's address, and whether page and table are really there."""
+    """The page's address, and whether both page and table can be downloaded."""
     if not one.artifacts:
         return (one.row.error.strip().splitlines() or ["no artifact"])[-1], False
     for url in one.artifacts.values():

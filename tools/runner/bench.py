@@ -1,4 +1,4 @@
-"""`run.py bench`: what things cost, measured on a PostgreSQL of its own that is thrown away."""
+"""`run.py bench`: runs a benchmark on a temporary PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.runner import stopping
+from tools.runner import stop_signals
 from tools.runner.checks import run_in_foreground
 from tools.runner.postgres import EmbeddedPostgres
 from tools.runner.processes import ChildFailed, Children
 
 
 def run(name: str, options: list[str]) -> int:
-    """One benchmark of `tools.benchmarks/`; its exit code, 0 only if its goals hold. A log of a failure stays."""
+    """Run a benchmark of `tools/benchmarks`; return its exit code, 0 only if its goals hold. Failures keep a log."""
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-bench-"))
     log = folder / "benchmark.log"
     children = Children(folder / "logs")
-    # Durable, as in production: what is committed is on the disk.
+    # Durable, as in production: a commit is written to the disk.
     postgres = EmbeddedPostgres(folder, children)
     try:
         os.environ |= {
@@ -32,7 +32,7 @@ def run(name: str, options: list[str]) -> int:
     except ChildFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except stopping.Stopped:
+    except stop_signals.Stopped:
         code = 130
     finally:
         children.stop_all(0, 0, 3.0)

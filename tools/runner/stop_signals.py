@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and a closed terminal: noted when they come, acted on where it is safe. Standard library only.
+"""Ctrl-C, SIGTERM and a closed terminal: noted when they arrive, handled where it is safe. Standard library only.
 
-An exception out of a signal handler could strike between the start of a process and its entry in the list of what is
-to be ended. So the handler only notes, and whoever waits calls `check()`.
+An exception raised by a signal handler could strike after a process was started and before it is in the list of
+processes to end. So the handler only notes the signal, and code that waits calls `check()`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ _noted: list[int] = []
 
 
 class Stopped(Exception):
-    """Somebody wants this to end."""
+    """A signal asks the program to end."""
 
 
 def listen() -> None:
-    """Note the signals from now on; a closed terminal that is to be ignored, as by nohup, stays so."""
+    """Note the signals from now on, except a SIGHUP that is ignored already, as under nohup."""
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)
 
 
 def unlisten() -> None:
-    """Let the signals end this process again. Raises `Stopped` for one that was noted."""
+    """Let the signals end this process again. Raises `Stopped` if one was noted."""
     for number in SIGNALS:
         if signal.getsignal(number) is _note:
             signal.signal(number, signal.SIG_DFL)
@@ -33,12 +33,12 @@ def unlisten() -> None:
 
 
 def noted() -> int | None:
-    """The first signal that came."""
+    """The first signal that arrived, or None."""
     return _noted[0] if _noted else None
 
 
 def check() -> None:
-    """Raises `Stopped` if a signal has come."""
+    """Raises `Stopped` if a signal has arrived."""
     if _noted:
         raise Stopped
 
