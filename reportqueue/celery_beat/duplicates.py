@@ -15,7 +15,7 @@ def lock_imports() -> None:
     lock_until_commit("reportqueue.celery_beat")
 
 
-def stored_twin(draft: Draft) -> ReportSchedule | None:
+def existing_schedule(draft: Draft) -> ReportSchedule | None:
     """The schedule with the same report, modifier, rule, zone and params; rather one of the same start and end."""
     new = draft.schedule
     found = ReportSchedule.objects.filter(

@@ -11,10 +11,10 @@ from reportqueue.queue.claims import (
     Claim,
     claim,
     fail_launch,
-    keep_waiting,
-    keep_waiting_many,
     mark_processed,
     release_claimed,
+    renew_dispatch,
+    renew_dispatch_many,
 )
 from reportqueue.queue.firings import (
     LAUNCHED_GENERATION,
@@ -29,19 +29,19 @@ from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
 from reportqueue.queue.standstill import Standstill, standstill
-from reportqueue.queue.transitions import Answers, Beat
+from reportqueue.queue.transitions import Heartbeat, Results
 
 __all__ = [
     "LAUNCHED_GENERATION",
-    "Answers",
-    "Beat",
     "Claim",
     "Enqueued",
     "Firing",
+    "Heartbeat",
     "Inserted",
     "NewReport",
     "Pruned",
     "Rescued",
+    "Results",
     "SkipNote",
     "Standstill",
     "cancel",
@@ -56,13 +56,13 @@ __all__ = [
     "fail_launch",
     "heartbeat",
     "heartbeat_many",
-    "keep_waiting",
-    "keep_waiting_many",
     "mark_processed",
     "prunable",
     "prune",
     "release",
     "release_claimed",
+    "renew_dispatch",
+    "renew_dispatch_many",
     "requeue",
     "rescue_expired",
     "standstill",

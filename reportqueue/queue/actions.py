@@ -7,13 +7,13 @@ from uuid import UUID
 
 from reportqueue.models import ReportQueue
 from reportqueue.queue.transitions import (
-    back_to_queue,
+    already_ended,
     end_attempt,
     finish,
+    invalid,
     locked,
-    refusal,
-    repeated,
     require_owner,
+    return_to_queue,
     write_all,
 )
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
@@ -27,7 +27,7 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
     """
     with locked(pk) as (row, now):
         if lease_token is not None:
-            if repeated(row, lease_token, Outcome.CANCELLED):
+            if already_ended(row, lease_token, Outcome.CANCELLED):
                 return row
             require_owner(row, lease_token)
         elif row.status == Status.CANCELLED:
@@ -37,7 +37,7 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
             write_all([row], cancel_requested=True, **said)
             return row
         elif row.status in FINAL:
-            raise refusal(row, "cancelled")
+            raise invalid(row, "cancelled")
         else:
             return finish(row, Verb.CANCEL, Status.CANCELLED, now, error=reason)
         reason = reason or row.error
@@ -52,8 +52,8 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
     """
     with locked(pk) as (row, now):
         if row.status not in TRANSITIONS[Verb.REQUEUE]:
-            raise refusal(row, "requeued")
-        return back_to_queue(
+            raise invalid(row, "requeued")
+        return return_to_queue(
             row,
             Verb.REQUEUE,
             now,

@@ -19,18 +19,18 @@ from reportqueue.locks import lock_until_commit
 from reportqueue.models import ReportQueue
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.queue.transitions import (
-    Answers,
-    Beat,
-    back_to_queue,
+    Heartbeat,
+    Results,
+    as_batch,
     backoff,
+    fetch_locked,
     finish,
+    invalid,
     locked,
     locked_many,
-    move_found,
-    only,
-    refusal,
-    take,
-    together,
+    return_to_queue,
+    single,
+    transition_matching,
     write_all,
 )
 from reportqueue.signals import ANNOUNCED
@@ -96,7 +96,7 @@ def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | Non
     old claim id as soon as the consumer has no other open claim, or queued again when its lease runs out.
     """
     mine = ReportQueue.objects.unacknowledged_by(consumer).order_by("claimed_at", "pk")
-    held = take(mine.select_for_update(skip_locked=True))
+    held = fetch_locked(mine.select_for_update(skip_locked=True))
     in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer).count()
     if held:
         # One claim at a time, since its id acknowledges it; another one's turn comes when that has been done.
@@ -108,7 +108,7 @@ def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | Non
     if limit < 1:
         return Claim(None, [], in_flight)
     claim_id = uuid4()
-    rows = move_found(
+    rows = transition_matching(
         ReportQueue.objects.first_free(limit),
         Verb.CLAIM,
         Status.QUEUED,
@@ -129,7 +129,7 @@ def _end_used_up() -> bool:
     """
     used_up = ReportQueue.objects.claimable().filter(generation__gte=bounds.MAX_COUNT)
     with locks.bounded():
-        rows = take(used_up.select_for_update(skip_locked=True)[:USED_UP_BATCH])
+        rows = fetch_locked(used_up.select_for_update(skip_locked=True)[:USED_UP_BATCH])
         for row in rows:
             error = f"Handed out {bounds.MAX_COUNT:,} times, which is as often as a report can be."
             finish(row, Verb.CLAIM, Status.FAILED, row.now, error=error)
@@ -141,7 +141,7 @@ def _in_claim_order(rows: list[ReportQueue]) -> list[ReportQueue]:
 
 
 def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> list[ReportQueue]:
-    return move_found(
+    return transition_matching(
         ReportQueue.objects.of_claim(consumer, claim_id),
         Verb.ACKNOWLEDGE,
         Status.CLAIMED,
@@ -160,48 +160,48 @@ def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: 
     """
     with locked(pk) as (row, now):
         if row.status not in WITH_CONSUMER:
-            raise refusal(row, "released by its claim")
+            raise invalid(row, "released by its claim")
         if row.claim_id != claim_id:
             raise LeaseLost("The row belongs to another claim.", current_status=row.status)
         delay = timedelta(seconds=delay_seconds)
         if row.launch_failures:
             delay = max(delay, backoff(row.launch_failures))
         failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
-        return back_to_queue(row, Verb.RELEASE, now + delay, launch_failures=failures, error=reason)
+        return return_to_queue(row, Verb.RELEASE, now + delay, launch_failures=failures, error=reason)
 
 
-def keep_waiting(pk: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> Beat:
+def renew_dispatch(pk: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> Heartbeat:
     """Renew the lease of a row whose run `run_id` exists but waits to start: in a long run queue, no launch is lost.
 
     Raises `InvalidTransition` if the row has started or is final, `LeaseLost` if it was handed out again since.
     """
-    return only(keep_waiting_many({pk: generation}, run_id=run_id, lease_seconds=lease_seconds))
+    return single(renew_dispatch_many({pk: generation}, run_id=run_id, lease_seconds=lease_seconds))
 
 
-def keep_waiting_many(
+def renew_dispatch_many(
     generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
-) -> Answers[Beat]:
-    """Renew the leases of several rows of one waiting run, given with their generations: each as `keep_waiting`."""
+) -> Results[Heartbeat]:
+    """Renew the leases of several rows of one waiting run, given with their generations: each as `renew_dispatch`."""
     lease = timedelta(seconds=lease_seconds or conf().dispatch_lease_seconds)
-    return together(generations, partial(_keep_waiting, run_id=run_id, lease=lease))
+    return as_batch(generations, partial(_renew_dispatch, run_id=run_id, lease=lease))
 
 
-def _keep_waiting(generations: Mapping[int, int], *, run_id: str, lease: timedelta) -> Answers[Beat]:
-    answers: Answers[Beat] = {}
-    with locked_many(generations, answers) as (rows, now):
+def _renew_dispatch(generations: Mapping[int, int], *, run_id: str, lease: timedelta) -> Results[Heartbeat]:
+    results: Results[Heartbeat] = {}
+    with locked_many(generations, results) as (rows, now):
         waiting = []
         for row in rows:
             if row.generation != (generation := generations[row.pk]):
                 text = f"Run {run_id} is of generation {generation}; the row is at {row.generation}."
-                answers[row.pk] = LeaseLost(text)
+                results[row.pk] = LeaseLost(text)
             elif row.status not in WITH_CONSUMER:
-                answers[row.pk] = refusal(row, f"waiting for run {run_id}")
+                results[row.pk] = invalid(row, f"waiting for run {run_id}")
             else:
                 waiting.append(row)
-                answers[row.pk] = Beat(now + lease, cancel_requested=False)
+                results[row.pk] = Heartbeat(now + lease, cancel_requested=False)
         if waiting:
             write_all(waiting, lease_expires_at=now + lease)
-    return answers
+    return results
 
 
 def mark_processed(pk: int) -> ReportQueue:
@@ -215,7 +215,7 @@ def mark_processed(pk: int) -> ReportQueue:
         if row.status in FINAL:
             return row
         if row.status not in TRANSITIONS[Verb.MARK_PROCESSED]:
-            raise refusal(row, "marked as processed")
+            raise invalid(row, "marked as processed")
         generation = min(row.generation + (row.status == Status.QUEUED), bounds.MAX_COUNT)
         # In one update: of a second one in a transaction PostgreSQL checks the foreign key, too, and waits for whoever
         # edits the schedule.
@@ -237,9 +237,9 @@ def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQ
         if generation < row.generation or row.status == Status.QUEUED:
             return row
         if row.status not in WITH_CONSUMER:
-            raise refusal(row, "reported as never started")
+            raise invalid(row, "reported as never started")
         failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
-        return back_to_queue(
+        return return_to_queue(
             row,
             Verb.FAIL,
             now + backoff(failures),

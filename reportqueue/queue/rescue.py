@@ -13,7 +13,14 @@ from reportqueue import bounds, locks
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
-from reportqueue.queue.transitions import after_failed_attempt, back_to_queue, backoff, end_attempt, finish, take
+from reportqueue.queue.transitions import (
+    after_failed_attempt,
+    backoff,
+    end_attempt,
+    fetch_locked,
+    finish,
+    return_to_queue,
+)
 from reportqueue.states import Outcome, Status, Verb
 
 logger = logging.getLogger("reportqueue")
@@ -69,18 +76,18 @@ def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescu
     queued = ended = 0
     with locks.bounded(BUSY_SECONDS):
         # The condition is evaluated again for a row whose lock had to be taken over: a beat that came first wins.
-        rows = take(expired.select_for_update(skip_locked=True)[:limit])
+        rows = fetch_locked(expired.select_for_update(skip_locked=True)[:limit])
         taken += [row.pk for row in rows]
         not_begun = _not_begun([row for row in rows if row.status == Status.RUNNING])
         for row in rows:
             now = row.now
             if row.status == Status.CLAIMED:
-                back_to_queue(row, Verb.RESCUE, row.available_at)
+                return_to_queue(row, Verb.RESCUE, row.available_at)
             elif row.status == Status.DISPATCHED:
                 failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
                 error = f"No run started within the lease; launches that failed so far: {failures}."
                 available_at = now + backoff(failures)
-                back_to_queue(row, Verb.RESCUE, available_at, launch_failures=failures, error=error)
+                return_to_queue(row, Verb.RESCUE, available_at, launch_failures=failures, error=error)
             else:
                 error = f"Run {row.run_id} stopped beating; its lease expired at {row.lease_expires_at:%FT%TZ}."
                 end_attempt(row, Outcome.EXPIRED, now, error)
@@ -121,4 +128,4 @@ def _let_off(row: ReportQueue, now: datetime, error: str) -> None:
         finish(row, Verb.RESCUE, Status.CANCELLED, now, error=error)
         return
     error = f"{error} It had several reports in hand, an earlier one first: this one goes on alone, no attempt is used."
-    back_to_queue(row, Verb.RESCUE, now, attempt=row.attempt - 1, alone=True, error=error)
+    return_to_queue(row, Verb.RESCUE, now, attempt=row.attempt - 1, alone=True, error=error)

@@ -15,25 +15,25 @@ from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue.transitions import (
-    Answers,
-    Beat,
+    Heartbeat,
+    Results,
     after_failed_attempt,
-    back_to_queue,
+    already_ended,
+    already_ended_many,
+    as_batch,
     backoff,
     end_attempt,
     end_attempts,
     finish,
     finish_all,
+    invalid,
     locked,
     locked_many,
-    move_all,
-    only,
     owns,
-    refusal,
-    repeated,
-    repeats,
     require_owner,
-    together,
+    return_to_queue,
+    single,
+    transition_all,
     write_all,
 )
 from reportqueue.states import FINAL, Outcome, Status, Verb
@@ -54,7 +54,7 @@ def start(
     row starts only as a person's re-execution: `parent_run_id` is the row's last run; its attempts are counted afresh.
     Raises `InvalidTransition` for any other run, which must end without work.
     """
-    return only(
+    return single(
         start_many(
             {pk: generation}, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease_seconds=lease_seconds
         )
@@ -68,24 +68,24 @@ def start_many(
     parent_run_id: str = "",
     worker: str = "",
     lease_seconds: int | None = None,
-) -> Answers[ReportQueue]:
+) -> Results[ReportQueue]:
     """Make `run_id` the owner of several rows, given with their generations: each as `start` does one."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
     start = partial(_start, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease=lease)
-    return together(generations, start)
+    return as_batch(generations, start)
 
 
 def _start(
     generations: Mapping[int, int], *, run_id: str, parent_run_id: str, worker: str, lease: timedelta
-) -> Answers[ReportQueue]:
-    answers: Answers[ReportQueue] = {}
-    with locked_many(generations, answers) as (rows, now):
+) -> Results[ReportQueue]:
+    results: Results[ReportQueue] = {}
+    with locked_many(generations, results) as (rows, now):
         mine, new = [], []
         for row in rows:
             if row.status == Status.RUNNING and row.run_id == run_id:
                 mine.append(row)
             elif refused := _not_to_start(row, generations[row.pk], run_id, parent_run_id):
-                answers[row.pk] = refused
+                results[row.pk] = refused
             else:
                 new.append(row)
         if mine:
@@ -95,7 +95,7 @@ def _start(
         for row in new:
             if row.pk in had:
                 text = f"Run {run_id} has had its attempt."
-                answers[row.pk] = InvalidTransition(text, current_status=row.status)
+                results[row.pk] = InvalidTransition(text, current_status=row.status)
         new = [row for row in new if row.pk not in had]
         tokens = {row.pk: uuid4() for row in new}
         # The run makes them in the order in which it named them: should it die, the rescue goes by that order.
@@ -103,7 +103,7 @@ def _start(
         # Not beyond what is allowed: that may have been lowered since the row was last tried.
         attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in new}
         for some in _by_status(new):
-            move_all(
+            transition_all(
                 some,
                 Verb.START,
                 Status.RUNNING,
@@ -129,8 +129,8 @@ def _start(
             )
             for row in sorted(new, key=lambda row: order[row.pk])
         )
-        answers |= {row.pk: row for row in (*mine, *new)}
-    return answers
+        results |= {row.pk: row for row in (*mine, *new)}
+    return results
 
 
 def _not_to_start(row: ReportQueue, generation: int, run_id: str, parent_run_id: str) -> InvalidTransition | None:
@@ -139,7 +139,7 @@ def _not_to_start(row: ReportQueue, generation: int, run_id: str, parent_run_id:
         return InvalidTransition(text, current_status=row.status)
     again = row.status in FINAL and bool(parent_run_id) and parent_run_id == row.run_id
     if row.status == Status.RUNNING or (row.status in FINAL and not again):
-        return refusal(row, f"started by run {run_id}")
+        return invalid(row, f"started by run {run_id}")
     return None
 
 
@@ -150,32 +150,34 @@ def _by_status(rows: Sequence[ReportQueue]) -> list[list[ReportQueue]]:
     return list(found.values())
 
 
-def heartbeat(pk: int, *, lease_token: UUID, lease_seconds: int | None = None, progress: str | None = None) -> Beat:
+def heartbeat(
+    pk: int, *, lease_token: UUID, lease_seconds: int | None = None, progress: str | None = None
+) -> Heartbeat:
     """Renew the owner's lease. Raises `LeaseLost` if the row has gone to somebody else: stop working on it."""
     shown = {} if progress is None else {pk: progress}
-    return only(heartbeat_many({pk: lease_token}, progress=shown, lease_seconds=lease_seconds))
+    return single(heartbeat_many({pk: lease_token}, progress=shown, lease_seconds=lease_seconds))
 
 
 def heartbeat_many(
     tokens: Mapping[int, UUID], *, progress: Mapping[int, str] | None = None, lease_seconds: int | None = None
-) -> Answers[Beat]:
+) -> Results[Heartbeat]:
     """Renew the leases of several rows: each as `heartbeat` does one; `progress` is of those that have made some."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
-    return together(tokens, partial(_renew, progress=progress or {}, lease=lease))
+    return as_batch(tokens, partial(_renew, progress=progress or {}, lease=lease))
 
 
-def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: timedelta) -> Answers[Beat]:
-    answers: Answers[Beat] = {}
-    with locked_many(tokens, answers) as (rows, now):
+def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: timedelta) -> Results[Heartbeat]:
+    results: Results[Heartbeat] = {}
+    with locked_many(tokens, results) as (rows, now):
         owned = [row for row in rows if owns(row, tokens[row.pk])]
-        answers |= {row.pk: LeaseLost(current_status=row.status) for row in rows}
+        results |= {row.pk: LeaseLost(current_status=row.status) for row in rows}
         if owned:
             write_all(owned, lease_expires_at=now + lease)
         for row in owned:
             if (text := progress.get(row.pk)) is not None:
                 row.attempts.filter(lease_token=tokens[row.pk]).update(progress=text)
-            answers[row.pk] = Beat(now + lease, row.cancel_requested)
-    return answers
+            results[row.pk] = Heartbeat(now + lease, row.cancel_requested)
+    return results
 
 
 def complete(pk: int, *, lease_token: UUID, result: Mapping[str, Any] | None = None) -> ReportQueue:
@@ -183,37 +185,37 @@ def complete(pk: int, *, lease_token: UUID, result: Mapping[str, Any] | None = N
 
     Raises `LeaseLost` if another owner or the rescuer has it, `ValidationError` for a result beyond its bounds.
     """
-    return only(complete_many({pk: lease_token}, results={pk: result}))
+    return single(complete_many({pk: lease_token}, results={pk: result}))
 
 
 def complete_many(
     tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
-) -> Answers[ReportQueue]:
+) -> Results[ReportQueue]:
     """Finish several rows, given with their tokens: each as `complete` does one."""
-    return together(tokens, partial(_complete, results=results))
+    return as_batch(tokens, partial(_complete, made=results))
 
 
-def _complete(tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]) -> Answers[ReportQueue]:
-    answers: Answers[ReportQueue] = {}
+def _complete(tokens: Mapping[int, UUID], *, made: Mapping[int, Mapping[str, Any] | None]) -> Results[ReportQueue]:
+    results: Results[ReportQueue] = {}
     for pk in tokens:
-        result = results.get(pk)
+        result = made.get(pk)
         if result is not None:
             try:
                 bounds.validate_json_object(result)
             except ValidationError as error:
-                answers[pk] = ValidationError({"result": error.messages})
-    with locked_many(tokens.keys() - answers.keys(), answers) as (rows, now):
+                results[pk] = ValidationError({"result": error.messages})
+    with locked_many(tokens.keys() - results.keys(), results) as (rows, now):
         owned = [row for row in rows if owns(row, tokens[row.pk])]
         others = {row.pk: row for row in rows if not owns(row, tokens[row.pk])}
-        again = repeats({pk: tokens[pk] for pk in others}, Outcome.SUCCEEDED) if others else set()
+        again = already_ended_many({pk: tokens[pk] for pk in others}, Outcome.SUCCEEDED) if others else set()
         for pk, row in others.items():
-            answers[pk] = row if pk in again else LeaseLost(current_status=row.status)
+            results[pk] = row if pk in again else LeaseLost(current_status=row.status)
         if owned:
             end_attempts(owned, Outcome.SUCCEEDED, now)
-            own = {row.pk: results.get(row.pk) for row in owned}
+            own = {row.pk: made.get(row.pk) for row in owned}
             finish_all(owned, Verb.COMPLETE, Status.SUCCEEDED, now, {"result": own}, error="")
-        answers |= {row.pk: row for row in owned}
-    return answers
+        results |= {row.pk: row for row in owned}
+    return results
 
 
 def fail(
@@ -231,7 +233,7 @@ def fail(
     """
     error = bounds.last_bytes(error)
     with locked(pk) as (row, now):
-        if repeated(row, lease_token, Outcome.FAILED):
+        if already_ended(row, lease_token, Outcome.FAILED):
             return row
         require_owner(row, lease_token)
         end_attempt(row, Outcome.FAILED, now, error)
@@ -247,7 +249,7 @@ def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str =
     comes to an end. A repeat is answered alike. Raises `LeaseLost` if another owner or the rescuer has the row.
     """
     with locked(pk) as (row, now):
-        if repeated(row, lease_token, Outcome.RELEASED):
+        if already_ended(row, lease_token, Outcome.RELEASED):
             return row
         require_owner(row, lease_token)
         end_attempt(row, Outcome.RELEASED, now, reason)
@@ -264,4 +266,4 @@ def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str =
                 changes["error"] = f"Its runs were interrupted {row.releases + 1} times. {reason}".strip()
                 if row.attempt >= row.max_attempts:
                     return finish(row, Verb.RELEASE, Status.FAILED, now, **changes)
-        return back_to_queue(row, Verb.RELEASE, now + delay, **changes)
+        return return_to_queue(row, Verb.RELEASE, now + delay, **changes)

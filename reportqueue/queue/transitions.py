@@ -28,13 +28,13 @@ from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 logger = logging.getLogger("reportqueue")
 T = TypeVar("T")
 K = TypeVar("K")
-Answers = dict[int, T | ReportQueueError | ValidationError]
+Results = dict[int, T | ReportQueueError | ValidationError]
 """What a verb for several rows did, by the row's id: each row's own answer, or why that row was refused."""
-TOGETHER_SECONDS = 0.5
+BATCH_SECONDS = 0.5
 """How long several rows in one call wait for one of them: the others' leases do not wait."""
-ALONE_SECONDS = 0.02
+SINGLE_SECONDS = 0.02
 """How long each of them waits after that, when they are tried one by one."""
-_UNHELD: dict[str, Any] = {
+_NO_HOLDER: dict[str, Any] = {
     "claim_id": None,
     "claimed_by": "",
     "claimed_at": None,
@@ -48,7 +48,7 @@ _UNHELD: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """A renewed lease: until when its holder may be silent, and whether somebody wants its run to stop."""
 
     lease_expires_at: datetime
@@ -58,19 +58,19 @@ class Beat:
 @contextmanager
 def locked(pk: int) -> Iterator[tuple[ReportQueue, datetime]]:
     """The row, locked until the end of the transaction, and the database's time after the lock was had."""
-    answers: Answers[ReportQueue] = {}
+    results: Results[ReportQueue] = {}
     try:
-        with locked_many([pk], answers) as (rows, now):
+        with locked_many([pk], results) as (rows, now):
             for row in rows:
                 yield row, now
                 return
-            only(answers)
+            single(results)
     except (DataError, IntegrityError) as error:
         raise refused_by_database(pk, error) from error
 
 
 @contextmanager
-def locked_many(pks: Collection[int], answers: Answers[T]) -> Iterator[tuple[list[ReportQueue], datetime]]:
+def locked_many(pks: Collection[int], results: Results[T]) -> Iterator[tuple[list[ReportQueue], datetime]]:
     """The rows that exist, as `locked` does one; those that do not, or that others hold, have their answer already.
 
     Locks are taken in the order of the ids, by everybody who waits for more than one: nobody waits in a circle. If one
@@ -79,41 +79,42 @@ def locked_many(pks: Collection[int], answers: Answers[T]) -> Iterator[tuple[lis
     named = ReportQueue.objects.filter(pk__in=pks).order_by("pk")
     with ExitStack() as transaction:
         try:
-            seconds = TOGETHER_SECONDS if len(pks) > 1 else None
+            seconds = BATCH_SECONDS if len(pks) > 1 else None
             rows = transaction.enter_context(_taken(named.select_for_update(), seconds))
         except RowBusy:
-            rows = transaction.enter_context(_taken(named.select_for_update(skip_locked=True), TOGETHER_SECONDS))
+            rows = transaction.enter_context(_taken(named.select_for_update(skip_locked=True), BATCH_SECONDS))
         if missing := set(pks) - {row.pk for row in rows}:
             held = set(ReportQueue.objects.filter(pk__in=missing).values_list("pk", flat=True))
             for pk in missing:
-                answers[pk] = RowBusy() if pk in held else RowNotFound(f"There is no report {pk} in the queue.")
+                results[pk] = RowBusy() if pk in held else RowNotFound(f"There is no report {pk} in the queue.")
         yield rows, max((row.now for row in rows), default=bounds.EARLIEST)
 
 
 @contextmanager
 def _taken(rows: Any, seconds: float | None) -> Iterator[list[Any]]:
     with locks.bounded(seconds):
-        yield take(rows)
+        yield fetch_locked(rows)
 
 
-def together(rows: Mapping[int, K], move: Callable[[Mapping[int, K]], Answers[T]]) -> Answers[T]:
-    """What `move` answers for all rows at once; for each by itself, where one of them does not let the others be moved.
+def as_batch(rows: Mapping[int, K], change: Callable[[Mapping[int, K]], Results[T]]) -> Results[T]:
+    """Apply `change` to all rows at once; if one row prevents that, apply it to each row alone.
 
-    Somebody holds something of that one, which shows only when it is written; or the database refuses the change.
+    A row prevents it if somebody holds something that its change needs, or if the database refuses its change. Both
+    show only when the row is written.
     """
     try:
-        return move(rows)
+        return change(rows)
     except (RowBusy, DataError, IntegrityError) as error:
-        answers: Answers[T] = {}
+        results: Results[T] = {}
         for pk, known in rows.items():
-            answers |= _alone(pk, known, move) if len(rows) > 1 else {pk: _refusal_for(pk, error)}
-        return answers
+            results |= _alone(pk, known, change) if len(rows) > 1 else {pk: _refusal_for(pk, error)}
+        return results
 
 
-def _alone(pk: int, known: K, move: Callable[[Mapping[int, K]], Answers[T]]) -> Answers[T]:
+def _alone(pk: int, known: K, change: Callable[[Mapping[int, K]], Results[T]]) -> Results[T]:
     try:
-        with locks.bounded(ALONE_SECONDS):
-            return move({pk: known})
+        with locks.bounded(SINGLE_SECONDS):
+            return change({pk: known})
     except (RowBusy, DataError, IntegrityError) as error:
         return {pk: _refusal_for(pk, error)}
 
@@ -129,20 +130,20 @@ def refused_by_database(pk: int, error: Exception) -> InvalidTransition:
     return InvalidTransition(f"The database refuses this for report {pk}: {said}.")
 
 
-def only(answers: Answers[T]) -> T:
+def single(results: Results[T]) -> T:
     """The answer of a verb for several rows that was asked of one; raises its refusal."""
-    (answer,) = answers.values()
+    (answer,) = results.values()
     if isinstance(answer, ReportQueueError | ValidationError):
         raise answer
     return answer
 
 
-def take(rows: Any) -> list[Any]:
+def fetch_locked(rows: Any) -> list[Any]:
     """Locked rows, each with the database's time `now`."""
     return list(rows.annotate(now=ClockTimestamp()))
 
 
-def move_all(
+def transition_all(
     rows: Sequence[ReportQueue],
     verb: Verb,
     to: Status,
@@ -156,7 +157,7 @@ def move_all(
     announce(verb, rows, before)
 
 
-def move(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> ReportQueue:
+def transition(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> ReportQueue:
     """Bring a locked row to another status."""
     before, consumer = row.status, row.claimed_by
     _require_allowed(verb, before, to)
@@ -165,7 +166,7 @@ def move(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> ReportQueu
     return row
 
 
-def move_found(
+def transition_matching(
     found: ReportQueueQuerySet, verb: Verb, before: Status, to: Status, *, needed: Sequence[str] = (), **changes: Any
 ) -> list[ReportQueue]:
     """Bring whatever a query of rows of one status finds to another, in one statement; the rows as they then are.
@@ -214,8 +215,8 @@ def _by_row(name: str, values: Mapping[int, Any]) -> Any:
     return Case(*own, output_field=field) if own else None
 
 
-def back_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **changes: Any) -> ReportQueue:
-    return move(row, verb, Status.QUEUED, **_UNHELD, available_at=available_at, **changes)
+def return_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **changes: Any) -> ReportQueue:
+    return transition(row, verb, Status.QUEUED, **_NO_HOLDER, available_at=available_at, **changes)
 
 
 def finish(row: ReportQueue, verb: Verb, to: Status, now: datetime, **changes: Any) -> ReportQueue:
@@ -236,7 +237,7 @@ def finish_all(
     scheduled = [row.pk for row in rows if row.schedule_id is not None]
     if scheduled and ReportQueue.objects.filter(waits_for__in=scheduled).update(waits_for=None, error=""):
         notices.notify(notices.ROWS)
-    move_all(
+    transition_all(
         rows,
         verb,
         to,
@@ -264,7 +265,7 @@ def after_failed_attempt(
         return finish(row, verb, Status.CANCELLED, now, error=error, **changes)
     if not retryable or row.attempt >= row.max_attempts:
         return finish(row, verb, Status.FAILED, now, error=error, **changes)
-    return back_to_queue(row, verb, now + delay, error=error, **changes)
+    return return_to_queue(row, verb, now + delay, error=error, **changes)
 
 
 def end_attempt(row: ReportQueue, outcome: Outcome, now: datetime, error: str = "") -> None:
@@ -288,18 +289,18 @@ def require_owner(row: ReportQueue, lease_token: UUID) -> None:
         raise LeaseLost(current_status=row.status)
 
 
-def repeated(row: ReportQueue, lease_token: UUID, outcome: Outcome) -> bool:
+def already_ended(row: ReportQueue, lease_token: UUID, outcome: Outcome) -> bool:
     """Whether this owner has already ended its attempt in this way: its answer was lost and it asks again."""
-    return row.lease_token != lease_token and row.pk in repeats({row.pk: lease_token}, outcome)
+    return row.lease_token != lease_token and row.pk in already_ended_many({row.pk: lease_token}, outcome)
 
 
-def repeats(tokens: Mapping[int, UUID], outcome: Outcome) -> set[int]:
+def already_ended_many(tokens: Mapping[int, UUID], outcome: Outcome) -> set[int]:
     """The rows, by id, of which the token's attempt has ended in this way."""
     ended = ReportAttempt.objects.filter(lease_token__in=tokens.values(), outcome=outcome)
     return {pk for pk, token in ended.values_list("queue_id", "lease_token") if tokens.get(pk) == token}
 
 
-def refusal(row: ReportQueue, done: str) -> InvalidTransition:
+def invalid(row: ReportQueue, done: str) -> InvalidTransition:
     return InvalidTransition(f"A {row.status} report cannot be {done}.", current_status=row.status)
 
 

@@ -13,7 +13,7 @@ from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
 from reportqueue.schedules.expansion import BROKEN, timing_of
 from reportqueue.timing import Timing, jitter
-from reportqueue.timing.catch_up import CatchUpRule, settle
+from reportqueue.timing.catch_up import CatchUpRule, catch_up
 from reportqueue.timing.policies import CatchUp
 
 MAX_HOURS = 7 * 24
@@ -185,7 +185,7 @@ class _Sides:
         if planned is None or planned > self.end:
             return ()
         first = planned
-        return self._once((timing, first), lambda: settle(timing, _ON_TIME, first, None, self.end).fires)
+        return self._once((timing, first), lambda: catch_up(timing, _ON_TIME, first, None, self.end).fires)
 
     def _expression(self, schedule: ReportSchedule, after: datetime) -> tuple[datetime, ...]:
         """As `dagster_reportqueue.sensors.firings` has it: one firing after the other."""

@@ -20,7 +20,7 @@ from reportqueue.models.schedule import ReportScheduleQuerySet
 from reportqueue.schedules import overlaps, skips
 from reportqueue.timing import NeverFires, Timing, effort, jitter
 from reportqueue.timing.calendars import Calendar
-from reportqueue.timing.catch_up import CatchUpRule, Settled, settle
+from reportqueue.timing.catch_up import CatchUpRule, CaughtUp, catch_up
 from reportqueue.timing.policies import Blackout, CatchUp, Overlap
 from reportqueue.triggers import handovers
 
@@ -40,7 +40,7 @@ BROKEN = (CronError, NeverFires, OverflowError)
 """What a schedule that was written around its checks, or whose calendar closes everything, may raise."""
 
 
-class Line(NamedTuple):
+class DueSchedule(NamedTuple):
     """What a pass reads of a schedule."""
 
     pk: int
@@ -60,9 +60,9 @@ class Line(NamedTuple):
     planned_from: datetime | None
 
 
-Move = tuple[int, datetime | None, datetime]
+Replanned = tuple[int, datetime | None, datetime]
 """A schedule, its next firing, and its new anchor."""
-_FIELDS = ["pk", *Line._fields[1:]]
+_FIELDS = ["pk", *DueSchedule._fields[1:]]
 _TICK = timedelta(microseconds=1)
 
 
@@ -111,7 +111,7 @@ def next_due() -> datetime | None:
     """When a pass has something to do next, aware UTC; None if never."""
     planned = ReportSchedule.objects.filter(enabled=True).exclude(next_run_at=None).order_by("next_run_at")
     found: datetime | None = planned.values_list("next_run_at", flat=True).first()
-    return None if found is None else handovers.from_when(found, database_now())
+    return None if found is None else handovers.scheduler_from(found, database_now())
 
 
 @dataclass
@@ -128,14 +128,15 @@ def preview(limit: int) -> Preview:
     found = Preview([], [])
     due = ReportSchedule.objects.due(work.until).order_by("next_run_at").values_list(*_FIELDS)
     for values in due.iterator():
-        line = Line(*values)
+        line = DueSchedule(*values)
         try:
-            settled = work.settled(line, _calendars([line]))
+            caught_up = work.caught_up(line, _calendars([line]))
         except BROKEN as error:
             found.broken.append((line.pk, str(error)))
             continue
         found.firings += sorted(
-            [*_queued(line, settled), *skips.noted(line.pk, settled.skips)], key=lambda firing: firing.trigger_time
+            [*_queued(line, caught_up), *skips.skip_rows(line.pk, caught_up.skips)],
+            key=lambda firing: firing.trigger_time,
         )
         if len(found.firings) >= limit:
             del found.firings[limit:]
@@ -154,7 +155,7 @@ class _Expansion:
     done: Pass = field(default_factory=Pass)
     _put_off: set[int] = field(default_factory=set)
     """Schedules that the next pass has: somebody holds their earlier report just now, or their turn has failed."""
-    _answers: dict[Any, Settled | Exception] = field(default_factory=dict)
+    _answers: dict[Any, CaughtUp | Exception] = field(default_factory=dict)
 
     @classmethod
     def now(cls) -> _Expansion:
@@ -216,13 +217,13 @@ class _Expansion:
         lines = _locked(schedules.unplanned().order_by("pk"), size)
         return self._plan(lines, tried) if lines else Pass()
 
-    def _fire(self, lines: list[Line], tried: list[int]) -> Pass:
+    def _fire(self, lines: list[DueSchedule], tried: list[int]) -> Pass:
         done, begun = Pass(), effort.spent()
         calendars = _calendars(lines)
         earlier = overlaps.Earlier.of({line.pk: Overlap(line.overlap) for line in lines})
         fires: list[overlaps.Due] = []
         notes: list[queue.Firing] = []
-        moves: list[Move] = []
+        moves: list[Replanned] = []
         rows = 0
         for line in lines:
             if rows >= ROWS or effort.spent() - begun >= BUDGET:
@@ -233,7 +234,7 @@ class _Expansion:
                 continue
             before = effort.spent()
             try:
-                settled = self.settled(line, calendars)
+                caught_up = self.caught_up(line, calendars)
             except BROKEN as error:
                 _disable(line.pk, str(error))
                 done.disabled += 1
@@ -242,20 +243,20 @@ class _Expansion:
                 done += self._failed(line.pk)
                 begun += effort.spent() - before  # or it would use up each batch, and the others never had their turn
                 continue
-            fires.append((line.pk, Overlap(line.overlap), _queued(line, settled)))
-            notes += skips.noted(line.pk, settled.skips)
-            moves.append((line.pk, settled.next_run_at, settled.planned_from))
-            rows += len(settled.fires)
+            fires.append((line.pk, Overlap(line.overlap), _queued(line, caught_up)))
+            notes += skips.skip_rows(line.pk, caught_up.skips)
+            moves.append((line.pk, caught_up.next_run_at, caught_up.planned_from))
+            rows += len(caught_up.fires)
         entered = overlaps.enqueue(fires, notes, earlier)
-        _move(moves)
+        _write_plans(moves)
         done.enqueued, done.skipped = entered.queued, entered.skipped
         return done
 
-    def _plan(self, lines: list[Line], tried: list[int]) -> Pass:
+    def _plan(self, lines: list[DueSchedule], tried: list[int]) -> Pass:
         """Plan locked schedules from now on."""
         # By the clock as it is once they are locked: an edit may have been committed since the pass began.
         done, now, calendars = Pass(), database_now(), _calendars(lines)
-        moves: list[Move] = []
+        moves: list[Replanned] = []
         begun = effort.spent()
         for line in lines:
             if effort.spent() - begun >= BUDGET:
@@ -268,11 +269,11 @@ class _Expansion:
                 done.disabled += 1
             except Exception:
                 done += self._failed(line.pk)
-        _move(moves)
+        _write_plans(moves)
         done.planned = len(moves)
         return done
 
-    def settled(self, line: Line, calendars: dict[int, Calendar]) -> Settled:
+    def caught_up(self, line: DueSchedule, calendars: dict[int, Calendar]) -> CaughtUp:
         """What becomes of the schedule's due instants; worked out once for all that are alike. Raises `BROKEN`."""
         calendar = calendars.get(line.calendar_id) if line.calendar_id is not None else None
         key = (*line[1:6], calendar, *line[7:11], line.next_run_at, line.planned_from if calendar else None)
@@ -287,7 +288,7 @@ class _Expansion:
                     limit=line.catch_up_limit,
                     grace=timedelta(seconds=conf().misfire_grace_seconds),
                 )
-                answer = self._settle(timing_of(line, calendars), rule, line.next_run_at, line.planned_from)
+                answer = self._catch_up(timing_of(line, calendars), rule, line.next_run_at, line.planned_from)
             except BROKEN as error:
                 answer = error
             self._answers[key] = answer
@@ -295,32 +296,34 @@ class _Expansion:
             raise answer
         return answer
 
-    def _settle(self, timing: Timing, rule: CatchUpRule, planned: datetime, planned_from: datetime | None) -> Settled:
+    def _catch_up(
+        self, timing: Timing, rule: CatchUpRule, planned: datetime, planned_from: datetime | None
+    ) -> CaughtUp:
         if self.first is not None and planned < self.first:
             # What lies before was another pattern's to fire: on to what is the scheduler's.
             planned_from = self.first - _TICK
             following = timing.next_firing(planned_from)
             if following is None or following > self.until:
-                return Settled((), (), following, planned_from)
+                return CaughtUp((), (), following, planned_from)
             planned = following
-        return settle(timing, rule, planned, planned_from, self.until)
+        return catch_up(timing, rule, planned, planned_from, self.until)
 
 
-def _locked(ready: ReportScheduleQuerySet, size: int) -> list[Line]:
+def _locked(ready: ReportScheduleQuerySet, size: int) -> list[DueSchedule]:
     locked = ready.select_for_update(skip_locked=True, of=("self",)).values_list(*_FIELDS)[:size]
-    return [Line(*values) for values in locked]
+    return [DueSchedule(*values) for values in locked]
 
 
 def _disable(pk: int, error: str) -> None:
     ReportSchedule.objects.filter(pk=pk).update(enabled=False, next_run_at=None, plan_needed=False, error=error)
 
 
-def _calendars(lines: list[Line]) -> dict[int, Calendar]:
+def _calendars(lines: list[DueSchedule]) -> dict[int, Calendar]:
     wanted = {line.calendar_id for line in lines if line.calendar_id is not None}
     return BlackoutCalendar.values_of(wanted) if wanted else {}
 
 
-def timing_of(line: Line | ReportSchedule, calendars: dict[int, Calendar]) -> Timing:
+def timing_of(line: DueSchedule | ReportSchedule, calendars: dict[int, Calendar]) -> Timing:
     """When a schedule fires, as a value; its calendar must be among the calendars."""
     return Timing(
         cron=line.cron,
@@ -333,14 +336,14 @@ def timing_of(line: Line | ReportSchedule, calendars: dict[int, Calendar]) -> Ti
     )
 
 
-def _queued(line: Line, settled: Settled) -> list[queue.Firing]:
+def _queued(line: DueSchedule, caught_up: CaughtUp) -> list[queue.Firing]:
     return [
         queue.Firing(line.pk, instant, instant + jitter(line.pk, instant, line.jitter_seconds))
-        for instant in settled.fires
+        for instant in caught_up.fires
     ]
 
 
-def _move(moves: list[Move]) -> None:
+def _write_plans(moves: list[Replanned]) -> None:
     """Write each schedule's next firing and anchor, all in one statement: the ORM's has a CASE for each row."""
     if not moves:
         return

@@ -91,7 +91,7 @@ def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing], earlier: Earlier)
             why = "another report of the schedule waited already"
         if rest:
             skip = Skip(SkipReason.OVERLAP, why, tuple(firing.trigger_time for firing in rest))
-            first += skips.noted(pk, [skip])
+            first += skips.skip_rows(pk, [skip])
     first += notes
     inserted = queue.enqueue_firings(first)
     entered.add(inserted)

@@ -12,7 +12,7 @@ ROWS = 10
 """More instants than this, skipped for one reason at once, share one row."""
 
 
-def noted(schedule_id: int, skipped: Iterable[Skip]) -> list[queue.Firing]:
+def skip_rows(schedule_id: int, skipped: Iterable[Skip]) -> list[queue.Firing]:
     """The rows that say so; one that counts stands at the last of its instants."""
     rows = []
     for skip in skipped:

@@ -42,7 +42,7 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Settled:
+class CaughtUp:
     """The answer for one schedule, or for all that share its timing, anchor and rule."""
 
     fires: tuple[datetime, ...]
@@ -52,9 +52,9 @@ class Settled:
     """The new anchor: up to here everything is settled."""
 
 
-def settle(
+def catch_up(
     timing: Timing, rule: CatchUpRule, planned: datetime, planned_from: datetime | None, now: datetime
-) -> Settled:
+) -> CaughtUp:
     """What becomes of `planned`, the first firing after the anchor, and of all that has come due since.
 
     Instants that are on time are queued. Older ones were missed: the catch-up rule says which of them are made up
@@ -72,7 +72,7 @@ def settle(
     settled_until = _last(timing, planned, now, fires) if all_seen or fires else now
     if timing.calendar is not None and planned_from is not None:
         skips += _blackouts(timing, planned_from, settled_until)
-    return Settled(fires, tuple(skips), timing.next_firing(settled_until), settled_until)
+    return CaughtUp(fires, tuple(skips), timing.next_firing(settled_until), settled_until)
 
 
 def _firings(timing: Timing, planned: datetime, after: datetime, until: datetime) -> Iterable[datetime]:

@@ -49,7 +49,7 @@ def _window(periods: list[TriggerPeriod], now: datetime) -> Window:
     return found or Window(None, EARLIEST)
 
 
-def from_when(planned: datetime, now: datetime) -> datetime | None:
+def scheduler_from(planned: datetime, now: datetime) -> datetime | None:
     """From when on the scheduler has to do with a firing planned for then: at once, or once it takes over; or never."""
     periods = _periods()
     if planned <= _window(periods, now).last:
@@ -84,7 +84,7 @@ class Handover:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Current:
     """The pattern in force, since when (None: from the beginning), and the hand-over that is planned."""
 
     now: datetime
@@ -93,15 +93,15 @@ class Standing:
     planned: Handover | None
 
 
-def standing() -> Standing:
+def current() -> Current:
     """Where things stand by the database's clock."""
     now = database_now()
-    current = _period_at(now)
-    last = TriggerPeriod.objects.last() or current
+    period = _period_at(now)
+    last = TriggerPeriod.objects.last() or period
     planned = None
     if last.since is not None and last.since > now:
-        planned = Handover(Pattern(current.pattern), Pattern(last.pattern), last.since)
-    return Standing(now, Pattern(current.pattern), current.since, planned)
+        planned = Handover(Pattern(period.pattern), Pattern(last.pattern), last.since)
+    return Current(now, Pattern(period.pattern), period.since, planned)
 
 
 def history() -> list[Handover]:
@@ -122,34 +122,34 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
     """
     with bounded():
         lock_until_commit(_LOCK)
-        there = standing()
-        at = there.now if at is None else at
-        if there.planned is not None:
+        state = current()
+        at = state.now if at is None else at
+        if state.planned is not None:
             raise HandoverRefused(
-                f"A hand-over to {there.planned.after} at {there.planned.at:%Y-%m-%d %H:%M:%S}Z is planned already: "
+                f"A hand-over to {state.planned.after} at {state.planned.at:%Y-%m-%d %H:%M:%S}Z is planned already: "
                 "cancel it first."
             )
-        if to == there.pattern:
+        if to == state.pattern:
             raise HandoverRefused(f"Firings belong to {to} already.")
-        if at < there.now:
+        if at < state.now:
             raise HandoverRefused("The instant has passed, and its firings with it: name one to come, or leave it out.")
         if to in SENSOR_FIRED:
             _require_plain_schedules(to)
-        elif there.pattern in SENSOR_FIRED:
-            _require_nothing_left_over(there.now)
+        elif state.pattern in SENSOR_FIRED:
+            _require_nothing_left_over(state.now)
         if not dry_run:
             if not TriggerPeriod.objects.filter(until=None).update(until=at):
-                TriggerPeriod.objects.create(pattern=there.pattern, until=at)
+                TriggerPeriod.objects.create(pattern=state.pattern, until=at)
             TriggerPeriod.objects.create(pattern=to, since=at, switched_by=by[:150])
             notices.schedules_changed()
-        return Handover(there.pattern, to, at)
+        return Handover(state.pattern, to, at)
 
 
 def cancel_planned() -> Handover:
     """Let everything stay with the pattern now in force. Raises `HandoverRefused` if no hand-over is planned."""
     with bounded():
         lock_until_commit(_LOCK)
-        planned = standing().planned
+        planned = current().planned
         if planned is None:
             raise HandoverRefused("No hand-over is planned.")
         TriggerPeriod.objects.filter(since=planned.at).delete()

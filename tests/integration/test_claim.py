@@ -157,7 +157,7 @@ def test_a_claimed_row_can_be_given_back_by_its_claim_alone(make_row: RowFactory
 @pytest.mark.parametrize("status", [Status.CLAIMED, Status.DISPATCHED])
 def test_a_run_that_waits_keeps_its_rows_lease(make_row: RowFactory, status: Status):
     row = make_row(status=status, lease_expires_at=minutes_ago(1))
-    beat = queue.keep_waiting(row.pk, generation=1, run_id="waits", lease_seconds=500)
+    beat = queue.renew_dispatch(row.pk, generation=1, run_id="waits", lease_seconds=500)
     assert beat.lease_expires_at > timezone.now() + timedelta(seconds=400)
     assert queue.rescue_expired() == queue.Rescued(0, 0)
 
@@ -165,10 +165,10 @@ def test_a_run_that_waits_keeps_its_rows_lease(make_row: RowFactory, status: Sta
 def test_a_run_that_waits_too_long_does_not_keep_its_successors_row(make_row: RowFactory):
     row = make_row(status=Status.DISPATCHED, generation=2)
     with pytest.raises(LeaseLost):
-        queue.keep_waiting(row.pk, generation=1, run_id="old")
+        queue.renew_dispatch(row.pk, generation=1, run_id="old")
     queue.start(row.pk, generation=2, run_id="new")
     with pytest.raises(InvalidTransition):
-        queue.keep_waiting(row.pk, generation=2, run_id="new")
+        queue.renew_dispatch(row.pk, generation=2, run_id="new")
 
 
 def test_a_launch_that_never_started_is_offered_again_later_each_time(make_row: RowFactory, settings):

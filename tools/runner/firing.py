@@ -18,7 +18,7 @@ def served_for(wanted: Sequence[str]) -> list[str]:
     They may be more: the pattern before still has to make what was due before the hand-over, and what the runs of
     other sensors give back, or a person enqueues, waits for the queue's.
     """
-    there = triggers.standing()
+    there = triggers.current()
     served = [*wanted, there.pattern, *([] if there.planned is None else [there.planned.after])]
     if SENSOR_FIRED.intersection(served):
         served.append(Pattern.QUEUE)
@@ -30,7 +30,7 @@ def give_to(wanted: Sequence[str]) -> None:
 
     Schedules that sensors cannot fire are paused for as long as they would have to. Raises `HandoverRefused`.
     """
-    there = triggers.standing()
+    there = triggers.current()
     if there.planned is not None or there.pattern in wanted:
         return
     to = Pattern(wanted[0])

@@ -34,7 +34,7 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
     The pattern in force decides who asks: what a sensor fires has to come from schedules, which are due at the next
     full minute; of the others one does, and the rest is enqueued.
     """
-    pattern = triggers.standing().pattern
+    pattern = triggers.current().pattern
     count = len(demo_reports.ONCE)
     wanted = _by_schedules(demo_reports.ONCE[: None if pattern in SENSOR_FIRED else 1])
     new = [queue.NewReport(**entry) for entry in demo_reports.ONCE[len(wanted.schedules) :]]

@@ -145,7 +145,7 @@ class HeartbeatBody(Body):
     progress = progress_field()
 
 
-class KeepWaitingBody(Body):
+class RenewDispatchBody(Body):
     """A run exists, and waits to start."""
 
     generation = generation_field()
@@ -207,7 +207,7 @@ class RequeueBody(Body):
     reason = reason_field()
 
 
-class BeatSerializer(serializers.Serializer[Any]):
+class HeartbeatSerializer(serializers.Serializer[Any]):
     """The answer to a heartbeat."""
 
     lease_expires_at = InstantField()
@@ -305,7 +305,7 @@ class StartedSerializer(ItemSerializer):
         fields = [*ItemSerializer.Meta.fields, "lease_token"]
 
 
-class StartedTogetherSerializer(RowSerializer[ReportQueue]):
+class StartedInBatchSerializer(RowSerializer[ReportQueue]):
     """What a run needs of a row that it has started with others."""
 
     class Meta:

@@ -25,8 +25,8 @@ class Rows(serializers.ListField):
 
     def to_internal_value(self, data: Any) -> Any:
         """As DRF's, refusing too many before a look at them, and rows named twice: which should be answered?"""
-        if isinstance(data, list) and len(data) > bounds.MAX_TOGETHER:
-            raise serializers.ValidationError([f"At most {bounds.MAX_TOGETHER} rows; this list has {len(data):,}."])
+        if isinstance(data, list) and len(data) > bounds.MAX_BATCH_ROWS:
+            raise serializers.ValidationError([f"At most {bounds.MAX_BATCH_ROWS} rows; this list has {len(data):,}."])
         rows = super().to_internal_value(data)
         seen: set[int] = set()
         for place, row in enumerate(rows):
@@ -69,7 +69,7 @@ class HeartbeatBody(shapes.Body):
     rows = Rows(_Beating())
 
 
-class KeepWaitingBody(shapes.KeepWaitingBody):
+class RenewDispatchBody(shapes.RenewDispatchBody):
     """A run exists that will start these rows."""
 
     generation = None  # type: ignore[assignment]
@@ -91,8 +91,8 @@ class StartView(ApiView):
         """For each row what a run needs of it, with its `lease_token`."""
         asked = self.body(request, StartBody)
         rows = asked.pop("rows")
-        answers = queue.start_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
-        return _together(rows, answers, lambda row: shapes.StartedTogetherSerializer(row).data)
+        results = queue.start_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+        return _batch_response(rows, results, lambda row: shapes.StartedInBatchSerializer(row).data)
 
 
 class HeartbeatView(ApiView):
@@ -103,17 +103,17 @@ class HeartbeatView(ApiView):
     def post(self, request: Request) -> Response:
         """For each row until when its lease holds, and whether somebody wants it no more."""
         if isinstance(request.data, dict) and "run_id" in request.data:
-            asked = self.body(request, KeepWaitingBody)
+            asked = self.body(request, RenewDispatchBody)
             rows = asked.pop("rows")
-            answers = queue.keep_waiting_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+            results = queue.renew_dispatch_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
         else:
             asked = self.body(request, HeartbeatBody)
             rows = asked.pop("rows")
             progress = {row["queue_id"]: row["progress"] for row in rows if "progress" in row}
-            answers = queue.heartbeat_many(
+            results = queue.heartbeat_many(
                 {row["queue_id"]: row["lease_token"] for row in rows}, progress=progress, **asked
             )
-        return _together(rows, answers, lambda beat: shapes.BeatSerializer(beat).data)
+        return _batch_response(rows, results, lambda heartbeat: shapes.HeartbeatSerializer(heartbeat).data)
 
 
 class CompleteView(ApiView):
@@ -124,19 +124,19 @@ class CompleteView(ApiView):
     def post(self, request: Request) -> Response:
         """For each row its status."""
         rows = self.body(request, CompleteBody)["rows"]
-        answers = queue.complete_many(
+        results = queue.complete_many(
             {row["queue_id"]: row["lease_token"] for row in rows},
             results={row["queue_id"]: row.get("result") for row in rows},
         )
-        return _together(rows, answers, lambda row: {"status": row.status})
+        return _batch_response(rows, results, lambda row: {"status": row.status})
 
 
-def _together(rows: Iterable[Any], answers: queue.Answers[Any], shown: Callable[[Any], Any]) -> Response:
+def _batch_response(rows: Iterable[Any], results: queue.Results[Any], shown: Callable[[Any], Any]) -> Response:
     """Each row's answer, in the order in which they were asked for."""
-    return Response({"rows": [_answer(row["queue_id"], answers[row["queue_id"]], shown) for row in rows]})
+    return Response({"rows": [_row_response(row["queue_id"], results[row["queue_id"]], shown) for row in rows]})
 
 
-def _answer(pk: int, answer: Any, shown: Callable[[Any], Any]) -> dict[str, Any]:
+def _row_response(pk: int, answer: Any, shown: Callable[[Any], Any]) -> dict[str, Any]:
     if isinstance(answer, ReportQueueError | ValidationError):
         refusal = problems.answer(answer)
         assert refusal is not None  # noqa: S101  # the whole family has its answers

@@ -118,10 +118,10 @@ class HeartbeatView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """Until when the lease holds, and whether somebody wants the run to stop; also for a run that waits."""
         if "generation" in _fields(request):
-            beat = queue.keep_waiting(pk, **self.body(request, shapes.KeepWaitingBody))
+            renewed = queue.renew_dispatch(pk, **self.body(request, shapes.RenewDispatchBody))
         else:
-            beat = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
-        return Response(shapes.BeatSerializer(beat).data)
+            renewed = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
+        return Response(shapes.HeartbeatSerializer(renewed).data)
 
 
 class CompleteView(ApiView):

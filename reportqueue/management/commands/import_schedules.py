@@ -153,7 +153,7 @@ class Command(BaseCommand):
 
 
 def _twin(draft: Draft, drafts: dict[Hashable, Draft]) -> str | None:
-    if (there := duplicates.stored_twin(draft)) is not None:
+    if (there := duplicates.existing_schedule(draft)) is not None:
         return f"schedule {there.pk}" + ("" if duplicates.same_stretch(draft, there) else ", with another start or end")
     twin = drafts.get(duplicates.identity(draft))
     return None if twin is None else f"the same as {twin.task.name!r}"

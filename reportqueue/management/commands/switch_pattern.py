@@ -44,7 +44,7 @@ class Command(BaseCommand):
                 self._hand_over(Pattern(options["to"]), options["at"], dry_run=options["dry_run"])
         except (HandoverRefused, RowBusy) as error:
             raise CommandError(str(error)) from None
-        there = triggers.standing()
+        there = triggers.current()
         since = "" if there.since is None else f", since {_text(there.since)}"
         self.stdout.write(f"Firings belong to {there.pattern}{since}.")
         if there.planned is not None:
