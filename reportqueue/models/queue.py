@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Self
-from uuid import UUID
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.functions import Cast, Now
-from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds
@@ -24,21 +21,6 @@ from reportqueue.states import FINAL, LEASED, UNFINISHED, WITH_CONSUMER, Outcome
 
 def _final() -> Q:
     return Q(status__in=sorted(FINAL))
-
-
-class _IsAmong(models.Func):
-    """Whether a value is among those of an array."""
-
-    arg_joiner = " = ANY ("
-    template = "%(expressions)s)"
-    output_field = models.BooleanField()
-
-
-class _NoIndex(models.Func):
-    """A text, in a form that no index has."""
-
-    template = "(%(expressions)s || '')"
-    output_field = models.CharField()
 
 
 class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
@@ -63,23 +45,6 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 
     def _free(self) -> Self:
         return self.filter(status=Status.QUEUED, waits_for=None)
-
-    def first_free(self, limit: int) -> Self:
-        """The first claimable rows that nobody has locked, at most `limit`; for one update, which locks them."""
-        return self._taken(self.claimable().select_for_update(skip_locked=True)[:limit])
-
-    def of_claim(self, consumer: str, claim_id: UUID) -> Self:
-        """The rows of a consumer's claim that it has not confirmed and nobody has locked; for one update."""
-        mine = self.unacknowledged_by(consumer).filter(claim_id=claim_id)
-        return self._taken(mine.select_for_update(skip_locked=True))
-
-    def _taken(self, locked: Self) -> Self:
-        # An array is worked out once. What is joined may be asked again for each row, and answer with others then.
-        return self.filter(_IsAmong("pk", ArraySubquery(locked.values("pk"))))
-
-    def still(self, status: Status) -> Self:
-        """Of rows that are found by their ids, those of a status; the index of it would find everybody's first."""
-        return self.filter(Exact(_NoIndex("status"), status))
 
     def claimable(self) -> Self:
         """Due rows that are not left to a consumer that polls, which may have launched their runs already."""

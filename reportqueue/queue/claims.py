@@ -9,14 +9,13 @@ from functools import partial
 from uuid import UUID, uuid4
 
 from django.db import DataError
-from django.db.models.functions import Now
 
 from reportqueue import bounds, locks
-from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.locks import lock_until_commit
 from reportqueue.models import ReportQueue
+from reportqueue.queue import claim_sql
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.queue.transitions import (
     Heartbeat,
@@ -30,10 +29,8 @@ from reportqueue.queue.transitions import (
     locked_many,
     return_to_queue,
     single,
-    transition_matching,
     write_all,
 )
-from reportqueue.signals import ANNOUNCED
 from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
 
 USED_UP_BATCH = 100
@@ -73,7 +70,7 @@ def claim(
                 # A zombie's call and its successor's must not interleave.
                 lock_until_commit(f"reportqueue:{consumer}")
                 if ack is not None:
-                    _acknowledge(consumer, ack, dispatch_lease)
+                    claim_sql.acknowledge(consumer, ack, dispatch_lease)
                 if not ReportQueue.objects.expired().exists():
                     return _claim(consumer, limit, lease, max_in_flight)
             # In a transaction of its own: of a second update in one, PostgreSQL checks the row's foreign key, too, and
@@ -108,16 +105,7 @@ def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | Non
     if limit < 1:
         return Claim(None, [], in_flight)
     claim_id = uuid4()
-    rows = transition_matching(
-        ReportQueue.objects.first_free(limit),
-        Verb.CLAIM,
-        Status.QUEUED,
-        Status.CLAIMED,
-        claim_id=claim_id,
-        claimed_by=consumer,
-        claimed_at=Now(),
-        lease_expires_at=Now() + lease,
-    )
+    rows = claim_sql.hand_out(consumer, claim_id, limit, lease)
     in_flight = None if in_flight is None else in_flight + len(rows)
     return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
 
@@ -138,18 +126,6 @@ def _end_used_up() -> bool:
 
 def _in_claim_order(rows: list[ReportQueue]) -> list[ReportQueue]:
     return sorted(rows, key=lambda row: (-row.priority, row.available_at, row.pk))
-
-
-def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> list[ReportQueue]:
-    return transition_matching(
-        ReportQueue.objects.of_claim(consumer, claim_id),
-        Verb.ACKNOWLEDGE,
-        Status.CLAIMED,
-        Status.DISPATCHED,
-        needed=["id", *ANNOUNCED],
-        dispatched_at=ClockTimestamp(),
-        lease_expires_at=ClockTimestamp() + lease,
-    )
 
 
 def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: str = "") -> ReportQueue:

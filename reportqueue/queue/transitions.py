@@ -8,20 +8,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, connection
-from django.db.models import Case, F, Value, When
-from django.db.models.sql import UpdateQuery
+from django.db import DataError, IntegrityError
+from django.db.models import Case, Value, When
 
 from reportqueue import bounds, locks, notices
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError, RowBusy, RowNotFound
 from reportqueue.models import ReportAttempt, ReportQueue
-from reportqueue.models.queue import ReportQueueQuerySet
 from reportqueue.signals import announce
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
@@ -167,20 +165,11 @@ def transition(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> Repo
 
 
 def transition_matching(
-    found: ReportQueueQuerySet, verb: Verb, before: Status, to: Status, *, needed: Sequence[str] = (), **changes: Any
+    statement: str, values: Mapping[str, Any], verb: Verb, before: Status, to: Status
 ) -> list[ReportQueue]:
-    """Bring whatever a query of rows of one status finds to another, in one statement; the rows as they then are.
-
-    A claim also opens their next generation. For many rows at once, as consumers ask for them: a look and a write would
-    cost twice as much. `needed` are the columns that are read; all of them, if none is named.
-    """
+    """Run an UPDATE that moves rows from one status to another, and return the rows as it returns them."""
     _require_allowed(verb, before, to)
-    if verb is Verb.CLAIM:
-        changes["generation"] = F("generation") + 1
-    update = cast(UpdateQuery, found.still(before).query.chain(UpdateQuery))
-    update.add_update_values({"status": to, **changes})
-    statement, values = update.get_compiler(connection=connection).as_sql()
-    rows = list(ReportQueue.objects.raw(f"{statement} RETURNING {', '.join(needed) or '*'}", values))
+    rows = list(ReportQueue.objects.raw(statement, values))
     announce(verb, rows, before)
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -215,12 +216,22 @@ def hold(count: int, status: Status, consumer: str) -> None:
     bulk_create(count, status=status, generation=1, **held)
 
 
+def plan_of(call: Callable[[], object], part: str) -> list[str]:
+    """PostgreSQL's plan for the call's statement that has this part, line by line."""
+    with CaptureQueriesContext(connection) as ran:
+        call()
+    (statement,) = (query["sql"] for query in ran if part in query["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + statement)
+        return [line for (line,) in cursor.fetchall()]
+
+
 def test_a_claim_reads_the_partial_index_alone_however_many_rows_are_finished(make_row: RowFactory):
     bulk_create(5000, status=Status.SUCCEEDED, finished_at=minutes_ago(9))
     for _ in range(50):
         make_row()
     analyze()
-    plan = ReportQueue.objects.claimable()[:10].explain()
+    plan = "\n".join(plan_of(lambda: queue.claim("sensor", limit=10), "claimed_at = "))
     assert "reportqueue_claim_order" in plan
     assert "Sort" not in plan
     assert "Seq Scan on reportqueue_reportqueue" not in plan, "the periods are a handful, read once"
@@ -244,10 +255,5 @@ def test_what_others_hold_costs_an_acknowledgement_nothing(make_row: RowFactory)
     for n in range(10):
         hold(300, Status.CLAIMED, f"another-{n}")
     claim = queue.claim("sensor")
-    with CaptureQueriesContext(connection) as ran:
-        queue.claim("sensor", ack=claim.claim_id)
-    (acknowledging,) = (query["sql"] for query in ran if '"dispatched_at" = ' in query["sql"])
-    with connection.cursor() as cursor:
-        cursor.execute("EXPLAIN " + acknowledging)
-        plan = [line for (line,) in cursor.fetchall()]
+    plan = plan_of(lambda: queue.claim("sensor", ack=claim.claim_id), "dispatched_at = ")
     assert sum("reportqueue_held" in line for line in plan) == 1, "its own, and once more everybody's"
