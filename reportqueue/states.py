@@ -62,38 +62,55 @@ class Verb(StrEnum):
     RESCUE = "rescue_expired"
 
 
-S, V = Status, Verb
 TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
-    # It fails a row that has been handed out as often as its counter can say.
-    V.CLAIM: {S.QUEUED: frozenset({S.CLAIMED, S.FAILED})},
-    V.ACKNOWLEDGE: {S.CLAIMED: frozenset({S.DISPATCHED})},
-    # A final row starts only for a person's re-execution of its last run.
-    V.START: {
-        **{status: frozenset({S.RUNNING}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED)},
-        **{status: frozenset({S.RUNNING}) for status in (S.SUCCEEDED, S.FAILED, S.CANCELLED)},
+    Verb.CLAIM: {
+        # Failed: a row that has been handed out as often as its counter can say.
+        Status.QUEUED: frozenset({Status.CLAIMED, Status.FAILED}),
     },
-    V.COMPLETE: {S.RUNNING: frozenset({S.SUCCEEDED})},
-    V.FAIL: {
-        S.CLAIMED: frozenset({S.QUEUED}),
-        S.DISPATCHED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+    Verb.ACKNOWLEDGE: {Status.CLAIMED: frozenset({Status.DISPATCHED})},
+    Verb.START: {
+        Status.QUEUED: frozenset({Status.RUNNING}),
+        Status.CLAIMED: frozenset({Status.RUNNING}),
+        Status.DISPATCHED: frozenset({Status.RUNNING}),
+        # A final row starts only for a person's re-execution of its last run.
+        Status.SUCCEEDED: frozenset({Status.RUNNING}),
+        Status.FAILED: frozenset({Status.RUNNING}),
+        Status.CANCELLED: frozenset({Status.RUNNING}),
     },
-    V.RELEASE: {
-        S.CLAIMED: frozenset({S.QUEUED}),
-        S.DISPATCHED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.QUEUED, S.CANCELLED, S.FAILED}),
+    Verb.COMPLETE: {Status.RUNNING: frozenset({Status.SUCCEEDED})},
+    Verb.FAIL: {
+        Status.CLAIMED: frozenset({Status.QUEUED}),
+        Status.DISPATCHED: frozenset({Status.QUEUED}),
+        Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
     },
-    V.CANCEL: {status: frozenset({S.CANCELLED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED, S.RUNNING)},
-    V.MARK_PROCESSED: {status: frozenset({S.SUCCEEDED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED)},
-    V.REQUEUE: {status: frozenset({S.QUEUED}) for status in (S.SUCCEEDED, S.FAILED, S.CANCELLED)},
-    V.RESCUE: {
-        S.CLAIMED: frozenset({S.QUEUED}),
-        S.DISPATCHED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+    Verb.RELEASE: {
+        Status.CLAIMED: frozenset({Status.QUEUED}),
+        Status.DISPATCHED: frozenset({Status.QUEUED}),
+        Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+    },
+    Verb.CANCEL: {
+        Status.QUEUED: frozenset({Status.CANCELLED}),
+        Status.CLAIMED: frozenset({Status.CANCELLED}),
+        Status.DISPATCHED: frozenset({Status.CANCELLED}),
+        Status.RUNNING: frozenset({Status.CANCELLED}),
+    },
+    Verb.MARK_PROCESSED: {
+        Status.QUEUED: frozenset({Status.SUCCEEDED}),
+        Status.CLAIMED: frozenset({Status.SUCCEEDED}),
+        Status.DISPATCHED: frozenset({Status.SUCCEEDED}),
+    },
+    Verb.REQUEUE: {
+        Status.SUCCEEDED: frozenset({Status.QUEUED}),
+        Status.FAILED: frozenset({Status.QUEUED}),
+        Status.CANCELLED: frozenset({Status.QUEUED}),
+    },
+    Verb.RESCUE: {
+        Status.CLAIMED: frozenset({Status.QUEUED}),
+        Status.DISPATCHED: frozenset({Status.QUEUED}),
+        Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
     },
 }
 """verb -> status before -> statuses after; a new row is queued, or skipped. `queue` refuses whatever is not here."""
-del S, V
 
 
 class Source(models.TextChoices):

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 import reportcron
 from reportqueue import bounds, locks, notices
 from reportqueue.clock import ClockTimestamp, database_now
+from reportqueue.errors import ScheduleNotFound
 from reportqueue.models.calendars import BlackoutCalendar
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing, words
@@ -24,6 +25,13 @@ from reportqueue.timing.policies import Blackout, CatchUp, Overlap
 
 class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
     """Schedules, by where the clock stands."""
+
+    def locked(self, pk: int) -> ReportSchedule:
+        """The schedule, locked until the end of the transaction. Raises `ScheduleNotFound`."""
+        schedule = self.select_for_update(of=("self",)).filter(pk=pk).first()
+        if schedule is None:
+            raise ScheduleNotFound(f"There is no schedule {pk}.")
+        return schedule
 
     def due(self, now: datetime) -> Self:
         """Enabled schedules whose next firing has come by `now`."""
@@ -274,23 +282,10 @@ class ReportSchedule(models.Model):
             return words.describe_interval(self.interval_seconds)
         return words.describe(self.cron)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether it is enabled but has no firing left before its end."""
-        return self.enabled and not self.plan_needed and self.next_run_at is None
-
     def timing(self) -> Timing:
         """When it fires, as a value; reads its calendar."""
         calendars = BlackoutCalendar.values_of([self.calendar_id]) if self.calendar_id is not None else {}
-        return Timing(
-            cron=self.cron,
-            timezone=self.timezone,
-            interval_seconds=self.interval_seconds,
-            start_at=self.start_at,
-            end_at=self.end_at,
-            calendar=calendars.get(self.calendar_id) if self.calendar_id is not None else None,
-            blackout=Blackout(self.blackout),
-        )
+        return Timing.of(self, calendars)
 
     @property
     def fires_after(self) -> datetime:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -71,76 +72,100 @@ def start_many(
 ) -> Results[ReportQueue]:
     """Make `run_id` the owner of several rows, given with their generations: each as `start` does one."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
-    start = partial(_start, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease=lease)
-    return as_batch(generations, start)
+    run = _Run(run_id, parent_run_id, worker, lease)
+    return as_batch(generations, partial(_start, run=run))
 
 
-def _start(
-    generations: Mapping[int, int], *, run_id: str, parent_run_id: str, worker: str, lease: timedelta
-) -> Results[ReportQueue]:
+@dataclass(frozen=True)
+class _Run:
+    """The run that starts rows."""
+
+    run_id: str
+    parent_run_id: str
+    worker: str
+    lease: timedelta
+
+
+def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]:
     results: Results[ReportQueue] = {}
     with locked_many(generations, results) as (rows, now):
-        mine, new = [], []
+        mine: list[ReportQueue] = []
+        others: list[ReportQueue] = []
         for row in rows:
-            if row.status == Status.RUNNING and row.run_id == run_id:
-                mine.append(row)
-            elif refused := _not_to_start(row, generations[row.pk], run_id, parent_run_id):
-                results[row.pk] = refused
-            else:
-                new.append(row)
+            (mine if row.status == Status.RUNNING and row.run_id == run.run_id else others).append(row)
         if mine:
-            write_all(mine, lease_expires_at=now + lease)
-        tried = ReportAttempt.objects.filter(queue__in=[row.pk for row in new], run_id=run_id)
-        had = set(tried.values_list("queue_id", flat=True)) if new else set()
-        for row in new:
-            if row.pk in had:
-                text = f"Run {run_id} has had its attempt."
-                results[row.pk] = InvalidTransition(text, current_status=row.status)
-        new = [row for row in new if row.pk not in had]
+            write_all(mine, lease_expires_at=now + run.lease)
+        refused = _refusals(others, generations, run)
+        new = [row for row in others if row.pk not in refused]
         tokens = {row.pk: uuid4() for row in new}
-        # The run makes them in the order in which it named them: should it die, the rescue goes by that order.
-        order = {pk: place for place, pk in enumerate(generations)}
-        # Not beyond what is allowed: that may have been lowered since the row was last tried.
-        attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in new}
-        for some in _by_status(new):
-            transition_all(
-                some,
-                Verb.START,
-                Status.RUNNING,
-                {"lease_token": tokens, "attempt": attempts},
-                launch_failures=0,
-                **({"releases": 0} if some[0].status in FINAL else {}),
-                run_id=run_id,
-                lease_expires_at=now + lease,
-                started_at=now,
-                finished_at=None,
-                result=None,
-            )
-        ReportAttempt.objects.bulk_create(
-            ReportAttempt(
-                queue=row,
-                generation=generations[row.pk],
-                attempt=row.attempt,
-                run_id=run_id,
-                parent_run_id=parent_run_id,
-                worker=worker,
-                lease_token=tokens[row.pk],
-                started_at=now,
-            )
-            for row in sorted(new, key=lambda row: order[row.pk])
-        )
-        results |= {row.pk: row for row in (*mine, *new)}
+        _make_running(new, tokens, run, now)
+        _open_attempts(new, tokens, generations, run, now)
+        results |= refused | {row.pk: row for row in (*mine, *new)}
     return results
 
 
-def _not_to_start(row: ReportQueue, generation: int, run_id: str, parent_run_id: str) -> InvalidTransition | None:
+def _refusals(rows: Sequence[ReportQueue], generations: Mapping[int, int], run: _Run) -> dict[int, InvalidTransition]:
+    """Why the run may not start some of the rows, by the row's id."""
+    refused = {row.pk: why for row in rows if (why := _not_to_start(row, generations[row.pk], run)) is not None}
+    if allowed := {row.pk: row for row in rows if row.pk not in refused}:
+        attempts = ReportAttempt.objects.filter(queue__in=allowed, run_id=run.run_id)
+        for pk in attempts.values_list("queue_id", flat=True):
+            text = f"Run {run.run_id} has had its attempt."
+            refused[pk] = InvalidTransition(text, current_status=allowed[pk].status)
+    return refused
+
+
+def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> InvalidTransition | None:
     if not 1 <= generation <= row.generation:
         text = f"Generation {generation} was never handed out; the row is at {row.generation}."
         return InvalidTransition(text, current_status=row.status)
-    again = row.status in FINAL and bool(parent_run_id) and parent_run_id == row.run_id
+    again = row.status in FINAL and bool(run.parent_run_id) and run.parent_run_id == row.run_id
     if row.status == Status.RUNNING or (row.status in FINAL and not again):
-        return invalid(row, f"started by run {run_id}")
+        return invalid(row, f"started by run {run.run_id}")
     return None
+
+
+def _make_running(rows: Sequence[ReportQueue], tokens: Mapping[int, UUID], run: _Run, now: datetime) -> None:
+    """Make the run the owner of locked rows, each with its lease token and one attempt more."""
+    # At most `max_attempts`: that may have been lowered since the row was last tried.
+    attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in rows}
+    for some in _by_status(rows):
+        transition_all(
+            some,
+            Verb.START,
+            Status.RUNNING,
+            {"lease_token": tokens, "attempt": attempts},
+            launch_failures=0,
+            **({"releases": 0} if some[0].status in FINAL else {}),
+            run_id=run.run_id,
+            lease_expires_at=now + run.lease,
+            started_at=now,
+            finished_at=None,
+            result=None,
+        )
+
+
+def _open_attempts(
+    rows: Sequence[ReportQueue], tokens: Mapping[int, UUID], generations: Mapping[int, int], run: _Run, now: datetime
+) -> None:
+    """Insert the attempts of rows that have just started, in the order in which the call named the rows.
+
+    The run makes its reports in that order. If it dies, the order of the attempts tells `rescue` which it had begun.
+    """
+    order = {pk: place for place, pk in enumerate(generations)}
+    ReportAttempt.objects.bulk_create(
+        ReportAttempt(
+            queue=row,
+            generation=generations[row.pk],
+            attempt=row.attempt,
+            run_id=run.run_id,
+            parent_run_id=run.parent_run_id,
+            worker=run.worker,
+            lease_token=tokens[row.pk],
+            started_at=now,
+        )
+        for row in sorted(rows, key=lambda row: order[row.pk])
+    )
 
 
 def _by_status(rows: Sequence[ReportQueue]) -> list[list[ReportQueue]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -13,7 +11,6 @@ from django.core.exceptions import ValidationError
 import reportcron
 from reportqueue import bounds, locks, queue
 from reportqueue.clock import database_now
-from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source, Status
 from reportqueue.timing import EXAMINED
@@ -29,7 +26,8 @@ def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
     What is queued already stays queued. One that is paused, or was disabled by the scheduler, is left as it is.
     Raises `ScheduleNotFound`, and `ValidationError` for a note beyond its bounds.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         if schedule.enabled:
             schedule.enabled = False
             schedule.paused_by, schedule.pause_note = by[:150], note
@@ -42,7 +40,8 @@ def resume(pk: int) -> ReportSchedule:
 
     Raises `ScheduleNotFound`, and `ValidationError` if it cannot fire as it is.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         if not schedule.enabled:
             schedule.enabled = True
             schedule.save(update_fields=["enabled"])
@@ -54,7 +53,8 @@ def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
 
     Where the schedule does not allow overlaps, it waits for the unfinished report. Raises `ScheduleNotFound`.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         before = _to_wait_for(schedule)
         now = database_now()
         inserted = queue.enqueue_firings([queue.Firing(pk, now, now, waits_for=before)], source=source)
@@ -78,7 +78,8 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
     skipped. Where the schedule does not allow overlaps, each waits for the one before. Raises `ScheduleNotFound`,
     and `ValidationError` naming the field: for a stretch of more than `MAX_BACKFILL` firings, too.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         instants = _instants(schedule, start, end)
         have = ReportQueue.objects.filter(schedule=pk, trigger_time__range=(start, end)).exclude(status=Status.SKIPPED)
         known = set(have.values_list("trigger_time", flat=True)) & set(instants)
@@ -96,16 +97,6 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
                 firing = queue.Firing(pk, instant, now, waits_for=before)
                 before = queue.enqueue_firings([firing], source=Source.BACKFILL).last[pk]
         return Backfill(instants, len(known), len(wanted))
-
-
-@contextmanager
-def _locked(pk: int) -> Iterator[ReportSchedule]:
-    """The schedule, locked: its firings and what people ask for come one after the other."""
-    with locks.bounded():
-        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
-        if schedule is None:
-            raise ScheduleNotFound(f"There is no schedule {pk}.")
-        yield schedule
 
 
 def _to_wait_for(schedule: ReportSchedule) -> int | None:

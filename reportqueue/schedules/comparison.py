@@ -11,7 +11,7 @@ import reportcron
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
-from reportqueue.schedules.expansion import BROKEN, timing_of
+from reportqueue.schedules.expansion import BROKEN
 from reportqueue.timing import Timing, jitter
 from reportqueue.timing.catch_up import CatchUpRule, catch_up
 from reportqueue.timing.policies import CatchUp
@@ -153,7 +153,7 @@ def _compared(wanted: ReportScheduleQuerySet, sides: _Sides) -> Iterator[Compare
         if schedule.calendar_id is not None and schedule.calendar_id not in calendars:
             calendars |= BlackoutCalendar.values_of([schedule.calendar_id])  # it has got one since
         try:
-            yield sides.of(schedule, timing_of(schedule, calendars))
+            yield sides.of(schedule, Timing.of(schedule, calendars))
         except BROKEN as error:
             yield Compared(schedule, error=str(error))
 

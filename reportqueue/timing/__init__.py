@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice, takewhile
+from typing import Protocol, Self
 
 import reportcron
 from reportqueue.timing.calendars import MAX_MOVE_DAYS, Calendar
@@ -57,6 +58,25 @@ class Newest:
     """Whether there are no others, or as many as were asked for; else the search ended at `LOOKED_BACK`."""
 
 
+class TimingFields(Protocol):
+    """The fields of a schedule that decide when it fires, as its row has them."""
+
+    @property
+    def cron(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def interval_seconds(self) -> int | None: ...
+    @property
+    def start_at(self) -> datetime | None: ...
+    @property
+    def end_at(self) -> datetime | None: ...
+    @property
+    def calendar_id(self) -> int | None: ...
+    @property
+    def blackout(self) -> str: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timing:
     """A valid schedule's timing; `cron` is empty if and only if `interval_seconds` is set."""
@@ -72,6 +92,19 @@ class Timing:
     blackout: Blackout = Blackout.SKIP
     _moves: dict[datetime, Occurrence] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Of nominal instants: each walk goes over two months of them. Until `next_firing` is asked, the last question."""
+
+    @classmethod
+    def of(cls, fields: TimingFields, calendars: Mapping[int, Calendar]) -> Self:
+        """The timing of a schedule with these fields; `calendars` has its calendar by id."""
+        return cls(
+            cron=fields.cron,
+            timezone=fields.timezone,
+            interval_seconds=fields.interval_seconds,
+            start_at=fields.start_at,
+            end_at=fields.end_at,
+            calendar=None if fields.calendar_id is None else calendars.get(fields.calendar_id),
+            blackout=Blackout(fields.blackout),
+        )
 
     def next_firing(self, after: datetime) -> datetime | None:
         """The first firing strictly after `after`; None if there is none before the end. Memoised.

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 import reportcron
 from reportqueue import bounds, locks, queue
 from reportqueue.clock import database_now
-from reportqueue.errors import FiringRefused, ScheduleNotFound
+from reportqueue.errors import FiringRefused
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED
 from reportqueue.timing import NeverFires
@@ -73,9 +73,7 @@ def _firing(pk: int, trigger_time: datetime) -> Iterator[tuple[ReportSchedule, R
     except ValidationError as error:
         raise ValidationError({"trigger_time": error.messages}) from None
     with locks.bounded():
-        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
-        if schedule is None:
-            raise ScheduleNotFound(f"There is no schedule {pk}.")
+        schedule = ReportSchedule.objects.locked(pk)
         yield schedule, ReportQueue.objects.fired_by(pk, trigger_time).first()
 
 

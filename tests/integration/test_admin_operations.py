@@ -124,7 +124,7 @@ def many(count: int) -> list[ReportQueue]:
 @pytest.fixture
 def bound(monkeypatch: pytest.MonkeyPatch) -> int:
     """As many as an action takes, for once: fifteen."""
-    for module in ("operations", "queue"):
+    for module in ("queue_actions", "queue"):
         monkeypatch.setattr(f"reportqueue.admin.{module}.MAX_AT_ONCE", 15)
     return 15
 

@@ -312,7 +312,7 @@ def test_a_schedule_that_has_ended_stays_enabled_and_costs_no_pass_anything(make
     schedule = make_schedule(end_at=timezone.now() + timedelta(hours=1), next_run_at=minutes_ago(1))
     assert schedules.enqueue_due().enqueued == 1
     schedule.refresh_from_db()
-    assert (schedule.enabled, schedule.next_run_at, schedule.has_ended) == (True, None, True)
+    assert (schedule.enabled, schedule.plan_needed, schedule.next_run_at) == (True, False, None)
     assert schedules.enqueue_due() == schedules.Pass()
 
 
