@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
-from reportqueue.admin import formats, search
+from reportqueue.admin import actions, formats, search
 from reportqueue.admin.changelists import QueueChangeList
 from reportqueue.admin.filters import (
     DueFilter,
@@ -22,7 +22,7 @@ from reportqueue.admin.filters import (
     SourceFilter,
     StatusFilter,
 )
-from reportqueue.admin.queue_actions import MAX_AT_ONCE, OperableAdmin
+from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 
@@ -80,7 +80,7 @@ class ReportQueueAdmin(OperableAdmin):
         """The list, with a warning above it at a standstill; its template knows how many rows an action takes."""
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
             messages.warning(request, str(stalled))
-        return super().changelist_view(request, {"max_at_once": MAX_AT_ONCE, **(extra_context or {})})
+        return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
 
     def render_change_form(
         self,

@@ -9,7 +9,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.test import Client
 
 from reportqueue import schedules
-from reportqueue.admin import schedule_actions
+from reportqueue.admin import actions
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source, Status
 from tests.conftest import RowFactory, minutes_ago
@@ -146,7 +146,7 @@ def test_a_report_that_has_to_wait_for_an_earlier_one_says_so(
 def test_more_than_the_bound_is_refused_before_anything_is_done(
     operator: Client, make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch, action: str
 ):
-    monkeypatch.setattr(schedule_actions, "MAX_AT_ONCE", 2)
+    monkeypatch.setattr(actions, "MAX_AT_ONCE", 2)
     chosen = [make_schedule(enabled=action == "pause_selected") for _ in range(3)]
     (said,) = messages_of(act(operator, action, chosen[:1], SCHEDULES, select_across=1))
     assert said.startswith("More than 2 schedules are selected")
@@ -176,7 +176,7 @@ def test_a_schedule_that_no_longer_matches_the_filter_or_is_gone_is_still_report
 def test_an_action_that_takes_too_long_stops_and_says_so(
     operator: Client, make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(schedule_actions, "BUDGET_SECONDS", -1.0)
+    monkeypatch.setattr(actions, "BUDGET_SECONDS", -1.0)
     said = messages_of(act(operator, "pause_selected", [make_schedule() for _ in range(3)], SCHEDULES))
     assert said == [
         "Stopped after 0 s: the other 2 were not tried; repeat the action for them.",
