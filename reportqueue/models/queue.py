@@ -1,4 +1,4 @@
-"""The queue and the history of its attempts; their invariants live in the database."""
+"""The queue and the history of its attempts. The database's constraints hold their invariants."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def _final() -> Q:
 
 
 class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
-    """Queue rows, by what may happen to them."""
+    """Queries of queue rows, named by what may happen to the rows."""
 
     def in_claim_order(self) -> Self:
         """Higher priority first, then what has been available longest; the order of the partial index."""
         return self.order_by("-priority", "available_at", "id")
 
     def due(self) -> Self:
-        """Rows that are due and nobody's, in the order in which consumers get them."""
+        """Unclaimed rows that are due, in claim order."""
         return self._free().filter(available_at__lte=Now()).in_claim_order()
 
     def coming(self, after: datetime, within: timedelta) -> Self:
-        """Rows that time alone makes claimable, later than `after` and so soon from now; the soonest first."""
+        """Queued rows that become due after `after` and `within` that time from now, the soonest first."""
         return self._free().filter(available_at__gt=after, available_at__lte=Now() + within).order_by("available_at")
 
     def ending(self, after: datetime, within: timedelta) -> Self:
-        """Rows whose lease ends later than `after` and so soon from now; the soonest first."""
+        """Rows whose lease ends after `after` and `within` that time from now, the soonest first."""
         soon = self.filter(lease_expires_at__gt=after, lease_expires_at__lte=Now() + within)
         return soon.order_by("lease_expires_at")
 
@@ -47,17 +47,20 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self.filter(status=Status.QUEUED, waits_for=None)
 
     def claimable(self) -> Self:
-        """Due rows that are not left to a consumer that polls, which may have launched their runs already."""
+        """Due rows but for those of periods that belong to `webhook`: its sensor may have launched their runs already.
+
+        The same condition as in `queue.claim_sql`.
+        """
         return self.due().exclude(InPeriodsOf(Pattern.WEBHOOK, "available_at"))
 
     def pending(self) -> Self:
-        """Due rows that are not left to the queue's consumers: each with the generation of its next hand-over."""
+        """Due rows but for those of periods that belong to `queue`; each with its next generation."""
         ours = self.due().exclude(InPeriodsOf(Pattern.QUEUE, "available_at"))
-        # As a bigint: one row at the end of its column would otherwise fail the whole answer.
+        # As a bigint: a row at the end of its column would otherwise make the whole query fail.
         return ours.annotate(next_generation=Cast("generation", models.BigIntegerField()) + 1)
 
     def fired_by(self, schedule_id: int, trigger_time: datetime) -> Self:
-        """The row of a schedule's firing, if that was not skipped."""
+        """The row of a schedule's firing, unless it was skipped."""
         return self.filter(schedule=schedule_id, trigger_time=trigger_time).exclude(status=Status.SKIPPED)
 
     def unfinished(self) -> Self:
@@ -65,7 +68,7 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self.filter(status__in=UNFINISHED)
 
     def held_by(self, consumer: str) -> Self:
-        """Rows that this consumer was given and that are not finished."""
+        """Unfinished rows that were handed to this consumer."""
         return self.filter(claimed_by=consumer, status__in=LEASED)
 
     def unacknowledged_by(self, consumer: str) -> Self:
@@ -73,12 +76,12 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self.filter(claimed_by=consumer, status=Status.CLAIMED)
 
     def expired(self) -> Self:
-        """Leased rows whose lease has run out; only they have one."""
+        """Rows whose lease has run out; only leased rows have one."""
         return self.filter(lease_expires_at__lt=Now())
 
 
 class ReportQueue(models.Model):
-    """One due report, from the instant that it is due to its end. Change it through `reportqueue.queue` alone."""
+    """One report to run, from when it is enqueued to its end. Change it only through `reportqueue.queue`."""
 
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(_("modifier"), validators=bounds.id_validators())
@@ -99,7 +102,7 @@ class ReportQueue(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="queue_rows",
-        db_index=False,  # the index of "once per schedule and instant" begins with it
+        db_index=False,  # the index of "once per schedule and instant" begins with this field
     )
     waits_for = models.ForeignKey(
         "self",
@@ -175,7 +178,7 @@ class ReportQueue(models.Model):
             ("requeue_reportqueue", "Can requeue finished reports"),
         ]
         indexes = [
-            # The claim reads nothing but this: its size follows the backlog, not the history.
+            # A claim reads this index only: its size follows the backlog, not the history.
             models.Index(
                 F("priority").desc(),
                 "available_at",
@@ -185,8 +188,8 @@ class ReportQueue(models.Model):
             ),
             models.Index("waits_for", name="reportqueue_waiting", condition=Q(waits_for__isnull=False)),
             models.Index("schedule", name="reportqueue_schedule_open", condition=Q(status__in=sorted(UNFINISHED))),
-            # Every claim asks these two, however many rows are under way and whatever the statistics know of them: no
-            # other index can answer for what has expired, and with the status, nobody reads past what is dispatched.
+            # Every claim uses these two. They serve it however many rows are under way and whatever the statistics say:
+            # only rows with a lease are in the first, and with the status in the second no dispatched row is read.
             models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(lease_expires_at__isnull=False)),
             models.Index("claimed_by", "status", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
@@ -194,7 +197,7 @@ class ReportQueue(models.Model):
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
         ]
         constraints = [
-            # A skipped instant may be made up for: its row is no obstacle to one that runs.
+            # A skipped firing may be backfilled: its skipped row must not prevent the row that runs.
             models.UniqueConstraint(
                 F("schedule"),
                 F("trigger_time"),
@@ -251,12 +254,12 @@ class ReportQueue(models.Model):
 
     @property
     def run_key(self) -> str | None:
-        """What Dagster knows the claimed row's run by, for ever; None before the first claim."""
+        """The run key of the current generation, which Dagster remembers for ever; None before the first claim."""
         return f"{self.pk}:{self.generation}" if self.generation else None
 
 
 class ReportAttempt(models.Model):
-    """One start of one row: which run, when, and how it ended. Kept as written; a row's history."""
+    """One start of a row: which run, when, and how it ended. A row's attempts are its history."""
 
     queue = models.ForeignKey(ReportQueue, on_delete=models.CASCADE, related_name="attempts")
     generation = models.PositiveIntegerField()
@@ -279,7 +282,7 @@ class ReportAttempt(models.Model):
         verbose_name = _("attempt")
         ordering = ["id"]
         indexes = [
-            # Which report a dead run had in hand: the first of its attempts, in their order, that has no good end.
+            # For `rescue`: which report a dead run was making, the first of its attempts that has not ended well.
             models.Index(
                 fields=["run_id"],
                 name="reportqueue_attempt_cut_off",

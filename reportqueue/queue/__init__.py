@@ -1,9 +1,9 @@
 """The queue's verbs, one function each.
 
-Each is one short transaction (a savepoint inside the caller's). Single rows are locked, checked against
-`states.TRANSITIONS`, and written; so are the rows that a caller names, in the order of their ids (`..._many`: each has
-its own answer, and none fails another); others are taken with SKIP LOCKED. Time is the database's, durations are in
-seconds. Nothing is changed when a function raises.
+Each function is one short transaction, or a savepoint inside the caller's. A verb for one row locks it, checks the
+transition against `states.TRANSITIONS`, and writes it. `..._many` locks the given rows in the order of their ids; each
+row succeeds or fails alone. All other verbs use SKIP LOCKED. Times are the database's, durations are in seconds. When a
+function raises, nothing was changed.
 """
 
 from reportqueue.queue.actions import cancel, requeue

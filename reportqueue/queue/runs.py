@@ -1,4 +1,4 @@
-"""What a run does: start its row, beat, and end its attempt; everything after the start needs the lease token."""
+"""What a run does: start its row, send heartbeats, end its attempt. All but the start need the lease token."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def start(
     worker: str = "",
     lease_seconds: int | None = None,
 ) -> ReportQueue:
-    """Make `run_id` the row's owner: running, with a `lease_token` for every later call of the run.
+    """Make `run_id` the row's owner: the row is running, with a `lease_token` for every later call of the run.
 
-    The first run wins, of whatever generation; a repeat by the same run gets the same answer and a fresh lease. A final
-    row starts only as a person's re-execution: `parent_run_id` is the row's last run; its attempts are counted afresh.
-    Raises `InvalidTransition` for any other run, which must end without work.
+    The first run that starts the row wins, of whatever generation. A repeat by the same run gets the same token and a
+    new lease. A final row starts only for a re-execution by a person: `parent_run_id` is the row's last run, and its
+    attempts are counted afresh. Raises `InvalidTransition` for every other run, which must end without work.
     """
     return single(
         start_many(
@@ -70,7 +70,7 @@ def start_many(
     worker: str = "",
     lease_seconds: int | None = None,
 ) -> Results[ReportQueue]:
-    """Make `run_id` the owner of several rows, given with their generations: each as `start` does one."""
+    """Start several rows, given with their generations, each as `start` does."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
     run = _Run(run_id, parent_run_id, worker, lease)
     return as_batch(generations, partial(_start, run=run))
@@ -178,7 +178,7 @@ def _by_status(rows: Sequence[ReportQueue]) -> list[list[ReportQueue]]:
 def heartbeat(
     pk: int, *, lease_token: UUID, lease_seconds: int | None = None, progress: str | None = None
 ) -> Heartbeat:
-    """Renew the owner's lease. Raises `LeaseLost` if the row has gone to somebody else: stop working on it."""
+    """Renew the owner's lease. Raises `LeaseLost` if the row has another owner, or none: stop working on it."""
     shown = {} if progress is None else {pk: progress}
     return single(heartbeat_many({pk: lease_token}, progress=shown, lease_seconds=lease_seconds))
 
@@ -186,7 +186,7 @@ def heartbeat(
 def heartbeat_many(
     tokens: Mapping[int, UUID], *, progress: Mapping[int, str] | None = None, lease_seconds: int | None = None
 ) -> Results[Heartbeat]:
-    """Renew the leases of several rows: each as `heartbeat` does one; `progress` is of those that have made some."""
+    """Renew the leases of several rows, each as `heartbeat` does; `progress` has texts for the rows that report one."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
     return as_batch(tokens, partial(_renew, progress=progress or {}, lease=lease))
 
@@ -206,9 +206,9 @@ def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: ti
 
 
 def complete(pk: int, *, lease_token: UUID, result: Mapping[str, Any] | None = None) -> ReportQueue:
-    """Finish a running row with its result; a repeat is answered alike.
+    """Finish a running row with its result. A repeat by the same owner returns the finished row.
 
-    Raises `LeaseLost` if another owner or the rescuer has it, `ValidationError` for a result beyond its bounds.
+    Raises `LeaseLost` if the row has another owner or was rescued, `ValidationError` for a result beyond its bounds.
     """
     return single(complete_many({pk: lease_token}, results={pk: result}))
 
@@ -216,7 +216,7 @@ def complete(pk: int, *, lease_token: UUID, result: Mapping[str, Any] | None = N
 def complete_many(
     tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
 ) -> Results[ReportQueue]:
-    """Finish several rows, given with their tokens: each as `complete` does one."""
+    """Finish several rows, given with their tokens, each as `complete` does."""
     return as_batch(tokens, partial(_complete, made=results))
 
 
@@ -251,10 +251,11 @@ def fail(
     retryable: bool = True,
     retry_after_seconds: int | None = None,
 ) -> ReportQueue:
-    """End a run's attempt with its error: queued again after a growing delay, or failed when attempts are used up.
+    """End a run's attempt with its error: the row is queued again after a growing delay, or fails.
 
-    A run that was asked to cancel is not tried again. A repeat is answered alike. Raises `LeaseLost` if another
-    owner or the rescuer has the row.
+    It fails when its attempts are used up, or if the error is not `retryable`. A row that was asked to cancel is
+    cancelled. A repeat by the same owner returns the row. Raises `LeaseLost` if the row has another owner or was
+    rescued.
     """
     error = bounds.last_bytes(error)
     with locked(pk) as (row, now):
@@ -267,11 +268,12 @@ def fail(
 
 
 def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "", begun: bool = True) -> ReportQueue:
-    """Give a running row back unharmed: queued (cancelled, if that was asked for), no attempt used.
+    """Give a running row back: it is queued, or cancelled if that was asked for. No attempt is used.
 
-    `begun` says whether the run had begun the report. Then the second release and each later one delay the row more,
-    its next run makes it alone, and after `MAX_RELEASES` each uses up an attempt: a report that interrupts its own run
-    comes to an end. A repeat is answered alike. Raises `LeaseLost` if another owner or the rescuer has the row.
+    `begun` says whether the run had begun the report. If so, its next run makes it alone, each release after the first
+    delays the row more, and each release after `MAX_RELEASES` uses an attempt: a report that interrupts its own run
+    must come to an end. A repeat by the same owner returns the row. Raises `LeaseLost` if the row has another owner or
+    was rescued.
     """
     with locked(pk) as (row, now):
         if already_ended(row, lease_token, Outcome.RELEASED):

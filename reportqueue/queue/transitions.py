@@ -1,4 +1,4 @@
-"""How a row is moved: locked, checked against `states.TRANSITIONS`, written. Nothing else writes a `status`."""
+"""Lock a row, check its transition against `states.TRANSITIONS`, write it. Only this module changes a `status`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ logger = logging.getLogger("reportqueue")
 T = TypeVar("T")
 K = TypeVar("K")
 Results = dict[int, T | ReportQueueError | ValidationError]
-"""What a verb for several rows did, by the row's id: each row's own answer, or why that row was refused."""
+"""The results of a verb for several rows, by the row's id: each row's own result, or why it was refused."""
 BATCH_SECONDS = 0.5
-"""How long several rows in one call wait for one of them: the others' leases do not wait."""
+"""How long a call for several rows waits for one of them: the others' leases go on running out."""
 SINGLE_SECONDS = 0.02
-"""How long each of them waits after that, when they are tried one by one."""
+"""How long it waits for each row after that, when it tries them one by one."""
 _NO_HOLDER: dict[str, Any] = {
     "claim_id": None,
     "claimed_by": "",
@@ -42,20 +42,22 @@ _NO_HOLDER: dict[str, Any] = {
     "lease_expires_at": None,
     "cancel_requested": False,
 }
-"""A queued row is nobody's."""
+"""Values that clear the claim, the run and the lease when a row returns to `queued`."""
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A renewed lease: until when its holder may be silent, and whether somebody wants its run to stop."""
+    """A renewed lease."""
 
     lease_expires_at: datetime
+    """Until then the holder need not send another heartbeat."""
     cancel_requested: bool
+    """Whether a person has asked the run to stop."""
 
 
 @contextmanager
 def locked(pk: int) -> Iterator[tuple[ReportQueue, datetime]]:
-    """The row, locked until the end of the transaction, and the database's time after the lock was had."""
+    """The row, locked until the end of the transaction, and the database's time after it was locked."""
     results: Results[ReportQueue] = {}
     try:
         with locked_many([pk], results) as (rows, now):
@@ -69,10 +71,10 @@ def locked(pk: int) -> Iterator[tuple[ReportQueue, datetime]]:
 
 @contextmanager
 def locked_many(pks: Collection[int], results: Results[T]) -> Iterator[tuple[list[ReportQueue], datetime]]:
-    """The rows that exist, as `locked` does one; those that do not, or that others hold, have their answer already.
+    """The rows, locked, and the database's time. A row that is missing or held gets its error in `results` instead.
 
-    Locks are taken in the order of the ids, by everybody who waits for more than one: nobody waits in a circle. If one
-    cannot be had in time, all are let go, and those that are free are taken without any wait.
+    Every transaction that waits for more than one row locks them in the order of their ids, so that none waits in a
+    circle. If one lock cannot be had in time, all are given up, and the rows that are free are locked without waiting.
     """
     named = ReportQueue.objects.filter(pk__in=pks).order_by("pk")
     with ExitStack() as transaction:
@@ -122,14 +124,14 @@ def _refusal_for(pk: int, error: Exception) -> ReportQueueError:
 
 
 def refused_by_database(pk: int, error: Exception) -> InvalidTransition:
-    """What to answer for a row that the database refuses to have changed; it is logged, for people to look at."""
+    """Log that the database refuses a change of the row, and return the error for its caller."""
     said = str(error).strip().splitlines()[0]
     logger.error("The database refuses a change of report %s: %s", pk, said)
     return InvalidTransition(f"The database refuses this for report {pk}: {said}.")
 
 
 def single(results: Results[T]) -> T:
-    """The answer of a verb for several rows that was asked of one; raises its refusal."""
+    """The result for the only row of a call for several rows. Raises its error."""
     (answer,) = results.values()
     if isinstance(answer, ReportQueueError | ValidationError):
         raise answer
@@ -137,7 +139,7 @@ def single(results: Results[T]) -> T:
 
 
 def fetch_locked(rows: Any) -> list[Any]:
-    """Locked rows, each with the database's time `now`."""
+    """Lock and fetch the rows of a query, each with the database's time as `now`."""
     return list(rows.annotate(now=ClockTimestamp()))
 
 
@@ -148,7 +150,7 @@ def transition_all(
     each: Mapping[str, Mapping[int, Any]] | None = None,
     **changes: Any,
 ) -> None:
-    """Bring locked rows, all of one status, to another one, in which they stay with their consumers."""
+    """Set a new status on locked rows that share one status; their claim fields stay."""
     before = rows[0].status
     _require_allowed(verb, before, to)
     write_all(rows, each, status=to, **changes)
@@ -156,7 +158,7 @@ def transition_all(
 
 
 def transition(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> ReportQueue:
-    """Bring a locked row to another status."""
+    """Set a new status on a locked row."""
     before, consumer = row.status, row.claimed_by
     _require_allowed(verb, before, to)
     write_all([row], status=to, **changes)
@@ -180,9 +182,9 @@ def _require_allowed(verb: Verb, before: str, to: Status) -> None:
 
 
 def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]] | None = None, **changes: Any) -> None:
-    """Write the same changes to locked rows, in the table and in memory; and by field what is each row's own.
+    """Write the same changes to all of the locked rows, in the table and in memory.
 
-    `each` is `{field: {pk: value}}`, with a value for every row.
+    `each` is `{field: {pk: value}}`, for fields whose values differ; it has a value for every row.
     """
     own = {name: _by_row(name, {row.pk: values[row.pk] for row in rows}) for name, values in (each or {}).items()}
     ReportQueue.objects.filter(pk__in=[row.pk for row in rows]).update(**changes, **own)
@@ -195,11 +197,11 @@ def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]]
 
 
 def _by_row(name: str, values: Mapping[int, Any]) -> Any:
-    """One row's value as it is; of several rows an expression that finds each one's."""
+    """An expression with each row's own value; for one row, the value itself."""
     if len(values) == 1:
         return next(iter(values.values()))
     field: Any = ReportQueue._meta.get_field(name)
-    # None is left to the default: as a value of JSON it would become its null.
+    # None is left to the CASE's default: as a value of a JSON field it would become a JSON null.
     own = [When(pk=pk, then=Value(value, output_field=field)) for pk, value in values.items() if value is not None]
     return Case(*own, output_field=field) if own else None
 
@@ -221,8 +223,8 @@ def finish_all(
     each: Mapping[str, Mapping[int, Any]] | None = None,
     **changes: Any,
 ) -> None:
-    """End rows of one status, and let the schedules' next reports go that wait for them."""
-    # Whoever makes a row wait holds this one's lock meanwhile: none can begin to wait for it unseen.
+    """Give locked rows of one status a final one, and free the rows that wait for them."""
+    # A transaction that makes a row wait holds the lock of the earlier row: no row begins to wait unseen.
     scheduled = [row.pk for row in rows if row.schedule_id is not None]
     if scheduled and ReportQueue.objects.filter(waits_for__in=scheduled).update(waits_for=None, error=""):
         notices.notify(notices.ROWS)
@@ -258,12 +260,12 @@ def after_failed_attempt(
 
 
 def end_attempt(row: ReportQueue, outcome: Outcome, now: datetime, error: str = "") -> None:
-    """Close the row's one open attempt."""
+    """End the row's one open attempt."""
     end_attempts([row], outcome, now, error)
 
 
 def end_attempts(rows: Sequence[ReportQueue], outcome: Outcome, now: datetime, error: str = "") -> None:
-    """Close each row's one open attempt."""
+    """End each row's one open attempt."""
     open_ones = ReportAttempt.objects.filter(queue__in=[row.pk for row in rows], outcome="")
     open_ones.update(outcome=outcome, finished_at=now, error=error)
 
@@ -279,12 +281,12 @@ def require_owner(row: ReportQueue, lease_token: UUID) -> None:
 
 
 def already_ended(row: ReportQueue, lease_token: UUID, outcome: Outcome) -> bool:
-    """Whether this owner has already ended its attempt in this way: its answer was lost and it asks again."""
+    """Whether this owner has already ended its attempt in this way: its answer was lost, and it repeats the call."""
     return row.lease_token != lease_token and row.pk in already_ended_many({row.pk: lease_token}, outcome)
 
 
 def already_ended_many(tokens: Mapping[int, UUID], outcome: Outcome) -> set[int]:
-    """The rows, by id, of which the token's attempt has ended in this way."""
+    """The ids of the rows whose attempt under this token has already ended in this way."""
     ended = ReportAttempt.objects.filter(lease_token__in=tokens.values(), outcome=outcome)
     return {pk for pk, token in ended.values_list("queue_id", "lease_token") if tokens.get(pk) == token}
 

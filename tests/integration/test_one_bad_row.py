@@ -57,7 +57,7 @@ def test_a_claim_ends_a_row_whose_generations_are_used_up_and_hands_out_the_othe
     bad.refresh_from_db()
     assert (bad.status, bad.error) == (
         Status.FAILED,
-        "Handed out 2,147,483,647 times, which is as often as a report can be.",
+        "Handed out 2,147,483,647 times, the most that a report can be.",
     )
     assert queue.claim("sensor", ack=claim.claim_id).rows == []
     good.refresh_from_db()
