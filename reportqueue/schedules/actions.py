@@ -1,4 +1,4 @@
-"""What people do to schedules: pause and resume them, run one now, make up for a stretch of the past."""
+"""What people do to schedules: pause, resume, run now, and backfill past firings."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from reportqueue.timing import EXAMINED
 from reportqueue.timing.policies import Overlap
 
 MAX_BACKFILL = 1_000
-"""Instants that one backfill makes up for."""
+"""Firings that one backfill may queue."""
 
 
 def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
-    """Let the schedule fire no more until it is resumed; `by` and `note` are shown with it.
+    """Pause the schedule until it is resumed; `by` and `note` are shown with it.
 
-    What is queued already stays queued. One that is paused, or was disabled by the scheduler, is left as it is.
+    Reports that are queued already stay queued. A schedule that is paused or disabled is left as it is.
     Raises `ScheduleNotFound`, and `ValidationError` for a note beyond its bounds.
     """
     with locks.bounded():
@@ -36,7 +36,7 @@ def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
 
 
 def resume(pk: int) -> ReportSchedule:
-    """Let the schedule fire again, from now on: what passed meanwhile is not made up for.
+    """Let the schedule fire again, from now on. Firings that passed while it was paused are not queued.
 
     Raises `ScheduleNotFound`, and `ValidationError` if it cannot fire as it is.
     """
@@ -49,9 +49,9 @@ def resume(pk: int) -> ReportSchedule:
 
 
 def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
-    """Queue the schedule's report now, beside its planned firings, which stay as they are; a paused one's too.
+    """Queue the schedule's report now, also if the schedule is paused. Its planned firings stay as they are.
 
-    Where the schedule does not allow overlaps, it waits for the unfinished report. Raises `ScheduleNotFound`.
+    If the schedule does not allow overlaps, the report waits for the unfinished one. Raises `ScheduleNotFound`.
     """
     with locks.bounded():
         schedule = ReportSchedule.objects.locked(pk)
@@ -63,10 +63,12 @@ def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
 
 @dataclass(frozen=True)
 class Backfill:
-    """The instants of a stretch, and how many of them have a row already that ran or will run."""
+    """What a backfill has queued, or would queue."""
 
     instants: list[datetime]
+    """All firings of the time range."""
     known: int
+    """How many of them have a row already that was not skipped."""
     enqueued: int
     """0 for a dry run."""
 
@@ -74,9 +76,9 @@ class Backfill:
 def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) -> Backfill:
     """Queue the schedule's firings from `start` to `end` (both included, aware, not in the future), oldest first.
 
-    By its timing as it now is, within its start and end. An instant that has a row is left alone, unless that was
-    skipped. Where the schedule does not allow overlaps, each waits for the one before. Raises `ScheduleNotFound`,
-    and `ValidationError` naming the field: for a stretch of more than `MAX_BACKFILL` firings, too.
+    It uses the schedule's current timing. A firing that has a row already is left alone, unless that row was skipped.
+    If the schedule does not allow overlaps, each report waits for the one before. Raises `ScheduleNotFound`, and
+    `ValidationError` naming the field, also for more than `MAX_BACKFILL` firings.
     """
     with locks.bounded():
         schedule = ReportSchedule.objects.locked(pk)
@@ -86,7 +88,7 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
         wanted = [instant for instant in instants if instant not in known]
         if dry_run:
             return Backfill(instants, len(known), 0)
-        # Available from now, not from then: a long backfill goes behind what is due today.
+        # Available from now, not from then: a long backfill comes after the reports that are due today.
         now = database_now()
         if schedule.overlap == Overlap.ALLOW:
             firings = [queue.Firing(pk, instant, now) for instant in wanted]
@@ -100,7 +102,7 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
 
 
 def _to_wait_for(schedule: ReportSchedule) -> int | None:
-    """The unfinished report that a new one has to wait for, locked so that it cannot end unseen."""
+    """The id of the unfinished report for which a new one has to wait, locked so that it cannot end unseen."""
     if schedule.overlap == Overlap.ALLOW:
         return None
     unfinished = ReportQueue.objects.unfinished().filter(schedule=schedule).order_by("-pk")

@@ -1,4 +1,4 @@
-"""Which pattern fires a schedule at an instant: hand-overs between patterns, and the firings that sensors launch."""
+"""Which pattern owns an instant: switches from one pattern to another, and the firings that sensors launch."""
 
 from reportqueue.triggers.handovers import (
     Current,
