@@ -1,4 +1,4 @@
-"""What people do to queue rows in the admin: requeue and cancel, one row or a bounded many, each logged."""
+"""The admin's operations on queue rows: requeue and cancel, for one row or many, each logged."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from reportqueue.models import ReportQueue
 from reportqueue.states import TRANSITIONS, Status, Verb
 
 CONFIRM_ABOVE = 10
-"""More rows than this are shown by status, and asked about, before anything is done."""
+"""For more rows than this, a page with their statuses asks for confirmation first."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the two: its transition, the statuses that it takes, and its words."""
+    """An operation: its verb, its function, its permission and its texts."""
 
     verb: Verb
     call: Callable[..., ReportQueue]
     label: Any
     log: str
-    """For the row and the log, which are kept: not translated."""
+    """For the row and the log, which are stored: not translated."""
     question: Any
 
     @property
@@ -44,7 +44,7 @@ class Operation:
         return f"reportqueue.{self.verb}_reportqueue"
 
     def takes(self, status: str) -> bool:
-        """Whether a row of that status is not refused."""
+        """Whether a row of that status may be changed."""
         return status in TRANSITIONS[self.verb]
 
 
@@ -85,16 +85,16 @@ class OperableAdmin(ActionsAdmin):
 
     @admin.action(description=_("Requeue the selected finished reports"), permissions=["requeue"])
     def requeue_selected(self, request: HttpRequest, rows: QuerySet[ReportQueue]) -> HttpResponse | None:
-        """Each by itself: those that may not be requeued are counted, with the reason."""
+        """Requeue each row alone. Refused rows are counted, with the reason."""
         return self._operate_on_selected(request, rows, REQUEUE)
 
     @admin.action(description=_("Cancel the selected reports"), permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, rows: QuerySet[ReportQueue]) -> HttpResponse | None:
-        """Each by itself; a running one stops at its next heartbeat."""
+        """Cancel each row alone. A running report stops at its run's next heartbeat."""
         return self._operate_on_selected(request, rows, CANCEL)
 
     def buttons_for(self, request: HttpRequest, row: ReportQueue) -> list[tuple[Any, str]]:
-        """What this person may do to this row now: each label with its address."""
+        """The operations that this person may do to this row now: each label with its URL."""
         return [
             (operation.label, self.address(operation.verb, row.pk))
             for operation in OPERATIONS.values()
@@ -155,7 +155,7 @@ class OperableAdmin(ActionsAdmin):
             if pk not in before:
                 raise RowNotFound
             if operation is CANCEL and before[pk] == Status.CANCELLED:
-                # The queue answers a repeated cancel alike. A person is told, and nothing is logged.
+                # The queue accepts a repeated cancel. The person is told so instead, and nothing is logged.
                 raise InvalidTransition(gettext("A cancelled report is cancelled already."))
             row = operation.call(pk, reason=note)
             self.log_change(request, row, note)

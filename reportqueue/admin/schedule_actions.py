@@ -1,4 +1,4 @@
-"""What people do to schedules in the admin: pause, resume and run now, one or a bounded many, each logged."""
+"""The admin's operations on schedules: pause, resume and run now, for one or many, each logged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reportqueue.states import Source
 PAUSE, RESUME, RUN = "pause", "resume", "run"
 LABELS = {PAUSE: _("Pause"), RESUME: _("Resume"), RUN: _("Run now")}
 LOGGED = {PAUSE: "Paused in the admin", RESUME: "Resumed in the admin", RUN: "Report queued by hand in the admin"}
-"""Kept, so not translated."""
+"""Stored in the log: not translated."""
 
 
 @dataclass
@@ -48,26 +48,26 @@ class SwitchableAdmin(ActionsAdmin):
         return self.has_enqueue_permission(request) if name == RUN else self.has_change_permission(request)
 
     def has_enqueue_permission(self, request: HttpRequest) -> bool:
-        """For what queues reports."""
+        """The permission for operations that queue reports."""
         return request.user.has_perm("reportqueue.add_reportqueue")
 
     @admin.action(description=_("Pause the selected schedules"), permissions=["change"])
     def pause_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
-        """They fire no more, and show who paused them and why; what is queued already stays queued."""
+        """They do not fire until they are resumed, and show who paused them and why. Queued reports stay queued."""
         self._operate_on_selected(request, selected, PAUSE)
 
     @admin.action(description=_("Resume the selected schedules"), permissions=["change"])
     def resume_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
-        """Planned from now on: what passed while they were paused is not made up for."""
+        """They fire from now on. Firings that passed while they were paused are not queued."""
         self._operate_on_selected(request, selected, RESUME)
 
     @admin.action(description=_("Queue the selected schedules' reports now"), permissions=["enqueue"])
     def run_selected(self, request: HttpRequest, selected: QuerySet[ReportSchedule]) -> None:
-        """Once, beside the planned firings, which stay as they are; paused ones too."""
+        """Queue one report of each, also of paused ones. Their planned firings stay as they are."""
         self._operate_on_selected(request, selected, RUN)
 
     def buttons_for(self, request: HttpRequest, schedule: ReportSchedule) -> list[tuple[Any, str]]:
-        """What this person may do to this schedule now: each label with its address."""
+        """The operations that this person may do to this schedule now: each label with its URL."""
         verbs = [PAUSE if schedule.enabled else RESUME, RUN]
         return [(LABELS[verb], self.address(verb, schedule.pk)) for verb in verbs if self.may(request, verb)]
 
@@ -91,7 +91,7 @@ class SwitchableAdmin(ActionsAdmin):
             done.row = schedules.run_now(pk, source=Source.ADMIN)
             schedule = ReportSchedule.objects.get(pk=pk)
         else:
-            # Under its lock: of two people who pause it at once, the second one's note must not replace the first's.
+            # Locked first: if two people pause it at once, the second note must not replace the first.
             enabled = ReportSchedule.objects.select_for_update().filter(pk=pk).values_list("enabled", flat=True).first()
             if enabled == (verb == RESUME):
                 done.same += 1
@@ -123,7 +123,7 @@ class SwitchableAdmin(ActionsAdmin):
             self.say(request, text, count, messages.WARNING, why=shared.why_refused(refused))
 
     def _about_row(self, request: HttpRequest, row: ReportQueue) -> str:
-        """The row's number, as a link for those who may follow it; and what it waits for."""
+        """The row's number, as a link for people who may see it; and the report for which it waits."""
         number = f"#{row.pk}"
         if sees_queue(request):
             page = reverse("admin:reportqueue_reportqueue_change", args=[row.pk], current_app=self.admin_site.name)
@@ -135,5 +135,5 @@ class SwitchableAdmin(ActionsAdmin):
 
 
 def sees_queue(request: HttpRequest) -> bool:
-    """Whether this person may look at the queue's rows."""
+    """Whether this person may see the queue's rows."""
     return request.user.has_perm("reportqueue.view_reportqueue")
