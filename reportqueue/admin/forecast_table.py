@@ -96,5 +96,5 @@ def _meant(schedule: ReportSchedule, forecast: schedules.Forecast) -> datetime:
 
 def _fires_at_both(schedule: ReportSchedule, forecast: schedules.Forecast) -> bool:
     """Whether the expression fires at both instants of a repeated reading."""
-    twin = forecast.reading.replace(fold=1 - forecast.reading.fold).astimezone(UTC)
-    return reportcron.next_after(schedule.cron, schedule.timezone, twin - timedelta(microseconds=1)) == twin
+    other = forecast.reading.replace(fold=1 - forecast.reading.fold).astimezone(UTC)
+    return reportcron.next_after(schedule.cron, schedule.timezone, other - timedelta(microseconds=1)) == other

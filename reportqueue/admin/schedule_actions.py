@@ -115,7 +115,7 @@ class SwitchableAdmin(ActionsAdmin):
                 text = format_html("{} {}", text, self._about_row(request, done.row))
             self.message_user(request, text, messages.SUCCESS)
         if done.same:
-            text = ngettext("%(count)s was so already.", "%(count)s were so already.", done.same)
+            text = ngettext("%(count)s was in that state already.", "%(count)s were in that state already.", done.same)
             self.say(request, text, done.same, messages.INFO)
         if refused:
             count = sum(map(len, refused.values()))

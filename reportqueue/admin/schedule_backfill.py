@@ -93,8 +93,8 @@ class BackfilledAdmin(ListAdmin):
     def _backfill(self, request: HttpRequest, schedule: ReportSchedule, form: BackfillForm) -> HttpResponse:
         start, end = form.cleaned_data["start"], form.cleaned_data["end"]
         done = schedules.backfill(schedule.pk, start, end)
-        stretch = f"from {formats.utc(start)} to {formats.utc(end)} UTC"
-        self.log_change(request, schedule, f"Backfilled {stretch} in the admin: {done.enqueued:,} reports queued")
+        span = f"from {formats.utc(start)} to {formats.utc(end)} UTC"
+        self.log_change(request, schedule, f"Backfilled {span} in the admin: {done.enqueued:,} reports queued")
         text = ngettext("%(count)s report queued.", "%(count)s reports queued.", done.enqueued)
         said: Any = text % {"count": f"{done.enqueued:,}"}
         if sees_queue(request):

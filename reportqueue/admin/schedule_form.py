@@ -69,8 +69,8 @@ class ScheduleForm(ScheduleModelForm):
         if given is not None and given != self.instance.version:
             raise forms.ValidationError(
                 gettext(
-                    "The schedule has been changed since you opened this page, by somebody else or by the scheduler. "
-                    "Nothing was saved: open it again, and make your change to what it is now."
+                    "The schedule has been changed since you opened this page, by another person or by the scheduler. "
+                    "Nothing was saved: open it again, and make your change to its current version."
                 ),
                 code="stale",
             )

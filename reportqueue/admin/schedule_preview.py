@@ -46,7 +46,7 @@ class PreviewedAdmin(ListAdmin):
         context: dict[str, Any] = {}
         status = 200
         if pk is not None and schedule is None:
-            context["said"] = gettext("This schedule is gone: somebody has deleted it.")
+            context["said"] = gettext("This schedule has been deleted.")
             status = 404
         elif request.method == "POST":
             context = self._preview(request, schedule)

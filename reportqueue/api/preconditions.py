@@ -37,8 +37,8 @@ def require_match(request: Request, schedule: ReportSchedule) -> None:
     if not parse_etags(header):
         raise ValidationError({"If-Match": ['Must be the ETag of an answer, for instance "3", or *.']})
     raise PreconditionFailed(
-        f"Schedule {schedule.pk} is at version {schedule.version}, not at the one named in If-Match: somebody has "
-        "changed it. Nothing was done. Read it again, and repeat the call with its new ETag if it is still right."
+        f"Schedule {schedule.pk} is at version {schedule.version}, not at the one named in If-Match: it has been "
+        "changed. Nothing was done. Read it again, and repeat the call with its new ETag if it is still right."
     )
 
 

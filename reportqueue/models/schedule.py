@@ -310,7 +310,7 @@ class ReportSchedule(models.Model):
         problems |= self._timing_problems()
         wrong = self.queue_only_fields() if self.enabled and not problems else []
         if wrong and TriggerPeriod.objects.fired_by_sensors().exists():
-            text = _("Dagster's sensors fire the schedules now, by their cron expressions alone: leave this out.")
+            text = _("Dagster's sensors fire the schedules now, and they know cron expressions alone: leave this out.")
             problems |= dict.fromkeys(wrong, text)
         if problems:
             raise ValidationError(problems)

@@ -3,7 +3,7 @@
 They are SQL because one statement has to find, lock, update and return the rows: the ORM would need two, at twice the
 cost. Both find their rows in the same way:
 
-- `FOR UPDATE SKIP LOCKED`: a row that another transaction holds is left out, and nobody waits for it.
+- `FOR UPDATE SKIP LOCKED`: a row that another transaction holds is left out, without waiting for it.
 - `ARRAY(SELECT ...)`: PostgreSQL runs it exactly once. It may run a joined subquery again for a row, which would lock
   more rows than the LIMIT.
 - The UPDATE has no other condition than the ids: the SELECT has checked these rows and holds their locks. A second
@@ -63,7 +63,7 @@ RETURNING id, {", ".join(ANNOUNCED)}
 
 
 def hand_out(consumer: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:
-    """Give the first due rows that nobody has locked, at most `limit`, to the consumer; returned in no order.
+    """Hand the first due rows that are not locked, at most `limit`, to the consumer; returned in no order.
 
     Raises `DataError` if one of them is at the end of its generations.
     """
@@ -72,6 +72,6 @@ def hand_out(consumer: str, claim_id: UUID, limit: int, lease: timedelta) -> lis
 
 
 def acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
-    """Mark the claimed rows of a consumer's claim as dispatched, but for those that somebody has locked."""
+    """Mark the claimed rows of a consumer's claim as dispatched, but for rows that are locked."""
     values = {"consumer": consumer, "claim_id": claim_id, "lease": lease}
     transition_matching(_ACKNOWLEDGE, values, Verb.ACKNOWLEDGE, Status.CLAIMED, Status.DISPATCHED)

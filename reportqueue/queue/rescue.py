@@ -91,7 +91,7 @@ def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescu
                 available_at = now + backoff(failures)
                 return_to_queue(row, Verb.RESCUE, available_at, launch_failures=failures, error=error)
             else:
-                error = f"Run {row.run_id} stopped beating; its lease expired at {row.lease_expires_at:%FT%TZ}."
+                error = f"Run {row.run_id} sent no more heartbeats; its lease expired at {row.lease_expires_at:%FT%TZ}."
                 end_attempt(row, Outcome.EXPIRED, now, error)
                 # A row that had a run of its own was let off once already.
                 if row.pk in not_begun and not row.alone:
@@ -129,5 +129,5 @@ def _let_off(row: ReportQueue, now: datetime, error: str) -> None:
     if row.cancel_requested:
         finish(row, Verb.RESCUE, Status.CANCELLED, now, error=error)
         return
-    error = f"{error} It had several reports in hand, an earlier one first: this one goes on alone, no attempt is used."
+    error = f"{error} It was making an earlier report: this one gets a run of its own, and no attempt is used."
     return_to_queue(row, Verb.RESCUE, now, attempt=row.attempt - 1, alone=True, error=error)

@@ -99,8 +99,8 @@ def _taken(rows: Any, seconds: float | None) -> Iterator[list[Any]]:
 def as_batch(rows: Mapping[int, K], change: Callable[[Mapping[int, K]], Results[T]]) -> Results[T]:
     """Apply `change` to all rows at once; if one row prevents that, apply it to each row alone.
 
-    A row prevents it if somebody holds something that its change needs, or if the database refuses its change. Both
-    show only when the row is written.
+    A row prevents it if another transaction holds a lock that its change needs, or if the database refuses its change.
+    Both show only when the row is written.
     """
     try:
         return change(rows)

@@ -122,13 +122,13 @@ def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[
     if end < start:
         raise ValidationError({"end": "Must not lie before the start."})
     if end > database_now():
-        raise ValidationError({"end": "Must not lie in the future: what is to come, the schedule queues itself."})
+        raise ValidationError({"end": "Must not lie in the future: the schedule queues later firings itself."})
     instants: list[datetime] = []
     try:
         occurrences = schedule.timing().occurrences(start - timedelta(microseconds=1))
         for place, occurrence in enumerate(takewhile(lambda one: one.instant <= end, occurrences)):
             if place == EXAMINED:
-                text = f"The calendar closes most of more than {EXAMINED:,} instants in the stretch; shorten it."
+                text = f"The calendar closes most of more than {EXAMINED:,} instants in this time range: shorten it."
                 raise ValidationError({"end": text})
             if not occurrence.closed:
                 instants.append(occurrence.instant)
@@ -139,7 +139,7 @@ def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[
     if len(instants) > MAX_BACKFILL:
         raise ValidationError(
             {
-                "end": f"The stretch has more than {MAX_BACKFILL:,} firings, as many as can be queued at once: "
+                "end": f"The time range has more than {MAX_BACKFILL:,} firings, the most that can be queued at once: "
                 "shorten it."
             }
         )

@@ -42,7 +42,7 @@ def press(client: Client, schedule: ReportSchedule, verb: str, **more: Any) -> A
 def test_pausing_keeps_who_when_and_why_and_resuming_plans_from_now(operator: Client, make_schedule: ScheduleFactory):
     chosen = [make_schedule(next_run_at=minutes_ago(60)), make_schedule(enabled=False)]
     said = messages_of(act(operator, "pause_selected", chosen, SCHEDULES, reason="the <audit>"))
-    assert said == ["1 schedule paused.", "1 was so already."]
+    assert said == ["1 schedule paused.", "1 was in that state already."]
     paused = ReportSchedule.objects.get(pk=chosen[0].pk)
     assert (paused.enabled, paused.next_run_at, paused.pause_note) == (False, None, "the <audit>")
     assert paused.paused_by.startswith("user-")
@@ -65,7 +65,7 @@ def test_pausing_keeps_who_when_and_why_and_resuming_plans_from_now(operator: Cl
 def test_the_second_who_pauses_does_not_replace_the_note_of_the_first(operator: Client, make_schedule: ScheduleFactory):
     schedule = make_schedule()
     schedules.pause(schedule.pk, by="anna", note="until Friday")
-    assert messages_of(press(operator, schedule, "pause", reason="me too")) == ["1 was so already."]
+    assert messages_of(press(operator, schedule, "pause", reason="me too")) == ["1 was in that state already."]
     schedule.refresh_from_db()
     assert (schedule.paused_by, schedule.pause_note) == ("anna", "until Friday")
     assert not LogEntry.objects.exists()
@@ -170,7 +170,7 @@ def test_a_schedule_that_no_longer_matches_the_filter_or_is_gone_is_still_report
     ReportSchedule.objects.filter(pk=gone_pk).delete()
     gone.pk = gone_pk
     said = messages_of(act(operator, "pause_selected", [paused, gone], f"{SCHEDULES}?enabled=yes"))
-    assert said == ["1 was so already.", f"1 schedule refused: There is no schedule {gone.pk}. (#{gone.pk})"]
+    assert said == ["1 was in that state already.", f"1 schedule refused: There is no schedule {gone.pk}. (#{gone.pk})"]
 
 
 def test_an_action_that_takes_too_long_stops_and_says_so(

@@ -355,7 +355,7 @@ def test_an_action_in_the_admin_says_which_row_is_held_and_does_the_others(setti
         response = act(operator, "cancel_selected", [row, other])
     said = messages_of(response)
     assert said[0] == "1 report cancelled."
-    assert f"Another transaction holds it, and did not let go of it in time: try again soon. (#{row.pk})" in said[1]
+    assert f"Another transaction holds its lock and did not release it in time: try again soon. (#{row.pk})" in said[1]
 
 
 def test_pages_in_the_admin_do_not_wait_for_ever_either(settings: Any):

@@ -130,8 +130,8 @@ class Command(BaseCommand):
         self.stdout.write("asset    the same as cron, once Dagster has been told of the last change")
         if counts.left_out:
             self.stdout.write(
-                "What is left out, switch_pattern --to cron and --to asset refuse: change or pause it first, or stay "
-                "with queue or webhook."
+                "switch_pattern --to cron and --to asset refuse while schedules are left out: change or pause them "
+                "first, or stay with queue or webhook."
             )
         if counts.broken:
             self.stdout.write(f"{counts.broken:,} schedules cannot be evaluated, and no pattern fires them.")
