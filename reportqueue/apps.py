@@ -1,17 +1,17 @@
-"""The app's registration: its system checks and its log."""
+"""The app's registration: its system checks and the receivers of its signals."""
 
 from django.apps import AppConfig
 
 
 class ReportQueueConfig(AppConfig):
-    """Registers the checks when Django is ready."""
+    """Connects checks and receivers when Django is ready."""
 
     name = "reportqueue"
     verbose_name = "Report queue"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Checks register themselves; the log, Dagster and the calendars' schedules are told of what happens."""
+        """Connect the log, the reports to Dagster and the replanning; importing `checks` registers them."""
         from reportqueue import checks  # noqa: F401
         from reportqueue.log import log_transition
         from reportqueue.notices import schedules_edited

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, does it move: for load balancers and probes. `path("", include("reportqueue.health"))`."""
+"""Probes for load balancers and monitoring: `path("", include("reportqueue.health"))`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNTED = 1_000
 
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """200 as long as the process answers; looks at nothing else, or a slow database would restart the web app."""
+    """200 as long as the process answers. It checks nothing else, or a slow database would restart the web app."""
     return JsonResponse({"status": "live"})
 
 
@@ -44,7 +44,7 @@ def ready(request: HttpRequest) -> JsonResponse:
 
 @contextmanager
 def _quick() -> Iterator[Any]:
-    """The queue's database, each statement bounded: a table that somebody has locked must not hold the thread."""
+    """The queue's database, with a time limit for each statement: a locked table must not hold the thread."""
     alias = router.db_for_write(ReportQueue)
     with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
@@ -67,7 +67,7 @@ def _reasons(connection: Any) -> list[str]:
 
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
-    """How much is under way, and whether it moves: 200 also at a standstill, 503 if the database does not answer."""
+    """How many rows are due and at work, and whether any start: 200 also at a standstill, 503 without a database."""
     rows = ReportQueue.objects
     try:
         with _quick():

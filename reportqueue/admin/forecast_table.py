@@ -1,4 +1,4 @@
-"""The firings to come, as a table: by both clocks, with what the clock and the calendar do to each of them."""
+"""The next firings as a table: in UTC and by the schedule's clock, with the effects of clock changes and calendar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Line:
     """One instant of the table."""
 
     number: str
-    """Counts the firings; a sign for one that is skipped."""
+    """The number of the firing, or a sign for an instant that is skipped."""
     utc: str
     own: str
     """By the schedule's own clock."""
@@ -29,14 +29,14 @@ class Line:
 
 
 def table(schedule: ReportSchedule, count: int, *, after: datetime | None = None) -> str:
-    """The next `count` firings and what the calendar closes between them; for one that cannot fire, why.
+    """The next `count` firings after `after`, and the closed instants between them; or why the schedule cannot fire.
 
-    From `after`, or as `schedules.forecast` has it.
+    `after` is as in `schedules.forecast`.
     """
     try:
         found = schedules.forecast(schedule, count, after=after)
         lines = _lines(schedule, found)
-    except (ValueError, OverflowError) as error:  # written around the checks: the page is where it can be mended
+    except (ValueError, OverflowError) as error:  # written past the checks: the page must work, to correct it
         return str(error)
     fires = sum(not line.closed for line in lines)
     context = {
@@ -89,12 +89,12 @@ def _remarks(schedule: ReportSchedule, forecast: schedules.Forecast) -> list[str
 
 
 def _meant(schedule: ReportSchedule, forecast: schedules.Forecast) -> datetime:
-    """The reading in the gap that the expression asks for; of several, the last."""
+    """The reading in the gap that the expression matches; the last one if there are several."""
     # UTC has no gaps: there, the expression's firings are the readings themselves.
     return reportcron.previous_before(schedule.cron, "UTC", forecast.reading.replace(tzinfo=UTC))
 
 
 def _fires_at_both(schedule: ReportSchedule, forecast: schedules.Forecast) -> bool:
     """Whether the expression fires at both instants of a repeated reading."""
-    twin = forecast.reading.replace(fold=1 - forecast.reading.fold).astimezone(UTC)
-    return reportcron.next_after(schedule.cron, schedule.timezone, twin - timedelta(microseconds=1)) == twin
+    other = forecast.reading.replace(fold=1 - forecast.reading.fold).astimezone(UTC)
+    return reportcron.next_after(schedule.cron, schedule.timezone, other - timedelta(microseconds=1)) == other

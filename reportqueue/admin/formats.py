@@ -1,4 +1,4 @@
-"""How the admin shows instants, durations, statuses and addresses: text that is right without colour or script."""
+"""Text for instants, durations, statuses and links in the admin; it is complete without colour or script."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from reportqueue.states import FINAL, Outcome, Status
 
 EMPTY = "-"
 LATE_SECONDS = 60
-"""A waiting report that is later than this stands out."""
+"""A waiting report that is later than this is shown as late."""
 MAX_LINKS = 5
-"""Artifacts linked from one place; the rest is counted."""
+"""How many artifacts are linked; the others are counted."""
 
 SYMBOLS: dict[str, str] = {
     Status.QUEUED: "○",
     Status.CLAIMED: "◔",
     Status.DISPATCHED: "◑",
-    Status.RUNNING: "▶\ufe0e",  # as text: some systems draw a picture otherwise
+    Status.RUNNING: "▶\ufe0e",  # as text: some systems would show a picture
     Status.SUCCEEDED: "✓",
     Status.FAILED: "✗",
     Status.CANCELLED: "⊘",
@@ -36,7 +36,7 @@ SYMBOLS: dict[str, str] = {
 
 
 def utc(instant: datetime | None) -> str:
-    """An instant in UTC, whatever zone the project displays: operators compare it with logs and with Dagster."""
+    """An instant in UTC, whatever zone the project uses: operators compare it with logs and with Dagster."""
     return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if instant else EMPTY
 
 
@@ -46,7 +46,7 @@ def local(instant: datetime | None, zone_name: str) -> str:
         return ""
     try:
         zone = ZoneInfo(zone_name)
-    except (KeyError, ValueError, OSError):  # a row written around the checks must not take the page down
+    except (KeyError, ValueError, OSError):  # a row written past the checks must not break the page
         return ""
     return f"{instant.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
 
@@ -76,7 +76,7 @@ def relative(instant: datetime, now: datetime) -> str:
 
 
 def lateness(row: ReportQueue, now: datetime) -> tuple[str, str]:
-    """How late the report is or was when it started (`due in 3 min` before it is due); and what came of that."""
+    """How late the report is, or was when it started (`due in 3 min` before it is due), and what came after."""
     due = row.trigger_time
     if row.status in FINAL:
         ended = row.finished_at or now
@@ -105,13 +105,13 @@ def _late(length: timedelta) -> str:
 
 
 def is_late(row: ReportQueue, now: datetime) -> bool:
-    """Whether the row waits for longer than it should; for an earlier report, it should."""
+    """Whether the row waits for too long. A row that waits for an earlier report does not."""
     waits = row.status not in FINAL and row.started_at is None and row.waits_for_id is None
     return waits and (now - max(row.trigger_time, row.available_at)).total_seconds() > LATE_SECONDS
 
 
 def badge(status: str, label: Any) -> str:
-    """A status or an outcome: a word and a sign; the colour is only an addition."""
+    """A status or an outcome as a word and a sign; colour only repeats that."""
     return format_html(
         '<span class="rq-status rq-{}"><span aria-hidden="true">{}</span> {}</span>',
         status,
@@ -121,7 +121,7 @@ def badge(status: str, label: Any) -> str:
 
 
 def run_link(run_id: str) -> str:
-    """A run's id as a link to where people look at it, by the `RUN_URL` setting."""
+    """A run's id as a link to its page, by the `RUN_URL` setting."""
     if not run_id:
         return EMPTY
     if not (pattern := conf().run_url):
@@ -148,7 +148,7 @@ def is_safe_address(address: object) -> bool:
 
 
 def artifact_links(found: object) -> str:
-    """What a run made, by its result's `artifacts`: names to addresses. Unsafe addresses leave just the name."""
+    """Links to a run's artifacts, by its result's `artifacts`: names to URLs. An unsafe URL leaves just the name."""
     if not isinstance(found, dict) or not found:
         return EMPTY
     links = [
@@ -187,5 +187,5 @@ def json_block(value: Any) -> str:
 
 
 def two_lines(first: str, second: str) -> str:
-    """A value, and a quieter one below it if there is one."""
+    """A value, and a smaller one below it if there is one."""
     return format_html('{}<span class="rq-below">{}</span>', first, second) if second else first

@@ -1,4 +1,4 @@
-"""Backfills in the admin: a stretch of a schedule's past is counted first, shown, and queued when confirmed."""
+"""Backfills in the admin: the firings of a past time range are counted, shown, and queued when confirmed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reportqueue.timing.policies import Overlap
 
 
 class BackfillForm(forms.Form):
-    """A stretch of time; what else is wrong with it, `schedules.backfill` says under the same names."""
+    """A time range. `schedules.backfill` checks it further; its errors have the same field names."""
 
     start = forms.DateTimeField(label=_("From"))
     end = forms.DateTimeField(label=_("To"))
@@ -38,7 +38,7 @@ class BackfillForm(forms.Form):
             field.label = gettext("%(label)s (in %(zone)s)") % {"label": field.label, "zone": zone}
 
     def add_errors(self, error: ValidationError) -> None:
-        """Each at its field; those of the schedule itself above the form."""
+        """Show each error at its field, and errors of the schedule above the form."""
         for name, texts in error.message_dict.items():
             self.add_error(name if name in self.fields else None, texts)
 
@@ -47,12 +47,12 @@ class BackfilledAdmin(ListAdmin):
     """The page of a backfill."""
 
     def get_urls(self) -> list[Any]:
-        """With its address."""
+        """Django's, and the address of this page."""
         view = self.admin_site.admin_view(self.backfill_view)
         return [path("<int:pk>/backfill/", view, name="reportqueue_reportschedule_backfill"), *super().get_urls()]
 
     def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """GET: the form. POST: what would be queued; once that is confirmed, queue it."""
+        """GET: the form. POST: show what would be queued; with a confirmation, queue it."""
         if request.method not in ("GET", "HEAD", "POST"):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         if not self.has_view_permission(request) or not request.user.has_perm("reportqueue.add_reportqueue"):
@@ -67,7 +67,7 @@ class BackfilledAdmin(ListAdmin):
             try:
                 with locks.bounded():
                     counted = schedules.backfill(pk, form.cleaned_data["start"], form.cleaned_data["end"], dry_run=True)
-                    # What is confirmed is what was shown: after an edit, it is shown and asked again.
+                    # A confirmation counts for what was shown: if that has changed, show it and ask again.
                     if counted.instants and request.POST.get("confirmed") == _fingerprint(counted):
                         return self._backfill(request, schedule, form)
                 context |= _counts(schedule, counted)
@@ -93,8 +93,8 @@ class BackfilledAdmin(ListAdmin):
     def _backfill(self, request: HttpRequest, schedule: ReportSchedule, form: BackfillForm) -> HttpResponse:
         start, end = form.cleaned_data["start"], form.cleaned_data["end"]
         done = schedules.backfill(schedule.pk, start, end)
-        stretch = f"from {formats.utc(start)} to {formats.utc(end)} UTC"
-        self.log_change(request, schedule, f"Backfilled {stretch} in the admin: {done.enqueued:,} reports queued")
+        span = f"from {formats.utc(start)} to {formats.utc(end)} UTC"
+        self.log_change(request, schedule, f"Backfilled {span} in the admin: {done.enqueued:,} reports queued")
         text = ngettext("%(count)s report queued.", "%(count)s reports queued.", done.enqueued)
         said: Any = text % {"count": f"{done.enqueued:,}"}
         if sees_queue(request):
@@ -121,7 +121,7 @@ def _counts(schedule: ReportSchedule, counted: schedules.Backfill) -> dict[str, 
 
 
 def _fingerprint(counted: schedules.Backfill) -> str:
-    """Of the instants and of how many are there already."""
+    """Identifies the instants, and how many of them have a row already."""
     instants = counted.instants
     if not instants:
         return ""

@@ -1,4 +1,4 @@
-"""What the form of a schedule would do, before it is saved: in a frame below the form, and without a script."""
+"""The preview of a schedule's form: its next firings before it is saved, in a frame below the form, without script."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 
 COUNTS = [5, 20, 50]
-"""How many firings one may ask for."""
+"""The numbers of firings to choose from."""
 
 
 class PreviewedAdmin(ListAdmin):
     """The preview, for a new schedule and for one that exists."""
 
     def get_urls(self) -> list[Any]:
-        """With an address for each."""
+        """Django's, and an address for each preview."""
         view = self.admin_site.admin_view(xframe_options_sameorigin(self.preview_view))
         own = [
             path("add/preview/", view, {"pk": None}, name="reportqueue_reportschedule_preview_new"),
@@ -34,7 +34,7 @@ class PreviewedAdmin(ListAdmin):
         return [*own, *super().get_urls()]
 
     def preview_view(self, request: HttpRequest, pk: int | None) -> HttpResponse:
-        """POST: the form's errors, or its firings. GET: what the frame shows until then. Neither writes anything."""
+        """POST: the form's errors, or its firings. GET: what the frame shows before that. Nothing is written."""
         schedule = None
         if pk is None:
             allowed = self.has_add_permission(request)
@@ -46,7 +46,7 @@ class PreviewedAdmin(ListAdmin):
         context: dict[str, Any] = {}
         status = 200
         if pk is not None and schedule is None:
-            context["said"] = gettext("This schedule is gone: somebody has deleted it.")
+            context["said"] = gettext("This schedule has been deleted.")
             status = 404
         elif request.method == "POST":
             context = self._preview(request, schedule)
@@ -59,7 +59,7 @@ class PreviewedAdmin(ListAdmin):
         return TemplateResponse(request, "admin/reportqueue/preview.html", context, status=status)
 
     def preview_context(self, schedule: ReportSchedule | None) -> dict[str, Any]:
-        """What the form's page needs to offer it."""
+        """The values that the form's page needs for the preview."""
         own = ("preview_new",) if schedule is None else ("preview", schedule.pk)
         return {"preview_address": self.address(*own), "preview_counts": COUNTS}
 
@@ -72,7 +72,7 @@ class PreviewedAdmin(ListAdmin):
             named = [("" if name == "__all__" else form[name].label, errors) for name, errors in form.errors.items()]
             return {"form_errors": named}
         given = form.instance
-        # A change of the timing moves on from now; otherwise the planned firing stays.
+        # After a change of the timing, it fires from now on; otherwise the planned firing stays.
         after = database_now() if form.changes_timing else None
         return {
             "sentence": schedule_text.sentence(given),

@@ -1,4 +1,4 @@
-"""Schedules in the admin: edited by people, with what comes next and what came of the last firings beside them."""
+"""Schedules in the admin: the form, the next firings, and the outcomes of the last ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DETAIL_SHOWN = 150
 
 @admin.register(ReportSchedule)
 class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
-    """Schedules, edited by people; what cannot fire is refused with the field named."""
+    """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [
         "report_id",
@@ -57,7 +57,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     fieldsets = FIELDSETS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ReportSchedule]:
-        """With each schedule's newest rows: one look into an index for each, and no query."""
+        """With each schedule's newest rows: one index look-up for each, and no further query."""
         newest = ReportQueue.objects.filter(schedule=OuterRef("pk")).order_by("-trigger_time")
         why = Case(When(status=Status.SKIPPED, then=Left("error", 300)), default=Value(""))
         rows = newest.values(row=JSONObject(id="pk", status="status", why=why))[:LAST_OUTCOMES]
@@ -65,7 +65,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return schedules.annotate(**schedule_pattern.read())
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:
-        """As Django's; while an edit is saved, locked first, so that it is checked against what it replaces."""
+        """As Django's. To save an edit, lock the schedule first: the edit is checked against what it replaces."""
         pk = as_id(object_id)
         if request.method == "POST" and pk is not None and transaction.get_connection().in_atomic_block:
             ReportSchedule.objects.select_for_update().filter(pk=pk).values_list("pk").first()
@@ -73,7 +73,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return found
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Without the queue's rows for those who may not see them."""
+        """Without the outcomes for people who may not see the queue's rows."""
         shown_to_all = list(self.list_display)
         if not sees_queue(request):
             shown_to_all.remove("last_outcomes")
@@ -88,7 +88,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return [(_("Now"), {"fields": fields}), *FIELDSETS]
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
-        """The zone with a list of names to complete it from; see the form's template."""
+        """The zone's input suggests the names of zones; see the form's template."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "timezone" and field is not None:
             field.widget.attrs["list"] = "time-zones"
@@ -103,11 +103,11 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         form_url: str = "",
         obj: ReportSchedule | None = None,
     ) -> HttpResponse:
-        """The form, with the zones' names, the preview, and what this person may do to the schedule."""
+        """The form, with the zones' names, the preview, and buttons for what this person may do."""
         context["time_zones"] = sorted(reportcron.zone_names())
         if obj is not None:
             if request.method == "POST":
-                # Refused: the form has written what was typed into `obj`, and the page must show what is.
+                # The edit was refused. The form has changed `obj` in memory; the page must show what is stored.
                 obj = self.get_queryset(request).get(pk=obj.pk)
                 context["adminform"].form.instance = context["original"] = obj
                 context["subtitle"] = str(obj)
@@ -122,7 +122,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def save_model(self, request: HttpRequest, obj: ReportSchedule, form: Any, change: bool) -> None:
-        """Saves, and says when it fires: the quickest way to notice a wrong expression."""
+        """Save, and show the next firing: that is the quickest way to notice a wrong expression."""
         if "enabled" in form.changed_data and not obj.enabled:
             obj.paused_by, obj.pause_note = request.user.get_username(), ""
         super().save_model(request, obj, form, change)
@@ -137,7 +137,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     @admin.display(description=_("timing, time zone"), ordering="cron")
     def timing(self, schedule: ReportSchedule) -> str:
-        """The expression, unbroken, its words, and the clock and the calendar by which it holds."""
+        """The expression, its words, its time zone and its calendar."""
         by = schedule.timezone
         if schedule.calendar is not None:
             by = gettext("%(zone)s, around %(calendar)s") % {"zone": by, "calendar": schedule.calendar.name}
@@ -148,7 +148,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     @admin.display(description=_("state"), ordering="enabled")
     def state_in_short(self, schedule: Any) -> str:
-        """Whether it fires; below, who paused it and why, or what is wrong."""
+        """Whether it fires; below that, who paused it and why, or what is wrong."""
         found = schedule_text.state(schedule, schedule.now, schedule_pattern.late_since(schedule), brief=True)
         below = Truncator(found.detail).chars(DETAIL_SHOWN)
         if schedule.enabled and not schedule_pattern.is_plainly_queued(schedule):
@@ -163,12 +163,12 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     @admin.display(description=_("fired by"))
     def fired_by(self, schedule: Any) -> str:
-        """The pattern to which firings belong now, and the hand-over that is planned."""
+        """The pattern that owns firings now, and the planned hand-over."""
         return schedule_pattern.sentence(schedule)
 
     @admin.display(description=_("next run (UTC)"), ordering="next_run_at")
     def next_run(self, schedule: Any) -> str:
-        """The next firing in UTC; below, as the schedule's own clock shows it, and how far off it is."""
+        """The next firing in UTC; below that, by the schedule's own clock, and how far off it is."""
         if (instant := schedule_pattern.next_firing(schedule)) is None:
             return formats.EMPTY
         own, distance = formats.local(instant, schedule.timezone), formats.relative(instant, schedule.now)
@@ -181,7 +181,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     @admin.display(description=_("next firings"))
     def upcoming(self, schedule: Any) -> str:
-        """As they will be if nothing is changed; of one that does not fire, as they would be."""
+        """The next firings; for a schedule that does not fire, those that it would have if it were resumed."""
         found = forecast_table.table(schedule, NEXT_FIRINGS)
         if schedule.enabled:
             return found

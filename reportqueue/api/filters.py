@@ -19,7 +19,7 @@ from reportqueue.states import Source, Status
 
 
 class InstantFormField(forms.Field):
-    """A time with its offset, as in a body: whose would it be without?"""
+    """A time with its UTC offset, as in a body: without one its zone would be unknown."""
 
     def to_python(self, value: Any) -> datetime | None:
         """Aware UTC."""
@@ -32,7 +32,7 @@ class InstantFormField(forms.Field):
 
 
 class InstantFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
-    """Of a time."""
+    """A filter by a time."""
 
     field_class = InstantFormField
 
@@ -66,7 +66,7 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
 
 
 class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    """By report, modifier, and whether they fire."""
+    """Filters by report, modifier and `enabled`."""
 
     report_id = _id_filter()
     modifier_id = _id_filter()
@@ -77,7 +77,7 @@ class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the lib
         fields: list[str] = []
 
     def filter_enabled(self, rows: QuerySet[ReportSchedule], name: str, value: str) -> QuerySet[ReportSchedule]:
-        """Spelt as JSON spells it, and no other way."""
+        """Only the spellings of JSON are valid."""
         return rows.filter(enabled=value == "true")
 
 
@@ -97,7 +97,7 @@ def queue_page(request: Request) -> pagination.Page[ReportQueue]:
 
 
 def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
-    """Schedules in the order in which they were made. Raises `ValidationError` naming the parameter."""
+    """Schedules in the order in which they were created. Raises `ValidationError` naming the parameter."""
     chosen = ScheduleFilter(request.query_params, queryset=ReportSchedule.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)

@@ -1,4 +1,4 @@
-"""Pages of a list that stay right while rows come and go: a cursor is the place of a row, not a count."""
+"""Pages of a list, by cursor: a cursor is the place of a row, so pages stay right while rows come and go."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Order:
 
     fields: tuple[str, ...]
     read: Callable[..., Place]
-    """A place from what its cursor holds of it, bounded. Raises `TypeError`, `ValueError` or `OverflowError`."""
+    """Turns the values of a cursor into a valid place. Raises `TypeError`, `ValueError` or `OverflowError`."""
 
 
 @dataclass(frozen=True)
 class Page(Generic[M]):
-    """Rows, and the addresses of the pages beside them; None at an end of the list."""
+    """The rows of a page, and the URLs of the pages before and after it; None at an end of the list."""
 
     rows: list[M]
     next: str | None
@@ -50,7 +50,7 @@ class Page(Generic[M]):
 def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
     """The page that the request's `cursor` and `limit` name. Raises `ValidationError` naming the parameter.
 
-    Rows that leave the list meanwhile neither repeat nor hide others; nothing is counted.
+    Rows that leave the list meanwhile make no other row appear twice or be left out. Nothing is counted.
     """
     limit = whole_number(request, "limit", default=PAGE, most=bounds.MAX_PAGE)
     cursor = request.query_params.get("cursor")
@@ -79,7 +79,7 @@ def whole_number(request: Request, name: str, *, default: int, most: int) -> int
 
 
 def _beyond(fields: Sequence[str], place: Place, *, backwards: bool) -> Q:
-    """What comes after a place in the list, or before it: by the first field, or else by the next ones."""
+    """The rows after a place in the list, or before it: compared by the first field, then by the next ones."""
     found = Q()
     for name, value in zip(reversed(fields), reversed(place), strict=True):
         field = name.removeprefix("-")

@@ -1,4 +1,4 @@
-"""The next firings of a periodic task as beat makes them, beside those of the schedule that it becomes."""
+"""Compare the next firings of a periodic task by beat with those of the schedule that it becomes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Line:
-    """An instant (aware UTC) at which one of the two fires, or both."""
+    """An instant (aware UTC) at which beat fires, or the schedule, or both."""
 
     instant: datetime
     reading: datetime
@@ -23,14 +23,14 @@ class Line:
     beat: bool
     ours: bool
     why: str
-    """Why only one of them does, where that is known; or why beat might not after all."""
+    """Why only one of them fires, if that is known; or why beat might not fire."""
 
 
 def compare(draft: Draft, count: int) -> list[Line]:
-    """The first `count` firings (1 to `MAX_FIRINGS`) of each, in order, as far as both have been looked at."""
+    """The first `count` firings (1 to `MAX_FIRINGS`) of each, in order, up to the last instant known for both."""
     beat = list(islice(draft.outlook.firings(draft.rule, draft.now, draft.task.expires), count))
     ours = list(islice(draft.schedule.timing().firings(draft.now, reportcron.LAST), count))
-    # Beyond the last firing of the one that was cut off, the other's have nothing to be compared with.
+    # One of them may have its `count` firings earlier: later firings of the other cannot be compared.
     known = min((firings[-1] for firings in (beat, ours) if len(firings) == count), default=reportcron.LAST)
     return [
         Line(
@@ -68,6 +68,6 @@ def _why(draft: Draft, instant: datetime, by_beat: bool, by_us: bool) -> str:
 
 
 def _clock_changes(timezone: str, instant: datetime) -> bool:
-    """Whether the local day has other than 24 hours."""
+    """Whether the local day is longer or shorter than 24 hours."""
     midnight = datetime.combine(reportcron.reading_of(timezone, instant).date(), time())
     return reportcron.instant_of(timezone, midnight + _DAY) - reportcron.instant_of(timezone, midnight) != _DAY

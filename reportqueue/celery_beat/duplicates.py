@@ -1,4 +1,4 @@
-"""Schedules that are there already, so that an import that is repeated makes no second copy."""
+"""Find the schedule that an earlier import has made: a repeated import makes no second copy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from reportqueue.models import ReportSchedule
 
 
 def lock_imports() -> None:
-    """Let one import at a time look for twins and save, until the transaction ends."""
+    """Let one import at a time look for existing schedules and save, until the transaction ends."""
     lock_until_commit("reportqueue.celery_beat")
 
 
-def stored_twin(draft: Draft) -> ReportSchedule | None:
-    """The schedule with the same report, modifier, rule, zone and params; rather one of the same start and end."""
+def existing_schedule(draft: Draft) -> ReportSchedule | None:
+    """A schedule with the same report, modifier, rule, zone and params; preferably with the same start and end."""
     new = draft.schedule
     found = ReportSchedule.objects.filter(
         report_id=new.report_id,
@@ -26,18 +26,18 @@ def stored_twin(draft: Draft) -> ReportSchedule | None:
         timezone=new.timezone,
         params=new.params,
     ).order_by("pk")
-    return min(found, key=lambda there: not same_stretch(draft, there), default=None)
+    return min(found, key=lambda there: not same_start_and_end(draft, there), default=None)
 
 
-def same_stretch(draft: Draft, there: ReportSchedule) -> bool:
-    """Whether both may fire at the same times of their rule; the start of an interval is its phase as well."""
+def same_start_and_end(draft: Draft, there: ReportSchedule) -> bool:
+    """Whether both have the same start and end. An interval's start is also its phase and may differ."""
     new = draft.schedule
     same_start = new.start_at == there.start_at or new.interval_seconds is not None
     return same_start and new.end_at == there.end_at
 
 
 def identity(draft: Draft) -> Hashable:
-    """Equal for two periodic tasks that would become the same schedule."""
+    """A key that is equal for two periodic tasks that would become the same schedule."""
     new, task = draft.schedule, draft.task
     params = json.dumps(new.params, sort_keys=True)
     rule = (new.cron, new.interval_seconds, new.timezone)

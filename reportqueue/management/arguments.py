@@ -1,4 +1,4 @@
-"""What people write on a command line: durations and whole numbers."""
+"""Parsers of command line arguments: durations and whole numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST = timedelta(days=36_500)
 
 
 def duration(text: str) -> timedelta:
-    """`90d`, `12h`, `30m`, `45s` or `2w`. Raises `ArgumentTypeError`, as argparse wants it."""
+    """Parse `90d`, `12h`, `30m`, `45s` or `2w`. Raises `ArgumentTypeError`, which argparse reports."""
     match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
     if match is None or (found := timedelta(**{_UNITS[match[2]]: int(match[1])})) > _LONGEST:
         raise ArgumentTypeError(f"{text!r} is not a duration such as 90d, 12h, 30m or 2w, of at most 100 years")

@@ -1,4 +1,4 @@
-"""What people do: cancel what they no longer want, requeue what has ended."""
+"""What people do: cancel a report, or requeue one that has ended."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from uuid import UUID
 
 from reportqueue.models import ReportQueue
 from reportqueue.queue.transitions import (
-    back_to_queue,
+    already_ended,
     end_attempt,
     finish,
+    invalid,
     locked,
-    refusal,
-    repeated,
     require_owner,
+    return_to_queue,
     write_all,
 )
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
 
 def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> ReportQueue:
-    """End a row that nobody wants any more; cancelling a cancelled row is answered alike.
+    """Cancel a row; a cancelled row is returned as it is.
 
-    A running row is only asked: its run learns of it with its next heartbeat and cancels it with its
-    `lease_token`. Raises `InvalidTransition` for a row that has ended otherwise, `LeaseLost` for a stale token.
+    A running row is asked to cancel: its run learns of it with its next heartbeat, and cancels the row with its
+    `lease_token`. Raises `InvalidTransition` for a row with another final status, `LeaseLost` for a stale token.
     """
     with locked(pk) as (row, now):
         if lease_token is not None:
-            if repeated(row, lease_token, Outcome.CANCELLED):
+            if already_ended(row, lease_token, Outcome.CANCELLED):
                 return row
             require_owner(row, lease_token)
         elif row.status == Status.CANCELLED:
@@ -37,7 +37,7 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
             write_all([row], cancel_requested=True, **said)
             return row
         elif row.status in FINAL:
-            raise refusal(row, "cancelled")
+            raise invalid(row, "cancelled")
         else:
             return finish(row, Verb.CANCEL, Status.CANCELLED, now, error=reason)
         reason = reason or row.error
@@ -46,14 +46,14 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
 
 
 def requeue(pk: int, *, reason: str = "") -> ReportQueue:
-    """Run a finished row again, as soon as a consumer asks; its attempts are counted afresh.
+    """Queue a final row again, due now; its attempts are counted afresh.
 
     Raises `InvalidTransition` if the row is not final, or was skipped.
     """
     with locked(pk) as (row, now):
         if row.status not in TRANSITIONS[Verb.REQUEUE]:
-            raise refusal(row, "requeued")
-        return back_to_queue(
+            raise invalid(row, "requeued")
+        return return_to_queue(
             row,
             Verb.REQUEUE,
             now,

@@ -1,6 +1,6 @@
-"""Schedules at work: the expansion of what is due, what people do to a schedule, and what it is going to do.
+"""Schedules at work: queue due firings, the actions of people on a schedule, and its next firings.
 
-Each function is one short transaction or a row of them. Nothing is changed when one raises.
+Each function is one short transaction, or several in turn. When a function raises, nothing was changed.
 """
 
 from reportqueue.schedules.actions import MAX_BACKFILL, Backfill, backfill, pause, resume, run_now

@@ -1,9 +1,7 @@
-"""What people do to schedules: pause and resume them, run one now, make up for a stretch of the past."""
+"""What people do to schedules: pause, resume, run now, and backfill past firings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -13,23 +11,23 @@ from django.core.exceptions import ValidationError
 import reportcron
 from reportqueue import bounds, locks, queue
 from reportqueue.clock import database_now
-from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source, Status
 from reportqueue.timing import EXAMINED
 from reportqueue.timing.policies import Overlap
 
 MAX_BACKFILL = 1_000
-"""Instants that one backfill makes up for."""
+"""Firings that one backfill may queue."""
 
 
 def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
-    """Let the schedule fire no more until it is resumed; `by` and `note` are shown with it.
+    """Pause the schedule until it is resumed; `by` and `note` are shown with it.
 
-    What is queued already stays queued. One that is paused, or was disabled by the scheduler, is left as it is.
+    Reports that are queued already stay queued. A schedule that is paused or disabled is left as it is.
     Raises `ScheduleNotFound`, and `ValidationError` for a note beyond its bounds.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         if schedule.enabled:
             schedule.enabled = False
             schedule.paused_by, schedule.pause_note = by[:150], note
@@ -38,11 +36,12 @@ def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
 
 
 def resume(pk: int) -> ReportSchedule:
-    """Let the schedule fire again, from now on: what passed meanwhile is not made up for.
+    """Let the schedule fire again, from now on. Firings that passed while it was paused are not queued.
 
     Raises `ScheduleNotFound`, and `ValidationError` if it cannot fire as it is.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         if not schedule.enabled:
             schedule.enabled = True
             schedule.save(update_fields=["enabled"])
@@ -50,11 +49,12 @@ def resume(pk: int) -> ReportSchedule:
 
 
 def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
-    """Queue the schedule's report now, beside its planned firings, which stay as they are; a paused one's too.
+    """Queue the schedule's report now, also if the schedule is paused. Its planned firings stay as they are.
 
-    Where the schedule does not allow overlaps, it waits for the unfinished report. Raises `ScheduleNotFound`.
+    If the schedule does not allow overlaps, the report waits for the unfinished one. Raises `ScheduleNotFound`.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         before = _to_wait_for(schedule)
         now = database_now()
         inserted = queue.enqueue_firings([queue.Firing(pk, now, now, waits_for=before)], source=source)
@@ -63,10 +63,12 @@ def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
 
 @dataclass(frozen=True)
 class Backfill:
-    """The instants of a stretch, and how many of them have a row already that ran or will run."""
+    """What a backfill has queued, or would queue."""
 
     instants: list[datetime]
+    """All firings of the time range."""
     known: int
+    """How many of them have a row already that was not skipped."""
     enqueued: int
     """0 for a dry run."""
 
@@ -74,18 +76,19 @@ class Backfill:
 def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) -> Backfill:
     """Queue the schedule's firings from `start` to `end` (both included, aware, not in the future), oldest first.
 
-    By its timing as it now is, within its start and end. An instant that has a row is left alone, unless that was
-    skipped. Where the schedule does not allow overlaps, each waits for the one before. Raises `ScheduleNotFound`,
-    and `ValidationError` naming the field: for a stretch of more than `MAX_BACKFILL` firings, too.
+    It uses the schedule's current timing. A firing that has a row already is left alone, unless that row was skipped.
+    If the schedule does not allow overlaps, each report waits for the one before. Raises `ScheduleNotFound`, and
+    `ValidationError` naming the field, also for more than `MAX_BACKFILL` firings.
     """
-    with _locked(pk) as schedule:
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
         instants = _instants(schedule, start, end)
         have = ReportQueue.objects.filter(schedule=pk, trigger_time__range=(start, end)).exclude(status=Status.SKIPPED)
         known = set(have.values_list("trigger_time", flat=True)) & set(instants)
         wanted = [instant for instant in instants if instant not in known]
         if dry_run:
             return Backfill(instants, len(known), 0)
-        # Available from now, not from then: a long backfill goes behind what is due today.
+        # Available from now, not from then: a long backfill comes after the reports that are due today.
         now = database_now()
         if schedule.overlap == Overlap.ALLOW:
             firings = [queue.Firing(pk, instant, now) for instant in wanted]
@@ -98,18 +101,8 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
         return Backfill(instants, len(known), len(wanted))
 
 
-@contextmanager
-def _locked(pk: int) -> Iterator[ReportSchedule]:
-    """The schedule, locked: its firings and what people ask for come one after the other."""
-    with locks.bounded():
-        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
-        if schedule is None:
-            raise ScheduleNotFound(f"There is no schedule {pk}.")
-        yield schedule
-
-
 def _to_wait_for(schedule: ReportSchedule) -> int | None:
-    """The unfinished report that a new one has to wait for, locked so that it cannot end unseen."""
+    """The id of the unfinished report for which a new one has to wait, locked so that it cannot end unseen."""
     if schedule.overlap == Overlap.ALLOW:
         return None
     unfinished = ReportQueue.objects.unfinished().filter(schedule=schedule).order_by("-pk")
@@ -129,13 +122,13 @@ def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[
     if end < start:
         raise ValidationError({"end": "Must not lie before the start."})
     if end > database_now():
-        raise ValidationError({"end": "Must not lie in the future: what is to come, the schedule queues itself."})
+        raise ValidationError({"end": "Must not lie in the future: the schedule queues later firings itself."})
     instants: list[datetime] = []
     try:
         occurrences = schedule.timing().occurrences(start - timedelta(microseconds=1))
         for place, occurrence in enumerate(takewhile(lambda one: one.instant <= end, occurrences)):
             if place == EXAMINED:
-                text = f"The calendar closes most of more than {EXAMINED:,} instants in the stretch; shorten it."
+                text = f"The calendar closes most of more than {EXAMINED:,} instants in this time range: shorten it."
                 raise ValidationError({"end": text})
             if not occurrence.closed:
                 instants.append(occurrence.instant)
@@ -146,7 +139,7 @@ def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[
     if len(instants) > MAX_BACKFILL:
         raise ValidationError(
             {
-                "end": f"The stretch has more than {MAX_BACKFILL:,} firings, as many as can be queued at once: "
+                "end": f"The time range has more than {MAX_BACKFILL:,} firings, the most that can be queued at once: "
                 "shorten it."
             }
         )

@@ -1,18 +1,19 @@
 """When a schedule fires: its cron expression or interval, from its start to its end, around its calendar.
 
-A timing is a value: what it answers depends on it and on the instant asked about alone, never on what was asked or
-fired before. Whatever two schedules share of it is worked out once.
+A timing is a value: its answers depend only on its fields and on the given instant, never on earlier calls or firings.
+Equal schedules share the computation.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice, takewhile
+from typing import Protocol, Self
 
 import reportcron
 from reportqueue.timing.calendars import MAX_MOVE_DAYS, Calendar
@@ -20,41 +21,61 @@ from reportqueue.timing.effort import spend
 from reportqueue.timing.policies import Blackout
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-"""What intervals are counted from, unless the schedule has a start."""
+"""Intervals are counted from here, unless the schedule has a start."""
 MAX_MOVED_A_DAY = 96
-"""What fires more often has no other day to be moved to."""
+"""A schedule that fires more often cannot be moved to another day."""
 EXAMINED = 10_000
-"""Instants looked at for one that fires, when the calendar closes them one after the other. Where closed ones are
-skipped, those of one closed day, or of the same closed hours, are one."""
+"""At most this many instants are examined to find one that the calendar leaves open. If closed instants are skipped,
+all instants of one closed day, or of the same closed hours, count as one."""
 LOOKED_BACK = 6_000
-"""Instants looked at for the last ones that fire; half as many where they are moved, since each costs more."""
+"""At most this many instants are examined to find the newest firings; half as many if the calendar moves them."""
 _CHUNK = timedelta(days=4)
 _TICK = timedelta(microseconds=1)
 
 
 class NeverFires(ValueError):
-    """The calendar leaves the schedule no instant to fire at."""
+    """The calendar closes every instant of the schedule."""
 
 
 @dataclass(frozen=True, order=True)
 class Occurrence:
-    """One instant of a schedule, as it will be treated; both times aware UTC."""
+    """One instant of a schedule and what becomes of it; both times aware UTC."""
 
     instant: datetime
     """When it fires, or would have fired."""
     nominal: datetime
-    """When it would without a calendar."""
+    """When it would fire without a calendar."""
     closed: str = ""
-    """Why it does not fire, in words; empty if it does."""
+    """Why the calendar closes it, in words; empty if it fires."""
 
 
 @dataclass(frozen=True)
 class Newest:
-    """The last firings of a stretch, oldest first."""
+    """The newest firings of a time range."""
 
     instants: list[datetime]
+    """Oldest first."""
     complete: bool
-    """Whether there are no others, or as many as were asked for; else the search ended at `LOOKED_BACK`."""
+    """False if the search ended at `LOOKED_BACK` before it had found the wanted number."""
+
+
+class TimingFields(Protocol):
+    """The fields of a schedule that decide when it fires, as its row has them."""
+
+    @property
+    def cron(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def interval_seconds(self) -> int | None: ...
+    @property
+    def start_at(self) -> datetime | None: ...
+    @property
+    def end_at(self) -> datetime | None: ...
+    @property
+    def calendar_id(self) -> int | None: ...
+    @property
+    def blackout(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,24 +86,36 @@ class Timing:
     timezone: str
     interval_seconds: int | None = None
     start_at: datetime | None = None
-    """The first instant at which it may fire, and what an interval is counted from."""
+    """The first instant at which it may fire; an interval is counted from it."""
     end_at: datetime | None = None
-    """The last one."""
+    """The last instant at which it may fire."""
     calendar: Calendar | None = None
     blackout: Blackout = Blackout.SKIP
     _moves: dict[datetime, Occurrence] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Of nominal instants: each walk goes over two months of them. Until `next_firing` is asked, the last question."""
+    """What `_around` found, by nominal instant: with moves, each walk goes over two months. `next_firing` clears it."""
+
+    @classmethod
+    def of(cls, fields: TimingFields, calendars: Mapping[int, Calendar]) -> Self:
+        """The timing of a schedule with these fields; `calendars` has its calendar by id."""
+        return cls(
+            cron=fields.cron,
+            timezone=fields.timezone,
+            interval_seconds=fields.interval_seconds,
+            start_at=fields.start_at,
+            end_at=fields.end_at,
+            calendar=None if fields.calendar_id is None else calendars.get(fields.calendar_id),
+            blackout=Blackout(fields.blackout),
+        )
 
     def next_firing(self, after: datetime) -> datetime | None:
         """The first firing strictly after `after`; None if there is none before the end. Memoised.
 
-        Raises `reportcron.CronError`, and `NeverFires` where the calendar closes one instant after the other.
+        Raises `reportcron.CronError`, and `NeverFires` if the calendar closes `EXAMINED` instants in a row.
         """
         return _next_firing(self, after.astimezone(UTC))
 
     def occurrences(self, after: datetime) -> Iterator[Occurrence]:
-        """Firings, and instants that the calendar closes, strictly after `after`, in order; instants that fall
-        together are one."""
+        """The firings and the closed instants strictly after `after`, in order. Equal instants are one."""
         if self.calendar is None:
             return (Occurrence(instant, instant) for instant in self._nominal(after))
         if self.blackout == Blackout.SKIP:
@@ -90,17 +123,17 @@ class Timing:
         return self._moved(self.calendar, after)
 
     def firings(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The instants in `(after, until]` at which it fires, in order."""
+        """The firings in `(after, until]`, in order."""
         found = takewhile(lambda occurrence: occurrence.instant <= until, self.occurrences(after))
         return (occurrence.instant for occurrence in found if not occurrence.closed)
 
     def newest(self, count: int, after: datetime, until: datetime) -> Newest:
-        """The last `count` firings in `(after, until]`, at a cost that follows `count`.
+        """The newest `count` firings in `(after, until]`, at a cost that grows with `count`, not with the range.
 
-        Instants that the calendar closes are looked at, too: at most `LOOKED_BACK` in all.
+        It examines closed instants too, at most `LOOKED_BACK` in all.
         """
         found: list[datetime] = []
-        # Where instants are moved, each look goes over two months more: fewer of them then.
+        # If the calendar moves instants, each step examines two months more: then steps are longer and fewer.
         moving = self.calendar is not None and self.blackout != Blackout.SKIP
         span, left = (_CHUNK, LOOKED_BACK // 2) if moving else (timedelta(hours=1), LOOKED_BACK)
         while until > after and len(found) < count:
@@ -110,7 +143,7 @@ class Timing:
             part = list(takewhile(lambda one: one.instant <= until, self.occurrences(start)))  # noqa: B023
             fires = [occurrence.instant for occurrence in part if not occurrence.closed]
             found, until, left = fires + found, start, left - len(part)
-            # The stretch before, as long as its instants are needed and may be looked at by the pace of this one.
+            # The next step's length, judged by this one: as many instants as are needed, and as may be examined.
             longer = 4.0
             if fires:
                 longer = min(longer, 1.2 * (count - len(found)) / len(fires))
@@ -124,7 +157,7 @@ class Timing:
             after = max(after, self.start_at - _TICK)
         last = reportcron.LAST if self.end_at is None else min(self.end_at, reportcron.LAST)
         if after > reportcron.LAST or last < reportcron.FIRST:
-            return iter(())  # somebody has written a start or an end around the checks
+            return iter(())  # a start or an end was written past the checks
         if self.interval_seconds is not None:
             return _counted(self._steps(timedelta(seconds=self.interval_seconds), after.astimezone(UTC), last))
         if self.calendar is not None and self.blackout != Blackout.SKIP:
@@ -132,7 +165,7 @@ class Timing:
         return _counted(reportcron.between(self.cron, self.timezone, after, last))
 
     def _by_chunks(self, after: datetime, last: datetime) -> Iterator[datetime]:
-        """As `reportcron.between`; what is walked again is remembered."""
+        """As `reportcron.between`, from memoised chunks: moves examine the same instants again and again."""
         number = (after - EPOCH) // _CHUNK
         while True:
             instants = _chunk(self.cron, self.timezone, number)
@@ -142,7 +175,7 @@ class Timing:
                 if instant > after:
                     yield instant
             number += 1
-            if not instants:  # on to the next that has any
+            if not instants:  # go on to the next chunk that has any
                 begin = EPOCH + number * _CHUNK - _TICK
                 following = (
                     next(reportcron.between(self.cron, self.timezone, begin, last), None) if begin < last else None
@@ -159,13 +192,13 @@ class Timing:
             instant += step
 
     def _around(self, calendar: Calendar, nominal: datetime) -> Occurrence:
-        """As it is treated: open, or closed and skipped, or closed and moved to an open day."""
+        """What the calendar does to an instant: leave it, close it, or move it to an open day."""
         reading = reportcron.reading_of(self.timezone, nominal)
         closed = calendar.closure(reading)
         if closed is None or self.blackout == Blackout.SKIP:
             return Occurrence(nominal, nominal, closed or "")
         if self.cron and self._set_at(nominal):
-            # What the clock left out on the closed day, it shows on the open one: the two fall together there.
+            # A reading that the clock skips on the closed day exists on the open one: both instants are equal there.
             reading = reportcron.meant_reading(self.cron, self.timezone, nominal)
         moved = calendar.open_day(reading, 1 if self.blackout == Blackout.NEXT_DAY else -1)
         if moved is None:
@@ -173,15 +206,14 @@ class Timing:
         return Occurrence(reportcron.instant_of(self.timezone, moved), nominal)
 
     def _set_at(self, instant: datetime) -> bool:
-        """Whether the clock is set at that very instant: only then does something fire that it left out."""
+        """Whether the clock is set at this instant: only then does a reading fire that the clock skips."""
         before, then = (reportcron.local(self.timezone, one).utcoffset() for one in (instant - _TICK, instant))
         return before != then
 
     def _moved(self, calendar: Calendar, after: datetime) -> Iterator[Occurrence]:
-        """In the order in which they fire, which is not that of the nominal instants."""
+        """As `occurrences`, with closed instants moved to open days."""
         reach = timedelta(days=MAX_MOVE_DAYS + 1)
-        # Moved to a later day, what was due before `after` may fire after it; to an earlier one, what is due later
-        # may fire first: an instant is settled once no other can be moved before it.
+        # Moving changes the order. Yield an instant only when no later one can still be moved in front of it.
         later = self.blackout == Blackout.NEXT_DAY
         waiting: list[Occurrence] = []
         last = None
@@ -208,7 +240,7 @@ def _counted(instants: Iterator[datetime]) -> Iterator[datetime]:
 
 
 def jitter(schedule_id: int, instant: datetime, most: int) -> timedelta:
-    """By how much a firing is put off: less than `most` seconds, always the same for a schedule and an instant."""
+    """The delay of a firing: less than `most` seconds, always the same for a schedule and an instant."""
     if not most:
         return timedelta(0)
     seed = f"{schedule_id}:{instant.timestamp()}".encode()
@@ -218,7 +250,7 @@ def jitter(schedule_id: int, instant: datetime, most: int) -> timedelta:
 
 @lru_cache(maxsize=256)
 def _chunk(expression: str, timezone: str, number: int) -> tuple[datetime, ...]:
-    """The expression's instants in one stretch of `_CHUNK`."""
+    """The expression's instants in the `number`-th `_CHUNK` since `EPOCH`."""
     begin = max(EPOCH + number * _CHUNK - _TICK, reportcron.FIRST)
     end = min(EPOCH + (number + 1) * _CHUNK - _TICK, reportcron.LAST)
     return tuple(reportcron.between(expression, timezone, begin, end)) if begin < end else ()
@@ -229,7 +261,7 @@ def _next_firing(timing: Timing, after: datetime) -> datetime | None:
     try:
         return _first_open(timing, after)
     finally:
-        timing._moves.clear()  # the memo keeps the timing
+        timing._moves.clear()  # the memo keeps the timing for long
 
 
 def _first_open(timing: Timing, after: datetime) -> datetime | None:
@@ -240,8 +272,8 @@ def _first_open(timing: Timing, after: datetime) -> datetime | None:
                 return occurrence.instant
             examined += 1
             if timing.calendar is None or timing.blackout != Blackout.SKIP:
-                continue  # Where instants are moved, to begin anew is to go back by as far as they may be.
-            # On past the closed day or hours at once: they may have an instant every few seconds.
+                continue  # With moves, a new walk would begin a month earlier.
+            # Jump past the closed day or hours: they may have an instant every few seconds.
             reading = timing.calendar.closed_until(reportcron.reading_of(timing.timezone, occurrence.nominal))
             after = max(occurrence.instant, reportcron.instant_of(timing.timezone, reading) - _TICK)
             break

@@ -1,4 +1,4 @@
-"""When a calendar is closed: days and weekly hours, by the clock of whichever schedule asks."""
+"""When a calendar is closed: days and weekly hours, by a schedule's own clock."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import date, datetime, time, timedelta
 from reportqueue.timing.effort import spend
 
 REMEMBERED = 20_000
-"""Readings whose closure a calendar keeps: the instants of one schedule are looked up several times."""
+"""Readings whose closure a calendar remembers: a schedule's instants are looked up several times."""
 MAX_MOVE_DAYS = 31
-"""How far a firing may be moved to an open day; with none in reach it is skipped."""
+"""How far a firing may be moved to an open day. If no day within reach is open, it is skipped."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ClosedDays:
         if not self.every_year:
             return self.first <= day <= self.last
         length = self.last - self.first
-        # A stretch over New Year's Eve began the year before. The 29th of February has no day in most years.
+        # Days across New Year's Eve began the year before. The 29th of February does not exist in most years.
         return any(
             begun <= day <= begun + length
             for year in (day.year - 1, day.year)

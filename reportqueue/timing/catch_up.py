@@ -1,6 +1,6 @@
-"""What becomes of a schedule's due instants: which are queued, which are skipped and why, and what comes next.
+"""Catching up: which of a schedule's due instants are queued, which are skipped and why, and when it fires next.
 
-A function of values alone, so that schedules which share a timing and an anchor share the answer.
+It computes with values alone, so that equal schedules can share the result.
 """
 
 from __future__ import annotations
@@ -14,23 +14,26 @@ from reportqueue.timing import Timing
 from reportqueue.timing.policies import CatchUp, SkipReason
 
 COUNTED = 2_000
-"""Skipped instants are counted up to here; after a year without a scheduler there may be half a million."""
+"""Skipped instants are counted up to this number; after a year without a scheduler there may be half a million."""
 _TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatchUpRule:
-    """A schedule's `catch_up` with its bounds; `grace` is the age until which an instant counts as on time."""
+    """What to do with instants that passed while no scheduler ran."""
 
     policy: CatchUp
     window: timedelta
+    """Instants that were missed longer ago are skipped."""
     limit: int
+    """At most this many missed instants are queued."""
     grace: timedelta
+    """An instant counts as on time up to this age."""
 
 
 @dataclass(frozen=True)
 class Skip:
-    """Instants, one after the other, that are not run for one reason."""
+    """Successive instants that are skipped for one reason."""
 
     reason: SkipReason
     why: str
@@ -42,23 +45,24 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The answer for one schedule, or for all that share its timing, anchor and rule."""
+class CaughtUp:
+    """What becomes of due instants, and the schedule's new plan."""
 
     fires: tuple[datetime, ...]
+    """The instants to queue, oldest first."""
     skips: tuple[Skip, ...]
     next_run_at: datetime | None
     planned_from: datetime
-    """The new anchor: up to here everything is settled."""
+    """The new anchor: every instant up to here is queued or skipped."""
 
 
-def settle(
+def catch_up(
     timing: Timing, rule: CatchUpRule, planned: datetime, planned_from: datetime | None, now: datetime
-) -> Settled:
-    """What becomes of `planned`, the first firing after the anchor, and of all that has come due since.
+) -> CaughtUp:
+    """What becomes of the instants from `planned`, the first firing after the anchor, until `now`.
 
-    Instants that are on time are queued. Older ones were missed: the catch-up rule says which of them are made up
-    for, the newest ones first; the others are skipped. Raises `cron.CronError`, `timing.NeverFires`.
+    Instants that are on time are queued. Older ones were missed: the rule says which of them are queued late, the
+    newest ones first; the others are skipped. Raises `reportcron.CronError`, `timing.NeverFires`.
     """
     before = planned - _TICK
     on_time = list(_firings(timing, planned, max(before, now - rule.grace), now))
@@ -68,15 +72,15 @@ def settle(
     first_kept = fires[0] if fires else now + _TICK
     if missed := _counted(timing, planned, before, min(now, first_kept - _TICK)):
         skips.append(Skip(SkipReason.MISFIRE, _why_missed(rule), *missed))
-    # Who looked back for long and found none need not look again.
+    # If the search for missed instants ended early and found none, another search would end early too.
     settled_until = _last(timing, planned, now, fires) if all_seen or fires else now
     if timing.calendar is not None and planned_from is not None:
         skips += _blackouts(timing, planned_from, settled_until)
-    return Settled(fires, tuple(skips), timing.next_firing(settled_until), settled_until)
+    return CaughtUp(fires, tuple(skips), timing.next_firing(settled_until), settled_until)
 
 
 def _firings(timing: Timing, planned: datetime, after: datetime, until: datetime) -> Iterable[datetime]:
-    """The due instants in `(after, until]`; the planned one is taken at its word."""
+    """The due instants in `(after, until]`. `planned` is one of them, whatever the timing says now."""
     if after < planned <= until:
         yield planned
     yield from timing.firings(max(after, planned), until)
@@ -85,7 +89,7 @@ def _firings(timing: Timing, planned: datetime, after: datetime, until: datetime
 def _made_up_for(
     timing: Timing, rule: CatchUpRule, planned: datetime, now: datetime, *, has_later: bool
 ) -> tuple[list[datetime], bool]:
-    """The missed instants that are queued, and whether the search for them came to its end."""
+    """The missed instants to queue, and whether the search for them was complete."""
     if rule.policy == CatchUp.SKIP or (rule.policy == CatchUp.LAST and has_later):
         return [], True
     count = 1 if rule.policy == CatchUp.LAST else rule.limit
@@ -110,7 +114,7 @@ def _why_missed(rule: CatchUpRule) -> str:
 
 
 def _last(timing: Timing, planned: datetime, now: datetime, fires: tuple[datetime, ...]) -> datetime:
-    """The last due instant, queued or not."""
+    """The newest due instant, queued or not."""
     if fires:
         return fires[-1]
     newest = timing.newest(1, planned, now)
@@ -120,7 +124,7 @@ def _last(timing: Timing, planned: datetime, now: datetime, fires: tuple[datetim
 
 
 def _blackouts(timing: Timing, after: datetime, until: datetime) -> list[Skip]:
-    """The closed instants in `(after, until]`, those of one closure together."""
+    """The closed instants in `(after, until]`, one `Skip` for each closure."""
     occurrences = takewhile(lambda occurrence: occurrence.instant <= until, timing.occurrences(after))
     by_closure: dict[str, list[datetime]] = {}
     count = 0
@@ -137,7 +141,7 @@ def _blackouts(timing: Timing, after: datetime, until: datetime) -> list[Skip]:
 def _counted(
     timing: Timing, planned: datetime, after: datetime, until: datetime
 ) -> tuple[tuple[datetime, ...], bool] | None:
-    """The firings in `(after, until]`, and whether they are all; those that a calendar closes are walked over."""
+    """The firings in `(after, until]`, and whether they are all; None without any. Closed instants do not count."""
     found = [planned] if after < planned <= until else []
     following = takewhile(lambda one: one.instant <= until, timing.occurrences(max(after, planned)))
     walked = len(found)

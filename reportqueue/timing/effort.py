@@ -1,4 +1,4 @@
-"""How much a thread has worked out of schedules: what bounds a pass, whatever the schedules are and however late."""
+"""Effort: how many instants a thread has examined. It bounds a pass, whatever the schedules and however late it is."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _effort = _Effort()
 
 
 def spend() -> None:
-    """Count one instant of a schedule, or one reading of a clock that was looked up in a calendar."""
+    """Count one examined instant, or one reading that was looked up in a calendar."""
     _effort.spent += 1
 
 
 def spent() -> int:
-    """Everything that this thread has counted so far; what is memoised costs nothing."""
+    """The thread's count so far. Memoised results cost nothing."""
     return _effort.spent

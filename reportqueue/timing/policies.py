@@ -1,4 +1,4 @@
-"""What a schedule does when things are not as planned: the vocabulary of its policies and of its skips."""
+"""A schedule's policies for missed, overlapping and closed firings, and the reasons of skips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class CatchUp(models.TextChoices):
-    """What becomes of instants that were missed because no scheduler ran; edits and pauses never leave any."""
+    """What becomes of instants that were missed because no scheduler ran. Edits and pauses never miss any."""
 
     SKIP = "skip", _("Skip them")
     """None is made up for."""
@@ -38,7 +38,7 @@ class Blackout(models.TextChoices):
 
 
 class SkipReason(StrEnum):
-    """Why a skipped row was not run; the row's `result` holds it, its `error` says it in words."""
+    """Why a firing was skipped. The row's `result` holds the reason, its `error` says it in words."""
 
     MISFIRE = "misfire"
     """No scheduler ran when it was due, and the schedule's catch-up leaves it out."""

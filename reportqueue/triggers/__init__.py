@@ -1,26 +1,26 @@
-"""Which pattern fires a schedule at an instant: hand-overs between patterns, and the firings that sensors launch."""
+"""Which pattern owns an instant: switches from one pattern to another, and the firings that sensors launch."""
 
 from reportqueue.triggers.handovers import (
+    Current,
     Handover,
-    Standing,
     cancel_planned,
+    current,
     hand_over,
     history,
     overdue,
     pattern_at,
-    standing,
 )
 from reportqueue.triggers.sensor_firings import queue_firing, start_firing
 
 __all__ = [
+    "Current",
     "Handover",
-    "Standing",
     "cancel_planned",
+    "current",
     "hand_over",
     "history",
     "overdue",
     "pattern_at",
     "queue_firing",
-    "standing",
     "start_firing",
 ]

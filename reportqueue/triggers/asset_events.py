@@ -1,7 +1,7 @@
-"""Dagster is told that schedules have changed: a materialization of the asset that its sensor watches.
+"""Report changed schedules to Dagster, as a materialization of the asset that its sensor watches.
 
-At the commit, by HTTP to Dagster's webserver, in a thread of its own, and best effort: whoever saves a schedule neither
-waits for Dagster nor fails with it. What gets lost, the asset's daily refresh makes up for.
+It is sent after the commit, by HTTP to Dagster's webserver, in a thread of its own. Saving a schedule does not wait for
+Dagster and does not fail with it. If a report is lost, the asset's daily refresh follows.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from reportqueue.triggers import feed
 
 ASSET = "report_cron_schedules"
 TIMEOUT_SECONDS = 5.0
-"""For the connection, and again for the whole of the answer."""
+"""For the connection, and once more for the request and the whole answer."""
 MAX_ANSWER_BYTES = 64 * 1024
 PAUSES_SECONDS = (1.0, 5.0)
-"""Before the second try and the third, which is the last."""
+"""Before the second and the third attempt, which is the last."""
 logger = logging.getLogger("reportqueue")
 
 
 class NotTold(Exception):
-    """Dagster does not know of the change; the message says why."""
+    """Dagster was not told of the change; the message says why."""
 
 
 def post() -> None:
-    """Tell Dagster now. Raises `NotTold`; does nothing if `DAGSTER_URL` is not set."""
+    """Report the change to Dagster now. Raises `NotTold`; does nothing if `DAGSTER_URL` is not set."""
     if not (url := conf().dagster_url):
         return
     edition = feed.edition()
-    # The schedules themselves stay here: of two such messages the older could come last.
+    # The message does not hold the schedules: of two messages the older could arrive last.
     event = {
         "description": "The schedules have changed.",
         "metadata": {"version": edition.version, "count": edition.count},
@@ -51,11 +51,11 @@ def post() -> None:
 
 
 def _send(address: str, body: bytes) -> None:
-    """POST it. Raises `ValueError` for any answer but the webserver's own; a redirect is none, and not followed."""
+    """POST it. Raises `ValueError` for any other answer than the webserver's own, redirects included."""
     parts = urlsplit(address)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     link = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
-    # A socket's time-out is of each read anew: an answer that drips would outlast any of them.
+    # A socket's time-out applies to each read: an answer that arrives byte by byte would never reach it.
     cut = threading.Timer(TIMEOUT_SECONDS, _cut, (link,))
     cut.daemon = True
     try:
@@ -69,7 +69,7 @@ def _send(address: str, body: bytes) -> None:
         link.close()
     if answer.status != 200:
         raise ValueError(f"{answer.status} {answer.reason}; DAGSTER_URL has to be Dagster's webserver itself")
-    # A page of a proxy's, for one: to log in.
+    # It may be a proxy's login page.
     if not _is_object(said):
         raise ValueError("not answered as Dagster's webserver does; DAGSTER_URL has to be that itself")
 
@@ -82,13 +82,13 @@ def _is_object(said: bytes) -> bool:
 
 
 def _cut(link: HTTPConnection) -> None:
-    with suppress(OSError):  # it has just ended
+    with suppress(OSError):  # the connection has just ended
         if link.sock is not None:
             link.sock.shutdown(SHUT_RDWR)
 
 
 class _Announcer:
-    """At most one thread, which makes one call of however many changes there have been since its last one."""
+    """Reports changes in one thread: all changes during a call are reported together by the next one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -103,10 +103,10 @@ class _Announcer:
             if self._working:
                 return
             self._working = True
-        # Not a daemon: a command that ends right after its commit waits for it, which its time-outs bound.
+        # Not a daemon thread: a command that ends right after its commit waits for it, as long as its time-outs allow.
         try:
             threading.Thread(target=self._work, name="reportqueue-asset-events").start()
-        except RuntimeError as error:  # no more threads: what has been saved is saved all the same
+        except RuntimeError as error:  # no more threads can be started; the schedules are saved all the same
             with self._lock:
                 self._working = False
             _warn(error)
@@ -129,7 +129,7 @@ class _Announcer:
             try:
                 post()
                 return
-            except Exception as error:  # whatever it is, the thread must go on: nobody else would notice
+            except Exception as error:  # an error must not end the thread: later changes would not be reported
                 failed = error
             if pause is not None:
                 threading.Event().wait(pause)
@@ -143,7 +143,7 @@ def _warn(error: Exception) -> None:
 
 
 announce = _Announcer().announce
-"""Tell Dagster soon, if `DAGSTER_URL` is set; returns at once."""
+"""Report a change to Dagster soon, if `DAGSTER_URL` is set; returns at once."""
 
 
 def announce_at_commit(**_: Any) -> None:

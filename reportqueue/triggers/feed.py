@@ -1,4 +1,4 @@
-"""All schedules with a cron expression, as those read them who evaluate the expressions themselves."""
+"""The feed: all schedules with a cron expression, for sensors that evaluate the expressions themselves."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from reportqueue.patterns import Pattern
 
 _SCHEDULES = ReportSchedule._meta.db_table
 _PERIODS = TriggerPeriod._meta.db_table
-# Each edit moves a schedule's version. A sum of hashes does not depend on the order in which rows are read; beside
-# the count, no two changes cancel each other out but by a chance of one in 2^64. A hand-over changes what is to be
-# fired, too.
+# Each edit changes a schedule's version. A sum of hashes does not depend on the order of the rows. Together with the
+# count, two changes cancel each other out only with a chance of one in 2^64. The periods count, too: a switch of the
+# pattern changes what sensors fire.
 _EDITION = f"""
     count(*), sum(hashtextextended(id || ':' || version, 0)),
     (SELECT sum(hashtextextended(concat_ws('|', id, since, until), 0)) FROM {_PERIODS})
 """  # noqa: S608
 _INSTANT = "(to_json({0} AT TIME ZONE 'UTC') #>> '{{{{}}}}') || 'Z'"
-# The list in the same statement as its version: both are of one snapshot. It is JSON where it is read: ten thousand
-# schedules take a quarter of the time that they take as Python's objects.
+# The list and its version come from one statement, so from one snapshot. PostgreSQL builds the JSON: ten thousand
+# schedules take a quarter of the time that Python objects would take.
 _REPORTS = f"""(
     SELECT coalesce(json_agg(json_build_object(
         'schedule_id', id, 'report_id', report_id, 'modifier_id', modifier_id, 'cron', cron, 'timezone', timezone,
@@ -40,34 +40,36 @@ _ALL = "cron <> ''"
 
 @dataclass(frozen=True)
 class Edition:
-    """Which state of the plan it is; `version` changes with every edit, `count` is that of all schedules."""
+    """Which state of the schedules the feed shows."""
 
     version: str
+    """Changes with every edit."""
     count: int
+    """The number of all schedules."""
 
 
 def edition() -> Edition:
-    """The plan's, now."""
+    """The feed's current edition."""
     return _edition(*_read(f"SELECT {_EDITION} FROM {_SCHEDULES}"))  # noqa: S608
 
 
 def document() -> tuple[Edition, str]:
-    """The edition, and the plan as JSON: its version and every schedule with a cron expression."""
+    """The edition, and the feed as JSON: its version and every schedule with a cron expression."""
     *numbers, reports = _read(f"SELECT {_EDITION}, {_REPORTS.format(where=_ALL, more='')} FROM {_SCHEDULES}")  # noqa: S608
     found = _edition(*numbers)
     return found, f'{{"version":"{found.version}","reports":{reports}}}'
 
 
-# As `ReportSchedule.fires_after`, and not by what the scheduler has planned: it plans on from a hand-over to it,
-# whatever the sensor still has to make.
+# The same as `ReportSchedule.fires_after`. The scheduler's plan does not serve: after a switch to the scheduler it goes
+# on, while the sensor still has earlier firings to launch.
 _FIRES_AFTER = "greatest(timing_set_at, start_at - interval '1 microsecond')"
 
 
 def sensors_document(pattern: Pattern) -> tuple[Edition, str]:
-    """The same for a sensor that fires them: only what it can fire, and the periods whose firings are its own.
+    """The feed for the sensor of one pattern: the schedules that it can fire, and the periods that the pattern owns.
 
-    A period's `since` is its first instant, `until` the first after it; each may be null. A schedule's `fires_after` is
-    its last edit, or just before its start: nothing until then is a firing of it.
+    A period's `since` is its first instant, `until` the first after it; each may be null. A schedule has firings only
+    after its `fires_after`: its last edit, or just before its start.
     """
     theirs = ReportSchedule.objects.filter(enabled=True).plain().order_by().values("pk")
     among, values = theirs.query.sql_with_params()

@@ -1,4 +1,4 @@
-"""Which pattern a firing belongs to, and the hand-over from one to another at an instant."""
+"""Which pattern owns a firing, and the hand-over of later firings from one pattern to another."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
 NAMED = 10
-"""Schedules that a refusal names."""
+"""How many schedules a refusal names."""
 _TICK = timedelta(microseconds=1)
 _LOCK = "reportqueue.handovers"
 
 
 @dataclass(frozen=True)
 class Window:
-    """The newest stretch, begun by some instant, whose firings the scheduler queues."""
+    """The latest time range whose firings the scheduler queues."""
 
     first: datetime | None
-    """Earlier firings were others' to make; None: all are the scheduler's."""
+    """Firings before this instant belong to another pattern; None: the range has no beginning."""
     last: datetime
-    """Later ones are not yet, or not any more, the scheduler's."""
+    """Firings after this instant are not due yet, or belong to another pattern."""
 
 
 def window(now: datetime) -> Window:
-    """What of the time until `now` (aware) is the scheduler's; an empty stretch if nothing is."""
+    """The latest time range, begun by `now` (aware), that belongs to the scheduler; an empty one if there is none."""
     return _window(_periods(), now)
 
 
@@ -43,14 +43,14 @@ def _window(periods: list[TriggerPeriod], now: datetime) -> Window:
         if period.pattern in SENSOR_FIRED or (period.since is not None and period.since > now):
             continue
         last = now if period.until is None else min(now, period.until - _TICK)
-        # The scheduler does not care which consumer takes what it queues: the periods are one.
+        # The scheduler queues for both `queue` and `webhook`: adjoining periods of them are one range.
         joins = found is not None and period.since is not None and found.last + _TICK == period.since
         found = Window(found.first if found is not None and joins else period.since, last)
     return found or Window(None, EARLIEST)
 
 
-def from_when(planned: datetime, now: datetime) -> datetime | None:
-    """From when on the scheduler has to do with a firing planned for then: at once, or once it takes over; or never."""
+def scheduler_from(planned: datetime, now: datetime) -> datetime | None:
+    """When the scheduler may queue a firing that is planned for `planned`: then, or when it takes over; or None."""
     periods = _periods()
     if planned <= _window(periods, now).last:
         return planned
@@ -61,7 +61,7 @@ def from_when(planned: datetime, now: datetime) -> datetime | None:
 
 
 def pattern_at(instant: datetime) -> Pattern:
-    """The pattern to which a firing at this instant (aware) belongs."""
+    """The pattern that owns a firing at this instant (aware)."""
     return Pattern(_period_at(instant).pattern)
 
 
@@ -84,28 +84,31 @@ class Handover:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The pattern in force, since when (None: from the beginning), and the hand-over that is planned."""
+class Current:
+    """The current pattern."""
 
     now: datetime
     pattern: Pattern
+    """The pattern that owns firings now."""
     since: datetime | None
+    """When it took over; None: from the beginning."""
     planned: Handover | None
+    """The hand-over to come, if one is planned."""
 
 
-def standing() -> Standing:
-    """Where things stand by the database's clock."""
+def current() -> Current:
+    """The current pattern and the planned hand-over, by the database's clock."""
     now = database_now()
-    current = _period_at(now)
-    last = TriggerPeriod.objects.last() or current
+    period = _period_at(now)
+    last = TriggerPeriod.objects.last() or period
     planned = None
     if last.since is not None and last.since > now:
-        planned = Handover(Pattern(current.pattern), Pattern(last.pattern), last.since)
-    return Standing(now, Pattern(current.pattern), current.since, planned)
+        planned = Handover(Pattern(period.pattern), Pattern(last.pattern), last.since)
+    return Current(now, Pattern(period.pattern), period.since, planned)
 
 
 def history() -> list[Handover]:
-    """Every hand-over there was or is planned, oldest first."""
+    """All hand-overs, past and planned, oldest first."""
     periods = list(TriggerPeriod.objects.all())
     return [
         Handover(Pattern(before.pattern), Pattern(after.pattern), after.since)
@@ -117,39 +120,39 @@ def history() -> list[Handover]:
 def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run: bool = False) -> Handover:
     """Let firings at `at` (aware, not in the past; default now) and later belong to `to`, until further notice.
 
-    Nothing else moves: what was fired stays, and what is due before belongs to the pattern before. Raises
+    Nothing else changes: queued rows stay, and earlier firings still belong to the pattern before. Raises
     `HandoverRefused`, with the reason and what to do about it.
     """
     with bounded():
         lock_until_commit(_LOCK)
-        there = standing()
-        at = there.now if at is None else at
-        if there.planned is not None:
+        state = current()
+        at = state.now if at is None else at
+        if state.planned is not None:
             raise HandoverRefused(
-                f"A hand-over to {there.planned.after} at {there.planned.at:%Y-%m-%d %H:%M:%S}Z is planned already: "
+                f"A hand-over to {state.planned.after} at {state.planned.at:%Y-%m-%d %H:%M:%S}Z is planned already: "
                 "cancel it first."
             )
-        if to == there.pattern:
+        if to == state.pattern:
             raise HandoverRefused(f"Firings belong to {to} already.")
-        if at < there.now:
+        if at < state.now:
             raise HandoverRefused("The instant has passed, and its firings with it: name one to come, or leave it out.")
         if to in SENSOR_FIRED:
             _require_plain_schedules(to)
-        elif there.pattern in SENSOR_FIRED:
-            _require_nothing_left_over(there.now)
+        elif state.pattern in SENSOR_FIRED:
+            _require_nothing_left_over(state.now)
         if not dry_run:
             if not TriggerPeriod.objects.filter(until=None).update(until=at):
-                TriggerPeriod.objects.create(pattern=there.pattern, until=at)
+                TriggerPeriod.objects.create(pattern=state.pattern, until=at)
             TriggerPeriod.objects.create(pattern=to, since=at, switched_by=by[:150])
             notices.schedules_changed()
-        return Handover(there.pattern, to, at)
+        return Handover(state.pattern, to, at)
 
 
 def cancel_planned() -> Handover:
-    """Let everything stay with the pattern now in force. Raises `HandoverRefused` if no hand-over is planned."""
+    """Cancel the planned hand-over. Raises `HandoverRefused` if none is planned."""
     with bounded():
         lock_until_commit(_LOCK)
-        planned = standing().planned
+        planned = current().planned
         if planned is None:
             raise HandoverRefused("No hand-over is planned.")
         TriggerPeriod.objects.filter(since=planned.at).delete()
@@ -181,7 +184,7 @@ def _require_plain_schedules(to: Pattern) -> None:
 
 
 def _require_nothing_left_over(now: datetime) -> None:
-    """What the scheduler still has to queue of an earlier stretch, it would pass over in the new one."""
+    """Refuse while earlier firings are still to be queued: in its new period, the scheduler would leave them out."""
     left = ReportSchedule.objects.due(window(now).last).count()
     if left:
         raise HandoverRefused(

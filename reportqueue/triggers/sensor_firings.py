@@ -1,4 +1,4 @@
-"""Firings whose run comes first: a sensor of Dagster has evaluated the schedule, and the run brings its row with it."""
+"""Firings of Dagster's sensors: the run exists first, and its row is inserted when it starts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from django.core.exceptions import ValidationError
 import reportcron
 from reportqueue import bounds, locks, queue
 from reportqueue.clock import database_now
-from reportqueue.errors import FiringRefused, ScheduleNotFound
+from reportqueue.errors import FiringRefused
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED
 from reportqueue.timing import NeverFires
 from reportqueue.triggers.handovers import pattern_at
 
 CLOCK_SECONDS = 60
-"""By how much the sensor's clock may be ahead of the database's."""
+"""How far the sensor's clock may be ahead of the database's."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -31,12 +31,12 @@ def start_firing(
     worker: str = "",
     lease_seconds: int | None = None,
 ) -> ReportQueue:
-    """Make `run_id` the owner of a firing's row, as `queue.start` does; the row is made if the firing has none yet.
+    """Make `run_id` the owner of a firing's row, as `queue.start` does. If the firing has no row yet, insert it.
 
-    So a firing has one row, and one run at work, whoever else fires the same schedule. It has one attempt: nobody
-    claims it again. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now is, has no such firing, or
-    if that is not a sensor's to make; `ValidationError` for an instant beyond all bounds; `InvalidTransition` if
-    another run has or had it, or the queue.
+    So a firing has one row, and only one run that works on it, also if other sensors launch the same firing. The row
+    has one attempt, since no consumer claims it. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now
+    is, has no such firing, or if the firing does not belong to a sensor; `ValidationError` for an instant out of
+    bounds; `InvalidTransition` if another run has started the row.
     """
     with _firing(pk, trigger_time) as (schedule, row):
         if row is None:
@@ -53,7 +53,7 @@ def start_firing(
 
 
 def queue_firing(pk: int, trigger_time: datetime) -> ReportQueue:
-    """Queue a firing whose run has ended before it took its row; the row there is, if there is one, as it is.
+    """Queue a firing whose run ended before it started its row. If the firing has a row, that is returned as it is.
 
     Raises `ScheduleNotFound`, `FiringRefused` and `ValidationError` as `start_firing`.
     """
@@ -73,9 +73,7 @@ def _firing(pk: int, trigger_time: datetime) -> Iterator[tuple[ReportSchedule, R
     except ValidationError as error:
         raise ValidationError({"trigger_time": error.messages}) from None
     with locks.bounded():
-        schedule = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=pk).first()
-        if schedule is None:
-            raise ScheduleNotFound(f"There is no schedule {pk}.")
+        schedule = ReportSchedule.objects.locked(pk)
         yield schedule, ReportQueue.objects.fired_by(pk, trigger_time).first()
 
 

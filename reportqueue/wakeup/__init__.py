@@ -1,1 +1,1 @@
-"""How those who wait are notified: claims of new rows, the scheduler of changed schedules."""
+"""Notifications: waiting claims are notified of new rows, the scheduler of changed schedules."""

@@ -1,9 +1,9 @@
-"""How claims that wait learn of new rows: one connection of the process listens for all of them, and watches the clock.
+"""Notify waiting claims of new rows: one connection of the process listens for all of them, and watches the clock.
 
-It tells them of what is committed, and of what time alone makes due: a retry's delay that is over, a firing, a lease
-that ends. Nobody relies on it: a waiting claim also looks again on its own, every `HEARING_POLL_SECONDS` while the
-listener is known to hear, and every `WAIT_POLL_SECONDS` otherwise. So a listener that is lost, or that a connection
-pool does not let through, costs time and no row.
+Claims are notified when a row is committed, and when time alone makes a row due: a retry's delay is over, a schedule
+fires, a lease ends. No claim depends on that: a waiting claim also polls, every `HEARING_POLL_SECONDS` while
+notifications are known to arrive, and every `WAIT_POLL_SECONDS` otherwise. So a lost listener, or a connection pool
+that lets no notification through, costs time and no row.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from reportqueue.notices import ROWS, SCHEDULES
 
 logger = logging.getLogger("reportqueue")
 NAME = "reportqueue-listener"
-"""Of the thread, and of its connection in `pg_stat_activity`."""
+"""The name of the thread, and of its connection in `pg_stat_activity`."""
 RECONNECT_SECONDS = 1.0
 LEAVE_SECONDS = 0.2
-"""How long it goes on listening when nobody waits any more."""
+"""How long it goes on listening when no claim waits any more."""
 HEARING_POLL_SECONDS = 5.0
-"""Between two looks of a waiting claim that nobody told of anything, if somebody would have."""
+"""Poll interval of a waiting claim while notifications arrive: a fallback."""
 ECHO_SECONDS = 1.0
-"""How long it waits for its own call, sent through another connection, before it takes itself for deaf."""
+"""Timeout of the self-test: the listener sends itself a NOTIFY through another connection and must receive it."""
 DEAF_SECONDS = 30.0
-"""After which it calls again."""
+"""How long after a failed self-test the next one follows."""
 LOOK_PAUSE_SECONDS = 0.02
-"""The least time between two looks of a waiting claim: with a thousand rows a second, one look serves many."""
+"""The least time between two polls of a waiting claim: with a thousand rows a second, one poll takes many."""
 
 
 class Listener:
-    """Hears of rows for all claims of this process that wait; there while one of them does."""
+    """Receives notifications for all waiting claims of this process. Its thread runs while a claim waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -53,7 +53,7 @@ class Listener:
 
     @contextmanager
     def waiting(self) -> Iterator[bool]:
-        """Have it listen meanwhile; False if `MAX_WAITERS` claims wait already, and this one must not."""
+        """Listen meanwhile. Yields False if `MAX_WAITERS` claims wait already: then this one must not wait."""
         with self._changed:
             admitted = self._waiters < conf().max_waiters
             self._waiters += admitted
@@ -68,18 +68,18 @@ class Listener:
                 self._waiters -= admitted
 
     def heard(self) -> int:
-        """How often it has heard of something; to be read before a look, and given to `wait` after it."""
+        """The number of notifications so far. Read it before polling, and give it to `wait` afterwards."""
         with self._changed:
             return self._heard
 
     def wait(self, heard: int, seconds: float) -> None:
-        """Until it has heard of something since `heard` was read, so many seconds are over, or it is time to look."""
+        """Wait for a notification since `heard` was read; at most so many seconds, and until the next poll is due."""
         with self._changed:
             self._changed.wait_for(lambda: self._heard != heard, min(seconds, _poll_seconds(self.hears)))
 
     @property
     def hears(self) -> bool:
-        """Whether it is known to hear what is committed; if that ends, those who wait are told."""
+        """Whether notifications are known to arrive. When that ends, the waiting claims are notified."""
         return time.monotonic() < self._hears_until
 
     def _listen(self, parameters: dict[str, Any]) -> None:
@@ -96,21 +96,21 @@ class Listener:
             listening.execute(f"LISTEN {ROWS}")
             listening.execute(f"LISTEN {SCHEDULES}")
             alarm = _Alarm(listening)
-            self._tell()  # what was committed before it listened, or due before the alarm began
+            self._notify()  # of rows that were committed before it listened, or due before the alarm was set
             hears, called = False, -DEAF_SECONDS
             while self._wanted():
                 if not hears and time.monotonic() >= called + DEAF_SECONDS:
                     called = time.monotonic()
-                    hears = self._calls(listening, parameters)
-                # Its answer is the proof that the connection still stands.
+                    hears = self._receives_own_notice(listening, parameters)
+                # This queries through the connection, and so proves that it still works.
                 alarm.set(_poll_seconds(hears))
                 self._declare(hears)
-                if self._is_told(listening, alarm) or alarm.rings():
-                    self._tell()
+                if self._is_notified(listening, alarm) or alarm.rings():
+                    self._notify()
                     time.sleep(LOOK_PAUSE_SECONDS)
 
-    def _calls(self, listening: psycopg.Connection[Any], parameters: dict[str, Any]) -> bool:
-        """Whether it hears what another connection says: not so if a pool takes its own away between transactions."""
+    def _receives_own_notice(self, listening: psycopg.Connection[Any], parameters: dict[str, Any]) -> bool:
+        """The self-test: whether a NOTIFY of another connection arrives. Behind a connection pool it does not."""
         channel = f"reportqueue_echo_{uuid.uuid4().hex}"
         try:
             listening.execute(f"LISTEN {channel}")
@@ -122,39 +122,39 @@ class Listener:
                     if notice.channel == channel:
                         until = 0.0
                     else:
-                        self._tell()
+                        self._notify()
             listening.execute(f"UNLISTEN {channel}")
         except psycopg.Error as error:
             if listening.closed:
                 raise
-            logger.warning("Listening for rows could not be tried, claims poll: %s", str(error).strip()[:200])
+            logger.warning("The self-test of notifications failed, claims poll: %s", str(error).strip()[:200])
             return False
         if until:
-            logger.warning("Listening for rows hears nothing, as through a connection pool: claims poll.")
+            logger.warning("Notifications of rows do not arrive, as behind a connection pool: claims poll.")
         return not until
 
     def _declare(self, hears: bool) -> None:
-        """Say how often claims must look for themselves, from now on."""
+        """Set whether notifications arrive, which decides how often claims poll from now on."""
         with self._changed:
             heard_before = self.hears
             self._hears_until = time.monotonic() + 2 * HEARING_POLL_SECONDS if hears else 0.0
         if heard_before and not hears:
-            self._tell()
+            self._notify()
 
-    def _is_told(self, listening: psycopg.Connection[Any], alarm: _Alarm) -> bool:
-        """Whether something is heard before the alarm's time, or the end of this thread."""
+    def _is_notified(self, listening: psycopg.Connection[Any], alarm: _Alarm) -> bool:
+        """Whether a notification arrives before the alarm's time, and while this thread is wanted."""
         while (left := alarm.seconds_left()) > 0 and self._wanted():
             if list(listening.notifies(timeout=min(left, LEAVE_SECONDS), stop_after=1)):
                 return True
         return False
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._changed:
             self._heard += 1
             self._changed.notify_all()
 
     def _wanted(self) -> bool:
-        """Whether anybody waits; if not, this thread is about to end, and the next waiter starts another."""
+        """Whether a claim waits. If not, this thread is about to end, and the next waiting claim starts another."""
         with self._changed:
             own = self._thread is threading.current_thread()
             if own and not self._waiters:
@@ -163,21 +163,21 @@ class Listener:
 
 
 class _Alarm:
-    """The next instant at which time alone makes something due, as seen through a connection."""
+    """The next instant at which time alone makes a row due; it queries through the listener's connection."""
 
     def __init__(self, connected: psycopg.Connection[Any]) -> None:
-        """Of the instants from now on, by the database's clock."""
+        """Watch the instants from now on, by the database's clock."""
         self._connected = connected
         (self._after,) = self._ask("SELECT clock_timestamp()")
         self._due: datetime | None = None
         self._until = 0.0
 
     def set(self, ahead: float) -> None:
-        """Look for the next instant since the last that rang; so many seconds ahead, since claims look then."""
+        """Find the first instant after the last one that rang, at most `ahead` seconds from now: claims poll then."""
         found = [
             self._first(ReportQueue.objects.coming(self._after, timedelta(seconds=ahead)), "available_at"),
             self._first(ReportQueue.objects.ending(self._after, timedelta(seconds=ahead)), "lease_expires_at"),
-            # Where claims leave the schedules alone, their firings come as rows.
+            # If claims do not expand schedules, the scheduler's rows come with a notification.
             self._first(ReportSchedule.objects.coming(self._after, timedelta(seconds=ahead)), "next_run_at")
             if conf().expand_on_claim
             else None,
@@ -185,25 +185,25 @@ class _Alarm:
         self._due, now = min((one for one in found if one is not None), default=(None, None))
         if self._due is not None and now is not None:
             ahead = (self._due - now).total_seconds()
-            # Whoever looks once it has rung finds all that is due by now, be it late.
+            # A poll after the alarm finds everything that is due by now, late rows included.
             self._due = max(self._due, now)
         self._until = time.monotonic() + ahead
 
     def seconds_left(self) -> float:
-        """Until the instant, or until it is to be set again."""
+        """Seconds until the instant, or until the alarm has to be set again."""
         return self._until - time.monotonic()
 
     def rings(self) -> bool:
-        """Whether the instant has come; it then does not ring again."""
+        """Whether the instant has come. An instant rings once."""
         if self._due is None or self.seconds_left() > 0:
             return False
         self._after = self._due
         return True
 
     def _first(self, coming: Any, field: str) -> tuple[datetime, datetime] | None:
-        """The first instant, and the database's time."""
+        """The first instant of a query, and the database's time."""
         first = coming.annotate(now=ClockTimestamp()).values_list(field, "now")[:1]
-        # Asked through this connection and not Django's: that one may come from a pool, and would be kept from others.
+        # Through this connection, not Django's: that one may come from a pool, and would be missing there.
         found: tuple[datetime, datetime] | None = self._ask(*first.query.sql_with_params())
         return found
 
@@ -212,7 +212,7 @@ class _Alarm:
 
 
 def _poll_seconds(hears: bool) -> float:
-    """How often a claim that waits looks for itself; as long as the alarm looks ahead."""
+    """A waiting claim's poll interval, and how far the alarm looks ahead."""
     return max(HEARING_POLL_SECONDS, conf().wait_poll_seconds) if hears else conf().wait_poll_seconds
 
 
@@ -220,10 +220,10 @@ listener = Listener()
 
 
 def wait(until: float, heard: int) -> bool:
-    """Wait until it is worth looking again; False when `until` (of `time.monotonic()`) has come.
+    """Wait until it is time to poll again; False when `until` (of `time.monotonic()`) has come.
 
-    `heard` is `listener.heard()` from before the last look. The database connection is given back first: a waiter costs
-    a thread, no connection, transaction or lock.
+    `heard` is `listener.heard()` from before the last poll. The database connection is given back first: a waiting
+    claim costs a thread, but no connection, transaction or lock.
     """
     left = until - time.monotonic()
     if left <= 0:

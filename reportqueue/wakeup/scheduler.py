@@ -1,4 +1,4 @@
-"""How a scheduler that waits learns of changed schedules: the database tells it."""
+"""Notify the waiting scheduler of changed schedules, by LISTEN."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from reportqueue.notices import SCHEDULES
 
 
 class ScheduleWatch:
-    """A wait that a changed schedule or a signal ends; a context, since it takes over the process's wake-up pipe.
+    """A wait that ends when a schedule changes or a signal arrives. A context: it uses the process's wake-up pipe.
 
-    While one waits, the connection of this thread listens and is idle: no transaction, no lock. A connection that was
-    lost listens again once there is a new one.
+    While it waits, this thread's connection listens and is idle: it holds no transaction and no lock. After a lost
+    connection, the new one listens.
     """
 
     def __enter__(self) -> Self:
@@ -36,7 +36,7 @@ class ScheduleWatch:
         os.close(self._written)
 
     def listen(self) -> None:
-        """Begin to listen; before the look at the schedules, or a change between the two would be missed."""
+        """Listen. Call it before reading the schedules, or a change between the two would be missed."""
         connection.ensure_connection()
         if self._listening is not connection.connection:
             with connection.cursor() as cursor:
@@ -44,7 +44,7 @@ class ScheduleWatch:
             self._listening = connection.connection
 
     def wait(self, seconds: float) -> None:
-        """Until a schedule changes, a signal arrives or the time is over; at once if one changed since `listen`."""
+        """Wait until a schedule changes, a signal arrives or the time is over. Changes since `listen` count."""
         listening = connection.connection
         if listening is None or listening.closed:
             select.select([self._pipe], [], [], seconds)
@@ -58,7 +58,7 @@ class ScheduleWatch:
 
 
 def _news(listening: psycopg.Connection[Any]) -> bool:
-    """Take what has been told since; True as well for a lost connection, which the next look will notice."""
+    """Fetch the notifications; whether there were any. True also for a lost connection, which the next query finds."""
     try:
         return bool(list(listening.notifies(timeout=0)))
     except psycopg.OperationalError:

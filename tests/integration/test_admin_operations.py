@@ -8,7 +8,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from reportqueue.admin import queue_actions
+from reportqueue.admin import actions, queue_actions
 from reportqueue.models import ReportQueue
 from reportqueue.states import Source, Status
 from tests.conftest import RowFactory, minutes_ago
@@ -124,8 +124,7 @@ def many(count: int) -> list[ReportQueue]:
 @pytest.fixture
 def bound(monkeypatch: pytest.MonkeyPatch) -> int:
     """As many as an action takes, for once: fifteen."""
-    for module in ("operations", "queue"):
-        monkeypatch.setattr(f"reportqueue.admin.{module}.MAX_AT_ONCE", 15)
+    monkeypatch.setattr(actions, "MAX_AT_ONCE", 15)
     return 15
 
 
@@ -171,7 +170,7 @@ def test_each_row_costs_the_same_few_queries(operator: Client, make_row: RowFact
 def test_an_action_that_takes_too_long_stops_and_says_so(
     operator: Client, make_row: RowFactory, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(queue_actions, "BUDGET_SECONDS", -1.0)
+    monkeypatch.setattr(actions, "BUDGET_SECONDS", -1.0)
     rows = [make_row(status=Status.FAILED) for _ in range(3)]
     assert messages_of(act(operator, "requeue_selected", rows)) == [
         "Stopped after 0 s: the other 2 were not tried; repeat the action for them.",

@@ -77,7 +77,7 @@ OBJECT = (
     [object_of(64 * 1024 + 1), [], "{}", 1, False, [{}], *UNSTORABLE],
 )
 ROWS: tuple[list[Any], list[Any]] = ([], [None, [], {}, "x", 1, True, [{}] * 101])
-"""What a row itself may be: test_together.py."""
+"""What a row itself may be: test_batch_calls.py."""
 BOUNDS = {
     "POST queue": {
         "report_id": ID,

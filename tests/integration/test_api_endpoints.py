@@ -65,7 +65,7 @@ class Call:
     @property
     def by_id(self) -> bool:
         """Whether its address names its subject; that of a call for several rows does not."""
-        return self.subject is not None and not self.name.endswith("-together")
+        return self.subject is not None and not self.name.endswith("-batch")
 
     def address(self, subject: models.Model | None) -> str:
         """The URL."""
@@ -92,7 +92,7 @@ def token(subject: ReportQueue, **more: Any) -> dict[str, Any]:
     return {"lease_token": subject.lease_token, **more}
 
 
-def together(subject: ReportQueue, **row: Any) -> dict[str, Any]:
+def batch_of(subject: ReportQueue, **row: Any) -> dict[str, Any]:
     """The body of a call for several rows, of which there is one."""
     return {"rows": [{"queue_id": subject.pk, **row}]}
 
@@ -136,23 +136,23 @@ CALLS = [
     Call(
         *("POST", "start-batch", CONSUME),
         subject=row(Status.CLAIMED),
-        body=lambda row: {"run_id": "run", **together(row, generation=row.generation)},
+        body=lambda row: {"run_id": "run", **batch_of(row, generation=row.generation)},
     ),
     Call(
         *("POST", "heartbeat-batch", CONSUME),
         subject=RUNNING,
-        body=lambda row: together(row, lease_token=row.lease_token),
+        body=lambda row: batch_of(row, lease_token=row.lease_token),
     ),
     Call(
         *("POST", "heartbeat-batch", CONSUME),
         subject=row(Status.DISPATCHED),
-        body=lambda row: {"run_id": "run", **together(row, generation=row.generation)},
+        body=lambda row: {"run_id": "run", **batch_of(row, generation=row.generation)},
         variant="of a waiting run",
     ),
     Call(
         *("POST", "complete-batch", CONSUME),
         subject=RUNNING,
-        body=lambda row: together(row, lease_token=row.lease_token),
+        body=lambda row: batch_of(row, lease_token=row.lease_token),
     ),
     Call("POST", "cancel", "cancel_reportqueue", subject=row(Status.QUEUED)),
     Call("POST", "cancel", "cancel_reportqueue", subject=RUNNING, variant="of a running row"),

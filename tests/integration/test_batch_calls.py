@@ -13,7 +13,7 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.test import APIClient
 
 from reportqueue import queue
-from reportqueue.bounds import MAX_TOGETHER
+from reportqueue.bounds import MAX_BATCH_ROWS
 from reportqueue.errors import InvalidTransition, LeaseLost, RowBusy, RowNotFound
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import Outcome, Status
@@ -107,7 +107,7 @@ def test_rows_whose_run_waits_are_kept_together(make_row: RowFactory):
     waiting, started = make_row(status=Status.DISPATCHED, generation=2), make_row(status=Status.RUNNING, generation=2)
     newer = make_row(status=Status.DISPATCHED, generation=3)
     generations = {waiting.pk: 2, started.pk: 2, newer.pk: 2}
-    answers = queue.keep_waiting_many(generations, run_id="run", lease_seconds=3600)
+    answers = queue.renew_dispatch_many(generations, run_id="run", lease_seconds=3600)
     waiting.refresh_from_db()
     assert answers[waiting.pk].lease_expires_at == waiting.lease_expires_at > minutes_ago(-59)
     assert isinstance(answers[started.pk], InvalidTransition)
@@ -249,7 +249,7 @@ def test_a_row_that_is_named_twice_is_refused_and_nothing_changed(api: APIClient
     assert tables() == before
 
 
-@pytest.mark.parametrize("number", [0, MAX_TOGETHER + 1])
+@pytest.mark.parametrize("number", [0, MAX_BATCH_ROWS + 1])
 def test_a_list_beyond_its_bounds_is_refused(api: APIClient, number: int):
     rows = [{"queue_id": n, "generation": 1} for n in range(number)]
     refused = post(api, "start/", {"run_id": "run", "rows": rows}, 400)
@@ -257,5 +257,5 @@ def test_a_list_beyond_its_bounds_is_refused(api: APIClient, number: int):
 
 
 def test_a_list_of_as_many_rows_as_are_allowed_is_taken(api: APIClient):
-    rows = [{"queue_id": n, "generation": 1} for n in range(1, MAX_TOGETHER + 1)]
+    rows = [{"queue_id": n, "generation": 1} for n in range(1, MAX_BATCH_ROWS + 1)]
     assert {code for _, code in codes(post(api, "start/", {"run_id": "run", "rows": rows}))} == {404}

@@ -73,7 +73,7 @@ def running(**fields: Any) -> ReportQueue:
 VERBS: dict[str, tuple[Status, Callable[[ReportQueue], object]]] = {
     "start": (Status.DISPATCHED, lambda row: queue.start(row.pk, generation=1, run_id="run")),
     "heartbeat": (Status.RUNNING, lambda row: queue.heartbeat(row.pk, lease_token=row.lease_token)),
-    "keep_waiting": (Status.DISPATCHED, lambda row: queue.keep_waiting(row.pk, generation=1, run_id="run")),
+    "renew_dispatch": (Status.DISPATCHED, lambda row: queue.renew_dispatch(row.pk, generation=1, run_id="run")),
     "complete": (Status.RUNNING, lambda row: queue.complete(row.pk, lease_token=row.lease_token)),
     "fail": (Status.RUNNING, lambda row: queue.fail(row.pk, lease_token=row.lease_token, error="boom")),
     "fail_launch": (Status.DISPATCHED, lambda row: queue.fail_launch(row.pk, generation=1, run_id="run", error="boom")),
@@ -146,13 +146,13 @@ def locks_of(name: str) -> Iterator[None]:
         yield
 
 
-def together() -> dict[str, tuple[Status, Callable[[list[ReportQueue]], dict[int, Any]]]]:
+def batch_verbs() -> dict[str, tuple[Status, Callable[[list[ReportQueue]], dict[int, Any]]]]:
     return {
         "start": (Status.DISPATCHED, lambda rows: queue.start_many(dict.fromkeys(pks(rows), 1), run_id="run")),
         "heartbeat": (Status.RUNNING, lambda rows: queue.heartbeat_many({row.pk: row.lease_token for row in rows})),
-        "keep_waiting": (
+        "renew_dispatch": (
             Status.DISPATCHED,
-            lambda rows: queue.keep_waiting_many(dict.fromkeys(pks(rows), 1), run_id="run"),
+            lambda rows: queue.renew_dispatch_many(dict.fromkeys(pks(rows), 1), run_id="run"),
         ),
         "complete": (
             Status.RUNNING,
@@ -165,10 +165,10 @@ def pks(rows: list[ReportQueue]) -> list[int]:
     return [row.pk for row in rows]
 
 
-@pytest.mark.parametrize("verb", together())
+@pytest.mark.parametrize("verb", batch_verbs())
 def test_of_rows_in_one_call_only_the_one_that_is_held_is_busy(verb: str, settings: Any):
     settings.REPORTQUEUE = QUICK
-    status, do = together()[verb]
+    status, do = batch_verbs()[verb]
     rows = [build_row(status=status) for _ in range(5)]
     with (
         row_held(rows[2]),
@@ -355,7 +355,7 @@ def test_an_action_in_the_admin_says_which_row_is_held_and_does_the_others(setti
         response = act(operator, "cancel_selected", [row, other])
     said = messages_of(response)
     assert said[0] == "1 report cancelled."
-    assert f"Another transaction holds it, and did not let go of it in time: try again soon. (#{row.pk})" in said[1]
+    assert f"Another transaction holds its lock and did not release it in time: try again soon. (#{row.pk})" in said[1]
 
 
 def test_pages_in_the_admin_do_not_wait_for_ever_either(settings: Any):

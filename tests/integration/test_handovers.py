@@ -53,7 +53,7 @@ def start(schedule: ReportSchedule, instant: datetime, run: str = "run", **more:
 
 def test_without_periods_everything_is_the_queue_s():
     due_since(2)
-    assert triggers.standing().pattern == Pattern.QUEUE
+    assert triggers.current().pattern == Pattern.QUEUE
     schedules.enqueue_due()
     assert fired() == [this_minute() - n * MINUTE for n in (2, 1, 0)]
 
@@ -120,7 +120,7 @@ def test_a_hand_over_divides_at_its_instant_and_can_be_taken_back_until_then():
     assert (made.before, made.after, made.at) == (Pattern.QUEUE, Pattern.CRON, at)
     assert triggers.pattern_at(at - timedelta(microseconds=1)) == Pattern.QUEUE
     assert triggers.pattern_at(at) == Pattern.CRON
-    assert triggers.standing().planned == made
+    assert triggers.current().planned == made
     assert triggers.history() == [made]
     assert TriggerPeriod.objects.last().switched_by == "ada"
     assert triggers.cancel_planned() == made

@@ -85,7 +85,7 @@ def test_a_pass_that_dies_before_its_commit_is_repeated_in_full(monkeypatch: pyt
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(expansion, "_move", die)
+        patch.setattr(expansion, "_write_plans", die)
         with pytest.raises(KeyboardInterrupt):
             schedules.enqueue_due()
     assert not ReportQueue.objects.exists()

@@ -163,7 +163,7 @@ def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
     )
     with installation:
         ReportSchedule.objects.all().delete()  # the demo's, or those of the pattern before
-        if triggers.standing().pattern != pattern:
+        if triggers.current().pattern != pattern:
             triggers.hand_over(Pattern(pattern))
         yield _Bench(pattern, installation, requests, folder / "postgres", folder / "logs" / "postgres.log")
 

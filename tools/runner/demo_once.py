@@ -33,7 +33,7 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
     With the patterns `cron` and `asset`, every report is requested by a schedule that is due at the next full minute.
     With the other patterns, one report is requested by a schedule, and the rest are enqueued.
     """
-    pattern = triggers.standing().pattern
+    pattern = triggers.current().pattern
     count = len(demo_reports.ONCE)
     wanted = _by_schedules(demo_reports.ONCE[: None if pattern in SENSOR_FIRED else 1])
     new = [queue.NewReport(**entry) for entry in demo_reports.ONCE[len(wanted.schedules) :]]

@@ -17,7 +17,7 @@ def served_for(wanted: Sequence[str]) -> list[str]:
     These can be more than `wanted`. The previous pattern must still make the firings that were due before the switch.
     And only the queue's sensors launch rows that a run released or a person enqueued.
     """
-    there = triggers.standing()
+    there = triggers.current()
     served = [*wanted, there.pattern, *([] if there.planned is None else [there.planned.after])]
     if SENSOR_FIRED.intersection(served):
         served.append(Pattern.QUEUE)
@@ -29,7 +29,7 @@ def give_to(wanted: Sequence[str]) -> None:
 
     Schedules that the new pattern cannot fire are paused until the pattern changes again. Raises `HandoverRefused`.
     """
-    there = triggers.standing()
+    there = triggers.current()
     if there.planned is not None or there.pattern in wanted:
         return
     to = Pattern(wanted[0])

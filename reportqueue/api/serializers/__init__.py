@@ -1,1 +1,1 @@
-"""The shapes of what comes in and goes out, with their bounds."""
+"""The shapes of requests and answers, with their bounds."""

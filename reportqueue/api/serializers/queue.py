@@ -1,4 +1,4 @@
-"""The shapes of api.md, in and out. Unknown fields are refused: a misspelt one must not be ignored."""
+"""The requests and answers of the queue's endpoints. Unknown fields are refused: a misspelt one must not be ignored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=models.Model)
 def refuse_unknown(data: Any, known: Collection[str]) -> None:
     """Raise `ValidationError` for the fields that are not among the known ones."""
     if isinstance(data, Mapping):
-        # Not all of millions: the answer must not be larger than the body.
+        # At most ten: the answer must not be larger than the body.
         unknown = sorted(name[:100] for name in data if name not in known)[:10]
         if unknown:
             text = f"Unknown field; the fields here are {', '.join(known)}." if known else "There are no fields here."
@@ -26,13 +26,13 @@ def refuse_unknown(data: Any, known: Collection[str]) -> None:
 
 
 class InstantField(serializers.DateTimeField):
-    """ISO 8601 with its offset in, UTC with `Z` out, whatever time zone and formats the project has set."""
+    """Reads ISO 8601 with its UTC offset, writes UTC with `Z`, whatever time zone and formats the project has set."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(format=ISO_8601, input_formats=[ISO_8601], default_timezone=UTC, **options)
 
     def enforce_timezone(self, value: datetime) -> datetime:
-        """Refuse a time without its offset: whose would it be?"""
+        """Refuse a time without its UTC offset: its zone would be unknown."""
         if value.tzinfo is None:
             raise serializers.ValidationError("Must have a UTC offset, for instance 2026-11-23T08:00:00Z.")
         return super().enforce_timezone(value)
@@ -42,7 +42,7 @@ class Body(serializers.Serializer[Any]):
     """A request's body."""
 
     def to_internal_value(self, data: Any) -> Any:
-        """As DRF's, refusing unknown fields."""
+        """Also refuse unknown fields."""
         refuse_unknown(data, self.fields)
         return super().to_internal_value(data)
 
@@ -52,7 +52,7 @@ def _text(limit: int, **options: Any) -> serializers.CharField:
 
 
 def lease_field() -> serializers.IntegerField:
-    """Seconds, within the bounds of leases; the setting if it is left out."""
+    """Seconds, within the bounds of leases; without it, the setting applies."""
     return serializers.IntegerField(
         min_value=bounds.MIN_LEASE_SECONDS, max_value=bounds.MAX_LEASE_SECONDS, required=False
     )
@@ -63,17 +63,17 @@ def _delay() -> serializers.IntegerField:
 
 
 def generation_field() -> serializers.IntegerField:
-    """Of a row that was handed out."""
+    """The generation of a row that was handed out."""
     return serializers.IntegerField(min_value=1, max_value=2**31 - 1)
 
 
 def progress_field() -> serializers.CharField:
-    """What a run shows of its work."""
+    """A run's progress, as a text for people."""
     return _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
 
 
 class ErrorField(serializers.CharField):
-    """Any text, of any length: a run must always be able to say why it failed. The queue keeps what can be stored."""
+    """Any text of any length: a run must always be able to report why it failed. The queue stores what it can."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_blank=True, trim_whitespace=False, **options)
@@ -81,7 +81,7 @@ class ErrorField(serializers.CharField):
 
 
 def reason_field() -> serializers.CharField:
-    """What a person has to say to it, or nothing."""
+    """A person's reason, which may be empty."""
     return _text(bounds.MAX_REASON_LENGTH, required=False, allow_blank=True)
 
 
@@ -100,7 +100,7 @@ class EnqueueBody(Body):
 
 
 class ClaimBody(Body):
-    """A consumer asks for rows."""
+    """A consumer claims rows."""
 
     consumer = _text(bounds.MAX_NAME_LENGTH)
     ack = serializers.UUIDField(required=False, allow_null=True)
@@ -112,7 +112,7 @@ class ClaimBody(Body):
 
 
 class StartBody(Body):
-    """A run takes its row."""
+    """A run starts its row."""
 
     generation = generation_field()
     run_id = _text(bounds.MAX_NAME_LENGTH)
@@ -122,7 +122,7 @@ class StartBody(Body):
 
 
 class StartFiringBody(Body):
-    """A run takes the row of its firing, which it may bring with it."""
+    """A run starts the row of its firing, which is inserted if there is none."""
 
     trigger_time = InstantField()
     run_id = _text(bounds.MAX_NAME_LENGTH)
@@ -132,7 +132,7 @@ class StartFiringBody(Body):
 
 
 class QueueFiringBody(Body):
-    """The run of a firing ended before it took its row."""
+    """The run of a firing ended before it started its row."""
 
     trigger_time = InstantField()
 
@@ -145,7 +145,7 @@ class HeartbeatBody(Body):
     progress = progress_field()
 
 
-class KeepWaitingBody(Body):
+class RenewDispatchBody(Body):
     """A run exists, and waits to start."""
 
     generation = generation_field()
@@ -195,19 +195,19 @@ class ReleaseClaimedBody(Body):
 
 
 class CancelBody(Body):
-    """Somebody does not want the report any more; its owner adds the token."""
+    """A person cancels the report, or its owner does, with the token."""
 
     reason = reason_field()
     lease_token = serializers.UUIDField(required=False)
 
 
 class RequeueBody(Body):
-    """Somebody wants a finished report again."""
+    """A person wants a finished report again."""
 
     reason = reason_field()
 
 
-class BeatSerializer(serializers.Serializer[Any]):
+class HeartbeatSerializer(serializers.Serializer[Any]):
     """The answer to a heartbeat."""
 
     lease_expires_at = InstantField()
@@ -244,7 +244,7 @@ class AttemptSerializer(RowSerializer[ReportAttempt]):
 
 
 class ItemSerializer(RowSerializer[ReportQueue]):
-    """A queue row as everybody with `view_reportqueue` sees it; never its token."""
+    """A queue row as a user with `view_reportqueue` sees it; never its token."""
 
     class Meta:
         model = ReportQueue
@@ -283,7 +283,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
 
 
 class PendingSerializer(serializers.Serializer[Any]):
-    """A due row as a consumer that polls sees it: with the generation and the run key of its next hand-over."""
+    """A due row for a consumer that polls, with its next generation and run key."""
 
     id = serializers.IntegerField()
     report_id = serializers.IntegerField()
@@ -294,7 +294,7 @@ class PendingSerializer(serializers.Serializer[Any]):
     run_key = serializers.SerializerMethodField()
 
     def get_run_key(self, row: Any) -> str:
-        """New for each hand-over: Dagster remembers a run key for ever."""
+        """A new one for each generation: Dagster remembers run keys for ever."""
         return f"{row.pk}:{row.next_generation}"
 
 
@@ -305,8 +305,8 @@ class StartedSerializer(ItemSerializer):
         fields = [*ItemSerializer.Meta.fields, "lease_token"]
 
 
-class StartedTogetherSerializer(RowSerializer[ReportQueue]):
-    """What a run needs of a row that it has started with others."""
+class StartedInBatchSerializer(RowSerializer[ReportQueue]):
+    """The fields of a row that a run needs, for a run that starts several rows."""
 
     class Meta:
         model = ReportQueue

@@ -1,4 +1,4 @@
-"""The shapes of schedules in api.md, in and out."""
+"""The requests and answers of the endpoints of schedules."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 
 FIRINGS = 5
-"""Of a preview, unless told otherwise."""
+"""Firings in a preview, by default."""
 MAX_USER = ReportSchedule._meta.get_field("paused_by").max_length
 
 
 class ScheduleSerializer(RowSerializer[ReportSchedule]):
-    """A schedule; the model itself refuses what cannot fire."""
+    """A schedule; the model refuses one that cannot fire."""
 
     schedule_id = serializers.IntegerField(source="pk", read_only=True)
     calendar_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID, allow_null=True, required=False)
@@ -57,22 +57,22 @@ class ScheduleSerializer(RowSerializer[ReportSchedule]):
         read_only_fields = ["paused_at", "paused_by", "pause_note", "next_run_at", "error", "version"]
 
     def to_internal_value(self, data: Any) -> Any:
-        """As DRF's, refusing unknown fields and those that are not the caller's to write."""
+        """Also refuse unknown fields, and fields that are read-only."""
         refuse_unknown(data, [name for name, field in self.fields.items() if not field.read_only])
         return super().to_internal_value(data)
 
     def get_words(self, schedule: ReportSchedule) -> str:
-        """When it fires, for people; empty for what has no words."""
+        """When it fires, in words; empty for the few expressions without any."""
         return words_of(schedule)
 
     def save_as(self, user: str) -> ReportSchedule:
-        """Save it; whoever disables it has paused it. Raises `ValidationError` naming the field."""
+        """Save it. A user who disables it has paused it. Raises `ValidationError` naming the field."""
         pauses = not self.validated_data.get("enabled", True) and (self.instance is None or self.instance.enabled)
         return self.save(**({"paused_by": user[:MAX_USER]} if pauses else {}))
 
 
 class PreviewBody(ScheduleSerializer):
-    """A schedule that is not saved, and how many firings of it are wanted."""
+    """A schedule that is not saved, and how many of its firings are wanted."""
 
     count = serializers.IntegerField(min_value=1, max_value=schedules.MAX_FORECAST, default=FIRINGS)
 
@@ -91,13 +91,13 @@ class PreviewBody(ScheduleSerializer):
 
 
 class PauseBody(Body):
-    """Somebody wants the schedule to fire no more for now."""
+    """A person pauses the schedule."""
 
     note = reason_field()
 
 
 class BackfillBody(Body):
-    """A stretch of the past that a schedule is to make up for."""
+    """A past time range whose firings are to be queued."""
 
     start = InstantField()
     end = InstantField()
@@ -105,7 +105,7 @@ class BackfillBody(Body):
 
 
 class ForecastSerializer(serializers.Serializer[Any]):
-    """One instant to come."""
+    """One instant of a forecast."""
 
     instant = InstantField()
     local = serializers.SerializerMethodField()
@@ -115,16 +115,16 @@ class ForecastSerializer(serializers.Serializer[Any]):
     closed = serializers.CharField()
 
     def get_local(self, forecast: schedules.Forecast) -> str:
-        """By the schedule's own clock, with its offset."""
+        """The instant by the schedule's own clock, with its offset."""
         return forecast.reading.isoformat()
 
     def get_fires(self, forecast: schedules.Forecast) -> bool:
-        """Whether the calendar lets it."""
+        """Whether the calendar leaves it open."""
         return not forecast.closed
 
 
 def words_of(schedule: ReportSchedule) -> str:
-    """When a schedule fires, for people; empty for what has no words."""
+    """When a schedule fires, in words; empty for the few expressions without any."""
     try:
         return schedule.in_words
     except CronError:

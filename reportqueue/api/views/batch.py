@@ -1,4 +1,4 @@
-"""The verbs of a run, for several rows in one call: each row has the answer that its own call would have had."""
+"""The verbs of a run, for several rows in one call. Each row has the answer that its own call would have had."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Rows(serializers.ListField):
         super().__init__(child=shape, allow_empty=False)
 
     def to_internal_value(self, data: Any) -> Any:
-        """As DRF's, refusing too many before a look at them, and rows named twice: which should be answered?"""
-        if isinstance(data, list) and len(data) > bounds.MAX_TOGETHER:
-            raise serializers.ValidationError([f"At most {bounds.MAX_TOGETHER} rows; this list has {len(data):,}."])
+        """Also refuse too many rows, before they are validated, and rows that are named twice."""
+        if isinstance(data, list) and len(data) > bounds.MAX_BATCH_ROWS:
+            raise serializers.ValidationError([f"At most {bounds.MAX_BATCH_ROWS} rows; this list has {len(data):,}."])
         rows = super().to_internal_value(data)
         seen: set[int] = set()
         for place, row in enumerate(rows):
@@ -52,11 +52,11 @@ class _Beating(_Row):
 
 class _Made(_Row):
     lease_token = serializers.UUIDField()
-    result = serializers.JSONField(required=False, allow_null=True)  # one that is no good is its row's refusal alone
+    result = serializers.JSONField(required=False, allow_null=True)  # an invalid one is the error of its row alone
 
 
 class StartBody(shapes.StartBody):
-    """A run takes its rows."""
+    """A run starts its rows."""
 
     generation = None  # type: ignore[assignment]  # DRF's way to leave out an inherited field
     rows = Rows(_HandedOut())
@@ -69,8 +69,8 @@ class HeartbeatBody(shapes.Body):
     rows = Rows(_Beating())
 
 
-class KeepWaitingBody(shapes.KeepWaitingBody):
-    """A run exists that will start these rows."""
+class RenewDispatchBody(shapes.RenewDispatchBody):
+    """A run exists that waits to start these rows."""
 
     generation = None  # type: ignore[assignment]
     rows = Rows(_HandedOut())
@@ -83,16 +83,16 @@ class CompleteBody(shapes.Body):
 
 
 class StartView(ApiView):
-    """`report-queue/start/`: a run takes its rows."""
+    """`report-queue/start/`: a run starts its rows."""
 
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request) -> Response:
-        """For each row what a run needs of it, with its `lease_token`."""
+        """For each row the fields that a run needs, with its `lease_token`."""
         asked = self.body(request, StartBody)
         rows = asked.pop("rows")
-        answers = queue.start_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
-        return _together(rows, answers, lambda row: shapes.StartedTogetherSerializer(row).data)
+        results = queue.start_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+        return _batch_response(rows, results, lambda row: shapes.StartedInBatchSerializer(row).data)
 
 
 class HeartbeatView(ApiView):
@@ -101,44 +101,44 @@ class HeartbeatView(ApiView):
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request) -> Response:
-        """For each row until when its lease holds, and whether somebody wants it no more."""
+        """For each row the end of its lease, and whether a person asked to cancel it."""
         if isinstance(request.data, dict) and "run_id" in request.data:
-            asked = self.body(request, KeepWaitingBody)
+            asked = self.body(request, RenewDispatchBody)
             rows = asked.pop("rows")
-            answers = queue.keep_waiting_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+            results = queue.renew_dispatch_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
         else:
             asked = self.body(request, HeartbeatBody)
             rows = asked.pop("rows")
             progress = {row["queue_id"]: row["progress"] for row in rows if "progress" in row}
-            answers = queue.heartbeat_many(
+            results = queue.heartbeat_many(
                 {row["queue_id"]: row["lease_token"] for row in rows}, progress=progress, **asked
             )
-        return _together(rows, answers, lambda beat: shapes.BeatSerializer(beat).data)
+        return _batch_response(rows, results, lambda heartbeat: shapes.HeartbeatSerializer(heartbeat).data)
 
 
 class CompleteView(ApiView):
-    """`report-queue/complete/`: reports are made."""
+    """`report-queue/complete/`: a run has made reports."""
 
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request) -> Response:
         """For each row its status."""
         rows = self.body(request, CompleteBody)["rows"]
-        answers = queue.complete_many(
+        results = queue.complete_many(
             {row["queue_id"]: row["lease_token"] for row in rows},
             results={row["queue_id"]: row.get("result") for row in rows},
         )
-        return _together(rows, answers, lambda row: {"status": row.status})
+        return _batch_response(rows, results, lambda row: {"status": row.status})
 
 
-def _together(rows: Iterable[Any], answers: queue.Answers[Any], shown: Callable[[Any], Any]) -> Response:
-    """Each row's answer, in the order in which they were asked for."""
-    return Response({"rows": [_answer(row["queue_id"], answers[row["queue_id"]], shown) for row in rows]})
+def _batch_response(rows: Iterable[Any], results: queue.Results[Any], shown: Callable[[Any], Any]) -> Response:
+    """Each row's answer, in the order of the request."""
+    return Response({"rows": [_row_response(row["queue_id"], results[row["queue_id"]], shown) for row in rows]})
 
 
-def _answer(pk: int, answer: Any, shown: Callable[[Any], Any]) -> dict[str, Any]:
+def _row_response(pk: int, answer: Any, shown: Callable[[Any], Any]) -> dict[str, Any]:
     if isinstance(answer, ReportQueueError | ValidationError):
         refusal = problems.answer(answer)
-        assert refusal is not None  # noqa: S101  # the whole family has its answers
+        assert refusal is not None  # noqa: S101  # every error of these families has an answer
         return {"queue_id": pk, "code": refusal.status_code, "answer": refusal.data}
     return {"queue_id": pk, "code": status.HTTP_200_OK, "answer": shown(answer)}

@@ -1,4 +1,4 @@
-"""The endpoints of the queue: each parses, calls one function of it, and answers."""
+"""The endpoints of the queue: each parses the request, calls one function of `queue`, and answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UnknownEndpoint(ApiView):
     """Any other path below the API: a problem document rather than a web page."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
-        """404, whatever the method and whoever asks."""
+        """404 for every method and every caller."""
         raise NotFound(f"There is no {request.path} here.")
 
 
@@ -74,12 +74,12 @@ class ItemView(ApiView):
 
 
 class ClaimView(ApiView):
-    """`report-queue/claim/`: a consumer acknowledges its last claim and asks for more."""
+    """`report-queue/claim/`: a consumer acknowledges its last claim and claims more rows."""
 
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request) -> Response:
-        """The claim; with `wait_seconds`, an empty one only after that time, or at once if too many wait."""
+        """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
         asked = self.body(request, shapes.ClaimBody)
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = claims.listener.heard()
@@ -95,13 +95,13 @@ class ClaimView(ApiView):
 
     def _claim(self, asked: dict[str, Any]) -> queue.Claim:
         if conf().expand_on_claim:
-            # One batch: more of them would keep the consumer waiting, and its next claim is the next one.
+            # One batch: more would keep the consumer waiting. Its next claim does the next batch.
             schedules.enqueue_due(batches=1)
         return queue.claim(**asked)
 
 
 class StartView(ApiView):
-    """`report-queue/{id}/start/`: a run takes its row."""
+    """`report-queue/{id}/start/`: a run starts its row."""
 
     scopes = {"POST": "consume_reportqueue"}
 
@@ -111,21 +111,21 @@ class StartView(ApiView):
 
 
 class HeartbeatView(ApiView):
-    """`report-queue/{id}/heartbeat/`: a run renews its lease."""
+    """`report-queue/{id}/heartbeat/`: a run renews its lease, or the lease of a row that it waits to start."""
 
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request, pk: int) -> Response:
-        """Until when the lease holds, and whether somebody wants the run to stop; also for a run that waits."""
+        """The end of the lease, and whether a person asked the run to stop."""
         if "generation" in _fields(request):
-            beat = queue.keep_waiting(pk, **self.body(request, shapes.KeepWaitingBody))
+            renewed = queue.renew_dispatch(pk, **self.body(request, shapes.RenewDispatchBody))
         else:
-            beat = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
-        return Response(shapes.BeatSerializer(beat).data)
+            renewed = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
+        return Response(shapes.HeartbeatSerializer(renewed).data)
 
 
 class CompleteView(ApiView):
-    """`report-queue/{id}/complete/`: the report is made."""
+    """`report-queue/{id}/complete/`: a run has made its report."""
 
     scopes = {"POST": "consume_reportqueue"}
 
@@ -165,7 +165,7 @@ class CancelView(ApiView):
 
     def check_permissions(self, request: Request) -> None:
         """The owner's own cancel needs the consumer's permission, not a person's."""
-        # Whoever has neither is refused before the body is read, as everywhere else.
+        # A caller that has neither permission is refused before the body is read, as everywhere else.
         user = request.user
         known = user and any(user.has_perm(f"reportqueue.{verb}_reportqueue") for verb in ("cancel", "consume"))
         if known and "lease_token" in _fields(request):
@@ -178,7 +178,7 @@ class CancelView(ApiView):
 
 
 class RequeueView(ApiView):
-    """`report-queue/{id}/requeue/`: a finished report is wanted again."""
+    """`report-queue/{id}/requeue/`: a person wants a finished report again."""
 
     scopes = {"POST": "requeue_reportqueue"}
 

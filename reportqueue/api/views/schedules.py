@@ -1,4 +1,4 @@
-"""The endpoints of schedules: each parses, calls one function of the model or of `schedules`, and answers."""
+"""The endpoints of schedules: each parses the request, calls the model or a function of `schedules`, and answers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from reportqueue.states import Source
 
 
 class _SchedulesView(ApiView):
-    """What the endpoints of schedules share."""
+    """The base of the endpoints of schedules."""
 
     def handle_exception(self, exc: Exception) -> Response:
-        """As DRF's; the field that the model calls `calendar` has the name that it has here."""
+        """As DRF does, with the model's field `calendar` under its name in the API, `calendar_id`."""
         if isinstance(exc, ValidationError) and "calendar" in getattr(exc, "error_dict", {}):
             found = exc.message_dict
             exc = ValidationError({"calendar_id": found.pop("calendar"), **found})
@@ -59,7 +59,7 @@ class ScheduleView(_SchedulesView):
     }
 
     def get(self, request: Request, pk: int) -> Response:
-        """The schedule; 304 if the caller has this version of it."""
+        """The schedule; 304 if the caller has this version already."""
         schedule = get_object_or_404(ReportSchedule, pk=pk)
         tag = preconditions.tag_of(schedule)
         return preconditions.not_modified(tag) if preconditions.is_known(request, tag) else _answer(schedule)
@@ -72,26 +72,26 @@ class ScheduleView(_SchedulesView):
             return _answer(form.save_as(request.user.get_username()))
 
     def delete(self, request: Request, pk: int) -> Response:
-        """204; the rows it has enqueued stay."""
+        """204; rows that it has enqueued stay."""
         with _matching(request, pk) as schedule:
             schedule.delete()
         return Response(status=204)
 
 
 class PauseView(_SchedulesView):
-    """`schedules/{id}/pause/`: it fires no more until it is resumed."""
+    """`schedules/{id}/pause/`: the schedule does not fire until it is resumed."""
 
     scopes = {"POST": "change_reportschedule"}
 
     def post(self, request: Request, pk: int) -> Response:
-        """The schedule, paused by the caller, or as somebody paused it before."""
+        """The schedule, paused by the caller, or unchanged if it was paused already."""
         asked = self.body(request, shapes.PauseBody)
         with _matching(request, pk):
             return _answer(schedules.pause(pk, by=request.user.get_username(), **asked))
 
 
 class ResumeView(_SchedulesView):
-    """`schedules/{id}/resume/`: it fires again, from now on."""
+    """`schedules/{id}/resume/`: the schedule fires again, from now on."""
 
     scopes = {"POST": "change_reportschedule"}
 
@@ -103,7 +103,7 @@ class ResumeView(_SchedulesView):
 
 
 class RunView(_SchedulesView):
-    """`schedules/{id}/run/`: its report is wanted now, beside the planned ones."""
+    """`schedules/{id}/run/`: queue the schedule's report now; its planned firings stay."""
 
     scopes = {"POST": "add_reportqueue"}
 
@@ -114,12 +114,12 @@ class RunView(_SchedulesView):
 
 
 class BackfillView(_SchedulesView):
-    """`schedules/{id}/backfill/`: it makes up for a stretch of the past."""
+    """`schedules/{id}/backfill/`: queue the schedule's firings of a past time range."""
 
     scopes = {"POST": ("add_reportqueue", "view_reportschedule")}
 
     def post(self, request: Request, pk: int) -> Response:
-        """What was queued, or would be: counted first, unless told otherwise."""
+        """The counts of what was queued, or would be: `dry_run` is true by default."""
         asked = self.body(request, shapes.BackfillBody)
         done = schedules.backfill(pk, **asked)
         ends = [InstantField().to_representation(instant) for instant in (done.instants[:1] + done.instants[-1:])]
@@ -137,19 +137,19 @@ class BackfillView(_SchedulesView):
 
 
 class NewPreviewView(_SchedulesView):
-    """`schedules/preview/`: when a schedule would fire that is not saved."""
+    """`schedules/preview/`: the next firings of a schedule that is not saved."""
 
     scopes = {"POST": "view_reportschedule"}
 
     def post(self, request: Request) -> Response:
-        """Its next firings; it is refused as it would be if it were to be saved."""
+        """Its next firings. An invalid schedule is refused as if it were to be saved."""
         form = shapes.PreviewBody(data=request.data)
         form.is_valid(raise_exception=True)
         return _preview(*form.unsaved())
 
 
 class PreviewView(_SchedulesView):
-    """`schedules/{id}/preview/`: when a schedule is going to fire."""
+    """`schedules/{id}/preview/`: the next firings of a schedule."""
 
     scopes = {"GET": "view_reportschedule"}
     parameters = ["count"]
@@ -162,7 +162,7 @@ class PreviewView(_SchedulesView):
 
 @contextmanager
 def _matching(request: Request, pk: int) -> Iterator[ReportSchedule]:
-    """The schedule, locked, and as the request's `If-Match` wants it. Raises `Http404`, `PreconditionFailed`."""
+    """The schedule, locked, at the version of the request's `If-Match`. Raises `Http404`, `PreconditionFailed`."""
     with locks.bounded():
         schedule = get_object_or_404(ReportSchedule.objects.select_for_update(), pk=pk)
         preconditions.require_match(request, schedule)

@@ -1,4 +1,4 @@
-"""For sensors that evaluate the schedules themselves, or poll for due reports: what to fire, and what became of it."""
+"""The endpoints of sensors that evaluate the schedules themselves, or poll for due reports."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from reportqueue.triggers import feed
 
 
 class ReportsView(ApiView):
-    """`reports/`: every schedule with a cron expression; with `pattern`, what its sensor is to fire."""
+    """`reports/`: every schedule with a cron expression; with `pattern`, the schedules that its sensor fires."""
 
     scopes = {"GET": "view_reportschedule"}
     parameters = ["pattern"]
 
     def get(self, request: Request) -> HttpResponseBase:
-        """The plan and its version; 304 if the caller has that version."""
+        """The feed and its version; 304 if the caller has that version."""
         pattern = self._pattern(request)
         if pattern is not None and conf().expand_on_claim:
-            # What was written around `save()` is planned first: nobody fires what has no next firing.
+            # Schedules that were written without `save()` are planned first: without a plan, no sensor fires them.
             schedules.enqueue_due(batches=1)
         if "If-None-Match" in request.headers:
             tag = _tag(feed.edition())
@@ -45,7 +45,7 @@ class ReportsView(ApiView):
 
 
 class StartFiringView(ApiView):
-    """`schedules/{id}/start-firing/`: a run takes the row of the schedule's firing at `trigger_time`."""
+    """`schedules/{id}/start-firing/`: a run starts the row of the schedule's firing at `trigger_time`."""
 
     scopes = {"POST": "consume_reportqueue"}
 
@@ -56,23 +56,23 @@ class StartFiringView(ApiView):
 
 
 class QueueFiringView(ApiView):
-    """`schedules/{id}/queue-firing/`: the firing at `trigger_time` is queued, as its run ended before it began."""
+    """`schedules/{id}/queue-firing/`: queue the firing at `trigger_time`, whose run ended before it started its row."""
 
     scopes = {"POST": "consume_reportqueue"}
 
     def post(self, request: Request, pk: int) -> Response:
-        """The row; as it is, if there was one already."""
+        """The row; if the firing had one already, that row as it is."""
         row = triggers.queue_firing(pk, **self.body(request, serializers.QueueFiringBody))
         return Response(serializers.ItemSerializer(row).data)
 
 
 class PendingView(ApiView):
-    """`pending-reports/`: due rows that nobody holds, in claim order."""
+    """`pending-reports/`: unclaimed rows that are due, in claim order."""
 
     scopes = {"GET": "view_reportqueue"}
 
     def get(self, request: Request) -> Response:
-        """The first `MAX_PENDING` of them; each with the run key of its next hand-over."""
+        """The first `MAX_PENDING` of them, each with the run key of its next generation."""
         if conf().expand_on_claim:
             schedules.enqueue_due(batches=1)
         rows = ReportQueue.objects.pending()[: bounds.MAX_PENDING]
@@ -80,7 +80,7 @@ class PendingView(ApiView):
 
 
 class MarkProcessedView(ApiView):
-    """`reports/{id}/mark-processed/`: the row's run is launched, and Dagster holds it."""
+    """`reports/{id}/mark-processed/`: the row's run is launched."""
 
     scopes = {"POST": "consume_reportqueue"}
 
@@ -92,5 +92,5 @@ class MarkProcessedView(ApiView):
 
 
 def _tag(edition: feed.Edition) -> str:
-    """Weak: `next_run_at` is part of the answer and moves without an edit."""
+    """A weak tag: `next_run_at` is part of the answer and changes without an edit."""
     return f'W/"{edition.version}"'

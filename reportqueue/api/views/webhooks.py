@@ -1,4 +1,4 @@
-"""The front door for other systems: `webhooks/{source}/`."""
+"""The endpoint of webhooks: `webhooks/{source}/`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from reportqueue.api.parsers import parsed, read_body
 
 
 class WebhookView(ApiView):
-    """One delivery. It is known by its signature: no token, no session, no permission."""
+    """One delivery. Its signature identifies the sender: it needs no token, session or permission."""
 
     authentication_classes: list[Any] = []
     permission_classes: list[Any] = []
 
     def post(self, request: Request, source: str) -> Response:
-        """201 with the row's id; 200 if the delivery was known."""
-        # As it came: the signature is over the bytes, and nothing unsigned is parsed.
+        """201 with the row's id; 200 for a redelivery."""
+        # The bytes as they came: the signature is over them, and nothing is parsed before it is verified.
         body = read_body(request._request)
         known = webhooks.verified_source(source, body, request.headers)
         done = webhooks.accept(known, request.headers["webhook-id"], parsed(body))

@@ -8,7 +8,7 @@ import pytest
 
 from reportqueue.timing import Timing
 from reportqueue.timing.calendars import Calendar, ClosedHours
-from reportqueue.timing.catch_up import COUNTED, CatchUpRule, settle
+from reportqueue.timing.catch_up import COUNTED, CatchUpRule, catch_up
 from reportqueue.timing.policies import CatchUp, SkipReason
 
 HOURLY = Timing(cron="0 * * * *", timezone="UTC")
@@ -41,51 +41,51 @@ def hours(instants: tuple[datetime, ...]) -> list[str]:
     ],
 )
 def test_an_hourly_schedule_after_three_hours_of_downtime(given: CatchUpRule, fires: list[str], skipped: list[str]):
-    settled = settle(HOURLY, given, at(9), at(8), at(12, 30))
-    assert hours(settled.fires) == fires
-    assert [hours(skip.instants) for skip in settled.skips] == ([skipped] if skipped else [])
-    assert all(skip.reason == SkipReason.MISFIRE and skip.complete for skip in settled.skips)
-    assert settled.next_run_at == at(13)
-    assert settled.planned_from == at(12)
+    caught_up = catch_up(HOURLY, given, at(9), at(8), at(12, 30))
+    assert hours(caught_up.fires) == fires
+    assert [hours(skip.instants) for skip in caught_up.skips] == ([skipped] if skipped else [])
+    assert all(skip.reason == SkipReason.MISFIRE and skip.complete for skip in caught_up.skips)
+    assert caught_up.next_run_at == at(13)
+    assert caught_up.planned_from == at(12)
 
 
 @pytest.mark.parametrize("policy", list(CatchUp))
 def test_what_is_on_time_fires_whatever_the_rule(policy: CatchUp):
-    settled = settle(HOURLY, rule(policy), at(12), at(11), at(12, 0, 59))
-    assert (hours(settled.fires), settled.skips, settled.next_run_at) == (["12:00"], (), at(13))
+    caught_up = catch_up(HOURLY, rule(policy), at(12), at(11), at(12, 0, 59))
+    assert (hours(caught_up.fires), caught_up.skips, caught_up.next_run_at) == (["12:00"], (), at(13))
 
 
 def test_a_missed_one_is_not_made_up_for_by_last_when_a_later_one_is_on_time():
-    settled = settle(MINUTELY, rule(CatchUp.LAST), at(9), at(8), at(12, 0, 30))
-    assert hours(settled.fires) == ["12:00"]
-    (skip,) = settled.skips
+    caught_up = catch_up(MINUTELY, rule(CatchUp.LAST), at(9), at(8), at(12, 0, 30))
+    assert hours(caught_up.fires) == ["12:00"]
+    (skip,) = caught_up.skips
     assert (len(skip.instants), hours(skip.instants[:1]), hours(skip.instants[-1:])) == (180, ["09:00"], ["11:59"])
 
 
 def test_a_planned_instant_off_the_grid_is_taken_at_its_word():
-    settled = settle(HOURLY, rule(), at(9, 17), at(9), at(11, 30))
-    assert hours(settled.fires) == ["09:17", "10:00", "11:00"]
+    caught_up = catch_up(HOURLY, rule(), at(9, 17), at(9), at(11, 30))
+    assert hours(caught_up.fires) == ["09:17", "10:00", "11:00"]
 
 
 def test_what_comes_after_the_end_is_nothing():
     timing = Timing(cron="0 * * * *", timezone="UTC", end_at=at(10))
-    settled = settle(timing, rule(), at(9), at(8), at(12, 30))
-    assert (hours(settled.fires), settled.next_run_at) == (["09:00", "10:00"], None)
+    caught_up = catch_up(timing, rule(), at(9), at(8), at(12, 30))
+    assert (hours(caught_up.fires), caught_up.next_run_at) == (["09:00", "10:00"], None)
 
 
 def test_a_year_without_a_scheduler_is_counted_only_so_far():
-    settled = settle(MINUTELY, rule(CatchUp.LAST, window_hours=24), DAY - timedelta(days=365), None, at(12, 30, 5))
-    (skip,) = settled.skips
+    caught_up = catch_up(MINUTELY, rule(CatchUp.LAST, window_hours=24), DAY - timedelta(days=365), None, at(12, 30, 5))
+    (skip,) = caught_up.skips
     assert (len(skip.instants), skip.complete) == (COUNTED, False)
-    assert hours(settled.fires) == ["12:30"]
+    assert hours(caught_up.fires) == ["12:30"]
 
 
 def test_closed_instants_since_the_anchor_are_told_apart_from_missed_ones():
     nights = Calendar("nights", hours=tuple(ClosedHours(day, DAY.time(), at(6).time(), "quiet") for day in range(7)))
     timing = Timing(cron="0 * * * *", timezone="UTC", calendar=nights)
-    settled = settle(timing, rule(CatchUp.LAST), at(6), at(0) - timedelta(hours=1), at(8, 30))
-    assert hours(settled.fires) == ["08:00"]
-    missed, closed = settled.skips
+    caught_up = catch_up(timing, rule(CatchUp.LAST), at(6), at(0) - timedelta(hours=1), at(8, 30))
+    assert hours(caught_up.fires) == ["08:00"]
+    missed, closed = caught_up.skips
     assert (missed.reason, hours(missed.instants)) == (SkipReason.MISFIRE, ["06:00", "07:00"])
     assert (closed.reason, hours(closed.instants)) == (
         SkipReason.BLACKOUT,

@@ -1,4 +1,4 @@
-"""Why an expression or a zone is refused, as one family."""
+"""Errors of expressions and zones, as one family."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class CronError(ValueError):
 
 
 class InvalidExpression(CronError):
-    """The expression is not of the five-field syntax, or never fires."""
+    """The expression is not in the five-field syntax, or it never fires."""
 
     field = "cron"
 
 
 class UnknownTimezone(CronError):
-    """The name is not an IANA time zone's."""
+    """The name is not that of an IANA time zone."""
 
     field = "timezone"
