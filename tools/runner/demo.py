@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from project.environment import DATA_DIR, DEMO_FILE, database
-from tools.runner import leftovers, stop_signals
+from tools.runner import django_setup, leftovers, stop_signals
 from tools.runner.postgres import EmbeddedPostgres, create_database, with_database
 from tools.runner.processes import ChildFailed, Children
 from tools.runner.stack import DAGSTER_YAML, HOST, Stack, answers
@@ -86,6 +86,7 @@ class Demo:
         _say("Migrating the databases")
         stack = Stack(self._children, environment)
         stack.migrate(DAGSTER_YAML.read_text())
+        django_setup.set_up()
         from tools.runner import demo_once, demo_pattern, demo_watch
 
         wanted = self._arguments.pattern

@@ -20,7 +20,6 @@ from reportqueue.clock import database_now
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 from reportqueue.states import Status
-from tools.runner import django_setup  # noqa: F401
 from tools.runner.demo_watch import NO_DATABASE, POLL_SECONDS, Line
 
 LEAD_SECONDS = 3

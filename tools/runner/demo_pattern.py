@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from reportqueue import schedules, triggers
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED, Pattern
-from tools.runner import django_setup  # noqa: F401
 
 PAUSED_BY = "run.py demo"
 

@@ -10,7 +10,6 @@ from django.db.models import Count
 
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
-from tools.runner import django_setup  # noqa: F401
 
 POLL_SECONDS = 0.5
 NO_DATABASE = "the database does not answer"

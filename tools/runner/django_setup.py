@@ -1,4 +1,4 @@
-"""Sets up Django in the demo's own process. Import it after the environment is set, and before the app's modules."""
+"""Sets up Django in the demo's own process."""
 
 from __future__ import annotations
 
@@ -6,5 +6,8 @@ import logging
 
 import django
 
-django.setup()
-logging.getLogger("reportqueue").setLevel(logging.WARNING)  # the demo shows its own rows anyway
+
+def set_up() -> None:
+    """Call this after the environment is set, and before any module of the app is imported."""
+    django.setup()
+    logging.getLogger("reportqueue").setLevel(logging.WARNING)  # the demo shows its own rows anyway
