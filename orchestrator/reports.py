@@ -1,4 +1,4 @@
-"""The demo's report code: renders a report and hands its page and table to the web app, which shows them."""
+"""The demo's report code: renders a report and uploads its page and table to the web app."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from project import reports
 
 
 def make_report(run: ReportRun) -> Mapping[str, Any]:
-    """Render one of the demo's reports and hand its page and table to the web app, which shows them."""
+    """Render one of the demo's reports and upload its page and table to the web app, which shows them."""
     run.progress("rendering")
     report = reports.render(run.report_id, run.modifier_id, run.params)
     run.progress("uploading")
-    # Of this report alone: a run may make many.
+    # The folder is of this report only, as a run may make many reports.
     place = run.run_id if run.queue_id is None else f"{run.run_id}/{run.queue_id}"
     client = ReportQueueClient(os.environ["REPORTQUEUE_URL"], os.environ["REPORTQUEUE_TOKEN"])
     artifacts = {}

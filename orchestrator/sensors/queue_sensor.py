@@ -1,6 +1,6 @@
 """Pattern `queue`: sensors claim due reports and launch exactly one run for each.
 
-There are several, its lanes: Dagster restarts a finished sensor only every 5 s, and meanwhile another one listens.
+There are several (lanes), because Dagster restarts a finished sensor only every 5 s: meanwhile another one waits.
 """
 
 from dagster_reportqueue import queue_lanes

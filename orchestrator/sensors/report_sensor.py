@@ -1,4 +1,4 @@
-"""Pattern `cron`: a sensor reads the schedules every so often and evaluates their expressions itself."""
+"""Pattern `cron`: a sensor reads the schedules at an interval and evaluates their expressions itself."""
 
 from dagster import DefaultSensorStatus
 

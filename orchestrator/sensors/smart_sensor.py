@@ -1,4 +1,4 @@
-"""Pattern `asset`: a sensor evaluates the schedules that an asset holds, and reads them anew when they change."""
+"""Pattern `asset`: a sensor evaluates the schedules that an asset holds, and reads them again when they change."""
 
 from dagster import DefaultSensorStatus
 

@@ -1,4 +1,4 @@
-"""Django in the demo's own process."""
+"""Sets up Django in the demo's own process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import django
 
 
 def set_up() -> None:
-    """Set Django up. Call it after the environment is set, and before the app's modules are imported."""
+    """Call this after the environment is set, and before any module of the app is imported."""
     django.setup()
     logging.getLogger("reportqueue").setLevel(logging.WARNING)  # the demo shows its own rows anyway
