@@ -38,9 +38,9 @@ have been started when it ends the process, have but one."""
 BATCH_ROWS = 50
 BATCH_BEGUN = 10
 """So many reports at least a run must have begun to be called a batch."""
-ROWS_SECONDS = 120.0
+ROWS_SECONDS = 180.0
 """How long a group's rows may take to their end."""
-SOME_SECONDS = 10.0
+SOME_SECONDS = 20.0
 FREE_SECONDS = max(points.LINGER_SECONDS, points.STOP_SECONDS) + 2 * points.LEASE_SECONDS + SOME_SECONDS
 """How long slots and processes may be held after the rows' ends: the reconciler looks every 5 s, too."""
 LOCK_SECONDS = (6.0, 60.0)
