@@ -20,6 +20,9 @@ from tools.chaos.waves import Waves
 from tools.runner import stop_signals
 from tools.runner.processes import ChildFailed
 
+ROUND_SECONDS = 420.0
+"""What all waves take together at their whole size, with some time to spare."""
+
 
 def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNESS, only: str | None = None) -> int:
     """Exit code 0 if no row was lost, done twice or stuck; 1 if one was, 2 if the system could not be run at all.
@@ -73,7 +76,7 @@ def _run_waves(waves: Waves, until: float, only: str | None) -> None:
         points.OUTAGES: lambda size: waves.outages(max(5, round(20 * size))),
         points.BAD_REPORTS: waves.bad_reports,
     }
-    size = min(1.0, max(0.2, (until - time.monotonic()) / 300))
+    size = min(1.0, max(0.2, (until - time.monotonic()) / ROUND_SECONDS))
     while True:
         before = time.monotonic()
         for name, wave in kinds.items():
