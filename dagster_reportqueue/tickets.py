@@ -19,6 +19,8 @@ REPORT_ID_TAG = "reportqueue/report_id"
 MODIFIER_ID_TAG = "reportqueue/modifier_id"
 BATCH_TAG = "reportqueue/batch"
 """The tag of a run of several rows. Its value is the consumer that claimed them; the run config names the rows."""
+STRAY_TAG = "reportqueue/stray"
+"""Of a run that the reconciler has terminated: nobody wants its other reports cancelled for that."""
 REPORT_OP, BATCH_OP = "report_data", "report_batch"
 """The ops of the two jobs, as run config names them."""
 

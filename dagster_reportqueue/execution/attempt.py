@@ -21,6 +21,7 @@ from dagster_reportqueue.execution import retry
 from dagster_reportqueue.execution.interrupts import Interrupts
 from dagster_reportqueue.execution.leases import HeldLease, Stop
 from dagster_reportqueue.execution.report import ReportRun, Work
+from dagster_reportqueue.tickets import STRAY_TAG
 
 MAX_DELAY_SECONDS = 30 * 86_400
 MAX_ERROR_CHARACTERS = 16 * 1024
@@ -89,10 +90,10 @@ class Attempt:
             self._cancel(None)
         return result
 
-    def complete(self, result: Mapping[str, Any] | None) -> None:
+    def complete(self, result: Mapping[str, Any] | None, seconds: float | None = None) -> None:
         """Report success. Raises `Failure` if the queue does not accept it, `ApiError` if the API does not answer."""
         try:
-            self._call(self.client.complete, result=result)
+            self._call(self.client.complete, seconds, result=result)
         except ApiRefused as refused:
             self.refused(refused)
 
@@ -136,7 +137,13 @@ class Attempt:
                 raise Failure(text, allow_retries=False) from error
             case Stop.UNREACHABLE if interrupted:
                 text = f"Stopped: no heartbeat reached the queue, and the lease of {row} was about to end."
-                self._fail(text, retry.GRACE_SECONDS)
+                if begun:
+                    self._fail(text, retry.GRACE_SECONDS)
+                else:
+                    try:
+                        self._release(text, begun=False)
+                    except ApiError as refused:
+                        self._not_reported(refused)
                 raise Failure(text, allow_retries=False) from error
         if self.interrupts.received_at is not None:
             self._give_back(begun=begun)
@@ -193,7 +200,9 @@ class Attempt:
         except Exception as error:
             self.context.log.warning(f"Dagster's storage does not say why the run was interrupted: {error}")
             return False
-        return run is not None and run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
+        if run is None or STRAY_TAG in run.tags:
+            return False
+        return run.status in (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED)
 
     def _not_reported(self, refused: ApiError) -> None:
         # Nothing is lost: the lease expires and the row is claimed again.

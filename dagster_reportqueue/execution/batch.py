@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -90,8 +91,12 @@ def run_reports(
         LeaseKeeper(calls, lease_seconds, run_id=context.run_id, interrupt=interrupts.interrupt) as keeper,
     ):
         batch = _Batch(context, calls, sender_client, keeper, interrupts, lease_seconds)
-        with CompletionSender(batch.send) as sender:
-            batch.make(tickets, work, sender, one_by_one=one_by_one)
+        try:
+            with CompletionSender(batch.send) as sender:
+                batch.make(tickets, work, sender, one_by_one=one_by_one)
+        except BaseException:
+            batch.send_late(retry.GRACE_SECONDS)
+            raise
         batch.send_late()
         return batch.outcomes
 
@@ -130,6 +135,7 @@ class _Batch:
             began = time.monotonic()
             started, busy = self._start(group)
             waiting |= busy  # after all others
+            self._keeper.set_waiting(dict(waiting))
             if busy and not started:
                 time.sleep(BUSY_PAUSE_SECONDS)
             attempts = deque(started)
@@ -142,6 +148,7 @@ class _Batch:
                 raise
             if one_by_one:
                 sender.flush()
+                self.send_late()  # the sender is idle
                 continue
             # As many rows as this group's pace would make in that time.
             ahead = max(1, int(AHEAD_SECONDS * len(group) / max(time.monotonic() - began, 0.001)))
@@ -236,16 +243,16 @@ class _Batch:
                     refusal = error
             self._end(one.attempt, Outcome.FAILED if refusal else Outcome.MADE, one.seconds, one.result, refusal)
 
-    def send_late(self) -> None:
-        """Send the reports whose rows were locked, each for as long as a run waits for an unreachable API.
+    def send_late(self, seconds: float | None = None) -> None:
+        """Send the reports whose rows were locked; try each for `seconds`, or as long as a run waits for the API.
 
         A report that still cannot be sent has failed for this run. Its lease expires, and the report is made again.
         """
         late, self._late = self._late, []
         for one in late:
             try:
-                one.attempt.complete(one.result)
-            except (ApiUnreachable, Failure) as error:
+                one.attempt.complete(one.result, seconds)
+            except (ApiError, Failure) as error:
                 self._end(one.attempt, Outcome.FAILED, one.seconds, one.result, error)
             else:
                 self._end(one.attempt, Outcome.MADE, one.seconds, one.result)
@@ -268,10 +275,17 @@ class _Batch:
             raised: Any = (type(error), error, error.__traceback__)
             failure = serializable_error_info_from_exc_info(raised)
         # One event for each report, with its links. An op's outputs would cost several, and show only at the op's end.
-        self._context.instance.report_engine_event(
+        text = (
             f"Report {item.report_id}, modifier {item.modifier_id} (row {item.queue_id}, attempt {item.attempt} of "
-            f"{item.max_attempts}): {outcome} after {seconds:.2f} s.",
-            self._context.run,
-            EngineEventData({} if failure else result_metadata(result or {}), failure),
-            step_key=self._context.get_step_execution_context().step.key,
+            f"{item.max_attempts}): {outcome} after {seconds:.2f} s."
         )
+        try:
+            self._context.instance.report_engine_event(
+                text,
+                self._context.run,
+                EngineEventData({} if failure else result_metadata(result or {}), failure),
+                step_key=self._context.get_step_execution_context().step.key,
+            )
+        except Exception as unstored:
+            # The event only shows what the queue knows already: Dagster's storage must not end the batch.
+            print(f"{text} Dagster's storage did not take this event: {unstored}", file=sys.stderr)

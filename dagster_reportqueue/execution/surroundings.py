@@ -20,7 +20,9 @@ def kept() -> Iterator[None]:
     default timeouts of sockets, imported modules, threads that still run.
     """
     environment = dict(os.environ)
-    folder = os.getcwd()
+    folder = None
+    with suppress(OSError):  # it may be gone
+        folder = os.getcwd()
     mask = os.umask(0o077)
     os.umask(mask)
     in_main = threading.current_thread() is threading.main_thread()
@@ -38,8 +40,9 @@ def kept() -> Iterator[None]:
                     signal.signal(number, handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.umask(mask)
-        with suppress(OSError):  # the folder may be gone
-            os.chdir(folder)
+        if folder is not None:
+            with suppress(OSError):
+                os.chdir(folder)
         if os.environ != environment:
             os.environ.clear()
             os.environ.update(environment)

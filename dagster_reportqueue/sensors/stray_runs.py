@@ -16,7 +16,7 @@ from dagster._core.storage.dagster_run import RunRecord
 
 from dagster_reportqueue.client import ApiRefused, HeldRow, ReportQueueClient
 from dagster_reportqueue.sensors.reconciliation import FINAL
-from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG, FiringTicket, tickets_of
+from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG, STRAY_TAG, FiringTicket, tickets_of
 
 RUNS = 500
 """Started runs that are checked each time, oldest first."""
@@ -59,6 +59,8 @@ class StrayRuns:
                 continue
             else:
                 reason = "It no longer owns any of its reports: their leases have expired, or other runs own them."
+            # Its other reports are to be made: the run returns them to the queue, where a person's termination cancels.
+            instance.add_run_tags(run.run_id, {STRAY_TAG: "true"})
             instance.report_engine_event(f"The run is terminated. {reason}", run)
             ended += bool(instance.run_coordinator.cancel_run(run.run_id))
         return ended

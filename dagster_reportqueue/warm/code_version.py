@@ -74,7 +74,10 @@ def _stamps(folders: Iterable[str], installed: Iterable[str]) -> dict[str, Stamp
         except OSError:
             stamps[folder] = (0, 0, 0)  # the folder, or a file in it, was just removed
     for folder in installed:
-        stamps[folder] = _stamp(os.stat(folder))
+        try:
+            stamps[folder] = _stamp(os.stat(folder))
+        except OSError:
+            stamps[folder] = (0, 0, 0)  # it is being replaced
     return stamps
 
 

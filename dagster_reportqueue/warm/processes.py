@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -115,3 +116,9 @@ def _facts(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return []
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, for people. The reader of that pipe may be gone: this must not end the process."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from dagster import DagsterInstance
 
-from dagster_reportqueue.warm import worker
+from dagster_reportqueue.warm import processes, worker
 from dagster_reportqueue.warm.lost_runs import report_deaths, report_remarks, write_ended
 from dagster_reportqueue.warm.worker import Forked
 
@@ -50,11 +49,11 @@ class Reporters:
 
     def _report(self, texts: Mapping[str, str], act: Callable[[], None]) -> None:
         for run_id, text in texts.items():
-            print(f"Run {run_id}: {text}", file=sys.stderr, flush=True)
+            processes.say(f"Run {run_id}: {text}")
         try:
             pid = worker.fork(act, close_inherited=self._close_inherited)
         except OSError as error:
-            print(f"This could not be reported to Dagster: {error}", file=sys.stderr, flush=True)
+            processes.say(f"This could not be reported to Dagster: {error}")
         else:
             self._processes[pid] = Forked(pid, time.monotonic() + RETRY_SECONDS + HUNG_SECONDS)
 
@@ -89,7 +88,7 @@ class Auditor:
             pid = worker.fork(act, close_inherited=self._close_inherited)
             self.process = Forked(pid, self._asked + HUNG_SECONDS)
         except OSError as error:
-            print(f"Dagster could not be asked about the runs: {error}", file=sys.stderr, flush=True)
+            processes.say(f"Dagster could not be asked about the runs: {error}")
             self.close()
         finally:
             os.close(answer)

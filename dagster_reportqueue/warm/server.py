@@ -6,8 +6,8 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -111,7 +111,10 @@ class Server:
         self._start_guard()
         while not self._done():
             for key, _ in self._selector.select(self._timeout()):
-                key.data()
+                try:
+                    key.data()
+                except Exception:  # one caller's question must not end the runs of all
+                    processes.say(traceback.format_exc())
             self._reap()
             self._end_what_is_due()
             self._free_slots()
@@ -226,7 +229,7 @@ class Server:
         try:
             self._guard = Guard(self._ledger, self._close_inherited)
         except OSError as error:
-            print(f"No guard could be started for the runs: {error}", file=sys.stderr, flush=True)
+            processes.say(f"No guard could be started for the runs: {error}")
 
     def _reap(self) -> None:
         while True:
@@ -275,7 +278,7 @@ class Server:
                 self._kill(run)
         for helper in self._helpers():
             if helper.due(now):
-                print(f"The reporter {helper.pid} hangs and is killed.", file=sys.stderr, flush=True)
+                processes.say(f"The reporter {helper.pid} hangs and is killed.")
                 helper.kill()
 
     def _kill(self, run: Run) -> None:

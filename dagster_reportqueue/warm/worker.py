@@ -58,7 +58,7 @@ class Forked:
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, as the code server does for the default launcher: the run ends in good order."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
@@ -71,7 +71,8 @@ def fork(act: Callable[[], None], *, close_inherited: Callable[[], None]) -> int
     """Fork a process that calls `act` and ends; return its id. `close_inherited` closes the server's files in it."""
     server = os.getpid()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError, ValueError):  # its reader may be gone
+            stream.flush()
     # A signal waits until the process has its own handlers: the server's would be wrong for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:

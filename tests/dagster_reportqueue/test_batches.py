@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -28,7 +29,7 @@ from dagster_reportqueue.client import MAX_BATCH_ROWS, QueueItem
 from dagster_reportqueue.execution import retry
 from dagster_reportqueue.execution.report import ReportRun
 from dagster_reportqueue.jobs import build_batch_job
-from dagster_reportqueue.tickets import Ticket, tickets_of
+from dagster_reportqueue.tickets import STRAY_TAG, Ticket, tickets_of
 from reportqueue import queue
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import Outcome, Status
@@ -540,3 +541,84 @@ def test_a_report_that_can_not_be_told_in_time_fails_alone(runner: Runner, monke
         result = runner.make_batch(locking, lease_seconds=60)
     assert statuses() == [Status.SUCCEEDED, Status.RUNNING, Status.SUCCEEDED], "its lease runs out"
     assert "1 of 3 reports failed" in runner.log(result)
+
+
+def test_a_report_that_was_not_begun_is_not_charged_for_an_api_that_was_away(runner: Runner, front: Front):
+    """The rows that were started ahead are marked, and the API is back at their turn."""
+    rows({}, {"do": "hold"}, {}, max_attempts=2)
+
+    def holding(run: ReportRun) -> None:
+        if run.params.get("do") == "hold":
+            front.fail(Fault.DROP, on="heartbeat")
+            with suppress(DagsterExecutionInterruptedError):
+                wait()
+            front.heal()
+
+    runner.make_batch(holding)
+    row = ReportQueue.objects.order_by("pk").last()
+    assert row is not None
+    assert (row.status, row.attempt, row.attempts.get().outcome) == (Status.QUEUED, 0, Outcome.RELEASED)
+
+
+def test_a_made_report_whose_row_was_locked_is_reported_although_the_run_is_interrupted(runner: Runner):
+    made = rows({}, {"do": "lock"}, {"do": "stop"}, {})
+    with ExitStack() as stack:
+        locks: list[Callable[[], None]] = []
+
+        def locking(run: ReportRun) -> Mapping[str, Any] | None:
+            if run.params.get("do") == "lock":
+                locks.append(stack.enter_context(held(made[1].pk)))
+            if run.params.get("do") == "stop":
+                time.sleep(1)  # the completion was refused meanwhile: its row is busy
+                locks[0]()
+                os.kill(os.getpid(), signal.SIGTERM)
+                wait()
+            return None
+
+        runner.make_batch(locking, lease_seconds=60)
+    assert statuses() == [Status.SUCCEEDED, Status.SUCCEEDED, Status.QUEUED, Status.QUEUED]
+
+
+def test_dagsters_storage_that_takes_no_events_ends_no_batch(runner: Runner, monkeypatch: pytest.MonkeyPatch):
+    rows(*[{}] * 4)
+    stored = runner.instance.report_engine_event
+
+    def away(message: str, *arguments: Any, **options: Any) -> Any:
+        if message.startswith("Report "):
+            raise OSError("the connection is gone")
+        return stored(message, *arguments, **options)
+
+    monkeypatch.setattr(runner.instance, "report_engine_event", away)
+    assert runner.status(runner.make_batch(work)) == SUCCESS
+    assert statuses() == [Status.SUCCEEDED] * 4
+
+
+def test_a_batch_goes_on_without_its_working_directory(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows({}, {})
+    folder = tmp_path / "release"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    items = runner.claim_all()
+
+    def removing(run: ReportRun) -> None:
+        if folder.exists():
+            folder.rmdir()
+
+    assert runner.status(runner.make_batch(removing, items)) == SUCCESS
+    assert statuses() == [Status.SUCCEEDED] * 2
+
+
+def test_a_run_that_is_terminated_for_one_stubborn_report_cancels_no_other(runner: Runner):
+    rows({"do": "stop"}, {})
+
+    def stopping(run: ReportRun) -> None:
+        if run.params.get("do") == "stop":
+            dagster_run = runner.instance.get_run_by_id(run.run_id)
+            assert dagster_run is not None
+            runner.instance.add_run_tags(run.run_id, {STRAY_TAG: "true"})
+            runner.instance.report_run_canceling(dagster_run)
+            os.kill(os.getpid(), signal.SIGTERM)
+            wait()
+
+    runner.make_batch(stopping)
+    assert statuses() == [Status.QUEUED, Status.CLAIMED], "not cancelled, and not begun"

@@ -288,3 +288,27 @@ def test_runs_outlive_the_process_that_launched_them_and_their_server_ends_after
     assert [warm.ended(run_id) for run_id in runs[:2]] == [CANCELED, CANCELED]
     until(lambda: gone(server.pid), what="the end of the server")
     assert all(gone(note["pid"]) for note in notes)
+
+
+def test_a_server_whose_output_nobody_reads_any_more_keeps_its_runs(warm: Warm):
+    """A service manager closes its end of the pipe when the daemon is gone; the server reports a death after that."""
+    runs = [warm.create("wait"), warm.create("wait")]
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "tests.dagster_reportqueue.warm", *runs],
+        cwd=ROOT,
+        env=warm.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    with daemon:
+        notes = [warm.started(run_id) for run_id in runs]
+        daemon.kill()
+        daemon.wait(30)
+    os.kill(notes[1]["pid"], signal.SIGKILL)
+    assert warm.ended(runs[1]) == FAILURE
+    assert warm.launcher.check_run_worker_health(warm.run(runs[0])).status == WorkerStatus.RUNNING
+    assert not gone(notes[0]["pid"])
+    assert warm.launcher.terminate(runs[0])
+    assert warm.ended(runs[0]) == CANCELED
+    until(lambda: gone(warm.server(runs[0]).pid), what="the end of the server")

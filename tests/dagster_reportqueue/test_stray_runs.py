@@ -14,7 +14,7 @@ from pytest_django.live_server_helper import LiveServer
 from dagster_reportqueue.client import ReportQueueClient
 from dagster_reportqueue.sensors import stray_runs
 from dagster_reportqueue.sensors.stray_runs import StrayRuns
-from dagster_reportqueue.tickets import BATCH_TAG, FiringTicket, Ticket, batch_config
+from dagster_reportqueue.tickets import BATCH_TAG, STRAY_TAG, FiringTicket, Ticket, batch_config
 from reportqueue import queue
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
@@ -198,6 +198,9 @@ def test_a_report_that_does_not_heed_its_cancel_is_terminated_after_a_while(
     assert (looking.end(instance, client), looking.end(instance, client)) == (0, 0)
     monkeypatch.setattr(stray_runs, "STUBBORN_SECONDS", 0.0)
     assert (looking.end(instance, client), terminated) == (1, [run.run_id])
+    stopped = instance.get_run_by_id(run.run_id)
+    assert stopped is not None
+    assert stopped.tags[STRAY_TAG] == "true", "its other reports are not cancelled"
 
 
 def test_no_more_rows_are_asked_about_than_a_tick_has_time_for(
