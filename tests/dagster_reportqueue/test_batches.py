@@ -569,7 +569,7 @@ def test_a_made_report_whose_row_was_locked_is_reported_although_the_run_is_inte
             if run.params.get("do") == "lock":
                 locks.append(stack.enter_context(held(made[1].pk)))
             if run.params.get("do") == "stop":
-                time.sleep(1)  # the completion was refused meanwhile: its row is busy
+                time.sleep(3)  # longer than a call waits for a lock: the completion has been refused
                 locks[0]()
                 os.kill(os.getpid(), signal.SIGTERM)
                 wait()
