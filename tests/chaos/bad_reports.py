@@ -32,14 +32,15 @@ from tests.chaos.system import System
 MAX_ATTEMPTS = 2
 """Of a bad report; few, so that it comes to its end."""
 GOOD_ATTEMPTS = 100
-BATCH_ATTEMPTS = 3
-"""Of a good report in a batch, the app's default: the deaths of its batch must not use them up."""
+BATCH_ATTEMPTS, LAST_ATTEMPT = 2, 1
+"""Of the good reports in a batch: the deaths of their runs must not use them up. The reports next to a bad one, which
+have been started when it ends the process, have but one."""
 BATCH_ROWS = 50
 BATCH_BEGUN = 10
 """So many reports at least a run must have begun to be called a batch."""
-ROWS_SECONDS = 120.0
+ROWS_SECONDS = 180.0
 """How long a group's rows may take to their end."""
-SOME_SECONDS = 10.0
+SOME_SECONDS = 20.0
 FREE_SECONDS = max(points.LINGER_SECONDS, points.STOP_SECONDS) + 2 * points.LEASE_SECONDS + SOME_SECONDS
 """How long slots and processes may be held after the rows' ends: the reconciler looks every 5 s, too."""
 LOCK_SECONDS = (6.0, 60.0)
@@ -117,12 +118,13 @@ class BadReports:
     def _batch(self) -> list[int]:
         places = {BATCH_ROWS * (number + 1) // 3: point for number, point in enumerate(points.BATCHED)}
         due = datetime.now(UTC) + timedelta(seconds=1)  # all at once, and all of them known by then
-        reports = [
-            self._report(MAX_ATTEMPTS, due, bad=places[place], seconds=0.004)
-            if place in places
-            else self._report(BATCH_ATTEMPTS, due, seconds=0.004)
-            for place in range(BATCH_ROWS)
-        ]
+        reports = []
+        for place in range(BATCH_ROWS):
+            if place in places:
+                reports.append(self._report(MAX_ATTEMPTS, due, bad=places[place], seconds=0.004))
+            else:
+                next_to_it = place - 1 in places or place - 2 in places
+                reports.append(self._report(LAST_ATTEMPT if next_to_it else BATCH_ATTEMPTS, due, seconds=0.004))
         rows = self._enqueue(points.BATCHED[0], reports)
         for point in points.BATCHED:
             self._system.ledger.write("beside", point=point, rows=rows)
