@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +34,8 @@ from reportqueue.queue.transitions import (
 )
 from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
 
+LOCKED_PAUSES = (0.005, 0.02, 0.05)
+"""Seconds before an acknowledgement tries locked rows again. It waits for no lock: it holds locks itself."""
 USED_UP_BATCH = 100
 """Rows at the end of their generations that a claim fails before it tries again."""
 
@@ -72,7 +75,7 @@ def claim(
                 # One call of a consumer at a time: an earlier process of that name may still be running.
                 lock_until_commit(f"reportqueue:{consumer}")
                 if ack is not None:
-                    claim_sql.acknowledge(consumer, ack, dispatch_lease)
+                    _acknowledge(consumer, ack, dispatch_lease)
                 if not ReportQueue.objects.expired().exists():
                     return _claim(consumer, limit, lease, max_in_flight)
             # In a transaction of its own: a second update of a row in one transaction makes PostgreSQL recheck its
@@ -85,6 +88,20 @@ def claim(
             # A row at the end of its generations must not block the other rows.
             if not _end_used_up():
                 raise
+
+
+def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
+    """Mark the claim's rows as dispatched; try again shortly for rows that another transaction has locked.
+
+    A claim of another consumer locks rows that it has looked at and that are no longer queued, for as long as it takes:
+    some milliseconds. Left out of the acknowledgement, they would be handed out again under the same run key.
+    """
+    claim_sql.acknowledge(consumer, claim_id, lease)
+    for pause in LOCKED_PAUSES:
+        if not ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id).exists():
+            return
+        time.sleep(pause)
+        claim_sql.acknowledge(consumer, claim_id, lease)
 
 
 def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | None) -> Claim:

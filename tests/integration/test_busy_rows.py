@@ -27,7 +27,7 @@ from reportqueue.errors import ReportQueueError, RowBusy, RowNotFound
 from reportqueue.locks import bounded
 from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule
 from reportqueue.patterns import Pattern
-from reportqueue.queue import transitions
+from reportqueue.queue import claims, transitions
 from reportqueue.states import Status
 from tests.concurrency import at_once
 from tests.conftest import ClientFactory, build_row, minutes_ago
@@ -222,6 +222,25 @@ def test_a_claim_goes_on_while_one_of_its_rows_is_held(settings: Any):
     assert queue.claim("sensor", ack=late.claim_id).rows == []
     assert set(ReportQueue.objects.values_list("status", flat=True)) == {Status.DISPATCHED}
     assert {row.pk for row in ReportQueue.objects.all()} == {first.pk, second.pk, third.pk}
+
+
+def test_a_row_that_is_locked_for_a_moment_is_acknowledged_all_the_same(monkeypatch: pytest.MonkeyPatch):
+    """As by the claim of another consumer, which has looked at it."""
+    row = build_row()
+    one = queue.claim("sensor")
+    lock = row_held(row)
+    lock.__enter__()
+    pauses: list[float] = []
+
+    def passing(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(claims.time, "sleep", passing)
+    assert queue.claim("sensor", ack=one.claim_id).rows == []
+    row.refresh_from_db()
+    assert (row.status, len(pauses)) == (Status.DISPATCHED, 2)
 
 
 def test_a_claim_whose_answer_was_lost_acknowledges_late_rows_and_comes_again(settings: Any):
