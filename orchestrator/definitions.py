@@ -1,45 +1,19 @@
-"""The demo's code location: the demo's reports, made by runs that the sensors of REPORT_TRIGGER_PATTERN launch.
+"""The code location that Dagster loads: the jobs, and the sensors of REPORT_TRIGGER_PATTERN."""
 
-For your own, give `build_definitions` your own report code; or build a job with `build_report_job`, and a sensor around
-your own job with `build_queue_sensor`: see the README.
-"""
+from dagster_reportqueue import assemble
+from orchestrator.jobs import batch_job, environment, report_job
+from orchestrator.sensors.queue_sensor import database_queue_sensor, further_lanes
+from orchestrator.sensors.report_sensor import report_cron_sensor
+from orchestrator.sensors.smart_sensor import smart_cron_sensor
+from orchestrator.sensors.webhook_sensor import webhook_trigger_sensor
 
-from __future__ import annotations
-
-import os
-from collections.abc import Mapping
-from typing import Any
-
-from orchestrator.client import ReportQueueClient
-from orchestrator.execution import ReportRun
-from orchestrator.location import build_definitions
-from project import reports
-
-
-def make_report(run: ReportRun) -> Mapping[str, Any]:
-    """Render one of the demo's reports and hand its page and table to the web app, which shows them."""
-    run.progress("rendering")
-    report = reports.render(run.report_id, run.modifier_id, run.params)
-    run.progress("uploading")
-    # Of this report alone: a run may make many.
-    place = run.run_id if run.queue_id is None else f"{run.run_id}/{run.queue_id}"
-    client = ReportQueueClient(os.environ["REPORTQUEUE_URL"], os.environ["REPORTQUEUE_TOKEN"])
-    artifacts = {}
-    try:
-        for name, kind, content in (
-            ("report.html", "text/html", report.html),
-            ("report.csv", "text/csv", report.csv),
-        ):
-            answer = client.request(
-                "PUT",
-                f"/artifacts/{place}/{name}",
-                data=content.encode(),
-                headers={"Content-Type": f"{kind}; charset=utf-8"},
-            )
-            artifacts[name] = answer["url"]
-    finally:
-        client.close()
-    return {"title": report.title, "rows": report.rows, "artifacts": artifacts}
-
-
-defs = build_definitions(make_report)
+defs = assemble(
+    environment,
+    jobs=[report_job, batch_job],
+    sensors={
+        "cron": [report_cron_sensor],
+        "asset": [smart_cron_sensor],
+        "webhook": [webhook_trigger_sensor],
+        "queue": [database_queue_sensor, *further_lanes],
+    },
+)

@@ -1,7 +1,7 @@
-"""What the demo's runs make, kept in Django's default storage and shown to whoever may see the queue.
+"""The files of the demo's runs, in Django's default storage, shown to people who may see the queue.
 
-Runs may be on another machine: they hand their files over by HTTP, under their own run id and the row's, so that no
-run can overwrite what another made, and none of its own reports' files with another's.
+Runs may be on another machine: they upload their files by HTTP, under their run id and the row's id. So no run can
+overwrite the files of another run, or of another report.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS = {"html": "text/html; charset=utf-8", "csv": "text/csv; charset=utf-8"}
 
 
 class FileParser(BaseParser):
-    """The body as it is, of bounded size."""
+    """Reads the body's bytes, of bounded size."""
 
     media_type = "text/*"
 
@@ -42,7 +42,7 @@ class FileParser(BaseParser):
 
 class ArtifactView(ApiView):
     """`artifacts/{run_id}/{queue_id}/{name}`: GET for people with `view_reportqueue`, PUT for runs with
-    `consume_reportqueue`. Without the `queue_id`: of a run that was launched by hand, for no row.
+    `consume_reportqueue`. A run that was launched by hand has no row, and no `queue_id` in the address.
     """
 
     scopes = {"GET": "view_reportqueue", "PUT": "consume_reportqueue"}
@@ -55,7 +55,7 @@ class ArtifactView(ApiView):
         return super().handle_exception(exc)
 
     def get(self, request: Request, run_id: str, name: str, queue_id: int | None = None) -> HttpResponse:
-        """The file; its page may run no script and load nothing."""
+        """The file. Its page may run no script and load nothing."""
         path, kind = _place(run_id, queue_id, name)
         if not default_storage.exists(path):
             raise NotFound(f"Run {run_id} has left no {name}.")
@@ -66,7 +66,7 @@ class ArtifactView(ApiView):
         return answer
 
     def put(self, request: Request, run_id: str, name: str, queue_id: int | None = None) -> Response:
-        """The file's address. A run that has lost its row is refused: nobody would look at what it made."""
+        """Store the file; returns its URL. A run that no longer owns its row is refused."""
         path, _ = _place(run_id, queue_id, name)
         ended = ReportAttempt.objects.filter(run_id=run_id).exclude(outcome="")
         if (ended if queue_id is None else ended.filter(queue=queue_id)).exists():

@@ -1,4 +1,4 @@
-"""Which reports the demo asks for: its schedules, and what `run.py demo --once` enqueues."""
+"""The demo's schedules, and the reports that `run.py demo --once` enqueues."""
 
 from __future__ import annotations
 

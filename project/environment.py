@@ -1,6 +1,6 @@
-"""What the demo project takes from its environment; a running demo leaves the same values in `.data/demo.json`.
+"""The demo project's settings from the environment. A running demo writes the same values to `.data/demo.json`.
 
-So `manage.py` works beside the demo without any variable set, and a deployment sets variables.
+So `manage.py` works beside the demo without any variable, and a deployment sets variables.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from functools import lru_cache
 from itertools import takewhile
 
 from reportcron.clocks import first_instant, wall_of, zone_names, zone_of
+from reportcron.errors import CronError, InvalidExpression, UnknownTimezone
 from reportcron.expressions import MAX_EXPRESSION_LENGTH, TICK, fields_of, plan_of
-from reportcron.refusals import CronError, InvalidExpression, UnknownTimezone
 from reportcron.walks import firings, last_elapsed, last_fixed
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 FIRST, LAST = datetime(100, 1, 1, tzinfo=UTC), datetime(9900, 1, 1, tzinfo=UTC)
-"""The instants accepted: from there, no expression's firing lies beyond the years that Python knows."""
+"""The bounds of accepted instants: within them, every firing lies within the years of Python's datetime."""
 
 
 def validate(expression: str, timezone: str = "UTC") -> None:
@@ -58,7 +58,7 @@ def next_after(expression: str, timezone: str, instant: datetime) -> datetime:
 
     Raises `CronError`, and `ValueError` for an instant that is naive or not from `FIRST` to `LAST`.
     """
-    # In UTC before it becomes a key: in its own zone, an instant equals its double in the repeated hour.
+    # Converted to UTC for the memo: in its own zone, an instant equals the other one of the repeated hour.
     return _next_after(expression, timezone, _utc(instant))
 
 
@@ -71,15 +71,15 @@ def previous_before(expression: str, timezone: str, instant: datetime) -> dateti
 def between(expression: str, timezone: str, start: datetime, end: datetime) -> Iterator[datetime]:
     """The firings in `(start, end]` (both aware), in order and in UTC.
 
-    An iterator, evaluated as it is read: a long window costs no more than what is taken of it. The errors are
-    those of `next_after`, raised by the call itself.
+    An iterator, computed as it is read: a long range costs no more than the firings that are taken. The call itself
+    raises the errors of `next_after`.
     """
     start, end = _utc(start), _utc(end)
     return takewhile(lambda fired: fired <= end, firings(plan_of(expression), zone_of(timezone), start))
 
 
 def times_a_day(expression: str) -> int:
-    """How many minutes of a matching day fire, on a clock that is not set meanwhile. Raises `InvalidExpression`."""
+    """How many times it fires on a matching day without a clock change. Raises `InvalidExpression`."""
     return plan_of(expression).times_a_day
 
 
@@ -87,15 +87,15 @@ class ClockChange(StrEnum):
     """What a change of the clock does to a firing."""
 
     SKIPPED = "skipped"
-    """The reading that was meant is left out that day: it fires at the first instant after the gap."""
+    """The clock skips the reading of the expression that day: it fires at the first instant after the gap."""
     REPEATED = "repeated"
-    """The clock shows that reading twice that day; this is one of the two."""
+    """The clock shows the reading twice that day; the firing is at one of the two."""
 
 
 def clock_change(expression: str, timezone: str, fired: datetime) -> ClockChange | None:
-    """What the clock does at one of the expression's own firings (aware); None on an ordinary day.
+    """The clock change at one of the expression's own firings (aware); None on an ordinary day.
 
-    An empty expression stands for instants that no reading of a clock decides, which cannot be left out.
+    An empty expression is for instants that no expression decides: none of them is a skipped reading.
     """
     zone = zone_of(timezone)
     local = fired.astimezone(zone)
@@ -106,7 +106,7 @@ def clock_change(expression: str, timezone: str, fired: datetime) -> ClockChange
 
 
 def meant_reading(expression: str, timezone: str, fired: datetime) -> datetime:
-    """The reading (naive) of the clock for which the expression fired: in a gap, one that it never showed."""
+    """The reading (naive) of the expression at a firing; in a gap, the clock never shows it."""
     reading = reading_of(timezone, fired)
     if clock_change(expression, timezone, fired) is ClockChange.SKIPPED:
         return plan_of(expression).before(reading)
@@ -119,12 +119,12 @@ def instant_of(timezone: str, reading: datetime) -> datetime:
 
 
 def local(timezone: str, instant: datetime) -> datetime:
-    """The instant (aware) by the zone's clock, with its offset."""
+    """The instant (aware) in the zone, with its offset."""
     return instant.astimezone(zone_of(timezone))
 
 
 def reading_of(timezone: str, instant: datetime) -> datetime:
-    """What the zone's clock shows at an instant (aware): naive."""
+    """The reading (naive) of the zone's clock at an instant (aware)."""
     return wall_of(instant.astimezone(zone_of(timezone)))
 
 

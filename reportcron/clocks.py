@@ -1,4 +1,4 @@
-"""Clocks of time zones, which are set now and then: what they show when, and when they are set."""
+"""Clocks of time zones: their readings, and their changes of offset."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from reportcron.refusals import UnknownTimezone
+from reportcron.errors import UnknownTimezone
 
 _SECOND = timedelta(seconds=1)
-# Shorter than any stretch of constant offset in the zone database (95 hours: Freetown, 1939), so that no two
-# changes hide between two probes.
+# Shorter than any time of constant offset in the zone database (95 hours: Freetown, 1939), so that no two changes lie
+# between two probes.
 _PROBE = timedelta(days=3)
 
 
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
     """The time zones that a schedule may have."""
-    # Without the setting of this one machine, and the placeholder for "not set".
+    # "localtime" is this machine's setting, "Factory" a placeholder for "not set".
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def zone_of(name: str) -> ZoneInfo:
     """The IANA zone of that name. Raises `UnknownTimezone`."""
-    # By the list: ZoneInfo opens a file of that name, and fails in many ways for paths, folders, long names.
+    # Checked against the list: ZoneInfo opens a file of that name, and fails in many ways for other names.
     if not isinstance(name, str) or name not in zone_names():
         given = str(name)[:64]
         raise UnknownTimezone(f"{given!r} is not a time zone. Accepted: an IANA name such as Europe/Paris.")
@@ -32,8 +32,8 @@ def zone_of(name: str) -> ZoneInfo:
 
 def first_instant(zone: ZoneInfo, wall: datetime) -> datetime:
     """When the clock first reads `wall`, or is set past it."""
-    # PEP 495: fold tells the copies of a repeated reading apart; a skipped one, it puts after the gap by the
-    # old offset (0) and before it by the new one (1).
+    # PEP 495: fold tells the two instants of a repeated reading apart. A skipped reading comes after the gap by the
+    # old offset (0), and before it by the new one (1).
     first = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     second = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
     return _change(zone, second, first) if second < first else first
@@ -52,7 +52,7 @@ def nearest_change(zone: ZoneInfo, near: datetime, far: datetime) -> datetime | 
 
 
 def _change(zone: ZoneInfo, start: datetime, end: datetime) -> datetime:
-    """The first instant of the other offset in `(start, end]`, by bisection, since zoneinfo does not tell."""
+    """The first instant of the other offset in `(start, end]`, by bisection: zoneinfo has no such function."""
     # All changes fall on whole seconds.
     start, end = start.replace(microsecond=0), end.replace(microsecond=0)
     before = offset_of(zone, start)
@@ -71,5 +71,5 @@ def offset_of(zone: ZoneInfo, instant: datetime) -> timedelta:
 
 
 def wall_of(time: datetime) -> datetime:
-    """What a clock reads: naive, on purpose."""
+    """The reading of a clock: naive, on purpose."""
     return time.replace(tzinfo=None)

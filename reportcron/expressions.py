@@ -1,6 +1,6 @@
-"""Expressions, understood field by field, for clear messages; croniter gets them in plain numbers.
+"""Parse expressions field by field, for clear messages, and pass them to croniter as plain numbers.
 
-croniter answers one question only: which readings of a wall clock match. Nothing else imports it.
+croniter is used for one question only: which readings of a wall clock match. No other module imports it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from croniter import croniter
 
-from reportcron.refusals import InvalidExpression
+from reportcron.errors import InvalidExpression
 
 MAX_EXPRESSION_LENGTH = 200
 TICK = timedelta(microseconds=1)
@@ -44,7 +44,7 @@ def fields_of(expression: str) -> str:
 
 
 class Plan:
-    """An expression, understood: which readings of a clock match, and by which rule they fire."""
+    """A parsed expression: which readings of a clock match, and by which rule they fire."""
 
     def __init__(self, wildcard: bool, plain: str, times_a_day: int) -> None:
         self.wildcard = wildcard
@@ -53,14 +53,14 @@ class Plan:
 
     def after(self, wall: datetime) -> datetime:
         """The first match after `wall`; both naive."""
-        # In a copy, since croniter keeps its position in itself and threads share the plan.
+        # In a copy: croniter stores its position in itself, and threads share the plan.
         minute = wall.replace(second=0, microsecond=0)
         found: datetime = copy.copy(self._search).get_next(datetime, minute)
         return found
 
     def before(self, wall: datetime) -> datetime:
         """The last match before `wall`; both naive."""
-        # From a whole minute: croniter reckons in floats, which do not resolve microseconds in distant years.
+        # From a whole minute: croniter computes with floats, which have no microseconds in distant years.
         minute = (wall + timedelta(minutes=1) - TICK).replace(second=0, microsecond=0)
         found: datetime = copy.copy(self._search).get_prev(datetime, minute)
         return found
@@ -85,7 +85,7 @@ class _Field:
         )
 
     def values(self, text: str) -> list[int]:
-        """The numbers that the field's text stands for, sorted."""
+        """The numbers of the field's text, sorted."""
         cycle = self.high - self.low + 1
         found: set[int] = set()
         for item in text.split(","):
@@ -121,7 +121,7 @@ _FIELDS = (
 
 
 def plan_of(expression: str) -> Plan:
-    """The expression, understood. Raises `InvalidExpression`, its message naming the wrong field."""
+    """Parse an expression. Raises `InvalidExpression`, its message naming the wrong field."""
     if not isinstance(expression, str) or not expression.strip():
         raise InvalidExpression(f"The expression is empty. Accepted: {_SYNTAX}.")
     if (size := len(expression)) > MAX_EXPRESSION_LENGTH:

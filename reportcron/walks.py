@@ -1,7 +1,7 @@
-"""The firings of a job, walked forwards and backwards, on a clock that is set now and then: Debian's cron's rules.
+"""Walk the firings of a job forwards and backwards, across clock changes, by the rules of Debian's cron.
 
-There are two kinds of job. Each walk is a function of the instant alone: begun anew anywhere, it goes on as the old one
-would have (R3). Instants are in UTC.
+There are two kinds of job. A walk depends on the instant alone: a new walk from any instant has the same firings as the
+old one after it (R3). Instants are in UTC.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def firings(plan: Plan, zone: ZoneInfo, instant: datetime) -> Iterator[datetime]
 
 
 def _elapsed(plan: Plan, zone: ZoneInfo, instant: datetime) -> Iterator[datetime]:
-    """R1: every matching minute of elapsed time, one stretch of constant offset after the other."""
+    """R1: every matching minute of elapsed time, one time of constant offset after the other."""
     offset = offset_of(zone, instant)
     wall = wall_of(instant + offset)
     while True:
@@ -30,7 +30,7 @@ def _elapsed(plan: Plan, zone: ZoneInfo, instant: datetime) -> Iterator[datetime
             yield fired
             instant = fired
         else:
-            # The clock is set before that: go on from just before its new reading, which may match too.
+            # The clock is set before that firing: go on from just before its new reading, which may match too.
             offset = offset_of(zone, change)
             instant, wall = change, wall_of(change + offset - TICK)
 
@@ -50,7 +50,7 @@ def _fixed(plan: Plan, zone: ZoneInfo, instant: datetime) -> Iterator[datetime]:
     wall = wall_of(instant.astimezone(zone))
     while True:
         wall = plan.after(wall)
-        # Not later: a repeated reading whose first copy has passed, or one more reading lost in the same gap.
+        # Otherwise it is a repeated reading whose first instant has passed, or another reading in the same gap.
         if (fired := first_instant(zone, wall)) > instant:
             yield fired
             instant = fired
@@ -59,7 +59,7 @@ def _fixed(plan: Plan, zone: ZoneInfo, instant: datetime) -> Iterator[datetime]:
 def last_fixed(plan: Plan, zone: ZoneInfo, instant: datetime) -> datetime:
     """The last firing strictly before an instant, of a fixed job."""
     wall = wall_of(instant.astimezone(zone))
-    # In a second copy, later readings have passed too: start from what the clock would read, never set back.
+    # In the second of two equal hours, later readings have passed too: start from the reading of a clock not set back.
     wall += instant - first_instant(zone, wall)
     while True:
         wall = plan.before(wall)

@@ -1,21 +1,24 @@
-"""The app's registration: its system checks and its log."""
+"""The app's registration: its system checks and the receivers of its signals."""
 
 from django.apps import AppConfig
 
 
 class ReportQueueConfig(AppConfig):
-    """Registers the checks when Django is ready."""
+    """Connects checks and receivers when Django is ready."""
 
     name = "reportqueue"
     verbose_name = "Report queue"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """The checks register themselves; the log is the first receiver of the signal; calendars replan schedules."""
+        """Connect the log, the reports to Dagster and the replanning; importing `checks` registers them."""
         from reportqueue import checks  # noqa: F401
         from reportqueue.log import log_transition
+        from reportqueue.notices import schedules_edited
         from reportqueue.schedules import replanning
         from reportqueue.signals import transitioned
+        from reportqueue.triggers import asset_events
 
         transitioned.connect(log_transition, dispatch_uid="reportqueue.log")
+        schedules_edited.connect(asset_events.announce_at_commit, dispatch_uid="reportqueue.asset_events")
         replanning.connect()

@@ -16,34 +16,34 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 MAX_ID = 2**63 - 1
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_COUNT, MAX_SMALL_COUNT = 2**31 - 1, 2**15 - 1
-"""What PostgreSQL's `integer` and `smallint` hold: where a counter ends."""
+"""The largest `integer` and `smallint` of PostgreSQL: a counter ends there."""
 MIN_ATTEMPTS, MAX_ATTEMPTS, DEFAULT_ATTEMPTS = 1, 100, 3
 MAX_JSON_BYTES = 64 * 1024
 MAX_ERROR_BYTES = 16 * 1024
 MAX_KEY_LENGTH = 200
 MAX_NAME_LENGTH = 100
-"""Of a consumer and of a run id."""
+"""Of a consumer's name and of a run id."""
 MAX_REASON_LENGTH = 1_000
 MAX_PROGRESS_LENGTH = 200
 MAX_CLAIM = 1_000
 MAX_BULK = 1_000
-MAX_TOGETHER = 100
-"""Rows that one call starts, renews or completes."""
+MAX_BATCH_ROWS = 100
+"""Rows that one call may start, renew or complete."""
 MAX_WAIT_SECONDS = 25
 MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
 MAX_DELAY_SECONDS = 30 * 86_400
 """The longest that a retry or a release may put a row off."""
 MAX_PAGE = 1_000
 MAX_PENDING = 1_000
-"""Rows that a poll answers at once."""
+"""Rows in the answer to one poll of pending rows."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-"""Of the instants that people and callers may name; the latest itself is not included."""
+"""Bounds of the instants in requests and forms; the latest itself is not included."""
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 10, 366 * 86_400
 MAX_JITTER_SECONDS = 86_400
 MIN_CATCH_UP_SECONDS, MAX_CATCH_UP_SECONDS = 60, 366 * 86_400
 DEFAULT_CATCH_UP_SECONDS = 7 * 86_400
 MAX_CATCH_UP = DEFAULT_CATCH_UP = 1_000
-"""Missed instants of one schedule that are made up for."""
+"""Missed firings of one schedule that are queued late."""
 
 
 def id_validators() -> list[MinValueValidator | MaxValueValidator]:

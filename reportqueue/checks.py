@@ -1,4 +1,4 @@
-"""System checks: the mistakes of an installation, found before its first request, each with its remedy."""
+"""System checks: find mistakes of an installation before its first request, each with its remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     try:
         conf()
     except ImproperlyConfigured as error:
-        problems.append(checks.Error(str(error), hint="See the settings table in the README.", id="reportqueue.E001"))
+        problems.append(checks.Error(str(error), hint="See docs/settings.md.", id="reportqueue.E001"))
     return problems + [
         checks.Error(
             f"reportqueue's API needs {name}.",
@@ -34,7 +34,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 @checks.register
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E002: the queue lives in PostgreSQL: SKIP LOCKED, advisory locks and partial indexes are the point of it."""
+    """E002: the queue needs PostgreSQL, for SKIP LOCKED, advisory locks and partial indexes."""
     from reportqueue.models import ReportQueue
 
     alias = router.db_for_write(ReportQueue)

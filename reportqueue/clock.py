@@ -8,10 +8,10 @@ from django.db import connection, models
 
 
 class ClockTimestamp(models.Func):
-    """The instant at which the expression is evaluated: for what is written.
+    """The instant at which the expression is evaluated, for values that are written.
 
-    Django's `Now()` is the statement's start: right in a condition, where an index can use it, but it lies before
-    the wait for a row's lock, so that a row could be found to have been started before it was dispatched.
+    Django's `Now()` is the statement's start. That is right in a condition, where an index can use it. But it lies
+    before the wait for a row's lock: a row could seem to have started before it was dispatched.
     """
 
     template = "clock_timestamp()"

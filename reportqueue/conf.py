@@ -22,22 +22,22 @@ class Conf:
     dispatch_lease_seconds: int = 900
     """How long a run may take from acknowledged to started; size it to the longest wait in Dagster's run queue."""
     run_lease_seconds: int = 60
-    """How long a run may be silent. Runs beat three times as often."""
+    """How long a run may be silent. Runs send heartbeats three times as often."""
     retry_backoff_seconds: int = 30
     """The delay before the second attempt; it doubles with each further one."""
     retry_backoff_max_seconds: int = 3600
     retry_jitter: float = 0.2
-    """The share of a delay that is random, so that what failed together does not come back together."""
+    """The share of a delay that is random, so that reports that failed together are not all retried together."""
     max_releases: int = 10
     """How often runs may begin a report and give it back; each time after that uses up an attempt."""
     misfire_grace_seconds: int = 60
-    """An instant found due later than this was missed: the schedule's catch-up decides what becomes of it."""
+    """A firing that is found later than this was missed: the schedule's catch-up policy decides what becomes of it."""
     expand_on_claim: bool = True
-    """Whether a claim also queues what the schedules have due: a small installation needs no scheduler process."""
+    """Whether a claim also queues the due firings of schedules: a small installation needs no scheduler process."""
     wait_poll_seconds: float = 0.5
-    """How often a waiting claim looks for rows on its own; one that is committed or comes due wakes it at once."""
+    """Poll interval of a waiting claim when LISTEN/NOTIFY does not work. With NOTIFY it polls every 5 s."""
     max_waiters: int = 8
-    """How many claims may wait in one process, each of them in a thread; one more is answered at once, empty."""
+    """How many claims may wait in one process, each in a thread. A further claim is answered at once, empty."""
     lock_timeout_seconds: float = 2
     """How long a call waits for a row that another transaction holds, before it is answered with 503."""
     max_body_bytes: int = 8 * 1024 * 1024
@@ -47,10 +47,10 @@ class Conf:
     stalled_seconds: int = 300
     """`/status`, the admin and the scheduler's log say so when no launched report has started for this long."""
     run_url: str = ""
-    """Where people look at a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
+    """The page of a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
 
     dagster_url: str = ""
-    """Dagster's webserver, which is told when schedules change; empty: nobody is told."""
+    """Dagster's webserver, which is told when schedules change; empty: no webserver is told."""
 
     def __post_init__(self) -> None:
         for name in ("claim_lease_seconds", "dispatch_lease_seconds", "run_lease_seconds"):
@@ -82,7 +82,7 @@ def _between(name: str, value: Any, low: float, high: float) -> None:
 
 
 def conf() -> Conf:
-    """The settings now in force. Raises `ImproperlyConfigured`, naming the key, for one that makes no sense."""
+    """The current settings. Raises `ImproperlyConfigured`, naming the key, for an invalid one."""
     given = getattr(settings, "REPORTQUEUE", {})
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured("REPORTQUEUE must be a dict.")

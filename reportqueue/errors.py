@@ -1,4 +1,4 @@
-"""What the queue refuses to do, as one family: the API maps it to answers in one place."""
+"""The errors of the queue, as one family: the API maps them to answers in one place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class ReportQueueError(Exception):
     def __init__(self, detail: str = "", *, current_status: str | None = None) -> None:
         super().__init__(detail or (self.__doc__ or "").strip().splitlines()[0])
         self.current_status = current_status
-        """The row's status, where that is the reason."""
+        """The row's status, if that is the reason."""
 
 
 class RowNotFound(ReportQueueError):
@@ -37,7 +37,7 @@ class LeaseLost(ReportQueueError):
 
 
 class RowBusy(ReportQueueError):
-    """Another transaction holds it, and did not let go of it in time: try again soon."""
+    """Another transaction holds its lock and did not release it in time: try again soon."""
 
 
 class IdempotencyKeyReused(ReportQueueError):
@@ -49,4 +49,4 @@ class HandoverRefused(ReportQueueError):
 
 
 class FiringRefused(ReportQueueError):
-    """The schedule has no such firing, or it is not this caller's to make."""
+    """The schedule has no such firing, or the firing does not belong to this caller."""

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, does it move: for load balancers and probes. `path("", include("reportqueue.health"))`."""
+"""Probes for load balancers and monitoring: `path("", include("reportqueue.health"))`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_safe
 
-from reportqueue import queue, schedules
+from reportqueue import queue, triggers
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
@@ -25,7 +25,7 @@ COUNTED = 1_000
 
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """200 as long as the process answers; looks at nothing else, or a slow database would restart the web app."""
+    """200 as long as the process answers. It checks nothing else, or a slow database would restart the web app."""
     return JsonResponse({"status": "live"})
 
 
@@ -44,7 +44,7 @@ def ready(request: HttpRequest) -> JsonResponse:
 
 @contextmanager
 def _quick() -> Iterator[Any]:
-    """The queue's database, each statement bounded: a table that somebody has locked must not hold the thread."""
+    """The queue's database, with a time limit for each statement: a locked table must not hold the thread."""
     alias = router.db_for_write(ReportQueue)
     with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
@@ -58,7 +58,7 @@ def _reasons(connection: Any) -> list[str]:
     if executor.migration_plan(targets):
         return ["Migrations of reportqueue are not applied: run manage.py migrate."]
     bound = conf().ready_overdue_seconds
-    overdue = schedules.overdue(bound)[: COUNTED + 1].count()
+    overdue = triggers.overdue(bound)[: COUNTED + 1].count()
     if not overdue:
         return []
     more = " or more" if overdue > COUNTED else ""
@@ -67,7 +67,7 @@ def _reasons(connection: Any) -> list[str]:
 
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
-    """How much is under way, and whether it moves: 200 also at a standstill, 503 if the database does not answer."""
+    """How many rows are due and at work, and whether any start: 200 also at a standstill, 503 without a database."""
     rows = ReportQueue.objects
     try:
         with _quick():

@@ -1,4 +1,4 @@
-"""Waiting for locks: never for longer than `LOCK_TIMEOUT_SECONDS`; and locks on what no row stands for."""
+"""Bounded waits for row locks (at most `LOCK_TIMEOUT_SECONDS`), and advisory locks by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
 
 PATIENT = 4
-"""Transactions of one process that may wait for the whole time at once. Each holds a thread of the web server: were all
-threads to wait, nothing else would be answered."""
+"""Transactions of one process that may wait for the whole time at once. Each holds a thread of the web server: if all
+threads waited, no other request would be answered."""
 IMPATIENT_SECONDS = 0.25
-"""How long the others wait."""
+"""How long every further transaction waits."""
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 
@@ -26,8 +26,8 @@ _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationF
 def bounded(seconds: float | None = None) -> Iterator[None]:
     """A transaction that waits for each lock for at most `LOCK_TIMEOUT_SECONDS`, or for `seconds` if that is less.
 
-    Inside the caller's own transaction it is a savepoint, and the caller's `lock_timeout` holds. Raises `RowBusy`, also
-    for a deadlock; nothing was changed then.
+    Inside the caller's own transaction it is a savepoint, and the caller's `lock_timeout` applies. Raises `RowBusy` if
+    a lock cannot be had in time, or for a deadlock; then nothing was changed.
     """
     try:
         if connection.in_atomic_block:
@@ -36,7 +36,7 @@ def bounded(seconds: float | None = None) -> Iterator[None]:
         else:
             with _time_to_wait(seconds) as bound, transaction.atomic():
                 with connection.cursor() as cursor:
-                    # For this transaction alone: a connection pool may give the next one to somebody else.
+                    # For this transaction alone: a connection pool may give the connection to another client next.
                     cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{max(1, round(bound * 1000))}ms"])
                 yield
     except OperationalError as error:
@@ -46,7 +46,7 @@ def bounded(seconds: float | None = None) -> Iterator[None]:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Whether a database error says that another transaction holds what this one needs: it may be repeated soon."""
+    """Whether the database refused because another transaction holds a lock: the call may be repeated soon."""
     return isinstance(error.__cause__, _BUSY)
 
 
@@ -62,8 +62,8 @@ def _time_to_wait(seconds: float | None) -> Iterator[float]:
             _patient.release()
 
 
-def serialise(name: str) -> None:
-    """Let one transaction at a time do what `name` stands for: wait for it, and hold it until this one ends."""
+def lock_until_commit(name: str) -> None:
+    """Take the lock of this name, waiting for it if need be, and hold it until the transaction ends."""
     key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])

@@ -1,4 +1,4 @@
-"""The log: one record for each transition, its facts as attributes of the record. A receiver like any other."""
+"""The log: a receiver of `transitioned` that writes one record for each transition, with its facts as attributes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LEVELS = {Verb.RESCUE: logging.WARNING, Verb.FAIL: logging.WARNING}
 
 
 def log_transition(sender: Any, transition: Transition, **_: Any) -> None:
-    """A line for people, and `action`, `queue_id`, `status_before`, `status_after`, ... for machines."""
+    """Log a line for people, with the attributes `action`, `queue_id`, `status_before`, `status_after`, ... ."""
     level = _LEVELS.get(transition.verb, logging.INFO)
     if not logger.isEnabledFor(level):
         return
-    # Not `asdict`, which copies deeply: with many rows at once, it would cost more than the rows.
+    # `asdict` copies deeply: with many rows at once, that would cost more than the transitions.
     facts = dict(vars(transition))
     facts["action"] = facts.pop("verb").value
     facts["status_before"], facts["status_after"] = facts.pop("before"), facts.pop("after")

@@ -1,24 +1,25 @@
-"""What the database tells those who listen, once the transaction that did it commits: NOTIFY, one channel a subject."""
+"""NOTIFY: PostgreSQL tells listening processes at the commit that schedules or rows have changed."""
 
 from __future__ import annotations
 
-from django.db import connection, transaction
-
-from reportqueue import asset_events
+from django.db import connection
+from django.dispatch import Signal
 
 SCHEDULES = "reportqueue_schedules"
-"""A schedule has changed."""
+"""Channel: a schedule has changed."""
 ROWS = "reportqueue_rows"
-"""A row is queued, or need not wait any longer."""
+"""Channel: a row is queued, or its wait for an earlier report is over."""
+schedules_edited = Signal()
+"""Sent within the transaction of an edit of schedules, or of a hand-over between patterns; sender is None."""
 
 
 def notify(channel: str) -> None:
-    """Tell it at the commit; once, however often a transaction says so. The transaction is the caller's."""
+    """Notify the listeners at the commit of the caller's transaction, once however often this is called in it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [channel])
 
 
 def schedules_changed() -> None:
-    """Tell the schedulers, and whoever evaluates the schedules elsewhere, at the commit."""
+    """Notify the schedulers at the commit, and call the receivers of `schedules_edited` now."""
     notify(SCHEDULES)
-    transaction.on_commit(asset_events.announce)
+    schedules_edited.send(sender=None)

@@ -1,4 +1,4 @@
-"""The ways in which a firing becomes a run: who looks at the clock, and how Dagster hears of it."""
+"""Trigger patterns: how a firing becomes a run of Dagster."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Pattern(models.TextChoices):
-    """What makes runs of schedules' firings; `TriggerPeriod` says which of them when."""
+    """Which component fires schedules and launches their runs; `TriggerPeriod` says which pattern owns which time."""
 
     CRON = "cron", _("Cron sensor")
-    """A sensor of Dagster reads the schedules every so often, and evaluates them itself."""
+    """A sensor of Dagster polls the schedules and evaluates them itself."""
     ASSET = "asset", _("Asset sensor")
-    """A sensor of Dagster evaluates what it last read; an asset tells it when that has changed."""
+    """A sensor of Dagster evaluates the schedules that it last read; an asset event tells it when they change."""
     WEBHOOK = "webhook", _("Polling of pending rows")
-    """The scheduler queues firings; a sensor asks what is pending, and says what it has launched."""
+    """The scheduler queues firings; a sensor polls the pending rows, launches them and marks them as processed."""
     QUEUE = "queue", _("Queue")
     """The scheduler queues firings; sensors claim them."""
 
 
 SENSOR_FIRED = frozenset({Pattern.CRON, Pattern.ASSET})
-"""Patterns in which no firing becomes a row before its run starts: the scheduler has nothing to queue."""
+"""Patterns whose sensors fire the schedules: a row is inserted when its run starts, and the scheduler queues none."""

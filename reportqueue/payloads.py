@@ -1,4 +1,4 @@
-"""Places in a JSON payload, written as `data.order.lines.0.id`: what a webhook's parameters are taken from."""
+"""Paths in a JSON payload, written as `data.order.lines.0.id`: a webhook's parameters are read from them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MAX_PATH_LENGTH = 200
 
 
 class NotThere(LookupError):
-    """The payload has nothing at that place; `str()` says how far it goes."""
+    """The payload has nothing at that path; `str()` names the first missing step."""
 
 
 def validate_path(path: str) -> None:
-    """Refuse what names no place: empty steps, or too long a path."""
+    """Refuse a path that is too long or has empty steps."""
     if path == WHOLE:
         return
     if not path or len(path) > MAX_PATH_LENGTH or "\x00" in path or not all(path.split(".")):
@@ -26,7 +26,7 @@ def validate_path(path: str) -> None:
 
 
 def at(payload: Any, path: str) -> Any:
-    """The value there. Raises `NotThere`."""
+    """The value at a path. Raises `NotThere`."""
     if path == WHOLE:
         return payload
     found, walked = payload, []

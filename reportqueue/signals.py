@@ -1,4 +1,4 @@
-"""What happened to a row, told once it is committed: `transitioned`, for logs, metrics and the project's own code."""
+"""`transitioned`: a signal for each transition of a row, after its commit, for logs, metrics and the project's code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reportqueue.states import Status, Verb
 
 @dataclass(frozen=True)
 class Transition:
-    """One row's move; without params, token and texts: they may be confidential."""
+    """One row's transition. It has no params, token or texts: they may be confidential."""
 
     verb: Verb
     queue_id: int
@@ -32,19 +32,19 @@ class Transition:
 
 
 ANNOUNCED = ("report_id", "modifier_id", "status", "generation", "attempt", "run_id", "claimed_by")
-"""The fields of a row that `announce` reads: who reads no other need not load the others of a hundred rows."""
+"""The fields of a row that `announce` reads. A caller that needs no others loads only these."""
 
 transitioned = Signal(use_caching=True)
-"""Sent with `transition=Transition(...)` after commit, in order; sender is `ReportQueue`. A receiver that raises is
-logged by Django and stops nobody: the row has moved."""
+"""Sent with `transition=Transition(...)` after commit, in order; sender is `ReportQueue`. If a receiver raises, Django
+logs that and calls the others: the transition is committed."""
 
 
 def announce(verb: Verb, rows: Iterable[ReportQueue], before: str, *, claimed_by: str = "") -> None:
-    """Send `transitioned` for rows as they are now, once the transaction around them commits.
+    """Send `transitioned` for the rows as they are now, once the transaction commits.
 
-    `claimed_by` is who held the rows, where the move itself took that from them.
+    `claimed_by` is the consumer that held the rows, for a transition that has cleared their own field.
     """
-    moves = [
+    transitions = [
         Transition(
             verb=verb,
             queue_id=row.pk,
@@ -59,17 +59,17 @@ def announce(verb: Verb, rows: Iterable[ReportQueue], before: str, *, claimed_by
         )
         for row in rows
     ]
-    announce_all(moves)
+    announce_all(transitions)
 
 
-def announce_all(moves: Sequence[Transition]) -> None:
-    """Send `transitioned` for each, once the transaction around them commits; and wake claims that wait for rows."""
-    if any(move.after == Status.QUEUED for move in moves):
+def announce_all(transitions: Sequence[Transition]) -> None:
+    """Once the transaction commits, send `transitioned` for each, and notify waiting claims if a row is queued."""
+    if any(transition.after == Status.QUEUED for transition in transitions):
         notices.notify(notices.ROWS)
-    if moves:
-        transaction.on_commit(partial(_send, moves))
+    if transitions:
+        transaction.on_commit(partial(_send, transitions))
 
 
-def _send(moves: Sequence[Transition]) -> None:
-    for move in moves:
-        transitioned.send_robust(sender=ReportQueue, transition=move)
+def _send(transitions: Sequence[Transition]) -> None:
+    for transition in transitions:
+        transitioned.send_robust(sender=ReportQueue, transition=transition)

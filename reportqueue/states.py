@@ -1,4 +1,4 @@
-"""The statuses of a queue row and the transitions between them: the vocabulary of everything else."""
+"""The statuses of a queue row and the transitions between them: all other modules use these words."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ class Status(models.TextChoices):
     cancel. A crash changes nothing."""
     CLAIMED = "claimed", _("Claimed")
     """Handed to a consumer that has not yet confirmed that it stored it. Leaves by its acknowledgement, start,
-    fail, release, cancel. The consumer crashes: the same rows come back to it; gone for good: rescue_expired."""
+    fail, release, cancel. If the consumer crashes, its next claim gets the same rows; if it does not claim again:
+    rescue_expired."""
     DISPATCHED = "dispatched", _("Dispatched")
     """The consumer confirmed: a run exists or will. Leaves by start, fail (a run that never started), release,
-    cancel. The launch is lost: rescue_expired offers it again, later each time."""
+    cancel. If the launch is lost, rescue_expired offers the row again, after a delay that grows each time."""
     RUNNING = "running", _("Running")
-    """Owned by a run through its lease token. Leaves by complete, fail, release, cancel (by its owner). The run
-    crashes: rescue_expired, for another attempt or, when attempts are used up, to failed."""
+    """Owned by a run through its lease token. Leaves by complete, fail, release, cancel (by its owner). If the run
+    crashes, rescue_expired queues the row for another attempt, or fails it when its attempts are used up."""
     SUCCEEDED = "succeeded", _("Succeeded")
     """Final: the report was made. Leaves by requeue."""
     FAILED = "failed", _("Failed")
-    """Final: attempts used up, or not worth another. Leaves by requeue."""
+    """Final: its attempts are used up, or its error was reported as not retryable. Leaves by requeue."""
     CANCELLED = "cancelled", _("Cancelled")
-    """Final: somebody did not want it any more. Leaves by requeue."""
+    """Final: a person or its run cancelled it. Leaves by requeue."""
     SKIPPED = "skipped", _("Skipped")
-    """Final: the scheduler did not run it and says why in `error`. Stays."""
+    """Final: the scheduler did not run it; `error` says why. It stays so."""
 
 
 LEASED = frozenset({Status.CLAIMED, Status.DISPATCHED, Status.RUNNING})
-"""Statuses in which somebody holds the row for a limited time."""
+"""Statuses in which a consumer or a run holds the row for a limited time."""
 WITH_CONSUMER = frozenset({Status.CLAIMED, Status.DISPATCHED})
-"""Handed out, not yet started."""
+"""Statuses of rows that are handed out and not yet started."""
 FINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED})
 """Statuses in which a row is `processed`."""
 UNFINISHED = frozenset(Status) - FINAL
@@ -44,11 +45,11 @@ UNFINISHED = frozenset(Status) - FINAL
 
 
 class Verb(StrEnum):
-    """What can be done to a row; each has one function in `reportqueue.queue`."""
+    """What can be done to a row. Each verb has one function in `reportqueue.queue`."""
 
     ENQUEUE = "enqueue"
     SKIP = "skip"
-    """The scheduler notes, as a row of its own, what it does not run and why."""
+    """The scheduler inserts a row that says which firing it does not run, and why."""
     CLAIM = "claim"
     ACKNOWLEDGE = "acknowledge"
     START = "start"
@@ -58,42 +59,59 @@ class Verb(StrEnum):
     CANCEL = "cancel"
     REQUEUE = "requeue"
     MARK_PROCESSED = "mark_processed"
-    """A consumer that polls has launched the row's run, and the queue follows it no further."""
+    """A consumer that polls has launched the row's run; the queue does not follow that run."""
     RESCUE = "rescue_expired"
 
 
-S, V = Status, Verb
 TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
-    # It fails a row that has been handed out as often as its counter can say.
-    V.CLAIM: {S.QUEUED: frozenset({S.CLAIMED, S.FAILED})},
-    V.ACKNOWLEDGE: {S.CLAIMED: frozenset({S.DISPATCHED})},
-    # A final row starts only for a person's re-execution of its last run.
-    V.START: {
-        **{status: frozenset({S.RUNNING}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED)},
-        **{status: frozenset({S.RUNNING}) for status in (S.SUCCEEDED, S.FAILED, S.CANCELLED)},
+    Verb.CLAIM: {
+        # Failed: a row that has been handed out as often as its counter can say.
+        Status.QUEUED: frozenset({Status.CLAIMED, Status.FAILED}),
     },
-    V.COMPLETE: {S.RUNNING: frozenset({S.SUCCEEDED})},
-    V.FAIL: {
-        S.CLAIMED: frozenset({S.QUEUED}),
-        S.DISPATCHED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+    Verb.ACKNOWLEDGE: {Status.CLAIMED: frozenset({Status.DISPATCHED})},
+    Verb.START: {
+        Status.QUEUED: frozenset({Status.RUNNING}),
+        Status.CLAIMED: frozenset({Status.RUNNING}),
+        Status.DISPATCHED: frozenset({Status.RUNNING}),
+        # A final row starts only for a person's re-execution of its last run.
+        Status.SUCCEEDED: frozenset({Status.RUNNING}),
+        Status.FAILED: frozenset({Status.RUNNING}),
+        Status.CANCELLED: frozenset({Status.RUNNING}),
     },
-    V.RELEASE: {
-        S.CLAIMED: frozenset({S.QUEUED}),
-        S.DISPATCHED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.QUEUED, S.CANCELLED, S.FAILED}),
+    Verb.COMPLETE: {Status.RUNNING: frozenset({Status.SUCCEEDED})},
+    Verb.FAIL: {
+        Status.CLAIMED: frozenset({Status.QUEUED}),
+        Status.DISPATCHED: frozenset({Status.QUEUED}),
+        Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
     },
-    V.CANCEL: {status: frozenset({S.CANCELLED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED, S.RUNNING)},
-    V.MARK_PROCESSED: {status: frozenset({S.SUCCEEDED}) for status in (S.QUEUED, S.CLAIMED, S.DISPATCHED)},
-    V.REQUEUE: {status: frozenset({S.QUEUED}) for status in (S.SUCCEEDED, S.FAILED, S.CANCELLED)},
-    V.RESCUE: {
-        S.CLAIMED: frozenset({S.QUEUED}),
-        S.DISPATCHED: frozenset({S.QUEUED}),
-        S.RUNNING: frozenset({S.QUEUED, S.FAILED, S.CANCELLED}),
+    Verb.RELEASE: {
+        Status.CLAIMED: frozenset({Status.QUEUED}),
+        Status.DISPATCHED: frozenset({Status.QUEUED}),
+        Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+    },
+    Verb.CANCEL: {
+        Status.QUEUED: frozenset({Status.CANCELLED}),
+        Status.CLAIMED: frozenset({Status.CANCELLED}),
+        Status.DISPATCHED: frozenset({Status.CANCELLED}),
+        Status.RUNNING: frozenset({Status.CANCELLED}),
+    },
+    Verb.MARK_PROCESSED: {
+        Status.QUEUED: frozenset({Status.SUCCEEDED}),
+        Status.CLAIMED: frozenset({Status.SUCCEEDED}),
+        Status.DISPATCHED: frozenset({Status.SUCCEEDED}),
+    },
+    Verb.REQUEUE: {
+        Status.SUCCEEDED: frozenset({Status.QUEUED}),
+        Status.FAILED: frozenset({Status.QUEUED}),
+        Status.CANCELLED: frozenset({Status.QUEUED}),
+    },
+    Verb.RESCUE: {
+        Status.CLAIMED: frozenset({Status.QUEUED}),
+        Status.DISPATCHED: frozenset({Status.QUEUED}),
+        Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
     },
 }
-"""verb -> status before -> statuses after; a new row is queued, or skipped. `queue` refuses whatever is not here."""
-del S, V
+"""verb -> status before -> statuses after. `queue` refuses every other transition. A new row is queued or skipped."""
 
 
 class Source(models.TextChoices):
@@ -101,7 +119,7 @@ class Source(models.TextChoices):
 
     SCHEDULE = "schedule", _("Schedule")
     BACKFILL = "backfill", _("Backfill")
-    """Somebody asked for the past instants of a schedule."""
+    """A person asked for past firings of a schedule."""
     API = "api", _("API")
     CODE = "code", _("Code")
     """`queue.enqueue` called by the project, usually inside its own transaction."""
@@ -111,12 +129,12 @@ class Source(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """How an attempt ended; an attempt without one is still running."""
+    """How an attempt ended. A running attempt has no outcome."""
 
     SUCCEEDED = "succeeded", _("Succeeded")
     FAILED = "failed", _("Failed")
     CANCELLED = "cancelled", _("Cancelled")
     RELEASED = "released", _("Released")
-    """The run gave the row back unharmed (a machine shutting down)."""
+    """The run gave the row back, for instance because its machine is shutting down."""
     EXPIRED = "expired", _("Lease expired")
-    """The run stopped beating: killed, cut off, or frozen."""
+    """The run sent no more heartbeats: it was killed, cut off, or frozen."""

@@ -1,7 +1,7 @@
-"""The front door for other systems: a signed delivery becomes a row of the queue, once however often it comes.
+"""Webhooks: a signed delivery of another system becomes a row of the queue, once however often it is delivered.
 
 Signatures are those of the Standard Webhooks specification (HMAC-SHA256 over id, timestamp and body). A delivery whose
-timestamp is more than five minutes off is refused; one that comes again under its id is answered with its first row.
+timestamp is more than five minutes off is refused. A redelivery, known by its id, is answered with its first row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def secret(source: WebhookSource) -> str:
 
 
 def rotate(source: WebhookSource) -> str:
-    """A new secret; the one before is accepted for another `ROTATION`."""
+    """Make a new secret; the old one is accepted for another `ROTATION`."""
     with locks.bounded():
         locked = WebhookSource.objects.select_for_update().get(pk=source.pk)
         locked.previous_seed, locked.seed = locked.seed, new_seed()
@@ -49,8 +49,8 @@ def rotate(source: WebhookSource) -> str:
 def verified_source(name: str, body: bytes, headers: Mapping[str, str]) -> WebhookSource:
     """The source that has signed this delivery.
 
-    Raises `SourceNotFound` also for one that is disabled, and `BadSignature` without saying what about it is wrong
-    beyond its headers and its time: who cannot sign is told nothing.
+    Raises `SourceNotFound`, also for a disabled source, and `BadSignature`. Its message tells of missing headers and a
+    wrong time, and nothing more: a sender that cannot sign learns nothing else.
     """
     source = WebhookSource.objects.filter(name=name, enabled=True).first()
     if source is None:
@@ -61,7 +61,7 @@ def verified_source(name: str, body: bytes, headers: Mapping[str, str]) -> Webho
     refusal = "The signature is not that of a known secret."
     for key in _secrets(source, database_now()):
         try:
-            # The library raises whatever its decoding meets for signatures and bodies that are none.
+            # For malformed signatures and bodies, the library raises whatever its decoding raises.
             Webhook(key).verify(body, given, json_parse=False)
         except (WebhookVerificationError, ValueError) as error:
             if "timestamp" in str(error):
@@ -72,7 +72,7 @@ def verified_source(name: str, body: bytes, headers: Mapping[str, str]) -> Webho
 
 
 def accept(source: WebhookSource, delivery_id: str, payload: Any) -> queue.Enqueued:
-    """Queue the report that a verified delivery asks for; again under the same id, the first row comes back.
+    """Queue the report that a verified delivery asks for. A redelivery gets the row of the first delivery.
 
     Raises `ValidationError` naming what of the payload is missing or wrong, `IdempotencyKeyReused` if the id is known
     with another payload.
@@ -107,7 +107,7 @@ def _value(payload: Any, path: str, field: str) -> Any:
 
 
 def _secrets(source: WebhookSource, now: datetime) -> Iterator[str]:
-    """All that are accepted now: through a rotation of its own, and through one of the project's key."""
+    """All secrets that are accepted now: of the current and the previous seed, by each of the project's keys."""
     seeds = [source.seed]
     if source.previous_until is not None and now < source.previous_until:
         seeds.append(source.previous_seed)

@@ -1,1 +1,1 @@
-"""Sensors: thin, they claim, yield run requests and return the cursor. No status logic."""
+"""One sensor for each pattern."""

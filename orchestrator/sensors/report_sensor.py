@@ -1,66 +1,12 @@
-"""The oldest way: a sensor reads the schedules every so often, and evaluates their expressions itself."""
+"""Pattern `cron`: a sensor reads the schedules at an interval and evaluates their expressions itself."""
 
-from __future__ import annotations
+from dagster import DefaultSensorStatus
 
-from contextlib import closing
-from typing import TYPE_CHECKING
+from dagster_reportqueue import build_report_cron_sensor
+from orchestrator.jobs import environment, report_job
 
-from dagster import (
-    DefaultSensorStatus,
-    JobDefinition,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SensorResult,
-    sensor,
+report_cron_sensor = build_report_cron_sensor(
+    report_job,
+    minimum_interval_seconds=environment.cron_interval_seconds,
+    default_status=DefaultSensorStatus.RUNNING,
 )
-
-from orchestrator.client import ApiError
-from orchestrator.plan import Plan
-from orchestrator.resources import ReportQueueResource
-from orchestrator.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
-from orchestrator.sensors.queue_sensor import MAX_BATCH, TickFailed
-from orchestrator.sensors.rounds import interval
-
-if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
-
-def build_report_cron_sensor(
-    job: JobDefinition | UnresolvedAssetJobDefinition,
-    *,
-    name: str = "report_cron_sensor",
-    limit: int = MAX_BATCH,
-    catch_up_seconds: int = CATCH_UP_SECONDS,
-    minimum_interval_seconds: int = 30,
-    default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
-) -> SensorDefinition:
-    """A sensor that launches `job`, one of `build_report_job`, once for each firing of the schedules that it reads.
-
-    Good for some hundred schedules. A tick asks the web app whether the schedules have changed, and makes what has come
-    due since the last one, `limit` (1 to 100) at once; after a standstill it makes up for `catch_up_seconds`. It fires
-    only in the periods that `manage.py switch_pattern` gives to `cron`. It needs the resource `report_queue`, whose
-    token's user may view schedules and consume. Raises `ValueError` for a bound exceeded.
-    """
-    evaluator = Evaluator(limit, catch_up_seconds)
-    last: Plan | None = None
-
-    @sensor(
-        name=name,
-        job=job,
-        minimum_interval_seconds=interval(minimum_interval_seconds),
-        default_status=default_status,
-        description="Reads the schedules, evaluates their cron expressions, and launches one run for each firing.",
-    )
-    def report_cron_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
-        nonlocal last
-        try:
-            # No retries: the next tick is one, and this one's time is short.
-            with closing(report_queue.client(retries=0)) as client:
-                plan = client.plan("cron", known=last)
-        except (ApiError, ValueError) as error:
-            # The cursor stays: the next tick makes what this one would have.
-            raise TickFailed(str(error)) from None
-        last = plan
-        return evaluator.tick(context, plan, kept={})
-
-    return report_cron_sensor

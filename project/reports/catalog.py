@@ -1,4 +1,4 @@
-"""What can be asked for: a report, its modifiers, its params."""
+"""The catalog: each report with its modifiers and its params."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One report, as far as somebody who schedules it needs to know it."""
+    """One report, with what a person needs to know to schedule it."""
 
     report_id: int
     name: str

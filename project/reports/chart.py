@@ -42,7 +42,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Shade:
-    """A stretch of time to shade behind the traces, as far as the chart reaches; ISO dates."""
+    """A time range to shade behind the traces, as far as the chart reaches; ISO dates."""
 
     label: str
     first: str

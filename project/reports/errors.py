@@ -1,4 +1,4 @@
-"""What `render` refuses: both are the caller's mistake, so trying again does not help."""
+"""Errors of `render`: both are mistakes of the caller, and a retry does not help."""
 
 from __future__ import annotations
 

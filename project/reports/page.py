@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number worth a large type, with its unit and a few words of context."""
+    """One number in large type, with its unit and a few words of context."""
 
     label: str
     value: str
@@ -34,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a report says, as plain text and data; `html` is the only place where it becomes markup."""
+    """A report's content as plain text and data; only `html` turns it into markup."""
 
     title: str
     subtitle: str
@@ -45,7 +45,7 @@ class Page:
     table: Table
     source: str
     data: pd.DataFrame
-    """What the CSV holds; the page only says how much that is."""
+    """The data of the CSV; the page only shows how much that is."""
 
     def html(self) -> str:
         """The page as a complete document."""

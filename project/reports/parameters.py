@@ -1,7 +1,7 @@
 """Reading params: each function checks one JSON value and returns it typed, or raises InvalidParams.
 
 Values are taken literally: "3" is not 3 and true is not 1. A schedule that is wrong should say so at its
-first run, instead of making a report that nobody asked for.
+first run, instead of making another report than was asked for.
 """
 
 from __future__ import annotations

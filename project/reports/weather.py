@@ -15,7 +15,7 @@ from .summary import Notation
 
 @dataclass(frozen=True)
 class Measure:
-    """One of the measured columns, and which of its days are worth counting."""
+    """One of the measured columns, and which of its days are counted."""
 
     label: str
     unit: str

@@ -1,4 +1,4 @@
-"""The operator's view: schedules, calendars, webhook sources and the queue, and what one may do to them."""
+"""The admin: schedules, calendars, webhook sources and the queue, with their actions."""
 
 from reportqueue.admin.calendars import BlackoutCalendarAdmin
 from reportqueue.admin.queue import ReportQueueAdmin

@@ -1,4 +1,4 @@
-"""Blackout calendars in the admin: closed days and hours on one page, and which schedules they hold up."""
+"""Blackout calendars in the admin: closed days and hours on one page, and the schedules that use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue.admin import search
-from reportqueue.admin.lists import ListAdmin
+from reportqueue.admin.changelists import ListAdmin
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
 
 if TYPE_CHECKING:
@@ -23,25 +23,25 @@ else:
     AnyInline = admin.TabularInline
 
 MAX_PARTS = 60
-"""Rows of days, and of hours, that one form takes: a browser posts seven fields for each, Django accepts 1,000."""
+"""Rows of days, and of hours, in one form: a browser posts seven fields for each, and Django accepts 1,000 fields."""
 NAMED = 5
-"""Calendars in use that a refusal names."""
+"""How many calendars in use a refusal names."""
 
 
 class PartInline(AnyInline):
-    """Closed days or hours, in a table; a few empty lines, since there may be no script to add one."""
+    """Closed days or hours, in a table with a few empty lines: adding one needs no script."""
 
     extra = 3
     max_num = MAX_PARTS
     counted: ClassVar[str]
-    """The calendar's annotation that counts them."""
+    """The name of the calendar's annotation that counts them."""
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
-        """With the limit held, not only offered."""
+        """As Django's, and the limit is checked when the form is posted."""
         return super().get_formset(request, obj, validate_max=self._fit(obj), **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not of more than the form takes, which code may have made."""
+        """Refuse if there are more rows than the form takes: code may have made them."""
         return self._fit(obj) and super().has_change_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -93,7 +93,7 @@ class BlackoutCalendarAdmin(ListAdmin):
         return calendars
 
     def get_fieldsets(self, request: HttpRequest, obj: BlackoutCalendar | None = None) -> Any:
-        """A new calendar is used by none."""
+        """A new calendar has no schedules to show."""
         note = _(
             "Days and hours are by each schedule's own clock. When they change, the schedules that use the calendar "
             "are planned anew, from then on; what is due already is not lost."
@@ -102,7 +102,7 @@ class BlackoutCalendarAdmin(ListAdmin):
         return [(None, {"fields": fields, "description": note})]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Saves, and says how many schedules that concerns."""
+        """Save, and show how many schedules use it."""
         super().save_related(request, form, formsets, change)
         if not any(formset.has_changed() for formset in formsets):
             return
@@ -111,7 +111,7 @@ class BlackoutCalendarAdmin(ListAdmin):
             self.message_user(request, text % {"count": f"{uses:,}"}, messages.INFO)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
-        """As Django's; calendars in use are named with the number of their schedules, which are not all read."""
+        """As Django's, but calendars in use are refused with the number of their schedules, which are not all read."""
         calendars: Any = self.get_queryset(request).filter(pk__in=[calendar.pk for calendar in objs])
         used = calendars.filter(uses__gt=0)[:NAMED]
         if refused := [self._refusal(calendar) for calendar in used]:
@@ -120,17 +120,17 @@ class BlackoutCalendarAdmin(ListAdmin):
 
     @admin.display(description=_("closed days"), ordering="days_count")
     def closed_days(self, calendar: Any) -> int:
-        """How many stretches of them."""
+        """The number of rows of closed days."""
         return int(calendar.days_count)
 
     @admin.display(description=_("closed hours"), ordering="hours_count")
     def closed_hours(self, calendar: Any) -> int:
-        """How many stretches of them."""
+        """The number of rows of closed hours."""
         return int(calendar.hours_count)
 
     @admin.display(description=_("used by"), ordering="uses")
     def used_by(self, calendar: Any) -> str:
-        """How many schedules, and a link to them."""
+        """The number of its schedules, with a link to them."""
         text = ngettext("%(count)s schedule", "%(count)s schedules", calendar.uses) % {"count": f"{calendar.uses:,}"}
         if not calendar.uses:
             return text
@@ -143,6 +143,6 @@ class BlackoutCalendarAdmin(ListAdmin):
 
 
 def _count_of(model: Any) -> Coalesce:
-    """How many rows of the model have the calendar: a look into an index for each calendar."""
+    """How many rows of the model have the calendar: one index look-up for each calendar."""
     rows = model.objects.filter(calendar=OuterRef("pk")).order_by().values("calendar")
     return Coalesce(Subquery(rows.annotate(number=Count("pk")).values("number")), 0)

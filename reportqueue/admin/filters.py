@@ -22,7 +22,7 @@ from reportqueue.states import UNFINISHED, Source, Status
 
 
 class ChoiceFilter(admin.SimpleListFilter):
-    """One of a few values; any other is refused before the database sees it."""
+    """A filter by one of a few values. Other values are refused before any query."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """The rows of the chosen value, or all."""
@@ -33,12 +33,12 @@ class ChoiceFilter(admin.SimpleListFilter):
         return queryset.filter(self.condition(value))
 
     def condition(self, value: str) -> Q:
-        """What the value, one of the choices, means."""
+        """The condition for one of the choices."""
         return Q((self.parameter_name, value))
 
 
 class StatusFilter(ChoiceFilter):
-    """Where a row is."""
+    """A row's status."""
 
     title = _("status")
     parameter_name = "status"
@@ -49,7 +49,7 @@ class StatusFilter(ChoiceFilter):
 
 
 class SourceFilter(ChoiceFilter):
-    """Who queued a row."""
+    """A row's source."""
 
     title = _("source")
     parameter_name = "source"
@@ -60,7 +60,7 @@ class SourceFilter(ChoiceFilter):
 
 
 class YesNoFilter(ChoiceFilter):
-    """A question about a row."""
+    """A filter with the choices yes and no."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         """Yes or no."""
@@ -81,10 +81,10 @@ class ProcessedFilter(YesNoFilter):
 
 
 class ChosenFilter(ChoiceFilter):
-    """What belongs to one of something of which there may be thousands: shown once a link has chosen it."""
+    """A filter with too many choices to list. It is shown when a link has chosen one."""
 
     chosen: Any
-    """Names it, with its %(id)s."""
+    """The text of the choice, with its %(id)s."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         """The chosen one alone."""
@@ -95,7 +95,7 @@ class ChosenFilter(ChoiceFilter):
         return [(str(value), self.chosen % {"id": value})]
 
     def has_output(self) -> bool:
-        """Also for a value that is none, which is then refused."""
+        """Shown also for an invalid value, which is then refused."""
         return self.value() is not None
 
 
@@ -108,7 +108,7 @@ class ScheduleFilter(ChosenFilter):
 
 
 class CalendarFilter(ChosenFilter):
-    """The schedules that one calendar closes."""
+    """The schedules of one calendar."""
 
     title = _("calendar")
     parameter_name = "calendar"
@@ -122,7 +122,7 @@ class EnabledFilter(YesNoFilter):
     parameter_name = "enabled"
 
     def condition(self, value: str) -> Q:
-        """By the switch."""
+        """By `enabled`."""
         return Q(enabled=value == "yes")
 
 
@@ -133,12 +133,12 @@ class ProblemFilter(YesNoFilter):
     parameter_name = "problem"
 
     def condition(self, value: str) -> Q:
-        """By the error it has left."""
+        """By the scheduler's error."""
         return ~Q(error="") if value == "yes" else Q(error="")
 
 
 class TimezoneFilter(ChoiceFilter):
-    """The zone in which a schedule's expression holds."""
+    """A schedule's time zone."""
 
     title = _("time zone")
     parameter_name = "timezone"
@@ -150,7 +150,7 @@ class TimezoneFilter(ChoiceFilter):
 
 
 class FormFilter(admin.ListFilter):
-    """Values to type instead of choices, since there may be millions; a wrong one finds nothing and says why."""
+    """A filter with inputs, where choices might be millions. An invalid value finds nothing and says why."""
 
     template = "admin/reportqueue/form_filter.html"
     form_class: type[forms.Form]
@@ -171,7 +171,7 @@ class FormFilter(admin.ListFilter):
         return list(self.form_class.base_fields)
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        """What the template needs: the form, and the list's other parameters, which it has to keep."""
+        """The template's values: the form, and the list's other parameters, which the form has to keep."""
         mine = {*self.expected_parameters(), PAGE_VAR}
         yield {
             "form": self.form,
@@ -181,14 +181,14 @@ class FormFilter(admin.ListFilter):
         }
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """The rows that the inputs describe."""
+        """The rows that match the inputs."""
         if not self.form.is_valid():
             return queryset.none()
         given = {name: value for name, value in self.form.cleaned_data.items() if value is not None}
         return queryset.filter(self.condition(given))
 
     def condition(self, given: dict[str, Any]) -> Q:
-        """What the filled inputs mean."""
+        """The condition for the filled inputs."""
         return Q(**given)
 
 
@@ -198,7 +198,7 @@ class _ReportForm(forms.Form):
 
 
 class ReportFilter(FormFilter):
-    """One report, or one modifier, or one of one; found through the index over both."""
+    """A report, a modifier, or both; found through the index over both."""
 
     title = _("report")
     form_class = _ReportForm
@@ -219,13 +219,13 @@ class _DueForm(forms.Form):
 
 
 class DueFilter(FormFilter):
-    """Whole days in UTC, both included: the way to rows beyond the last page."""
+    """Days in UTC, both included. It reaches rows beyond the last page."""
 
     title = _("day due (UTC)")
     form_class = _DueForm
 
     def condition(self, given: dict[str, Any]) -> Q:
-        """Bounds of the indexed instant."""
+        """Bounds of `trigger_time`, which has an index."""
         meant = Q()
         if day := given.get("due_from"):
             meant &= Q(trigger_time__gte=datetime.combine(day, time(), UTC))

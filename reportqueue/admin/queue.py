@@ -1,4 +1,4 @@
-"""The queue in the admin: read only, with its two operations; everything about one row on one page."""
+"""The queue in the admin: read only but for its two operations, with everything about a row on one page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
-from reportqueue.admin import search, shown
+from reportqueue.admin import actions, formats, search
+from reportqueue.admin.changelists import QueueChangeList
 from reportqueue.admin.filters import (
     DueFilter,
     ProcessedFilter,
@@ -21,13 +22,12 @@ from reportqueue.admin.filters import (
     SourceFilter,
     StatusFilter,
 )
-from reportqueue.admin.lists import QueueChangeList
-from reportqueue.admin.operations import MAX_AT_ONCE, OperableAdmin
+from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 
 ATTEMPTS_SHOWN = 50
-"""The newest attempts of a row; one that people requeue for years has many."""
+"""How many attempts of a row are shown, the newest. A row that is often requeued has many."""
 
 
 @admin.register(ReportQueue)
@@ -77,10 +77,10 @@ class ReportQueueAdmin(OperableAdmin):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list, with a warning above it at a standstill; its template knows how many rows an action takes."""
+        """The list, with a warning above it at a standstill. Its template shows how many rows an action takes."""
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
             messages.warning(request, str(stalled))
-        return super().changelist_view(request, {"max_at_once": MAX_AT_ONCE, **(extra_context or {})})
+        return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
 
     def render_change_form(
         self,
@@ -98,18 +98,18 @@ class ReportQueueAdmin(OperableAdmin):
 
     @admin.display(description=_("status"))
     def status_now(self, row: ReportQueue) -> str:
-        """The status; whether a running row has been asked to stop, how many firings a skipped one stands for."""
+        """The status; whether a running row was asked to cancel, how many firings a skipped row counts."""
         facts = row.result if isinstance(row.result, dict) else {}
         badge = self._badge(row, facts.get("count"), facts.get("complete"))
         return badge if row.waits_for_id is None else format_html("{}, {}", badge, self._waiting(row.waits_for_id))
 
     @admin.display(description=_("status"))
     def status_and_error(self, row: Any) -> str:
-        """The status, and what a row waits for, why it was skipped, or the last line of what went wrong."""
+        """The status, with the report for which it waits, why it was skipped, or the last line of its error."""
         badge = self._badge(row, row.skipped_count, row.skipped_complete)
         if row.waits_for_id is not None:
-            return shown.two_lines(badge, self._waiting(row.waits_for_id))
-        return shown.two_lines(badge, shown.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
+            return formats.two_lines(badge, self._waiting(row.waits_for_id))
+        return formats.two_lines(badge, formats.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
 
     def _badge(self, row: ReportQueue, count: Any, complete: Any) -> str:
         label = row.get_status_display()
@@ -122,7 +122,7 @@ class ReportQueueAdmin(OperableAdmin):
                 else gettext("%(status)s, %(count)s firings")
             )
             label = text % {"status": label, "count": f"{count:,}"}
-        return shown.badge(row.status, label)
+        return formats.badge(row.status, label)
 
     def _waiting(self, pk: int) -> str:
         link = format_html('<a href="{}">#{}</a>', self.address("change", pk), pk)
@@ -130,17 +130,17 @@ class ReportQueueAdmin(OperableAdmin):
 
     @admin.display(description=_("due (UTC)"), ordering="trigger_time")
     def due(self, row: ReportQueue) -> str:
-        """The nominal instant; below, as the schedule's own clock shows it."""
+        """`trigger_time`; below that, by the schedule's own clock."""
         zone = row.schedule.timezone if row.schedule else "UTC"
-        return shown.two_lines(shown.utc(row.trigger_time), shown.local(row.trigger_time, zone))
+        return formats.two_lines(formats.utc(row.trigger_time), formats.local(row.trigger_time, zone))
 
     @admin.display(description=_("lateness"))
     def lateness(self, row: Any) -> str:
         """How late it is or was, and how long it took."""
-        late, then = shown.lateness(row, row.now)
-        if shown.is_late(row, row.now):
+        late, then = formats.lateness(row, row.now)
+        if formats.is_late(row, row.now):
             late = format_html('<strong class="rq-late">{}</strong>', late)
-        return shown.two_lines(late, then)
+        return formats.two_lines(late, then)
 
     @admin.display(description=_("attempts"))
     def attempts_used(self, row: ReportQueue) -> str:
@@ -149,33 +149,35 @@ class ReportQueueAdmin(OperableAdmin):
 
     @admin.display(description=_("source"))
     def source_and_priority(self, row: ReportQueue) -> str:
-        """Who queued it, and its priority if it is not the usual one."""
+        """Its source, and its priority unless that is 0."""
         priority = gettext("priority %(number)s") % {"number": row.priority} if row.priority else ""
-        return shown.two_lines(row.get_source_display(), priority)
+        return formats.two_lines(row.get_source_display(), priority)
 
     @admin.display(description=_("run, artifacts"))
     def run_and_artifacts(self, row: Any) -> str:
-        """Links to the last run and to what it made."""
-        return shown.two_lines(self.run(row), shown.artifact_links(row.artifacts_made) if row.artifacts_made else "")
+        """Links to the last run and to its artifacts."""
+        return formats.two_lines(
+            self.run(row), formats.artifact_links(row.artifacts_made) if row.artifacts_made else ""
+        )
 
     @admin.display(description=_("run"))
     def run(self, row: ReportQueue) -> str:
         """The last run, with a link to it."""
-        return shown.run_link(row.run_id)
+        return formats.run_link(row.run_id)
 
     @admin.display(description=_("artifacts"))
     def artifacts(self, row: ReportQueue) -> str:
-        """Links to what the run made: its result's `artifacts`, names to addresses."""
-        return shown.artifact_links(row.result.get("artifacts") if isinstance(row.result, dict) else None)
+        """Links to the artifacts in the row's result."""
+        return formats.artifact_links(row.result.get("artifacts") if isinstance(row.result, dict) else None)
 
     @admin.display(description=_("error or reason"))
     def error_text(self, row: ReportQueue) -> str:
-        """What went wrong last, or why it was cancelled or skipped."""
-        return shown.traceback(row.error, unfolded=True)
+        """The last error, or why it was cancelled or skipped."""
+        return formats.traceback(row.error, unfolded=True)
 
     @admin.display(description=_("timeline"))
     def timeline(self, row: Any) -> str:
-        """Every instant of the row in UTC, in the schedule's own zone, and after it was due."""
+        """Every instant of the row in UTC, in the schedule's own zone, and relative to when it was due."""
         zone = row.schedule.timezone if row.schedule else "UTC"
         claimed = (
             gettext("claimed by %(consumer)s") % {"consumer": row.claimed_by} if row.claimed_by else gettext("claimed")
@@ -191,7 +193,7 @@ class ReportQueueAdmin(OperableAdmin):
             (gettext("lease until"), row.lease_expires_at),
         ]
         lines = [
-            (name, shown.utc(instant), shown.local(instant, zone), shown.offset(instant - row.trigger_time))
+            (name, formats.utc(instant), formats.local(instant, zone), formats.offset(instant - row.trigger_time))
             for name, instant in instants
             if instant is not None
         ]
@@ -202,18 +204,18 @@ class ReportQueueAdmin(OperableAdmin):
         """The newest attempts, the latest first: which run, how it ended, its traceback."""
         found = list(row.attempts.order_by("-id")[: ATTEMPTS_SHOWN + 1])
         if not found:
-            return shown.EMPTY
+            return formats.EMPTY
         lines = [
             {
                 "attempt": attempt,
-                "run": shown.run_link(attempt.run_id),
-                "parent": shown.run_link(attempt.parent_run_id) if attempt.parent_run_id else "",
-                "started": shown.utc(attempt.started_at),
-                "took": shown.duration((attempt.finished_at or row.now) - attempt.started_at),
-                "outcome": shown.badge(
+                "run": formats.run_link(attempt.run_id),
+                "parent": formats.run_link(attempt.parent_run_id) if attempt.parent_run_id else "",
+                "started": formats.utc(attempt.started_at),
+                "took": formats.duration((attempt.finished_at or row.now) - attempt.started_at),
+                "outcome": formats.badge(
                     attempt.outcome or "running", attempt.get_outcome_display() or gettext("Running")
                 ),
-                "error": shown.traceback(attempt.error, unfolded=False) if attempt.error else "",
+                "error": formats.traceback(attempt.error, unfolded=False) if attempt.error else "",
             }
             for attempt in found[:ATTEMPTS_SHOWN]
         ]
@@ -222,22 +224,22 @@ class ReportQueueAdmin(OperableAdmin):
 
     @admin.display(description=_("parameters"))
     def params_text(self, row: ReportQueue) -> str:
-        """What the report was asked for with."""
-        return shown.json_block(row.params)
+        """The report's parameters."""
+        return formats.json_block(row.params)
 
     @admin.display(description=_("result"))
     def result_text(self, row: ReportQueue) -> str:
-        """What its last run answered."""
-        return shown.json_block(row.result)
+        """The result of its last run."""
+        return formats.json_block(row.result)
 
     @admin.display(description=_("next run"))
     def goes_alone(self, row: ReportQueue) -> str:
-        """Whether its next run may make other reports beside it, and why not."""
+        """Whether its next run may make other reports too."""
         if not row.alone:
             return gettext("may make other reports as well")
         return gettext("makes this report alone: an earlier run ended with it, or was interrupted in it")
 
     @admin.display(description=_("run key"))
     def run_key(self, row: ReportQueue) -> str:
-        """What Dagster knows the last claim by."""
-        return row.run_key or shown.EMPTY
+        """The run key of its last claim."""
+        return row.run_key or formats.EMPTY

@@ -1,4 +1,4 @@
-"""The form of a schedule: what would not fire, or would undo somebody else's edit, is refused before it is saved."""
+"""The form of a schedule. It refuses a schedule that cannot fire, and an edit that would undo another person's."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ FIELDSETS: list[Any] = [
 
 
 class ScheduleForm(ScheduleModelForm):
-    """As saving it would judge; the schedule itself is only changed in memory."""
+    """The form; it validates as saving would. The schedule is only changed in memory."""
 
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
-    """The schedule's, when the form was opened."""
+    """The schedule's version when the form was opened."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk is not None:
             self.initial["version"] = self.instance.version
         for name in ("start_at", "end_at"):
-            if name in self.fields:  # not in the form of somebody who may only look
+            if name in self.fields:  # not in the form of a person who may only view
                 field = self.fields[name]
                 zone = timezone.get_current_timezone_name()
                 field.label = gettext("%(label)s (in %(zone)s)") % {"label": field.label, "zone": zone}
 
     def clean(self) -> dict[str, Any]:
-        """Refuse an edit of what has changed meanwhile; an instant that was not touched stays exact."""
+        """Refuse the edit if the schedule has changed meanwhile. An instant that was not edited stays exact."""
         cleaned = super().clean() or self.cleaned_data
         if self.instance.pk is None:
             return cleaned
@@ -69,13 +69,13 @@ class ScheduleForm(ScheduleModelForm):
         if given is not None and given != self.instance.version:
             raise forms.ValidationError(
                 gettext(
-                    "The schedule has been changed since you opened this page, by somebody else or by the scheduler. "
-                    "Nothing was saved: open it again, and make your change to what it is now."
+                    "The schedule has been changed since you opened this page, by another person or by the scheduler. "
+                    "Nothing was saved: open it again, and make your change to its current version."
                 ),
                 code="stale",
             )
         for name in ("start_at", "end_at"):
-            # The inputs show whole seconds; what was saved by other means may be between two of them.
+            # The inputs show whole seconds; an instant that was saved otherwise may lie between two.
             if name in cleaned and name not in self.changed_data:
                 cleaned[name] = getattr(self.instance, name)
         return cleaned
@@ -91,5 +91,5 @@ class ScheduleForm(ScheduleModelForm):
 
     @property
     def changes_timing(self) -> bool:
-        """Whether saving plans it anew, from then on."""
+        """Whether saving requires a new plan."""
         return self.instance.pk is None or ReportSchedule.changes_timing(self.changed_data)

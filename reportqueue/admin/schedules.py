@@ -1,4 +1,4 @@
-"""Schedules in the admin: edited by people, with what comes next and what came of the last firings beside them."""
+"""Schedules in the admin: the form, the next firings, and the outcomes of the last ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import cron
-from reportqueue.admin import duty, firings, search, shown, wording
-from reportqueue.admin.backfill import BackfilledAdmin
+import reportcron
+from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
-from reportqueue.admin.preview import PreviewedAdmin
+from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
+from reportqueue.admin.schedule_backfill import BackfilledAdmin
 from reportqueue.admin.schedule_form import FIELDSETS, ScheduleForm
+from reportqueue.admin.schedule_preview import PreviewedAdmin
 from reportqueue.admin.search import as_id
-from reportqueue.admin.switching import SwitchableAdmin, sees_queue
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 
@@ -35,7 +35,7 @@ DETAIL_SHOWN = 150
 
 @admin.register(ReportSchedule)
 class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
-    """Schedules, edited by people; what cannot fire is refused with the field named."""
+    """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [
         "report_id",
@@ -57,15 +57,15 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     fieldsets = FIELDSETS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ReportSchedule]:
-        """With each schedule's newest rows: one look into an index for each, and no query."""
+        """With each schedule's newest rows: one index look-up for each, and no further query."""
         newest = ReportQueue.objects.filter(schedule=OuterRef("pk")).order_by("-trigger_time")
         why = Case(When(status=Status.SKIPPED, then=Left("error", 300)), default=Value(""))
         rows = newest.values(row=JSONObject(id="pk", status="status", why=why))[:LAST_OUTCOMES]
         schedules: QuerySet[ReportSchedule] = super().get_queryset(request).annotate(newest=ArraySubquery(rows))
-        return schedules.annotate(**duty.read())
+        return schedules.annotate(**schedule_pattern.read())
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:
-        """As Django's; while an edit is saved, locked first, so that it is checked against what it replaces."""
+        """As Django's. To save an edit, lock the schedule first: the edit is checked against what it replaces."""
         pk = as_id(object_id)
         if request.method == "POST" and pk is not None and transaction.get_connection().in_atomic_block:
             ReportSchedule.objects.select_for_update().filter(pk=pk).values_list("pk").first()
@@ -73,7 +73,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return found
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Without the queue's rows for those who may not see them."""
+        """Without the outcomes for people who may not see the queue's rows."""
         shown_to_all = list(self.list_display)
         if not sees_queue(request):
             shown_to_all.remove("last_outcomes")
@@ -88,7 +88,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return [(_("Now"), {"fields": fields}), *FIELDSETS]
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
-        """The zone with a list of names to complete it from; see the form's template."""
+        """The zone's input suggests the names of zones; see the form's template."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "timezone" and field is not None:
             field.widget.attrs["list"] = "time-zones"
@@ -103,11 +103,11 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         form_url: str = "",
         obj: ReportSchedule | None = None,
     ) -> HttpResponse:
-        """The form, with the zones' names, the preview, and what this person may do to the schedule."""
-        context["time_zones"] = sorted(cron.zone_names())
+        """The form, with the zones' names, the preview, and buttons for what this person may do."""
+        context["time_zones"] = sorted(reportcron.zone_names())
         if obj is not None:
             if request.method == "POST":
-                # Refused: the form has written what was typed into `obj`, and the page must show what is.
+                # The edit was refused. The form has changed `obj` in memory; the page must show what is stored.
                 obj = self.get_queryset(request).get(pk=obj.pk)
                 context["adminform"].form.instance = context["original"] = obj
                 context["subtitle"] = str(obj)
@@ -122,67 +122,67 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def save_model(self, request: HttpRequest, obj: ReportSchedule, form: Any, change: bool) -> None:
-        """Saves, and says when it fires: the quickest way to notice a wrong expression."""
+        """Save, and show the next firing: that is the quickest way to notice a wrong expression."""
         if "enabled" in form.changed_data and not obj.enabled:
             obj.paused_by, obj.pause_note = request.user.get_username(), ""
         super().save_model(request, obj, form, change)
-        coming = duty.next_firing(obj) if change else obj.next_run_at
+        coming = schedule_pattern.next_firing(obj) if change else obj.next_run_at
         if coming is not None:
-            own = shown.local(coming, obj.timezone)
+            own = formats.local(coming, obj.timezone)
             text = gettext("The next run is at %(utc)s UTC%(local)s.")
-            values = {"utc": shown.utc(coming), "local": f" ({own})" if own else ""}
+            values = {"utc": formats.utc(coming), "local": f" ({own})" if own else ""}
             self.message_user(request, text % values, messages.INFO)
         elif obj.enabled:
             self.message_user(request, gettext("It will not run: no firing is left before its end."), messages.WARNING)
 
     @admin.display(description=_("timing, time zone"), ordering="cron")
     def timing(self, schedule: ReportSchedule) -> str:
-        """The expression, unbroken, its words, and the clock and the calendar by which it holds."""
+        """The expression, its words, its time zone and its calendar."""
         by = schedule.timezone
         if schedule.calendar is not None:
             by = gettext("%(zone)s, around %(calendar)s") % {"zone": by, "calendar": schedule.calendar.name}
         if not schedule.cron:
-            return shown.two_lines(wording.rule(schedule), by)
+            return formats.two_lines(schedule_text.rule(schedule), by)
         code = format_html('<code class="rq-code">{}</code>', schedule.cron)
-        return shown.two_lines(shown.two_lines(code, wording.rule(schedule)), by)
+        return formats.two_lines(formats.two_lines(code, schedule_text.rule(schedule)), by)
 
     @admin.display(description=_("state"), ordering="enabled")
     def state_in_short(self, schedule: Any) -> str:
-        """Whether it fires; below, who paused it and why, or what is wrong."""
-        found = wording.state(schedule, schedule.now, duty.late_since(schedule), brief=True)
+        """Whether it fires; below that, who paused it and why, or what is wrong."""
+        found = schedule_text.state(schedule, schedule.now, schedule_pattern.late_since(schedule), brief=True)
         below = Truncator(found.detail).chars(DETAIL_SHOWN)
-        if schedule.enabled and not duty.is_plainly_queued(schedule):
-            below = "; ".join(filter(None, [below, duty.sentence(schedule)]))
-        return shown.two_lines(found.badge, below)
+        if schedule.enabled and not schedule_pattern.is_plainly_queued(schedule):
+            below = "; ".join(filter(None, [below, schedule_pattern.sentence(schedule)]))
+        return formats.two_lines(found.badge, below)
 
     @admin.display(description=_("state"))
     def state(self, schedule: Any) -> str:
         """The same, in full."""
-        found = wording.state(schedule, schedule.now, duty.late_since(schedule))
+        found = schedule_text.state(schedule, schedule.now, schedule_pattern.late_since(schedule))
         return format_html("{} {}", found.badge, found.detail)
 
     @admin.display(description=_("fired by"))
     def fired_by(self, schedule: Any) -> str:
-        """The pattern to which firings belong now, and the hand-over that is planned."""
-        return duty.sentence(schedule)
+        """The pattern that owns firings now, and the planned hand-over."""
+        return schedule_pattern.sentence(schedule)
 
     @admin.display(description=_("next run (UTC)"), ordering="next_run_at")
     def next_run(self, schedule: Any) -> str:
-        """The next firing in UTC; below, as the schedule's own clock shows it, and how far off it is."""
-        if (instant := duty.next_firing(schedule)) is None:
-            return shown.EMPTY
-        own, distance = shown.local(instant, schedule.timezone), shown.relative(instant, schedule.now)
-        return shown.two_lines(shown.utc(instant), f"{own}, {distance}" if own else distance)
+        """The next firing in UTC; below that, by the schedule's own clock, and how far off it is."""
+        if (instant := schedule_pattern.next_firing(schedule)) is None:
+            return formats.EMPTY
+        own, distance = formats.local(instant, schedule.timezone), formats.relative(instant, schedule.now)
+        return formats.two_lines(formats.utc(instant), f"{own}, {distance}" if own else distance)
 
     @admin.display(description=_("fires"))
     def words(self, schedule: ReportSchedule) -> str:
         """When it fires, for people."""
-        return wording.sentence(schedule)
+        return schedule_text.sentence(schedule)
 
     @admin.display(description=_("next firings"))
     def upcoming(self, schedule: Any) -> str:
-        """As they will be if nothing is changed; of one that does not fire, as they would be."""
-        found = firings.table(schedule, NEXT_FIRINGS)
+        """The next firings; for a schedule that does not fire, those that it would have if it were resumed."""
+        found = forecast_table.table(schedule, NEXT_FIRINGS)
         if schedule.enabled:
             return found
         return format_html("<p>{}</p>{}", gettext("It would run at these times if it were resumed now:"), found)
@@ -191,13 +191,13 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     def last_outcomes(self, schedule: Any) -> str:
         """The newest rows, the latest last, and a link to all of them."""
         if not schedule.newest:
-            return shown.EMPTY
+            return formats.EMPTY
         links = [
             (
                 f"rq-status rq-{row['status']}",
                 reverse("admin:reportqueue_reportqueue_change", args=[row["id"]], current_app=self.admin_site.name),
                 f"#{row['id']}: {Status(row['status']).label}" + (f". {row['why']}" if row["why"] else ""),
-                shown.SYMBOLS[row["status"]],
+                formats.SYMBOLS[row["status"]],
             )
             for row in reversed(schedule.newest)
         ]

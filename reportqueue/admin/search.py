@@ -1,4 +1,4 @@
-"""What one may type into the search box: ids, numbers and names that an index can find, never a scan by `LIKE %x%`."""
+"""The search box: ids, numbers and names that an index can find. Queue rows are never scanned by `LIKE %x%`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ M = TypeVar("M", bound=Model)
 
 OF_SCHEDULES = {"report": "report_id", "modifier": "modifier_id", "id": "pk"}
 OF_ROWS = {**OF_SCHEDULES, "schedule": "schedule_id"}
-"""Numbers that may be asked for by name, and their fields."""
+"""Names before a colon whose value is a number, and their fields."""
 SHOWN_RUN_ID = 8
-"""As many characters of a run's id as the list shows: a number of that length may be one."""
+"""How many characters of a run's id the list shows: a number of that length may be the begin of one."""
 
 
 class NotUnderstood(ValueError):
-    """The search text cannot be meant; `str()` tells a person why."""
+    """The search text is invalid; `str()` tells a person why."""
 
 
 def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
-    """Queue rows that match every word: `report:3 modifier:2014 schedule:5 id:7 run:0b1f key:order-7`, or a bare one.
+    """Queue rows that match every word, such as `report:3 modifier:2014 schedule:5 id:7 run:0b1f key:order-7`.
 
     A bare number is a row or a report; another word is the begin of a run's id, or an idempotency key.
     Raises `NotUnderstood`.
@@ -80,7 +80,7 @@ def number(text: str, name: str) -> int:
 
 
 def as_id(text: str) -> int | None:
-    """The number, if the database can hold it. Digits of other scripts, which int() takes, are no id."""
+    """The number, if the database can hold it. Digits of other scripts are refused, though int() accepts them."""
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(bounds.MAX_ID))):
         return None
     given = int(text)

@@ -1,4 +1,4 @@
-"""Pages that wait for a row no longer than the API does, and say so if somebody else holds it."""
+"""Pages that wait for a locked row no longer than the API does, and show a message if they cannot have it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ else:
     AnyModelAdmin = admin.ModelAdmin
 
 EACH_SECONDS = 0.1
-"""How long an action on several rows waits for one of them: the person waits for them all."""
+"""How long an action on several rows waits for each of them: the person waits for all."""
 
 
 class PatientAdmin(AnyModelAdmin):
-    """Whatever a person posts is one transaction, or one a row, that does not wait for ever."""
+    """Everything that a person posts is a transaction with bounded waits, or one for each row."""
 
     def changeform_view(
         self,
@@ -32,7 +32,7 @@ class PatientAdmin(AnyModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """As Django's; a row that somebody holds is left as it is, and said."""
+        """As Django's. If another transaction holds the row, it is unchanged, and a message says so."""
         return self._bounded(
             request, lambda: super(PatientAdmin, self).changeform_view(request, object_id, form_url, extra_context)
         )
@@ -40,18 +40,18 @@ class PatientAdmin(AnyModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """As Django's, likewise."""
+        """As Django's, with the same message."""
         return self._bounded(request, lambda: super(PatientAdmin, self).delete_view(request, object_id, extra_context))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """As Django's, likewise; an action bounds its transactions itself."""
+        """As Django's, with the same message. Actions bound their transactions themselves."""
         try:
             return super().changelist_view(request, extra_context)
         except RowBusy as error:
             return self._said(request, error)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """All or none, as Django's."""
+        """Delete all or none, as Django does."""
         with locks.bounded():
             super().delete_queryset(request, queryset)
 

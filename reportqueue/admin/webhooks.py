@@ -1,4 +1,4 @@
-"""Webhook sources in the admin: their secret is shown once, when it is made or rotated, and never again."""
+"""Webhook sources in the admin. A secret is shown once, when it is made or rotated, and never again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reportqueue.models import WebhookSource
 
 @admin.register(WebhookSource)
 class WebhookSourceAdmin(PatientAdmin):
-    """Who may send deliveries, and which report they ask for."""
+    """The senders of deliveries, and the report of each."""
 
     list_display = ["name", "enabled", "report_id", "modifier", "rotation"]
     list_filter = ["enabled"]
@@ -32,14 +32,14 @@ class WebhookSourceAdmin(PatientAdmin):
     ]
 
     def save_model(self, request: HttpRequest, obj: WebhookSource, form: Any, change: bool) -> None:
-        """A new source's secret is shown, once."""
+        """Save, and show a new source's secret once."""
         super().save_model(request, obj, form, change)
         if not change:
             self._show(request, obj, webhooks.secret(obj))
 
     @admin.action(description=_("Rotate the secret of the selected source"), permissions=["change"])
     def rotate_secret(self, request: HttpRequest, selected: QuerySet[WebhookSource]) -> None:
-        """One at a time: each secret has to be handed to somebody."""
+        """Rotate one source at a time: each new secret has to be passed on."""
         chosen = list(selected[:2])
         if len(chosen) != 1:
             self.message_user(request, gettext("Select one source: its new secret is shown once."), messages.ERROR)
@@ -49,17 +49,17 @@ class WebhookSourceAdmin(PatientAdmin):
 
     @admin.display(description=_("modifier"))
     def modifier(self, source: WebhookSource) -> str:
-        """The fixed one, or where the payload holds it."""
+        """The fixed modifier, or its path in the payload."""
         return str(source.modifier_id) if source.modifier_id is not None else source.modifier_path
 
     @admin.display(description=_("address"))
     def address(self, source: WebhookSource) -> str:
-        """The end of the URL that deliveries are sent to; where the API is mounted is the project's choice."""
+        """The end of the URL for deliveries; the project decides where the API is mounted."""
         return f"webhooks/{source.name}/" if source.pk else "-"
 
     @admin.display(description=_("earlier secret accepted until (UTC)"))
     def rotation(self, source: WebhookSource) -> str:
-        """While a sender changes over."""
+        """The end of the time in which both secrets are accepted."""
         return f"{source.previous_until:%Y-%m-%d %H:%M}" if source.previous_until else "-"
 
     def _show(self, request: HttpRequest, source: WebhookSource, secret: str) -> None:

@@ -1,4 +1,4 @@
-"""What all endpoints share, whatever REST settings the project around them has."""
+"""The base view of all endpoints, independent of the project's REST settings."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from reportqueue.api import problems
-from reportqueue.api import serializers as shapes
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
+from reportqueue.api.serializers import queue as shapes
 
 
 class OneFormat(DefaultContentNegotiation):
-    """JSON or 406; `?format=` is a parameter like any other."""
+    """Answer with JSON, or 406; `?format=` has no special meaning."""
 
     def filter_renderers(self, renderers: Any, format: Any) -> Any:
         """All of them."""
         return renderers
 
 
-# A claim that waits must not do so inside a request's transaction, whatever the project's ATOMIC_REQUESTS says.
+# Without the request's transaction of the project's ATOMIC_REQUESTS: a claim must not wait inside one.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class ApiView(APIView):
-    """What all endpoints share. It brings its own error format and leaves the project's DRF settings alone."""
+    """The base of all endpoints. It has its own error format and ignores the project's DRF settings."""
 
     authentication_classes = [TokenAuthentication, SessionAuthentication]
     permission_classes = [Scopes]
@@ -40,10 +40,10 @@ class ApiView(APIView):
     versioning_class = None
     scopes: dict[str, str | tuple[str, ...]] = {}
     parameters: list[str] = []
-    """Of a GET's query; no other method has any."""
+    """The query parameters of a GET; other methods have none."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """As DRF's, and unknown parameters are refused; so is a chunked body, since DRF would take it for none."""
+        """Also refuse unknown parameters, and a chunked body, which DRF would read as an empty one."""
         super().initial(request, *args, **kwargs)
         known = self.parameters if request.method in ("GET", "HEAD") else []
         if unknown := sorted(set(request.query_params) - set(known)):

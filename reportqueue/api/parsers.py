@@ -1,4 +1,4 @@
-"""How a request's body is read: JSON alone, of bounded size and depth, and never a server error for what it holds."""
+"""Read a request's body: JSON of bounded size and depth. No content of a body causes a server error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from reportqueue.api import problems
 from reportqueue.conf import conf
 
 MAX_DEPTH = 100
-"""Objects and lists inside each other. What is deeper exhausts the stack of whoever copies, stores or shows it."""
+"""How deep objects and lists may be nested. Deeper JSON exhausts the stack of code that copies or stores it."""
 
 
-# Not DRF's JSONParser: for that, DRF reads the body through Django's limit for forms, and the project's settings
-# decide whether NaN is JSON.
+# Not DRF's JSONParser: with it, Django's limit for forms applies to the body, and the project's settings decide whether
+# NaN is JSON.
 class BoundedJSONParser(BaseParser):
     """JSON as RFC 8259 has it, in a Unicode encoding, of at most `REPORTQUEUE["MAX_BODY_BYTES"]`."""
 
@@ -28,7 +28,7 @@ class BoundedJSONParser(BaseParser):
 
 
 def read_body(stream: Any) -> bytes:
-    """The bytes as they came. Raises `BodyTooLarge` (413)."""
+    """The body's bytes. Raises `BodyTooLarge` (413)."""
     limit = conf().max_body_bytes
     body: bytes = stream.read(limit + 1)
     if len(body) > limit:
@@ -37,7 +37,7 @@ def read_body(stream: Any) -> bytes:
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON in them. Raises `ParseError` (400)."""
+    """The JSON of a body. Raises `ParseError` (400)."""
     try:
         data = json.loads(body)  # type: ignore[arg-type]  # bytes too: it finds out their encoding
     except RecursionError:
@@ -50,7 +50,7 @@ def parsed(body: bytes) -> Any:
 
 
 def _depth(data: Any) -> int:
-    """How many objects and lists lie inside each other; level by level, since recursion is what it guards."""
+    """How deep objects and lists are nested; counted level by level, without recursion."""
     depth, level = 0, [data]
     while level := [part for part in level if isinstance(part, dict | list)]:
         depth += 1

@@ -12,14 +12,14 @@ class Scopes(BasePermission):
     `scopes = {"POST": "consume_reportqueue"}`."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether the caller is known and has the scope; a view that names none for the method is refused."""
+        """Whether the caller is authenticated and has the permissions. A method without scopes is refused."""
         user = request.user
         if user is None or not user.is_authenticated:
             return False
         scopes: dict[str, str | tuple[str, ...]] = getattr(view, "scopes", {})
         method = {"HEAD": "GET"}.get(str(request.method), str(request.method))
         if method not in scopes:
-            # Not the caller's fault: DRF answers 405 itself once the caller is let through.
+            # For a method that the view does not have: let it through, and DRF answers 405.
             return method not in {name.upper() for name in view.http_method_names if hasattr(view, name)}
         needed = scopes[method]
         needed = (needed,) if isinstance(needed, str) else needed

@@ -1,4 +1,4 @@
-"""Conditional requests: the tags of answers, compared with those that a request names (RFC 9110)."""
+"""Conditional requests: compare the tags of answers with the tags in a request's headers (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reportqueue.models import ReportSchedule
 
 
 def tag_of(schedule: ReportSchedule) -> str:
-    """The schedule's `ETag`: what people have made of it; where the scheduler stands is not part of it."""
+    """The schedule's `ETag`. It changes with every edit, but not when the scheduler plans the next firing."""
     return f'"{schedule.version}"'
 
 
@@ -22,12 +22,12 @@ def is_known(request: Request, tag: str) -> bool:
 
 
 def not_modified(tag: str) -> Response:
-    """The answer to who has it already."""
+    """304, for a caller that has this answer already."""
     return Response(status=304, headers={"ETag": tag})
 
 
 def require_match(request: Request, schedule: ReportSchedule) -> None:
-    """Let nobody overwrite what he has not seen, if he sends `If-Match`; the caller holds the schedule's lock.
+    """Refuse the request if its `If-Match` does not name the current version; the caller holds the schedule's lock.
 
     Raises `PreconditionFailed`, and `ValidationError` for a header that cannot be read.
     """
@@ -37,12 +37,12 @@ def require_match(request: Request, schedule: ReportSchedule) -> None:
     if not parse_etags(header):
         raise ValidationError({"If-Match": ['Must be the ETag of an answer, for instance "3", or *.']})
     raise PreconditionFailed(
-        f"Schedule {schedule.pk} is at version {schedule.version}, not at the one named in If-Match: somebody has "
-        "changed it. Nothing was done. Read it again, and repeat the call with its new ETag if it is still right."
+        f"Schedule {schedule.pk} is at version {schedule.version}, not at the one named in If-Match: it has been "
+        "changed. Nothing was done. Read it again, and repeat the call with its new ETag if it is still right."
     )
 
 
 def _names(header: str, tag: str) -> bool:
-    # Weakly, for If-Match too: a proxy that compresses an answer weakens its tag, and the version in it is the same.
+    # Weak comparison, also for If-Match: a proxy that compresses an answer weakens its tag, with the same version.
     tags = parse_etags(header)
     return tags == ["*"] or tag.removeprefix("W/") in {known.removeprefix("W/") for known in tags}

@@ -19,7 +19,7 @@ from reportqueue import errors, locks
 logger = logging.getLogger("reportqueue")
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-"""What a caller is told to wait before it repeats what could not be done just now."""
+"""How long a caller is told to wait before it repeats the call."""
 
 
 class BodyTooLarge(exceptions.APIException):
@@ -37,7 +37,7 @@ class LengthRequired(exceptions.APIException):
 
 
 class PreconditionFailed(exceptions.APIException):
-    """What the request is about is no longer as its `If-Match` says."""
+    """The schedule has changed since the version in `If-Match`."""
 
     status_code = status.HTTP_412_PRECONDITION_FAILED
     default_code = "precondition-failed"
@@ -86,12 +86,12 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 def answer(error: Exception) -> Response | None:
-    """The refusal that an error stands for; None if it is none of those that are expected."""
+    """The answer for an expected error; None for any other."""
     if isinstance(error, OperationalError | InterfaceError):
         if locks.is_busy(error):
             error = errors.RowBusy()
         else:
-            # Restarting, out of reach, or out of connections: what it says may name hosts and users.
+            # It is restarting, out of reach, or out of connections. Its message may name hosts and users: only log it.
             logger.warning("The database does not do what was asked: %s", " ".join(str(error).split())[:300])
             text = "The database does not answer, or takes no more connections: try again soon."
             return problem("unavailable", status.HTTP_503_SERVICE_UNAVAILABLE, text)
@@ -141,7 +141,7 @@ def problem(kind: str, code: int, detail: str, **more: Any) -> Response:
 
 
 def _flatten(found: Any, name: str = "") -> dict[str, list[str]]:
-    """Nested messages as `{"[3].priority": ["..."]}`; what belongs to no field goes under ''."""
+    """Nested messages as `{"[3].priority": ["..."]}`; messages that belong to no field are under ''."""
     flat: dict[str, list[str]] = {}
     if isinstance(found, dict):
         for key, value in found.items():

@@ -15,8 +15,8 @@ from datetime import date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from itertools import groupby
 
+from reportcron import MAX_EXPRESSION_LENGTH
 from reportqueue.celery_beat.tables import BeatCrontab
-from reportqueue.cron import MAX_EXPRESSION_LENGTH
 
 _SPAN = re.compile(r"(?:(\*)|(\w+)-(\w+))(?:/([0-9]+))?", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -27,7 +27,7 @@ _DAY = timedelta(days=1)
 
 
 class Unreadable(ValueError):
-    """Celery refuses the crontab, so that beat passes over its tasks; or takes it by accident."""
+    """Celery refuses the crontab, so that beat leaves out its tasks; or accepts it by accident."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Field:
         return range(self.low, self.high + 1)
 
     def parse(self, text: str) -> tuple[frozenset[int], str]:
-        """The numbers that it stands for, and the same in cron's syntax."""
+        """The numbers of a field's text, and the same field in cron's syntax."""
         numbers: set[int] = set()
         items = []
         for item in text.split(","):
@@ -92,7 +92,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Crontab:
-    """A crontab, understood; it matches a reading if each of its fields does."""
+    """A parsed crontab. It matches a reading of the clock if each of its fields does."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
@@ -101,11 +101,11 @@ class Crontab:
     weekdays: frozenset[int]
     """0 is Sunday."""
     expression: str
-    """The same for `reportcron`, unless `has_both_days`."""
+    """The equal cron expression for `reportcron`, unless `has_both_days`."""
 
     @property
     def has_both_days(self) -> bool:
-        """Whether days of the month and days of the week are both restricted: no cron expression says that."""
+        """Whether days of the month and of the week are both restricted: no cron expression can express that."""
         return len(self.days) < 31 and len(self.weekdays) < 7
 
     def after(self, reading: datetime) -> datetime:
@@ -128,7 +128,7 @@ class Crontab:
 
 @lru_cache(maxsize=1024)
 def parse(crontab: BeatCrontab) -> Crontab:
-    """Raises `Unreadable`, naming the field."""
+    """Parse a crontab. Raises `Unreadable`, naming the field."""
     parsed = [field.parse(text) for field, text in zip(_FIELDS, crontab.fields, strict=True)]
     numbers = [found for found, _ in parsed]
     minutes, hours, days, months, weekdays = numbers
@@ -138,7 +138,7 @@ def parse(crontab: BeatCrontab) -> Crontab:
     if len(" ".join(texts)) > MAX_EXPRESSION_LENGTH:
         texts = [text if "*" in text else _in_runs(found) for found, text in parsed]
     for index in (2, 4):
-        # Written in full, a day field would be a restriction here, and either of two would do.
+        # A day field that lists all days must be `*`: otherwise cron would let either of the two day fields match.
         if len(numbers[index]) == len(_FIELDS[index].all):
             texts[index] = "*"
     return Crontab(minutes, hours, days, months, weekdays, " ".join(texts))

@@ -1,4 +1,4 @@
-"""What a periodic task becomes: an unsaved schedule, or the reason why it cannot be one."""
+"""Turn a periodic task into an unsaved schedule, or say why that is impossible."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
-from reportqueue import bounds, cron
+import reportcron
+from reportqueue import bounds
 from reportqueue.celery_beat import crontabs
 from reportqueue.celery_beat.firings import CrontabRule, IntervalRule, Outlook, Rule, whole_second
 from reportqueue.celery_beat.tables import BeatCrontab, BeatInterval, BeatTask
 from reportqueue.models import ReportSchedule
-from reportqueue.policies import CatchUp
+from reportqueue.timing.policies import CatchUp
 
 PAUSED_BY = "import_schedules"
 _SECONDS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
@@ -22,35 +23,35 @@ _TICK = timedelta(microseconds=1)
 
 
 class NotImportable(ValueError):
-    """The task has no counterpart here; `str()` says why, and what to do instead."""
+    """The task cannot become a schedule; `str()` says why, and what to do instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mapping:
-    """Where a schedule's report and modifier come from: a number, or else a keyword argument of the task."""
+    """Where a schedule's report and modifier come from: a fixed id, or else a keyword argument of the task."""
 
     report_id: int | None = None
     report_kwarg: str = "report_id"
     modifier_id: int | None = None
     modifier_kwarg: str = "modifier_id"
     args_as: tuple[str, ...] = ()
-    """The names by which positional arguments join the keyword arguments."""
+    """The names of the positional arguments, which become keyword arguments."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A task with the schedule that it becomes, valid but not saved."""
+    """A task and its schedule, which is valid and not saved."""
 
     task: BeatTask
     schedule: ReportSchedule
     rule: Rule
     outlook: Outlook
     now: datetime
-    """The instant, a whole second, from which both are looked at."""
+    """The instant, a whole second, after which the firings of both are computed."""
 
     @classmethod
     def of(cls, task: BeatTask, mapping: Mapping, *, now: datetime, paused: bool) -> Draft:
-        """Raises `NotImportable`."""
+        """The draft of a task. Raises `NotImportable`."""
         now = whole_second(now)
         _refuse_strange_times(task)
         _refuse_what_ends(task, now)
@@ -78,7 +79,7 @@ class Draft:
 
 
 def in_words(error: ValidationError) -> str:
-    """A model's refusal on one line, each field named."""
+    """A model's errors on one line, each with its field."""
     return " ".join(
         " ".join(messages) if field == NON_FIELD_ERRORS else f"{field}: {' '.join(messages)}"
         for field, messages in error.message_dict.items()
@@ -96,7 +97,7 @@ def _refuse_strange_times(task: BeatTask) -> None:
 
 def _refuse_what_ends(task: BeatTask, now: datetime) -> None:
     if task.one_off:
-        # Once run, beat disables it and forgets that it ran.
+        # After it has run, beat disables it and forgets that it ran.
         if task.enabled and not task.total_run_count and not task.last_run_at:
             raise NotImportable(
                 "a one-off that has not run yet: enqueue the report with its trigger_time instead of a schedule"
@@ -107,7 +108,7 @@ def _refuse_what_ends(task: BeatTask, now: datetime) -> None:
 
 
 def _rule(task: BeatTask) -> Rule:
-    # In beat's order, for a task that has two by mistake.
+    # In beat's order, if a task has two by mistake.
     if task.interval is not None:
         return _interval(task.interval)
     if task.crontab is not None:
@@ -138,10 +139,10 @@ def _interval(interval: BeatInterval) -> IntervalRule:
 def _crontab(crontab: BeatCrontab) -> CrontabRule:
     try:
         parsed = crontabs.parse(crontab)
-        cron.validate("@daily", crontab.timezone)
+        reportcron.validate("@daily", crontab.timezone)
     except crontabs.Unreadable as error:
         raise NotImportable(f"{error}: beat may pass over it") from None
-    except cron.UnknownTimezone as error:
+    except reportcron.UnknownTimezone as error:
         raise NotImportable(f"timezone: {error}") from None
     if parsed.has_both_days:
         days, weekdays = crontab.fields[2], crontab.fields[4]

@@ -1,9 +1,9 @@
 """When beat fires a periodic task.
 
-Beat knows one thing, when it last ran the task, and from that works out the next time: an interval's length later, or
-the next reading of the clock that the crontab matches. It takes that reading at its first copy, and one that the clock
-skips by the offset before the gap; so readings of a second copy are never reached. That is celery 5.5 to 5.7; before,
-what it did on such a day depended on when it happened to look.
+Beat stores only when it last ran the task, and computes the next time from that: an interval's length later, or the
+next reading of the clock that the crontab matches. It fires a reading that the clock shows twice at the first one only,
+and a reading that the clock skips by the offset before the gap. That is celery 5.5 to 5.7. Before, its behaviour on
+such a day depended on when it happened to check.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from reportqueue import cron
+import reportcron
 from reportqueue.celery_beat.crontabs import Crontab
 from reportqueue.celery_beat.tables import BeatTask
 
 SAVES_WITHIN = timedelta(minutes=5)
-"""Beat writes down when it ran a task only every few minutes: by less, a task may only seem to be late."""
+"""Beat stores the last runs only every few minutes: a task that is late by less may have run."""
 _LONG_AGO = timedelta(days=365 * 30)
 
 
 @dataclass(frozen=True)
 class CrontabRule:
-    """A crontab by the clock of a zone."""
+    """A crontab in a time zone."""
 
     crontab: Crontab
     timezone: str
@@ -32,10 +32,10 @@ class CrontabRule:
     def after(self, last: datetime) -> datetime:
         """When beat runs it next; both aware UTC."""
         zone = ZoneInfo(self.timezone)
-        reading = cron.reading_of(self.timezone, last)
+        reading = reportcron.reading_of(self.timezone, last)
         while True:
             reading = self.crontab.after(reading)
-            # After a run in a second copy, beat finds its next reading in the past, and fires at once, over and over.
+            # After a run in the second of two equal hours, beat's next reading is in the past: it fires repeatedly.
             if (instant := reading.replace(tzinfo=zone).astimezone(UTC)) > last:
                 return instant
 
@@ -56,17 +56,17 @@ Rule = CrontabRule | IntervalRule
 
 @dataclass(frozen=True)
 class Outlook:
-    """What beat is going to do with a task from now on; a disabled one is seen as if it were enabled now."""
+    """What beat will do with a task from now on; a disabled task is treated as if it were enabled now."""
 
     last: datetime
-    """The run that it counts from, to the second, aware UTC."""
+    """The last run, from which it counts, to the second; aware UTC."""
     late: datetime | None
     """When it fires what it finds to be late, off its rule: now, or once the task's start has come. Some minutes later
     in fact; and since django-celery-beat 2.8, a crontab of one hour at the earliest two hours before that hour."""
 
     @classmethod
     def of(cls, task: BeatTask, rule: Rule, now: datetime) -> Outlook:
-        """As beat does: a task that never ran counts from its last change, or is late if it has a start."""
+        """The outlook of a task. A task that never ran counts from its last change, or is late if it has a start."""
         last = task.last_run_at
         if last is None:
             last = (task.date_changed if task.enabled else now) - (_LONG_AGO if task.start_time else timedelta())
@@ -78,7 +78,7 @@ class Outlook:
         return cls(last, now if due <= now - SAVES_WITHIN else None)
 
     def firings(self, rule: Rule, now: datetime, expires: datetime | None) -> Iterator[datetime]:
-        """The instants after `now`, in order; a late one may be `now` itself."""
+        """Beat's firings after `now`, in order; a late one may be at `now` itself."""
         instant = self.late or rule.after(self.last)
         while expires is None or instant < expires:
             if instant > now or instant == self.late:
@@ -87,5 +87,5 @@ class Outlook:
 
 
 def whole_second(instant: datetime) -> datetime:
-    """Without the fraction, in UTC: beat is late by more than that anyway."""
+    """The instant in UTC without its fraction: beat is late by more than that anyway."""
     return instant.astimezone(UTC).replace(microsecond=0)

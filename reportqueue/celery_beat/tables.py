@@ -1,4 +1,4 @@
-"""The periodic tasks in django-celery-beat's tables, read by SQL from whichever database has them."""
+"""Read the periodic tasks from django-celery-beat's tables, by SQL, from the database that has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils.timezone import make_aware
 
 MAX_TASKS = 10_000
-"""Tasks read at once."""
+"""The most tasks that one call reads."""
 _COLUMNS = {
     "django_celery_beat_periodictask": (
         *("id", "name", "task", "args", "kwargs", "queue", "exchange", "routing_key", "headers", "priority"),
@@ -42,7 +42,7 @@ class BeatError(Exception):
 
 @dataclass(frozen=True)
 class BeatInterval:
-    """A row of its intervals: every so many of a unit."""
+    """A row of the table of intervals: every `every` units."""
 
     every: int
     period: str
@@ -50,7 +50,7 @@ class BeatInterval:
 
 @dataclass(frozen=True)
 class BeatCrontab:
-    """A row of its crontabs: the fields in cron's order, in celery's syntax."""
+    """A row of the table of crontabs: the fields in cron's order, in celery's syntax."""
 
     fields: tuple[str, str, str, str, str]
     timezone: str
@@ -67,7 +67,7 @@ class BeatTask:
     interval: BeatInterval | None = None
     crontab: BeatCrontab | None = None
     other: str = ""
-    """"solar" or "clocked", if it is one of these."""
+    """"solar" or "clocked" for these kinds, else empty."""
     enabled: bool = True
     one_off: bool = False
     start_time: datetime | None = None
@@ -76,7 +76,7 @@ class BeatTask:
     total_run_count: int = 0
     date_changed: datetime
     message: tuple[tuple[str, Any], ...] = ()
-    """What it sets of the message to the broker, by name."""
+    """The options of its message to the broker, by name."""
 
 
 def read(alias: str, *, tasks: Collection[str] = (), glob: str = "*") -> list[BeatTask]:
@@ -128,7 +128,7 @@ def _rows(alias: str) -> Iterator[BeatTask]:
     connection = connections[alias]
 
     def aware(value: datetime | None) -> datetime | None:
-        # Not every database knows time zones; where it does not, Django says in which one it writes.
+        # Some databases have no time zones; for these, Django has the zone in which it writes.
         if value is None or value.tzinfo is not None:
             return value
         return make_aware(value, connection.timezone or UTC)

@@ -11,11 +11,11 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue.blackouts import Calendar, ClosedDays, ClosedHours
+from reportqueue.timing.calendars import Calendar, ClosedDays, ClosedHours
 
 
 class Weekday(models.IntegerChoices):
-    """As Python counts them."""
+    """Weekdays, numbered as in Python."""
 
     MONDAY = 0, _("Monday")
     TUESDAY = 1, _("Tuesday")
@@ -27,7 +27,7 @@ class Weekday(models.IntegerChoices):
 
 
 class BlackoutCalendar(models.Model):
-    """A named set of closed days and hours; each schedule reads it by its own clock."""
+    """A named set of closed days and hours, which apply in each schedule's own time zone."""
 
     name = models.CharField(max_length=100, unique=True)
 
@@ -40,7 +40,7 @@ class BlackoutCalendar(models.Model):
 
     @staticmethod
     def values_of(pks: Collection[int]) -> dict[int, Calendar]:
-        """The calendars with these keys as they now are, in three queries whatever their number."""
+        """The calendars with these ids as values, read in three queries however many there are."""
         days: dict[int, list[ClosedDays]] = {pk: [] for pk in pks}
         hours: dict[int, list[ClosedHours]] = {pk: [] for pk in pks}
         for row in BlackoutDays.objects.filter(calendar__in=pks).order_by("first_day", "pk"):
@@ -52,7 +52,7 @@ class BlackoutCalendar(models.Model):
 
 
 class BlackoutDays(models.Model):
-    """A stretch of closed days, once or every year."""
+    """Closed days, one after the other, once or every year."""
 
     calendar = models.ForeignKey(BlackoutCalendar, on_delete=models.CASCADE, related_name="days")
     first_day = models.DateField()
@@ -72,7 +72,7 @@ class BlackoutDays(models.Model):
         return f"{self.first_day} to {self.last_day}"
 
     def clean(self) -> None:
-        """Refuse a stretch that ends before it begins, or one of every year that is longer than a year."""
+        """Refuse days that end before they begin, and yearly ones that are longer than a year."""
         if self.first_day is None or self.last_day is None:
             return
         if self.last_day < self.first_day:
@@ -107,6 +107,6 @@ class BlackoutHours(models.Model):
         return f"{self.get_weekday_display()} {self.start} to {self.end or '24:00'}"
 
     def clean(self) -> None:
-        """Refuse hours that end before they begin: two rows, one a day, say what spans midnight."""
+        """Refuse hours that end before they begin: hours across midnight are two rows, one for each day."""
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise ValidationError({"end": "Must lie after the start; hours across midnight are two rows, one a day."})

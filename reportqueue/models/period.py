@@ -1,4 +1,4 @@
-"""Stretches of time, each with the pattern to which its firings belong: what a hand-over moves, and keeps apart."""
+"""Trigger periods: which pattern owns the firings of which time."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from reportqueue.patterns import SENSOR_FIRED, Pattern
 
 
 class _Range(models.Func):
-    """From `since`, included, to `until`, not included."""
+    """The range from `since` (included) to `until` (not included)."""
 
     function = "tstzrange"
     output_field = DateTimeRangeField()
 
 
 class TriggerPeriodQuerySet(models.QuerySet["TriggerPeriod"]):
-    """Periods, by what they cover."""
+    """Queries of periods."""
 
     def at(self, instant: Any) -> Self:
-        """The one to which a firing at this instant belongs, if there are any."""
+        """The period that contains this instant, if there is one."""
         return self.filter(Q(since=None) | Q(since__lte=instant), Q(until=None) | Q(until__gt=instant))
 
     def fired_by_sensors(self) -> Self:
-        """Those in which sensors evaluate the schedules, as far as they are not over."""
+        """Current and future periods in which sensors evaluate the schedules."""
         return self.filter(Q(until=None) | Q(until__gt=Now()), pattern__in=SENSOR_FIRED)
 
 
 class TriggerPeriod(models.Model):
-    """From `since` until before `until`, firings belong to `pattern`. Written by `schedules.handovers` alone.
+    """`pattern` owns the firings from `since` until before `until`. Only `triggers.handovers` writes periods.
 
-    Without any period, and outside all of them, firings belong to the queue.
+    The queue owns the firings outside of all periods.
     """
 
     pattern = models.CharField(max_length=10, choices=Pattern.choices)
@@ -57,7 +57,7 @@ class TriggerPeriod(models.Model):
                 name="reportqueue_period_not_empty",
                 condition=Q(since=None) | Q(until=None) | Q(since__lt=F("until")),
             ),
-            # A firing has one owner, whoever writes here: two patterns for one instant would run it twice.
+            # A firing has one owner: with two patterns for one instant, it would run twice.
             ExclusionConstraint(
                 name="reportqueue_period_no_overlap",
                 expressions=[(_Range("since", "until"), RangeOperators.OVERLAPS)],
@@ -69,7 +69,7 @@ class TriggerPeriod(models.Model):
 
 
 class InPeriodsOf(models.Func):
-    """Whether an instant lies in one of a pattern's periods; they are read once for a statement, not for each row."""
+    """Whether an instant lies in one of a pattern's periods. They are read once for the statement, not for each row."""
 
     output_field = models.BooleanField()
     template = (

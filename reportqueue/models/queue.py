@@ -1,17 +1,14 @@
-"""The queue and the history of its attempts; their invariants live in the database."""
+"""The queue and the history of its attempts. The database's constraints hold their invariants."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Self
-from uuid import UUID
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.functions import Cast, Now
-from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds
@@ -26,73 +23,44 @@ def _final() -> Q:
     return Q(status__in=sorted(FINAL))
 
 
-class _IsAmong(models.Func):
-    """Whether a value is among those of an array."""
-
-    arg_joiner = " = ANY ("
-    template = "%(expressions)s)"
-    output_field = models.BooleanField()
-
-
-class _NoIndex(models.Func):
-    """A text, in a form that no index has."""
-
-    template = "(%(expressions)s || '')"
-    output_field = models.CharField()
-
-
 class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
-    """Queue rows, by what may happen to them."""
+    """Queries of queue rows, named by what may happen to the rows."""
 
     def in_claim_order(self) -> Self:
         """Higher priority first, then what has been available longest; the order of the partial index."""
         return self.order_by("-priority", "available_at", "id")
 
     def due(self) -> Self:
-        """Rows that are due and nobody's, in the order in which consumers get them."""
+        """Unclaimed rows that are due, in claim order."""
         return self._free().filter(available_at__lte=Now()).in_claim_order()
 
     def coming(self, after: datetime, within: timedelta) -> Self:
-        """Rows that time alone makes claimable, later than `after` and so soon from now; the soonest first."""
+        """Queued rows that become due after `after` and `within` that time from now, the soonest first."""
         return self._free().filter(available_at__gt=after, available_at__lte=Now() + within).order_by("available_at")
 
     def ending(self, after: datetime, within: timedelta) -> Self:
-        """Rows whose lease ends later than `after` and so soon from now; the soonest first."""
+        """Rows whose lease ends after `after` and `within` that time from now, the soonest first."""
         soon = self.filter(lease_expires_at__gt=after, lease_expires_at__lte=Now() + within)
         return soon.order_by("lease_expires_at")
 
     def _free(self) -> Self:
         return self.filter(status=Status.QUEUED, waits_for=None)
 
-    def first_free(self, limit: int) -> Self:
-        """The first claimable rows that nobody has locked, at most `limit`; for one update, which locks them."""
-        return self._taken(self.claimable().select_for_update(skip_locked=True)[:limit])
-
-    def of_claim(self, consumer: str, claim_id: UUID) -> Self:
-        """The rows of a consumer's claim that it has not confirmed and nobody has locked; for one update."""
-        mine = self.unacknowledged_by(consumer).filter(claim_id=claim_id)
-        return self._taken(mine.select_for_update(skip_locked=True))
-
-    def _taken(self, locked: Self) -> Self:
-        # An array is worked out once. What is joined may be asked again for each row, and answer with others then.
-        return self.filter(_IsAmong("pk", ArraySubquery(locked.values("pk"))))
-
-    def still(self, status: Status) -> Self:
-        """Of rows that are found by their ids, those of a status; the index of it would find everybody's first."""
-        return self.filter(Exact(_NoIndex("status"), status))
-
     def claimable(self) -> Self:
-        """Due rows that are not left to a consumer that polls, which may have launched their runs already."""
+        """Due rows but for those of periods that belong to `webhook`: its sensor may have launched their runs already.
+
+        The same condition as in `queue.claim_sql`.
+        """
         return self.due().exclude(InPeriodsOf(Pattern.WEBHOOK, "available_at"))
 
     def pending(self) -> Self:
-        """Due rows that are not left to the queue's consumers: each with the generation of its next hand-over."""
+        """Due rows but for those of periods that belong to `queue`; each with its next generation."""
         ours = self.due().exclude(InPeriodsOf(Pattern.QUEUE, "available_at"))
-        # As a bigint: one row at the end of its column would otherwise fail the whole answer.
+        # As a bigint: a row at the end of its column would otherwise make the whole query fail.
         return ours.annotate(next_generation=Cast("generation", models.BigIntegerField()) + 1)
 
     def fired_by(self, schedule_id: int, trigger_time: datetime) -> Self:
-        """The row of a schedule's firing, if that was not skipped."""
+        """The row of a schedule's firing, unless it was skipped."""
         return self.filter(schedule=schedule_id, trigger_time=trigger_time).exclude(status=Status.SKIPPED)
 
     def unfinished(self) -> Self:
@@ -100,7 +68,7 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self.filter(status__in=UNFINISHED)
 
     def held_by(self, consumer: str) -> Self:
-        """Rows that this consumer was given and that are not finished."""
+        """Unfinished rows that were handed to this consumer."""
         return self.filter(claimed_by=consumer, status__in=LEASED)
 
     def unacknowledged_by(self, consumer: str) -> Self:
@@ -108,12 +76,12 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self.filter(claimed_by=consumer, status=Status.CLAIMED)
 
     def expired(self) -> Self:
-        """Leased rows whose lease has run out; only they have one."""
+        """Rows whose lease has run out; only leased rows have one."""
         return self.filter(lease_expires_at__lt=Now())
 
 
 class ReportQueue(models.Model):
-    """One due report, from the instant that it is due to its end. Change it through `reportqueue.queue` alone."""
+    """One report to run, from when it is enqueued to its end. Change it only through `reportqueue.queue`."""
 
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(_("modifier"), validators=bounds.id_validators())
@@ -134,7 +102,7 @@ class ReportQueue(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="queue_rows",
-        db_index=False,  # the index of "once per schedule and instant" begins with it
+        db_index=False,  # the index of "once per schedule and instant" begins with this field
     )
     waits_for = models.ForeignKey(
         "self",
@@ -210,7 +178,7 @@ class ReportQueue(models.Model):
             ("requeue_reportqueue", "Can requeue finished reports"),
         ]
         indexes = [
-            # The claim reads nothing but this: its size follows the backlog, not the history.
+            # A claim reads this index only: its size follows the backlog, not the history.
             models.Index(
                 F("priority").desc(),
                 "available_at",
@@ -220,8 +188,8 @@ class ReportQueue(models.Model):
             ),
             models.Index("waits_for", name="reportqueue_waiting", condition=Q(waits_for__isnull=False)),
             models.Index("schedule", name="reportqueue_schedule_open", condition=Q(status__in=sorted(UNFINISHED))),
-            # Every claim asks these two, however many rows are under way and whatever the statistics know of them: no
-            # other index can answer for what has expired, and with the status, nobody reads past what is dispatched.
+            # Every claim uses these two. They serve it however many rows are under way and whatever the statistics say:
+            # only rows with a lease are in the first, and with the status in the second no dispatched row is read.
             models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(lease_expires_at__isnull=False)),
             models.Index("claimed_by", "status", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
@@ -229,7 +197,7 @@ class ReportQueue(models.Model):
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
         ]
         constraints = [
-            # A skipped instant may be made up for: its row is no obstacle to one that runs.
+            # A skipped firing may be backfilled: its skipped row must not prevent the row that runs.
             models.UniqueConstraint(
                 F("schedule"),
                 F("trigger_time"),
@@ -286,12 +254,12 @@ class ReportQueue(models.Model):
 
     @property
     def run_key(self) -> str | None:
-        """What Dagster knows the claimed row's run by, for ever; None before the first claim."""
+        """The run key of the current generation, which Dagster remembers for ever; None before the first claim."""
         return f"{self.pk}:{self.generation}" if self.generation else None
 
 
 class ReportAttempt(models.Model):
-    """One start of one row: which run, when, and how it ended. Kept as written; a row's history."""
+    """One start of a row: which run, when, and how it ended. A row's attempts are its history."""
 
     queue = models.ForeignKey(ReportQueue, on_delete=models.CASCADE, related_name="attempts")
     generation = models.PositiveIntegerField()
@@ -314,7 +282,7 @@ class ReportAttempt(models.Model):
         verbose_name = _("attempt")
         ordering = ["id"]
         indexes = [
-            # Which report a dead run had in hand: the first of its attempts, in their order, that has no good end.
+            # For `rescue`: which report a dead run was making, the first of its attempts that has not ended well.
             models.Index(
                 fields=["run_id"],
                 name="reportqueue_attempt_cut_off",

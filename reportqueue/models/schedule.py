@@ -1,4 +1,4 @@
-"""Schedules: when which report is due, edited by people; their invariants live in the database."""
+"""Schedules: when which report is due, as people set it. The database's constraints hold their invariants."""
 
 from __future__ import annotations
 
@@ -13,45 +13,54 @@ from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, cron, locks, notices, words
+import reportcron
+from reportqueue import bounds, locks, notices
 from reportqueue.clock import ClockTimestamp, database_now
+from reportqueue.errors import ScheduleNotFound
 from reportqueue.models.calendars import BlackoutCalendar
 from reportqueue.models.period import TriggerPeriod
-from reportqueue.policies import Blackout, CatchUp, Overlap
-from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing
+from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing, words
+from reportqueue.timing.policies import Blackout, CatchUp, Overlap
 
 
 class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
-    """Schedules, by where the clock stands."""
+    """Queries of schedules."""
+
+    def locked(self, pk: int) -> ReportSchedule:
+        """The schedule, locked until the end of the transaction. Raises `ScheduleNotFound`."""
+        schedule = self.select_for_update(of=("self",)).filter(pk=pk).first()
+        if schedule is None:
+            raise ScheduleNotFound(f"There is no schedule {pk}.")
+        return schedule
 
     def due(self, now: datetime) -> Self:
         """Enabled schedules whose next firing has come by `now`."""
         return self.filter(enabled=True, next_run_at__lte=now)
 
     def coming(self, after: datetime, within: timedelta) -> Self:
-        """Enabled schedules that fire later than `after` and so soon from now; the soonest first."""
+        """Enabled schedules that fire after `after` and `within` that time from now, the soonest first."""
         soon = self.filter(enabled=True, next_run_at__gt=after, next_run_at__lte=Now() + within)
         return soon.order_by("next_run_at")
 
     def unplanned(self) -> Self:
-        """Enabled schedules to be planned from now on: written around `save()`, or their calendar has changed."""
-        # What is due already is fired by the old plan first, and planned anew with that.
+        """Enabled schedules that need a plan: they were written without `save()`, or their calendar has changed."""
+        # A schedule with a due firing is left out: it fires by its old plan first, which plans it anew.
         return self.filter(Q(next_run_at=None) | Q(next_run_at__gt=Now()), enabled=True, plan_needed=True)
 
     def plain(self) -> Self:
-        """Schedules of which a cron expression and a time zone say all."""
+        """Schedules that their cron expression and time zone describe in full."""
         return self.filter(**ReportSchedule.PLAIN)
 
     def queue_only(self) -> Self:
-        """The others: who evaluates just their cron expression would fire wrongly."""
+        """The other schedules: a sensor that evaluates only the cron expression would fire them wrongly."""
         return self.exclude(**ReportSchedule.PLAIN)
 
     def update(self, **values: Any) -> int:
-        """As Django's, and a change of the timing drops the planned firing: an edit never fires the past."""
+        """Update as Django does. A change of the timing drops the planned firing: an edit never fires past instants."""
         if ReportSchedule.changes_timing(values) and "next_run_at" not in values:
             values |= {"next_run_at": None, "plan_needed": True}
         if values.keys() - ReportSchedule.PLANNED:
-            # From its column's end it begins anew: what counts is that it moves.
+            # At the end of its column it begins again at 1: it only has to change.
             values.setdefault("version", Case(When(version__gte=bounds.MAX_COUNT, then=1), default=F("version") + 1))
         changed = super().update(**values)
         if "version" in values:
@@ -61,14 +70,14 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         return changed
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """As Django's, and whoever evaluates the schedules hears of it."""
+        """Delete as Django does, and notify the schedulers and sensors."""
         deleted = super().delete()
         notices.schedules_changed()
         return deleted
 
 
 class ReportSchedule(models.Model):
-    """One report's firing rule, edited by people; a cron expression holds in the schedule's own time zone."""
+    """When a report is due: a cron expression in the schedule's own time zone, or an interval."""
 
     TIMING = (
         "cron",
@@ -80,9 +89,9 @@ class ReportSchedule(models.Model):
         "calendar_id",
         "blackout",
     )
-    """The fields that decide when it fires: a change of one moves the anchor to now (design rule R6)."""
+    """The fields that decide when it fires. A change of one moves the anchor to now: it never fires past instants."""
     PLANNED = frozenset({"next_run_at", "planned_from", "plan_needed", "error"})
-    """The fields that are the scheduler's."""
+    """The fields that only the scheduler changes."""
     PLAIN = {
         "interval_seconds": None,
         "end_at": None,
@@ -90,7 +99,7 @@ class ReportSchedule(models.Model):
         "overlap": Overlap.ALLOW,
         "jitter_seconds": 0,
     }
-    """What the fields have to be for a cron expression and a time zone to say all."""
+    """The values with which a cron expression and a time zone describe the schedule in full."""
 
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(
@@ -230,7 +239,7 @@ class ReportSchedule(models.Model):
                 condition=(Q(cron="") & Q(interval_seconds__gte=bounds.MIN_INTERVAL_SECONDS))
                 | (~Q(cron="") & Q(interval_seconds=None)),
             ),
-            # What the queue's own constraints refuse must not come from here, or one row would stop a whole batch.
+            # The same as the queue's own constraints: a schedule beyond them would make its whole batch fail.
             models.CheckConstraint(
                 name="reportqueue_schedule_priority",
                 condition=Q(priority__range=(bounds.MIN_PRIORITY, bounds.MAX_PRIORITY)),
@@ -258,7 +267,7 @@ class ReportSchedule(models.Model):
 
     @classmethod
     def changes_timing(cls, names: Iterable[str]) -> bool:
-        """Whether a change of these fields, by their own names or their columns', has it planned anew."""
+        """Whether a change of these fields or columns, given by name, requires a new plan."""
         return any((f"{name}_id" if name == "calendar" else name) in cls.TIMING for name in names)
 
     @property
@@ -268,42 +277,29 @@ class ReportSchedule(models.Model):
 
     @property
     def in_words(self) -> str:
-        """When it fires, for people. Raises `cron.CronError` for an expression written around the checks."""
+        """When it fires, in words. Raises `reportcron.CronError` for an expression written past the checks."""
         if self.interval_seconds is not None:
             return words.describe_interval(self.interval_seconds)
         return words.describe(self.cron)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether it is enabled but has no firing left before its end."""
-        return self.enabled and not self.plan_needed and self.next_run_at is None
-
     def timing(self) -> Timing:
-        """When it fires, as a value; reads its calendar."""
+        """Its timing, with its calendar read from the database."""
         calendars = BlackoutCalendar.values_of([self.calendar_id]) if self.calendar_id is not None else {}
-        return Timing(
-            cron=self.cron,
-            timezone=self.timezone,
-            interval_seconds=self.interval_seconds,
-            start_at=self.start_at,
-            end_at=self.end_at,
-            calendar=calendars.get(self.calendar_id) if self.calendar_id is not None else None,
-            blackout=Blackout(self.blackout),
-        )
+        return Timing.of(self, calendars)
 
     @property
     def fires_after(self) -> datetime:
-        """Until when, included, nothing is a firing of it: its last edit, or just before its start."""
+        """It has firings only after this instant: its last edit, or just before its start."""
         before_start = self.start_at and self.start_at - timedelta(microseconds=1)
         return max(filter(None, (self.timing_set_at, before_start)))
 
     def queue_only_fields(self) -> list[str]:
-        """The fields that a sensor which evaluates cron expressions cannot heed."""
-        # The calendar's number: one that does not exist is refused elsewhere, and must not be looked up here.
+        """The names of the fields that a sensor which evaluates cron expressions ignores."""
+        # The calendar's id: a calendar that does not exist is refused elsewhere, and must not be looked up here.
         return [name for name, plain in self.PLAIN.items() if self.serializable_value(name) != plain]
 
     def clean(self) -> None:
-        """Refuse what cannot fire, and params that are no object, naming the field."""
+        """Refuse a schedule that cannot fire, and params that are no object, naming the field."""
         problems: dict[str, Any] = {}
         if self.params is None:
             self.params = {}  # an emptied form field
@@ -314,7 +310,7 @@ class ReportSchedule(models.Model):
         problems |= self._timing_problems()
         wrong = self.queue_only_fields() if self.enabled and not problems else []
         if wrong and TriggerPeriod.objects.fired_by_sensors().exists():
-            text = _("Dagster's sensors fire the schedules now, by their cron expressions alone: leave this out.")
+            text = _("Dagster's sensors fire the schedules now, and they know cron expressions alone: leave this out.")
             problems |= dict.fromkeys(wrong, text)
         if problems:
             raise ValidationError(problems)
@@ -323,28 +319,28 @@ class ReportSchedule(models.Model):
         if self.cron and self.interval_seconds is not None:
             return {"interval_seconds": "Leave it empty, or leave the cron expression empty: one of them decides."}
         try:
-            # An empty expression is refused as what it is: a schedule without a rule.
-            cron.validate(self.cron if self.interval_seconds is None else "@daily", self.timezone)
-        except cron.CronError as error:
+            # An empty expression without an interval is refused here: the schedule has no rule.
+            reportcron.validate(self.cron if self.interval_seconds is None else "@daily", self.timezone)
+        except reportcron.CronError as error:
             return {error.field: str(error)}
         if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
             return {"end_at": "Must not lie before the start."}
         if self.blackout in (Blackout.NEXT_DAY, Blackout.PREVIOUS_DAY) and self.calendar_id is not None:
-            # An interval of 0 gets as far as this: that its own validator refuses it does not stop `clean`.
+            # An interval of 0 is refused by its validator, but Django calls `clean` all the same.
             step = self.interval_seconds
-            often = cron.times_a_day(self.cron) if step is None else 86_400 / max(step, 1)
+            often = reportcron.times_a_day(self.cron) if step is None else 86_400 / max(step, 1)
             if often > MAX_MOVED_A_DAY:
                 return {
-                    "blackout": f"What fires more than {MAX_MOVED_A_DAY} times a day cannot be moved to another day; "
-                    "skip it instead."
+                    "blackout": f"A schedule that fires more than {MAX_MOVED_A_DAY} times a day cannot be moved "
+                    "to another day; skip it instead."
                 }
         return {}
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Validate, and plan the next firing: from now if the timing changed, else as it stands in the database.
+        """Validate, plan the next firing, and save. If the timing is unchanged, the plan in the database stays.
 
-        Raises `ValidationError` naming the field, also for callers that never heard of `full_clean`. The row is
-        locked meanwhile, so that an edit and the scheduler cannot undo each other's `next_run_at`.
+        Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`. The row is locked
+        meanwhile, so that an edit and the scheduler cannot overwrite each other's `next_run_at`.
         """
         self.full_clean(validate_unique=False, validate_constraints=False)
         with locks.bounded():
@@ -362,7 +358,7 @@ class ReportSchedule(models.Model):
             notices.schedules_changed()
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """As Django's, and whoever evaluates the schedules hears of it."""
+        """Delete as Django does, and notify the schedulers and sensors."""
         with locks.bounded():
             deleted = super().delete(*args, **kwargs)
             notices.schedules_changed()
@@ -379,9 +375,9 @@ class ReportSchedule(models.Model):
         self.next_run_at = self.next_firing(now)
 
     def next_firing(self, after: datetime) -> datetime | None:
-        """The first firing after an instant; None if none is left before its end.
+        """The first firing after an instant; None if there is none before its end.
 
-        Raises `ValidationError` naming the field if its calendar leaves it none.
+        Raises `ValidationError` naming the field if its calendar closes every firing.
         """
         try:
             return self.timing().next_firing(after)

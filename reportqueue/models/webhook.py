@@ -1,4 +1,4 @@
-"""Webhook sources: other systems whose signed deliveries become rows of the queue."""
+"""Webhook sources: other systems whose signed deliveries are enqueued."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_PARAMS = 50
 
 
 def new_seed() -> str:
-    """What a source's secret is derived from, together with the project's SECRET_KEY."""
+    """A new random seed: a source's secret is derived from its seed and the project's SECRET_KEY."""
     return get_random_string(43)  # 256 bits
 
 
 class WebhookSource(models.Model):
-    """One sender: which report its deliveries ask for, and what of their payload becomes parameters.
+    """One sender: which report its deliveries enqueue, and which parts of their payload become parameters.
 
     The table holds no secret: it is derived from `seed` and the project's SECRET_KEY, so that a dump of the database
     alone reveals none. (The signature is an HMAC: a hash of the secret could not verify it.)
@@ -77,7 +77,7 @@ class WebhookSource(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Refuse a source without a modifier, or with two, and paths that are none."""
+        """Refuse a source without a modifier or with two, and invalid paths."""
         problems: dict[str, Any] = {}
         if (self.modifier_id is None) == (not self.modifier_path):
             problems["modifier_id"] = "Give a modifier, or the path to it in the payload: one of the two."

@@ -1,19 +1,20 @@
 """The queue's verbs, one function each.
 
-Each is one short transaction (a savepoint inside the caller's). Single rows are locked, checked against
-`states.TRANSITIONS`, and written; so are the rows that a caller names, in the order of their ids (`..._many`: each has
-its own answer, and none fails another); others are taken with SKIP LOCKED. Time is the database's, durations are in
-seconds. Nothing is changed when a function raises.
+Each function is one short transaction, or a savepoint inside the caller's. A verb for one row locks it, checks the
+transition against `states.TRANSITIONS`, and writes it. `..._many` locks the given rows in the order of their ids; each
+row succeeds or fails alone. All other verbs use SKIP LOCKED. Times are the database's, durations are in seconds. When a
+function raises, nothing was changed.
 """
 
-from reportqueue.queue.consumers import (
+from reportqueue.queue.actions import cancel, requeue
+from reportqueue.queue.claims import (
     Claim,
     claim,
     fail_launch,
-    keep_waiting,
-    keep_waiting_many,
     mark_processed,
     release_claimed,
+    renew_dispatch,
+    renew_dispatch_many,
 )
 from reportqueue.queue.firings import (
     LAUNCHED_GENERATION,
@@ -24,24 +25,23 @@ from reportqueue.queue.firings import (
     enter_launched,
 )
 from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
-from reportqueue.queue.moves import Answers, Beat
-from reportqueue.queue.operators import cancel, requeue
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
 from reportqueue.queue.standstill import Standstill, standstill
+from reportqueue.queue.transitions import Heartbeat, Results
 
 __all__ = [
     "LAUNCHED_GENERATION",
-    "Answers",
-    "Beat",
     "Claim",
     "Enqueued",
     "Firing",
+    "Heartbeat",
     "Inserted",
     "NewReport",
     "Pruned",
     "Rescued",
+    "Results",
     "SkipNote",
     "Standstill",
     "cancel",
@@ -56,13 +56,13 @@ __all__ = [
     "fail_launch",
     "heartbeat",
     "heartbeat_many",
-    "keep_waiting",
-    "keep_waiting_many",
     "mark_processed",
     "prunable",
     "prune",
     "release",
     "release_claimed",
+    "renew_dispatch",
+    "renew_dispatch_many",
     "requeue",
     "rescue_expired",
     "standstill",

@@ -1,4 +1,4 @@
-"""The firings of schedules come into the queue, in bulk: queued, waiting for an earlier one, or noted as skipped."""
+"""Insert the rows of schedules' firings, in bulk: queued, waiting for an earlier report, or skipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reportqueue.states import Source, Status, Verb
 
 @dataclass(frozen=True)
 class SkipNote:
-    """Why a firing is not run: in words, and as the row's `result`."""
+    """Why a firing is skipped: in words, and as the row's `result`."""
 
     error: str
     result: dict[str, Any] = field(default_factory=dict)
@@ -25,18 +25,18 @@ class SkipNote:
 
 @dataclass(frozen=True)
 class Firing:
-    """One instant of a schedule, which becomes one row with the schedule's content; times aware UTC."""
+    """One firing of a schedule, which becomes one row with the schedule's content; times aware UTC."""
 
     schedule_id: int
     trigger_time: datetime
     available_at: datetime
     waits_for: int | None = None
-    """The row that has to end first; the caller holds its lock."""
+    """The id of the row that has to end first; the caller holds its lock."""
     skipped: SkipNote | None = None
 
 
-# Rows of schedules are made where the schedules are: their params never leave the database, and a hundred thousand
-# due at once take seconds. The ORM cannot insert from a query.
+# INSERT ... SELECT copies the schedules' content inside the database: a hundred thousand due at once take seconds. The
+# ORM cannot insert from a query.
 _INSERT = """
 INSERT INTO {queue} (
     schedule_id, trigger_time, available_at, waits_for_id, status, error, result, finished_at,
@@ -60,15 +60,16 @@ RETURNING id, schedule_id, report_id, modifier_id, status
 
 @dataclass
 class Inserted:
-    """The rows that were new: how many of each kind, and the last queued one of each schedule by the schedule's id."""
+    """How many rows were new, of each kind."""
 
     queued: int = 0
     skipped: int = 0
     last: dict[int, int] = field(default_factory=dict)
+    """The id of the last queued row of each schedule, by the schedule's id."""
 
 
 def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDULE) -> Inserted:
-    """Insert rows for the firings; an instant that its schedule has already had is left out.
+    """Insert rows for the firings; a firing that has a row already is left out.
 
     The caller holds the schedules' locks.
     """
@@ -119,13 +120,13 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
 
 
 LAUNCHED_GENERATION = 1
-"""Of a row that was never claimed: the run that brought it is its first."""
+"""The generation of a row that was never claimed: the run that inserts it is its first."""
 
 
 def enter_launched(schedule: ReportSchedule, trigger_time: datetime) -> ReportQueue:
-    """Insert the row of a firing whose run exists already, for that run to start in the same transaction.
+    """Insert the row of a firing whose run exists already; that run starts it in the same transaction.
 
-    It has one attempt, since no consumer is to claim it again. The caller holds the schedule's lock.
+    The row has one attempt, since no consumer claims it. The caller holds the schedule's lock.
     """
     row = ReportQueue.objects.create(
         schedule=schedule,

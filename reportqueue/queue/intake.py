@@ -1,4 +1,4 @@
-"""Rows come into the queue: one, or many; those of schedules come by `firings`."""
+"""Enqueue one report or many; `firings` inserts the rows of schedules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reportqueue.states import Source, Verb
 
 @dataclass(frozen=True, kw_only=True)
 class NewReport:
-    """What is asked for: one report, now or at `trigger_time` (aware; None means now)."""
+    """A report to enqueue, due now or at `trigger_time` (aware; None means now)."""
 
     report_id: int
     modifier_id: int
@@ -33,7 +33,7 @@ class NewReport:
     idempotency_key: str | None = None
 
     def digest(self) -> str:
-        """Of the content as it was asked for: tells a repeated request from another one under the same key."""
+        """A digest of the content: it tells a repeated request from another request under the same key."""
         content = asdict(self)
         if self.trigger_time is not None:
             content["trigger_time"] = self.trigger_time.astimezone(UTC).isoformat()
@@ -63,10 +63,10 @@ def enqueue(
     idempotency_key: str | None = None,
     source: Source = Source.CODE,
 ) -> ReportQueue:
-    """Put one report into the queue; part of the caller's transaction: rolled back, no report.
+    """Put one report into the queue, as part of the caller's transaction: if that rolls back, there is no report.
 
-    With an `idempotency_key` that is known with the same content, the first row comes back. Raises
-    `ValidationError` naming the field, `IdempotencyKeyReused` for a key known with other content.
+    If the `idempotency_key` is known with the same content, the row of that key is returned. Raises `ValidationError`
+    naming the field, `IdempotencyKeyReused` for a key known with other content.
     """
     new = NewReport(
         report_id=report_id,
@@ -81,9 +81,9 @@ def enqueue(
 
 
 def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) -> list[Enqueued]:
-    """Put reports into the queue, all or none; the answer is in the order asked.
+    """Put reports into the queue, all or none; the results are in the order of the reports.
 
-    Raises as `enqueue`; of several, the field is named with its place: `[3].priority`.
+    Raises as `enqueue`; with several reports, the field is named with its place: `[3].priority`.
     """
     if len(reports) > bounds.MAX_BULK:
         raise ValidationError(f"At most {bounds.MAX_BULK:,} reports at once; there are {len(reports):,}.")
@@ -99,7 +99,7 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
         for row in rows:
             kept = by_key[row.idempotency_key] if row.idempotency_key else row
             if kept.idempotency_digest != row.idempotency_digest:
-                # A row of this very list is about to be rolled back: its number would lead nowhere.
+                # A row of this list is about to be rolled back: its number would lead nowhere.
                 where = "in this list" if any(kept is one for one in rows) else f"for row {kept.pk}"
                 raise IdempotencyKeyReused(
                     f"Idempotency key {row.idempotency_key!r} was first used with other content, {where}."
@@ -146,7 +146,7 @@ def _new_row(report: NewReport, now: datetime, source: Source, *, place: str) ->
 
 
 def _insert_once(rows: list[ReportQueue]) -> dict[str | None, ReportQueue]:
-    """Insert what has no known key; the row now behind each key. Two callers with one key: the second waits."""
+    """Insert the rows without a known key; returns each key's row. Of two callers with one key, the second waits."""
     keys = {row.idempotency_key for row in rows if row.idempotency_key}
     while True:
         by_key: dict[str | None, ReportQueue] = (
@@ -166,5 +166,5 @@ def _insert_once(rows: list[ReportQueue]) -> dict[str | None, ReportQueue]:
                 raise
             for row in fresh:
                 row.pk = None
-            continue  # somebody committed one of the keys since the look-up: look again, and find it
+            continue  # another transaction committed one of the keys since the look-up: look it up again
         return by_key

@@ -1,4 +1,4 @@
-"""Finished rows go, in batches: the history is kept as long as somebody wants it, not for ever."""
+"""Delete old finished rows, in batches."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from reportqueue.states import FINAL
 logger = logging.getLogger("reportqueue")
 PRUNE_BATCH = 1_000
 BUSY_SECONDS = 0.1
-"""How long it waits for a row that refers to a pruned one and that somebody else holds."""
+"""How long it waits for the lock of a row that refers to a pruned one."""
 _KEPT = (RowBusy, IntegrityError, DataError)
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """One batch: how many rows were deleted, and how many could not be, since something else refers to them."""
+    """One batch."""
 
     deleted: int
     kept: int = 0
+    """Rows that could not be deleted, since something else refers to them or holds them."""
 
 
 def prunable(*, older_than: timedelta, keep: int = 0) -> QuerySet[ReportQueue]:
-    """Rows that finished more than `older_than` ago, but for the newest `keep` finished ones of each report and
+    """Rows that finished more than `older_than` ago, except the newest `keep` finished ones of each report and
     modifier, by their due time."""
     rows = ReportQueue.objects.filter(status__in=FINAL, finished_at__lt=database_now() - older_than)
     if keep:
@@ -47,17 +48,17 @@ def prunable(*, older_than: timedelta, keep: int = 0) -> QuerySet[ReportQueue]:
 
 
 def prune(*, older_than: timedelta, keep: int = 0, batch: int = PRUNE_BATCH) -> Iterator[Pruned]:
-    """Delete prunable rows with their attempts, and yield the counts of each batch, which is committed.
+    """Delete prunable rows with their attempts, and yield the counts of each batch after its commit.
 
-    A row that somebody holds (a requeue under way) is left for the next time; so is one that the project's own tables
-    protect, which is logged. A pruned row's idempotency key is forgotten with it: keep rows for longer than anybody
-    repeats a request.
+    A row that another transaction has locked is left for the next time. A row that the project's own tables protect is
+    left too, and logged. A deleted row's idempotency key is forgotten: keep rows for longer than clients repeat their
+    requests.
     """
     chosen = prunable(older_than=older_than, keep=keep).order_by("finished_at", "pk")
     after: tuple[datetime, int] | None = None
     while True:
         rows = chosen
-        if after is not None:  # on from there: what was left must not be found again
+        if after is not None:  # go on after the last batch: the rows that it left must not be found again
             rows = rows.filter(Q(finished_at__gt=after[0]) | Q(finished_at=after[0], pk__gt=after[1]))
         found: list[tuple[datetime, int]] = []
         try:

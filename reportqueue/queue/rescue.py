@@ -1,4 +1,4 @@
-"""What time does: leases run out, and their rows are offered again."""
+"""Rows whose lease has run out are queued again, or fail."""
 
 from __future__ import annotations
 
@@ -13,31 +13,40 @@ from reportqueue import bounds, locks
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
-from reportqueue.queue.moves import after_failed_attempt, back_to_queue, backoff, end_attempt, finish, take
+from reportqueue.queue.transitions import (
+    after_failed_attempt,
+    backoff,
+    end_attempt,
+    fetch_locked,
+    finish,
+    return_to_queue,
+)
 from reportqueue.states import Outcome, Status, Verb
 
 logger = logging.getLogger("reportqueue")
 RESCUE_BATCH = 500
 BUSY_SECONDS = 0.1
-"""How long it waits for what a row's end concerns and somebody else holds; the next rescue tries again."""
+"""How long it waits for a lock that a row's end needs; the next rescue tries again."""
 
 
 @dataclass(frozen=True)
 class Rescued:
-    """How many expired rows went back to the queue, and how many were final (attempts used up, or cancelled)."""
+    """What became of the expired rows."""
 
     queued: int
+    """Rows that were queued again."""
     ended: int
+    """Rows that failed, since their attempts are used up, or were cancelled."""
 
 
 def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
-    """Take rows back from whoever has let the lease run out; at most `limit`, locked ones are left alone.
+    """Take back rows whose lease has run out, at most `limit`; rows that are locked are left alone.
 
-    Claimed and dispatched rows are queued again, the latter later each time; a running row's attempt is over:
-    another follows after a delay, or the row fails. Of several rows that one run had started, only the first one in
-    its order was in hand; the others are queued at once, without using up an attempt. All of them are made alone from
-    then on. Every claim and every scheduler pass calls this. A row that cannot be taken
-    back is logged, and the others are taken.
+    A claimed row is queued again. A dispatched row is queued again after a delay, which grows each time. A running
+    row's attempt ends: another follows after a delay, or the row fails. If a run had started several rows, it was
+    making only the first of them: the others are queued at once, and no attempt is used. From then on each of them has
+    a run of its own. Every claim and every scheduler pass calls this. A row that cannot be taken back is logged, and
+    the others are.
     """
     expired = ReportQueue.objects.expired().order_by("lease_expires_at")
     if not expired.exists():
@@ -48,7 +57,7 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
     except (OperationalError, InterfaceError):
         raise
     except Exception:
-        # One of them stopped all, and nothing was kept: find out which.
+        # One row made the whole batch fail. Each gets a transaction of its own, to find out which.
         done = [_rescue_alone(pk) for pk in taken]
         return Rescued(sum(each.queued for each in done), sum(each.ended for each in done))
 
@@ -59,7 +68,7 @@ def _rescue_alone(pk: int) -> Rescued:
     except (OperationalError, InterfaceError):
         raise
     except RowBusy:
-        logger.warning("Report %s: its lease has run out, but another transaction keeps it from being queued.", pk)
+        logger.warning("Report %s: its lease has run out, but another transaction holds a lock that it needs.", pk)
     except Exception:
         logger.exception("Report %s: its lease has run out, but it cannot be taken back.", pk)
     return Rescued(0, 0)
@@ -68,23 +77,23 @@ def _rescue_alone(pk: int) -> Rescued:
 def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescued:
     queued = ended = 0
     with locks.bounded(BUSY_SECONDS):
-        # The condition is evaluated again for a row whose lock had to be taken over: a beat that came first wins.
-        rows = take(expired.select_for_update(skip_locked=True)[:limit])
+        # PostgreSQL checks the condition again once it has the lock: a heartbeat that came first wins.
+        rows = fetch_locked(expired.select_for_update(skip_locked=True)[:limit])
         taken += [row.pk for row in rows]
         not_begun = _not_begun([row for row in rows if row.status == Status.RUNNING])
         for row in rows:
             now = row.now
             if row.status == Status.CLAIMED:
-                back_to_queue(row, Verb.RESCUE, row.available_at)
+                return_to_queue(row, Verb.RESCUE, row.available_at)
             elif row.status == Status.DISPATCHED:
                 failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
                 error = f"No run started within the lease; launches that failed so far: {failures}."
                 available_at = now + backoff(failures)
-                back_to_queue(row, Verb.RESCUE, available_at, launch_failures=failures, error=error)
+                return_to_queue(row, Verb.RESCUE, available_at, launch_failures=failures, error=error)
             else:
-                error = f"Run {row.run_id} stopped beating; its lease expired at {row.lease_expires_at:%FT%TZ}."
+                error = f"Run {row.run_id} sent no more heartbeats; its lease expired at {row.lease_expires_at:%FT%TZ}."
                 end_attempt(row, Outcome.EXPIRED, now, error)
-                # A row that went alone has had its turn in such a run: no row is let off twice.
+                # A row that had a run of its own was let off once already.
                 if row.pk in not_begun and not row.alone:
                     _let_off(row, now, error)
                 else:
@@ -97,10 +106,10 @@ def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescu
 
 
 def _not_begun(rows: Sequence[ReportQueue]) -> set[int]:
-    """Of running rows whose lease ran out, those that their run had started together with an earlier one.
+    """The ids of those running rows whose run had not begun them: it had started an earlier row that has not ended.
 
-    A run makes its rows in the order in which it started them. The first one without an end was in hand, or was made
-    and not reported yet.
+    A run makes its rows in the order in which it started them. So the first row without an end was being made, or was
+    made and not reported yet.
     """
     if not rows:
         return set()
@@ -120,5 +129,5 @@ def _let_off(row: ReportQueue, now: datetime, error: str) -> None:
     if row.cancel_requested:
         finish(row, Verb.RESCUE, Status.CANCELLED, now, error=error)
         return
-    error = f"{error} It had several reports in hand, an earlier one first: this one goes on alone, no attempt is used."
-    back_to_queue(row, Verb.RESCUE, now, attempt=row.attempt - 1, alone=True, error=error)
+    error = f"{error} It was making an earlier report: this one gets a run of its own, and no attempt is used."
+    return_to_queue(row, Verb.RESCUE, now, attempt=row.attempt - 1, alone=True, error=error)

@@ -1,9 +1,10 @@
-"""What a run does: start its row, beat, and end its attempt; everything after the start needs the lease token."""
+"""What a run does: start its row, send heartbeats, end its attempt. All but the start need the lease token."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,26 +15,26 @@ from reportqueue import bounds
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportAttempt, ReportQueue
-from reportqueue.queue.moves import (
-    Answers,
-    Beat,
+from reportqueue.queue.transitions import (
+    Heartbeat,
+    Results,
     after_failed_attempt,
-    back_to_queue,
+    already_ended,
+    already_ended_many,
+    as_batch,
     backoff,
     end_attempt,
     end_attempts,
     finish,
     finish_all,
+    invalid,
     locked,
     locked_many,
-    move_all,
-    only,
     owns,
-    refusal,
-    repeated,
-    repeats,
     require_owner,
-    together,
+    return_to_queue,
+    single,
+    transition_all,
     write_all,
 )
 from reportqueue.states import FINAL, Outcome, Status, Verb
@@ -48,13 +49,13 @@ def start(
     worker: str = "",
     lease_seconds: int | None = None,
 ) -> ReportQueue:
-    """Make `run_id` the row's owner: running, with a `lease_token` for every later call of the run.
+    """Make `run_id` the row's owner: the row is running, with a `lease_token` for every later call of the run.
 
-    The first run wins, of whatever generation; a repeat by the same run gets the same answer and a fresh lease. A final
-    row starts only as a person's re-execution: `parent_run_id` is the row's last run; its attempts are counted afresh.
-    Raises `InvalidTransition` for any other run, which must end without work.
+    The first run that starts the row wins, of whatever generation. A repeat by the same run gets the same token and a
+    new lease. A final row starts only for a re-execution by a person: `parent_run_id` is the row's last run, and its
+    attempts are counted afresh. Raises `InvalidTransition` for every other run, which must end without work.
     """
-    return only(
+    return single(
         start_many(
             {pk: generation}, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease_seconds=lease_seconds
         )
@@ -68,79 +69,103 @@ def start_many(
     parent_run_id: str = "",
     worker: str = "",
     lease_seconds: int | None = None,
-) -> Answers[ReportQueue]:
-    """Make `run_id` the owner of several rows, given with their generations: each as `start` does one."""
+) -> Results[ReportQueue]:
+    """Start several rows, given with their generations, each as `start` does."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
-    start = partial(_start, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease=lease)
-    return together(generations, start)
+    run = _Run(run_id, parent_run_id, worker, lease)
+    return as_batch(generations, partial(_start, run=run))
 
 
-def _start(
-    generations: Mapping[int, int], *, run_id: str, parent_run_id: str, worker: str, lease: timedelta
-) -> Answers[ReportQueue]:
-    answers: Answers[ReportQueue] = {}
-    with locked_many(generations, answers) as (rows, now):
-        mine, new = [], []
+@dataclass(frozen=True)
+class _Run:
+    """The run that starts rows."""
+
+    run_id: str
+    parent_run_id: str
+    worker: str
+    lease: timedelta
+
+
+def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]:
+    results: Results[ReportQueue] = {}
+    with locked_many(generations, results) as (rows, now):
+        mine: list[ReportQueue] = []
+        others: list[ReportQueue] = []
         for row in rows:
-            if row.status == Status.RUNNING and row.run_id == run_id:
-                mine.append(row)
-            elif refused := _not_to_start(row, generations[row.pk], run_id, parent_run_id):
-                answers[row.pk] = refused
-            else:
-                new.append(row)
+            (mine if row.status == Status.RUNNING and row.run_id == run.run_id else others).append(row)
         if mine:
-            write_all(mine, lease_expires_at=now + lease)
-        tried = ReportAttempt.objects.filter(queue__in=[row.pk for row in new], run_id=run_id)
-        had = set(tried.values_list("queue_id", flat=True)) if new else set()
-        for row in new:
-            if row.pk in had:
-                text = f"Run {run_id} has had its attempt."
-                answers[row.pk] = InvalidTransition(text, current_status=row.status)
-        new = [row for row in new if row.pk not in had]
+            write_all(mine, lease_expires_at=now + run.lease)
+        refused = _refusals(others, generations, run)
+        new = [row for row in others if row.pk not in refused]
         tokens = {row.pk: uuid4() for row in new}
-        # The run makes them in the order in which it named them: should it die, the rescue goes by that order.
-        order = {pk: place for place, pk in enumerate(generations)}
-        # Not beyond what is allowed: that may have been lowered since the row was last tried.
-        attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in new}
-        for some in _by_status(new):
-            move_all(
-                some,
-                Verb.START,
-                Status.RUNNING,
-                {"lease_token": tokens, "attempt": attempts},
-                launch_failures=0,
-                **({"releases": 0} if some[0].status in FINAL else {}),
-                run_id=run_id,
-                lease_expires_at=now + lease,
-                started_at=now,
-                finished_at=None,
-                result=None,
-            )
-        ReportAttempt.objects.bulk_create(
-            ReportAttempt(
-                queue=row,
-                generation=generations[row.pk],
-                attempt=row.attempt,
-                run_id=run_id,
-                parent_run_id=parent_run_id,
-                worker=worker,
-                lease_token=tokens[row.pk],
-                started_at=now,
-            )
-            for row in sorted(new, key=lambda row: order[row.pk])
-        )
-        answers |= {row.pk: row for row in (*mine, *new)}
-    return answers
+        _make_running(new, tokens, run, now)
+        _open_attempts(new, tokens, generations, run, now)
+        results |= refused | {row.pk: row for row in (*mine, *new)}
+    return results
 
 
-def _not_to_start(row: ReportQueue, generation: int, run_id: str, parent_run_id: str) -> InvalidTransition | None:
+def _refusals(rows: Sequence[ReportQueue], generations: Mapping[int, int], run: _Run) -> dict[int, InvalidTransition]:
+    """Why the run may not start some of the rows, by the row's id."""
+    refused = {row.pk: why for row in rows if (why := _not_to_start(row, generations[row.pk], run)) is not None}
+    if allowed := {row.pk: row for row in rows if row.pk not in refused}:
+        attempts = ReportAttempt.objects.filter(queue__in=allowed, run_id=run.run_id)
+        for pk in attempts.values_list("queue_id", flat=True):
+            text = f"Run {run.run_id} has had its attempt."
+            refused[pk] = InvalidTransition(text, current_status=allowed[pk].status)
+    return refused
+
+
+def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> InvalidTransition | None:
     if not 1 <= generation <= row.generation:
         text = f"Generation {generation} was never handed out; the row is at {row.generation}."
         return InvalidTransition(text, current_status=row.status)
-    again = row.status in FINAL and bool(parent_run_id) and parent_run_id == row.run_id
+    again = row.status in FINAL and bool(run.parent_run_id) and run.parent_run_id == row.run_id
     if row.status == Status.RUNNING or (row.status in FINAL and not again):
-        return refusal(row, f"started by run {run_id}")
+        return invalid(row, f"started by run {run.run_id}")
     return None
+
+
+def _make_running(rows: Sequence[ReportQueue], tokens: Mapping[int, UUID], run: _Run, now: datetime) -> None:
+    """Make the run the owner of locked rows, each with its lease token and one attempt more."""
+    # At most `max_attempts`: that may have been lowered since the row was last tried.
+    attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in rows}
+    for some in _by_status(rows):
+        transition_all(
+            some,
+            Verb.START,
+            Status.RUNNING,
+            {"lease_token": tokens, "attempt": attempts},
+            launch_failures=0,
+            **({"releases": 0} if some[0].status in FINAL else {}),
+            run_id=run.run_id,
+            lease_expires_at=now + run.lease,
+            started_at=now,
+            finished_at=None,
+            result=None,
+        )
+
+
+def _open_attempts(
+    rows: Sequence[ReportQueue], tokens: Mapping[int, UUID], generations: Mapping[int, int], run: _Run, now: datetime
+) -> None:
+    """Insert the attempts of rows that have just started, in the order in which the call named the rows.
+
+    The run makes its reports in that order. If it dies, the order of the attempts tells `rescue` which it had begun.
+    """
+    order = {pk: place for place, pk in enumerate(generations)}
+    ReportAttempt.objects.bulk_create(
+        ReportAttempt(
+            queue=row,
+            generation=generations[row.pk],
+            attempt=row.attempt,
+            run_id=run.run_id,
+            parent_run_id=run.parent_run_id,
+            worker=run.worker,
+            lease_token=tokens[row.pk],
+            started_at=now,
+        )
+        for row in sorted(rows, key=lambda row: order[row.pk])
+    )
 
 
 def _by_status(rows: Sequence[ReportQueue]) -> list[list[ReportQueue]]:
@@ -150,70 +175,72 @@ def _by_status(rows: Sequence[ReportQueue]) -> list[list[ReportQueue]]:
     return list(found.values())
 
 
-def heartbeat(pk: int, *, lease_token: UUID, lease_seconds: int | None = None, progress: str | None = None) -> Beat:
-    """Renew the owner's lease. Raises `LeaseLost` if the row has gone to somebody else: stop working on it."""
+def heartbeat(
+    pk: int, *, lease_token: UUID, lease_seconds: int | None = None, progress: str | None = None
+) -> Heartbeat:
+    """Renew the owner's lease. Raises `LeaseLost` if the row has another owner, or none: stop working on it."""
     shown = {} if progress is None else {pk: progress}
-    return only(heartbeat_many({pk: lease_token}, progress=shown, lease_seconds=lease_seconds))
+    return single(heartbeat_many({pk: lease_token}, progress=shown, lease_seconds=lease_seconds))
 
 
 def heartbeat_many(
     tokens: Mapping[int, UUID], *, progress: Mapping[int, str] | None = None, lease_seconds: int | None = None
-) -> Answers[Beat]:
-    """Renew the leases of several rows: each as `heartbeat` does one; `progress` is of those that have made some."""
+) -> Results[Heartbeat]:
+    """Renew the leases of several rows, each as `heartbeat` does; `progress` has texts for the rows that report one."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
-    return together(tokens, partial(_renew, progress=progress or {}, lease=lease))
+    return as_batch(tokens, partial(_renew, progress=progress or {}, lease=lease))
 
 
-def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: timedelta) -> Answers[Beat]:
-    answers: Answers[Beat] = {}
-    with locked_many(tokens, answers) as (rows, now):
+def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: timedelta) -> Results[Heartbeat]:
+    results: Results[Heartbeat] = {}
+    with locked_many(tokens, results) as (rows, now):
         owned = [row for row in rows if owns(row, tokens[row.pk])]
-        answers |= {row.pk: LeaseLost(current_status=row.status) for row in rows}
+        results |= {row.pk: LeaseLost(current_status=row.status) for row in rows}
         if owned:
             write_all(owned, lease_expires_at=now + lease)
         for row in owned:
             if (text := progress.get(row.pk)) is not None:
                 row.attempts.filter(lease_token=tokens[row.pk]).update(progress=text)
-            answers[row.pk] = Beat(now + lease, row.cancel_requested)
-    return answers
+            results[row.pk] = Heartbeat(now + lease, row.cancel_requested)
+    return results
 
 
 def complete(pk: int, *, lease_token: UUID, result: Mapping[str, Any] | None = None) -> ReportQueue:
-    """Finish a running row with its result; a repeat is answered alike.
+    """Finish a running row with its result. A repeat by the same owner returns the finished row.
 
-    Raises `LeaseLost` if another owner or the rescuer has it, `ValidationError` for a result beyond its bounds.
+    Raises `LeaseLost` if the row has another owner or was rescued, `ValidationError` for a result beyond its bounds.
     """
-    return only(complete_many({pk: lease_token}, results={pk: result}))
+    return single(complete_many({pk: lease_token}, results={pk: result}))
 
 
 def complete_many(
     tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
-) -> Answers[ReportQueue]:
-    """Finish several rows, given with their tokens: each as `complete` does one."""
-    return together(tokens, partial(_complete, results=results))
+) -> Results[ReportQueue]:
+    """Finish several rows, given with their tokens, each as `complete` does."""
+    return as_batch(tokens, partial(_complete, made=results))
 
 
-def _complete(tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]) -> Answers[ReportQueue]:
-    answers: Answers[ReportQueue] = {}
+def _complete(tokens: Mapping[int, UUID], *, made: Mapping[int, Mapping[str, Any] | None]) -> Results[ReportQueue]:
+    results: Results[ReportQueue] = {}
     for pk in tokens:
-        result = results.get(pk)
+        result = made.get(pk)
         if result is not None:
             try:
                 bounds.validate_json_object(result)
             except ValidationError as error:
-                answers[pk] = ValidationError({"result": error.messages})
-    with locked_many(tokens.keys() - answers.keys(), answers) as (rows, now):
+                results[pk] = ValidationError({"result": error.messages})
+    with locked_many(tokens.keys() - results.keys(), results) as (rows, now):
         owned = [row for row in rows if owns(row, tokens[row.pk])]
         others = {row.pk: row for row in rows if not owns(row, tokens[row.pk])}
-        again = repeats({pk: tokens[pk] for pk in others}, Outcome.SUCCEEDED) if others else set()
+        again = already_ended_many({pk: tokens[pk] for pk in others}, Outcome.SUCCEEDED) if others else set()
         for pk, row in others.items():
-            answers[pk] = row if pk in again else LeaseLost(current_status=row.status)
+            results[pk] = row if pk in again else LeaseLost(current_status=row.status)
         if owned:
             end_attempts(owned, Outcome.SUCCEEDED, now)
-            own = {row.pk: results.get(row.pk) for row in owned}
+            own = {row.pk: made.get(row.pk) for row in owned}
             finish_all(owned, Verb.COMPLETE, Status.SUCCEEDED, now, {"result": own}, error="")
-        answers |= {row.pk: row for row in owned}
-    return answers
+        results |= {row.pk: row for row in owned}
+    return results
 
 
 def fail(
@@ -224,14 +251,15 @@ def fail(
     retryable: bool = True,
     retry_after_seconds: int | None = None,
 ) -> ReportQueue:
-    """End a run's attempt with its error: queued again after a growing delay, or failed when attempts are used up.
+    """End a run's attempt with its error: the row is queued again after a growing delay, or fails.
 
-    A run that was asked to cancel is not tried again. A repeat is answered alike. Raises `LeaseLost` if another
-    owner or the rescuer has the row.
+    It fails when its attempts are used up, or if the error is not `retryable`. A row that was asked to cancel is
+    cancelled. A repeat by the same owner returns the row. Raises `LeaseLost` if the row has another owner or was
+    rescued.
     """
     error = bounds.last_bytes(error)
     with locked(pk) as (row, now):
-        if repeated(row, lease_token, Outcome.FAILED):
+        if already_ended(row, lease_token, Outcome.FAILED):
             return row
         require_owner(row, lease_token)
         end_attempt(row, Outcome.FAILED, now, error)
@@ -240,14 +268,15 @@ def fail(
 
 
 def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "", begun: bool = True) -> ReportQueue:
-    """Give a running row back unharmed: queued (cancelled, if that was asked for), no attempt used.
+    """Give a running row back: it is queued, or cancelled if that was asked for. No attempt is used.
 
-    `begun` says whether the run had begun the report. Then the second release and each later one delay the row more,
-    its next run makes it alone, and after `MAX_RELEASES` each uses up an attempt: a report that interrupts its own run
-    comes to an end. A repeat is answered alike. Raises `LeaseLost` if another owner or the rescuer has the row.
+    `begun` says whether the run had begun the report. If so, its next run makes it alone, each release after the first
+    delays the row more, and each release after `MAX_RELEASES` uses an attempt: a report that interrupts its own run
+    must come to an end. A repeat by the same owner returns the row. Raises `LeaseLost` if the row has another owner or
+    was rescued.
     """
     with locked(pk) as (row, now):
-        if repeated(row, lease_token, Outcome.RELEASED):
+        if already_ended(row, lease_token, Outcome.RELEASED):
             return row
         require_owner(row, lease_token)
         end_attempt(row, Outcome.RELEASED, now, reason)
@@ -264,4 +293,4 @@ def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str =
                 changes["error"] = f"Its runs were interrupted {row.releases + 1} times. {reason}".strip()
                 if row.attempt >= row.max_attempts:
                     return finish(row, Verb.RELEASE, Status.FAILED, now, **changes)
-        return back_to_queue(row, Verb.RELEASE, now + delay, **changes)
+        return return_to_queue(row, Verb.RELEASE, now + delay, **changes)

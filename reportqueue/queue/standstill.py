@@ -1,4 +1,4 @@
-"""Reports that wait for their runs while nothing starts: all places of the launcher are held by what hangs."""
+"""A standstill: launched reports wait and none starts, for instance because hanging runs hold all of the launcher."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ COUNTED = 1_000
 
 @dataclass(frozen=True)
 class Standstill:
-    """How many rows wait for a run that was launched, at least; and since when nothing has started (aware UTC)."""
+    """Rows wait for their launched runs, and no report has started for some time."""
 
     waiting: int
+    """How many rows wait, counted up to `COUNTED`."""
     more: bool
     """Whether there are more than `waiting`."""
     since: datetime
+    """When a report last started, or the first row began to wait after that; aware UTC."""
     minutes: int
     longest: ReportQueue | None
     """The row that has been running for longest, if there is one."""
@@ -45,7 +47,7 @@ class Standstill:
 def standstill() -> Standstill | None:
     """The standstill, if nothing has started for `STALLED_SECONDS` although a row has waited for so long."""
     bound = timedelta(seconds=conf().stalled_seconds)
-    # Of rows that somebody holds, of which there are no more than the consumers' bounds allow.
+    # Dispatched rows are no more than the consumers' bounds allow: this stays cheap.
     waiting = ReportQueue.objects.filter(status=Status.DISPATCHED, dispatched_at__lt=Now() - bound)
     oldest = waiting.order_by("dispatched_at").first()
     if oldest is None or oldest.dispatched_at is None:

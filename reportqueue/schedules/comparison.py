@@ -1,4 +1,4 @@
-"""What the patterns would make of the same stretch of time: the queue's firings beside those of Dagster's sensors."""
+"""Compare the patterns: the queue's firings of a time range beside those of Dagster's sensors."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from reportqueue import cron
+import reportcron
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
-from reportqueue.policies import CatchUp
-from reportqueue.schedules.expansion import BROKEN, jitter, timing_of
-from reportqueue.schedules.settling import CatchUpRule, settle
-from reportqueue.timing import Timing
+from reportqueue.schedules.expansion import BROKEN
+from reportqueue.timing import Timing, jitter
+from reportqueue.timing.catch_up import CatchUpRule, catch_up
+from reportqueue.timing.policies import CatchUp
 
 MAX_HOURS = 7 * 24
-"""The longest stretch compared at once."""
+"""The longest time range that is compared at once."""
 REMEMBERED = 500_000
-"""Instants kept for schedules that share their rule."""
+"""Instants that are kept for schedules with the same rule."""
 _TICK = timedelta(microseconds=1)
 _ON_TIME = CatchUpRule(
     policy=CatchUp.SKIP, window=timedelta(0), limit=1, grace=timedelta(hours=MAX_HOURS) + timedelta(days=1)
 )
-"""As if a scheduler were there at every instant of the stretch: it misses nothing."""
+"""The rule of a scheduler that runs all the time and misses nothing."""
 _UNHEEDED = {
     "interval_seconds": "sensors know cron expressions alone",
     "end_at": "sensors do not know its end",
@@ -45,19 +45,19 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Difference:
-    """An instant (aware UTC) of which the queue and a sensor make something else, and why."""
+    """An instant (aware UTC) at which the queue and the sensors differ, and why."""
 
     instant: datetime
     reading: datetime
     """By the schedule's own clock, with its offset."""
     queue: bool
-    """Whether the queue fires then: it makes a row, unless the overlap rule skips it."""
+    """Whether the queue fires then: it inserts a row, unless the overlap policy skips it."""
     sensors: bool
-    """Whether the sensors do: they leave a schedule out that its expression and zone do not say in full."""
+    """Whether the sensors fire then. They leave out schedules with fields that they ignore."""
     expression: bool
-    """Whether the expression alone does: sensors would, if the fields at fault were just emptied."""
+    """Whether the expression alone fires then: so would the sensors, if the fields at fault were cleared."""
     fields: tuple[str, ...]
-    """The schedule's fields that cause it."""
+    """The schedule's fields that cause the difference."""
     reason: str
     remedy: str
 
@@ -68,13 +68,13 @@ class Compared:
 
     schedule: ReportSchedule
     queue: tuple[datetime, ...] = ()
-    """Rows that the scheduler makes, for `queue` and `webhook` alike; before overlaps, which nobody can foresee."""
+    """Rows that the scheduler inserts, for `queue` and `webhook` alike; before overlaps, which cannot be foreseen."""
     sensors: tuple[datetime, ...] = ()
     """Runs that the sensors of `cron` and `asset` launch."""
     expression: tuple[datetime, ...] = ()
-    """What the expression says alone."""
+    """Firings of the expression alone."""
     error: str = ""
-    """Why it cannot be evaluated: the scheduler would disable it, and the sensors pass over it."""
+    """Why the schedule cannot be evaluated: the scheduler would disable it, and the sensors leave it out."""
     _timing: Timing | None = None
 
     @property
@@ -83,7 +83,7 @@ class Compared:
         return self.schedule.queue_only_fields()
 
     def differing(self) -> list[datetime]:
-        """The instants of which the sides make something else, or would if the expression were all that counts."""
+        """The instants at which the queue, the sensors and the expression differ."""
         if self.queue == self.sensors == self.expression:
             return []
         return sorted({*self.queue, *self.sensors, *self.expression})
@@ -94,7 +94,7 @@ class Compared:
         names, reason = self._why(instant, queue=queue, expression=expression)
         return Difference(
             instant=instant,
-            reading=cron.local(self.schedule.timezone, instant),
+            reading=reportcron.local(self.schedule.timezone, instant),
             queue=queue,
             sensors=_has(self.sensors, instant),
             expression=expression,
@@ -131,11 +131,11 @@ class Compared:
 
 
 def compare(start: datetime, end: datetime, *, pk: int | None = None) -> Iterator[Compared]:
-    """Every enabled schedule, or one, in the order of their ids, as if each pattern had all firings in `(start, end]`.
+    """Compare every enabled schedule, or one, as if each pattern owned all firings in `(start, end]`; ordered by id.
 
-    Both are aware, at most `MAX_HOURS` apart; `start` is now, or the stretch is what the schedules, as they now are,
-    would have made of it. The sides are the scheduler's own settling and the rule of the sensors. Nothing is
-    written. Raises `ScheduleNotFound`; `ValueError` for a longer stretch.
+    Both times are aware, at most `MAX_HOURS` apart. For a past `start`, the result uses the schedules' current
+    settings. The two sides are the scheduler's own `catch_up` and the sensors' rule. Nothing is written. Raises
+    `ScheduleNotFound`, and `ValueError` for a longer time range.
     """
     if not timedelta(0) <= end - start <= timedelta(hours=MAX_HOURS):
         raise ValueError(f"Compare at most {MAX_HOURS} hours at once; this is {end - start}.")
@@ -151,16 +151,16 @@ def _compared(wanted: ReportScheduleQuerySet, sides: _Sides) -> Iterator[Compare
     )
     for schedule in wanted.filter(enabled=True).order_by("pk").defer("params").iterator(chunk_size=1_000):
         if schedule.calendar_id is not None and schedule.calendar_id not in calendars:
-            calendars |= BlackoutCalendar.values_of([schedule.calendar_id])  # it has got one since
+            calendars |= BlackoutCalendar.values_of([schedule.calendar_id])  # it was given one meanwhile
         try:
-            yield sides.of(schedule, timing_of(schedule, calendars))
+            yield sides.of(schedule, Timing.of(schedule, calendars))
         except BROKEN as error:
             yield Compared(schedule, error=str(error))
 
 
 @dataclass
 class _Sides:
-    """Both sides of one stretch; what schedules share is worked out once."""
+    """Both sides of one time range; equal schedules share the computation."""
 
     start: datetime
     end: datetime
@@ -168,7 +168,7 @@ class _Sides:
     _kept: int = 0
 
     def of(self, schedule: ReportSchedule, timing: Timing) -> Compared:
-        """One schedule's. Raises `BROKEN`."""
+        """The sides of one schedule. Raises `BROKEN`."""
         queue = self._queue(schedule, timing)
         if not schedule.cron:
             return Compared(schedule, queue, _timing=timing)
@@ -185,15 +185,15 @@ class _Sides:
         if planned is None or planned > self.end:
             return ()
         first = planned
-        return self._once((timing, first), lambda: settle(timing, _ON_TIME, first, None, self.end).fires)
+        return self._once((timing, first), lambda: catch_up(timing, _ON_TIME, first, None, self.end).fires)
 
     def _expression(self, schedule: ReportSchedule, after: datetime) -> tuple[datetime, ...]:
-        """As `orchestrator.firings` has it: one firing after the other."""
+        """The sensors' rule, as in `dagster_reportqueue.sensors.firings`: one firing after the other."""
         rule = (schedule.cron, schedule.timezone)
 
         def firings() -> Iterator[datetime]:
             instant = after
-            while (instant := cron.next_after(*rule, instant)) <= self.end:
+            while (instant := reportcron.next_after(*rule, instant)) <= self.end:
                 yield instant
 
         return self._once((rule, after), lambda: tuple(firings()))

@@ -1,47 +1,48 @@
-"""Due schedules become queue rows: the expansion, one row per schedule and instant however often it runs."""
+"""The expansion: due schedules become queue rows, one row for each schedule and instant however often it runs."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
 
-from reportqueue import effort, locks, queue
-from reportqueue.blackouts import Calendar
+from reportcron import CronError
+from reportqueue import locks, queue
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
-from reportqueue.cron import CronError
 from reportqueue.errors import RowBusy
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
-from reportqueue.policies import Blackout, CatchUp, Overlap
-from reportqueue.schedules import handovers, overlaps, skips
-from reportqueue.schedules.settling import CatchUpRule, Settled, settle
-from reportqueue.timing import NeverFires, Timing
+from reportqueue.schedules import overlaps, skips
+from reportqueue.timing import NeverFires, Timing, effort, jitter
+from reportqueue.timing.calendars import Calendar
+from reportqueue.timing.catch_up import CatchUpRule, CaughtUp, catch_up
+from reportqueue.timing.policies import CatchUp, Overlap
+from reportqueue.triggers import handovers
 
 logger = logging.getLogger("reportqueue")
 BATCH = 1_000
 """Schedules locked at once; each batch commits by itself, so that a killed pass loses nothing it has done."""
 ROWS = 10_000
-"""A batch ends early when it has made so many rows: after a long downtime one schedule may have a thousand."""
+"""A batch ends early when it has made this many rows: after a long downtime one schedule may have a thousand."""
 BUDGET = 5_000
-"""It ends when so many instants were looked at (`effort`), too: a claim must not compute for minutes what schedules
-have missed in a month. One schedule is always done as a whole: `settling` and `timing` bound what they look at."""
+"""A batch also ends early when it has examined this many instants (`effort`): a claim that expands must not compute for
+minutes what schedules have missed in a month. Each schedule is done as a whole: `catch_up` and `timing` have bounds of
+their own."""
 BUSY_SECONDS = 0.1
-"""How long a pass waits for what somebody else holds; the next pass tries again."""
+"""How long a pass waits for a lock of another transaction; the next pass tries again."""
 REMEMBERED = 20_000
-"""Answers that a pass keeps for schedules that share them."""
+"""Results of `catch_up` that a pass keeps for the schedules that share them."""
 BROKEN = (CronError, NeverFires, OverflowError)
-"""What a schedule that was written around its checks, or whose calendar closes everything, may raise."""
+"""Errors of a schedule that was written past its checks, or whose calendar closes everything."""
 
 
-class Line(NamedTuple):
-    """What a pass reads of a schedule."""
+class DueSchedule(NamedTuple):
+    """A schedule that is due, with the fields that a pass reads: the ORM's objects would cost more than all else."""
 
     pk: int
     cron: str
@@ -60,27 +61,35 @@ class Line(NamedTuple):
     planned_from: datetime | None
 
 
-Move = tuple[int, datetime | None, datetime]
-"""A schedule, its next firing, and its new anchor."""
-_FIELDS = ["pk", *Line._fields[1:]]
+class Replanned(NamedTuple):
+    """A schedule's new plan, to be written at the end of its batch."""
+
+    pk: int
+    next_run_at: datetime | None
+    planned_from: datetime
+
+
+_FIELDS = ["pk", *DueSchedule._fields[1:]]
 _TICK = timedelta(microseconds=1)
 
 
 @dataclass
 class Pass:
-    """What one pass did: rows queued, notes of skipped instants, schedules planned anew, schedules disabled.
-
-    And schedules put off, to be tried again by the next pass: somebody holds what they need, or their turn failed.
-    """
+    """What one pass did."""
 
     enqueued: int = 0
+    """Rows queued."""
     skipped: int = 0
+    """Rows that say which instants were skipped."""
     planned: int = 0
+    """Schedules planned from now on."""
     disabled: int = 0
+    """Schedules disabled, since they cannot be evaluated."""
     put_off: int = 0
+    """Schedules left for the next pass: another transaction holds a lock that they need, or an error came up."""
 
     def __add__(self, other: Pass) -> Pass:
-        """Both together."""
+        """The sum of both passes."""
         return Pass(
             self.enqueued + other.enqueued,
             self.skipped + other.skipped,
@@ -93,12 +102,12 @@ class Pass:
 def enqueue_due(
     *, batch: int = BATCH, batches: int | None = None, stopping: Callable[[], bool] = lambda: False
 ) -> Pass:
-    """Enqueue every due firing and move its schedule on; safe beside any number of other passes.
+    """Queue every due firing and plan its schedule's next one; any number of passes may run at once.
 
-    Several passes share the work through SKIP LOCKED. Rows and the schedule's next firing commit together, batch by
-    batch, so a pass that dies repeats its batch or finds it done. A schedule that cannot be evaluated is disabled
-    with its error and does not stop the others. The pass ends after `batches` of them, or between two when
-    `stopping()`. A batch has at most `batch` schedules and about `BUDGET` instants, the longest due first.
+    Passes share the work through SKIP LOCKED. A batch commits its rows together with its schedules' next firings: after
+    a crash, the batch is either done or still due. A schedule that cannot be evaluated is disabled with its error, and
+    the others go on. A batch has at most `batch` schedules, those first that have been due for longest, and about
+    `BUDGET` instants. The pass ends after `batches` batches, or after the batch during which `stopping()` became true.
     """
     work = _Expansion.now()
     left = batches
@@ -108,34 +117,37 @@ def enqueue_due(
 
 
 def next_due() -> datetime | None:
-    """When a pass has something to do next, aware UTC; None if never."""
+    """When the next pass will have work, aware UTC; None if never."""
     planned = ReportSchedule.objects.filter(enabled=True).exclude(next_run_at=None).order_by("next_run_at")
     found: datetime | None = planned.values_list("next_run_at", flat=True).first()
-    return None if found is None else handovers.from_when(found, database_now())
+    return None if found is None else handovers.scheduler_from(found, database_now())
 
 
 @dataclass
 class Preview:
-    """What a pass would do, before overlaps: rows it would make, and schedules it would disable, with their error."""
+    """What a pass would do, before the overlap policies."""
 
     firings: list[queue.Firing]
+    """The rows that it would insert."""
     broken: list[tuple[int, str]]
+    """The ids of the schedules that it would disable, each with its error."""
 
 
 def preview(limit: int) -> Preview:
-    """What a pass would do now, without doing it; at most `limit` rows."""
+    """What a pass would do now; at most `limit` rows. Nothing is written."""
     work = _Expansion.now()
     found = Preview([], [])
     due = ReportSchedule.objects.due(work.until).order_by("next_run_at").values_list(*_FIELDS)
     for values in due.iterator():
-        line = Line(*values)
+        schedule = DueSchedule(*values)
         try:
-            settled = work.settled(line, _calendars([line]))
+            caught_up = work.caught_up(schedule, _calendars([schedule]))
         except BROKEN as error:
-            found.broken.append((line.pk, str(error)))
+            found.broken.append((schedule.pk, str(error)))
             continue
         found.firings += sorted(
-            [*_queued(line, settled), *skips.noted(line.pk, settled.skips)], key=lambda firing: firing.trigger_time
+            [*_queued(schedule, caught_up), *skips.skip_rows(schedule.pk, caught_up.skips)],
+            key=lambda firing: firing.trigger_time,
         )
         if len(found.firings) >= limit:
             del found.firings[limit:]
@@ -145,25 +157,25 @@ def preview(limit: int) -> Preview:
 
 @dataclass
 class _Expansion:
-    """One pass: it works by the time at which it began, so that equal schedules have equal answers."""
+    """One pass. It uses the time at which it began throughout, so that equal schedules have equal results."""
 
     first: datetime | None
     """Firings before this instant belong to another pattern."""
     until: datetime
-    """Until now, or until another pattern took over."""
+    """The last instant whose firings are queued: now, or the end of the scheduler's period."""
     done: Pass = field(default_factory=Pass)
     _put_off: set[int] = field(default_factory=set)
-    """Schedules that the next pass has: somebody holds their earlier report just now, or their turn has failed."""
-    _answers: dict[Any, Settled | Exception] = field(default_factory=dict)
+    """Ids of the schedules that are left for the next pass."""
+    _known: dict[tuple[DueSchedule, Calendar | None], CaughtUp | Exception] = field(default_factory=dict)
 
     @classmethod
     def now(cls) -> _Expansion:
-        """A pass over what is due by the database's clock, and the scheduler's to queue."""
+        """A pass over the firings that are due by the database's clock and belong to the scheduler."""
         window = handovers.window(database_now())
         return cls(window.first, window.last)
 
     def one_batch(self, size: int) -> bool:
-        """One batch in one transaction; False when there was nothing left to do."""
+        """Do one batch in one transaction; False if nothing was left to do."""
         tried: list[int] = []
         try:
             with locks.bounded(BUSY_SECONDS):
@@ -173,7 +185,7 @@ class _Expansion:
         except Exception:
             if not tried:
                 raise
-            # One of them stopped all, and nothing of the batch was kept: find out which.
+            # One schedule made the whole batch fail. Each gets a transaction of its own, to find out which.
             done = Pass()
             for pk in tried:
                 done += self._alone(pk)
@@ -204,156 +216,140 @@ class _Expansion:
         return Pass(put_off=1)
 
     def _failed(self, pk: int) -> Pass:
-        """Of an error that nobody foresaw, which is being handled: it may be ours, so the schedule stays enabled."""
+        """Log the unexpected error that is being handled. It may be a fault of ours: the schedule stays enabled."""
         logger.exception("Schedule %s could not be expanded in this pass.", pk)
         return self._later(pk)
 
     def _batch(self, schedules: ReportScheduleQuerySet, size: int, tried: list[int]) -> Pass:
-        """Fire what is due, or else plan what is unplanned; `tried` gets the schedules that had their turn."""
+        """Fire the due schedules; if none is due, plan those without a plan. `tried` gets the ids that had a turn."""
         schedules = schedules.exclude(pk__in=self._put_off)
-        if lines := _locked(schedules.due(self.until).order_by("next_run_at"), size):
-            return self._fire(lines, tried)
-        lines = _locked(schedules.unplanned().order_by("pk"), size)
-        return self._plan(lines, tried) if lines else Pass()
+        if due := _locked(schedules.due(self.until).order_by("next_run_at"), size):
+            return self._fire(due, tried)
+        unplanned = _locked(schedules.unplanned().order_by("pk"), size)
+        return self._plan(unplanned, tried) if unplanned else Pass()
 
-    def _fire(self, lines: list[Line], tried: list[int]) -> Pass:
+    def _fire(self, due: list[DueSchedule], tried: list[int]) -> Pass:
+        """Queue the firings of locked schedules, and write their next ones."""
         done, begun = Pass(), effort.spent()
-        calendars = _calendars(lines)
-        earlier = overlaps.Earlier.of({line.pk: Overlap(line.overlap) for line in lines})
+        calendars = _calendars(due)
+        earlier = overlaps.Earlier.of({schedule.pk: Overlap(schedule.overlap) for schedule in due})
         fires: list[overlaps.Due] = []
         notes: list[queue.Firing] = []
-        moves: list[Move] = []
+        plans: list[Replanned] = []
         rows = 0
-        for line in lines:
+        for schedule in due:
             if rows >= ROWS or effort.spent() - begun >= BUDGET:
                 break
-            tried.append(line.pk)
-            if line.pk in earlier.busy:
-                done += self._later(line.pk)
+            tried.append(schedule.pk)
+            if schedule.pk in earlier.busy:
+                done += self._later(schedule.pk)
                 continue
             before = effort.spent()
             try:
-                settled = self.settled(line, calendars)
+                caught_up = self.caught_up(schedule, calendars)
             except BROKEN as error:
-                _disable(line.pk, str(error))
+                _disable(schedule.pk, str(error))
                 done.disabled += 1
                 continue
             except Exception:
-                done += self._failed(line.pk)
-                begun += effort.spent() - before  # or it would use up each batch, and the others never had their turn
+                done += self._failed(schedule.pk)
+                # Its effort does not count, or it would use up every batch before the others have a turn.
+                begun += effort.spent() - before
                 continue
-            fires.append((line.pk, Overlap(line.overlap), _queued(line, settled)))
-            notes += skips.noted(line.pk, settled.skips)
-            moves.append((line.pk, settled.next_run_at, settled.planned_from))
-            rows += len(settled.fires)
+            fires.append((schedule.pk, Overlap(schedule.overlap), _queued(schedule, caught_up)))
+            notes += skips.skip_rows(schedule.pk, caught_up.skips)
+            plans.append(Replanned(schedule.pk, caught_up.next_run_at, caught_up.planned_from))
+            rows += len(caught_up.fires)
         entered = overlaps.enqueue(fires, notes, earlier)
-        _move(moves)
+        _write_plans(plans)
         done.enqueued, done.skipped = entered.queued, entered.skipped
         return done
 
-    def _plan(self, lines: list[Line], tried: list[int]) -> Pass:
+    def _plan(self, unplanned: list[DueSchedule], tried: list[int]) -> Pass:
         """Plan locked schedules from now on."""
-        # By the clock as it is once they are locked: an edit may have been committed since the pass began.
-        done, now, calendars = Pass(), database_now(), _calendars(lines)
-        moves: list[Move] = []
+        # The time is read after the locks were taken: an edit may have been committed since the pass began.
+        done, now, calendars = Pass(), database_now(), _calendars(unplanned)
+        plans: list[Replanned] = []
         begun = effort.spent()
-        for line in lines:
+        for schedule in unplanned:
             if effort.spent() - begun >= BUDGET:
                 break
-            tried.append(line.pk)
+            tried.append(schedule.pk)
             try:
-                moves.append((line.pk, timing_of(line, calendars).next_firing(now), now))
+                plans.append(Replanned(schedule.pk, Timing.of(schedule, calendars).next_firing(now), now))
             except BROKEN as error:
-                _disable(line.pk, str(error))
+                _disable(schedule.pk, str(error))
                 done.disabled += 1
             except Exception:
-                done += self._failed(line.pk)
-        _move(moves)
-        done.planned = len(moves)
+                done += self._failed(schedule.pk)
+        _write_plans(plans)
+        done.planned = len(plans)
         return done
 
-    def settled(self, line: Line, calendars: dict[int, Calendar]) -> Settled:
-        """What becomes of the schedule's due instants; worked out once for all that are alike. Raises `BROKEN`."""
-        calendar = calendars.get(line.calendar_id) if line.calendar_id is not None else None
-        key = (*line[1:6], calendar, *line[7:11], line.next_run_at, line.planned_from if calendar else None)
-        answer = self._answers.get(key)
-        if answer is None:
-            if len(self._answers) >= REMEMBERED:
-                self._answers.clear()
+    def caught_up(self, schedule: DueSchedule, calendars: dict[int, Calendar]) -> CaughtUp:
+        """What becomes of the schedule's due instants; computed once for all equal schedules. Raises `BROKEN`."""
+        calendar = None if schedule.calendar_id is None else calendars.get(schedule.calendar_id)
+        # All fields count but those named here, which the result does not depend on.
+        alike = schedule._replace(pk=0, overlap="", jitter_seconds=0)
+        if calendar is None:
+            alike = alike._replace(planned_from=None)  # it decides from when on closed instants are reported
+        result = self._known.get((alike, calendar))
+        if result is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
             try:
-                rule = CatchUpRule(
-                    policy=CatchUp(line.catch_up),
-                    window=timedelta(seconds=line.catch_up_window_seconds),
-                    limit=line.catch_up_limit,
-                    grace=timedelta(seconds=conf().misfire_grace_seconds),
-                )
-                answer = self._settle(timing_of(line, calendars), rule, line.next_run_at, line.planned_from)
+                result = self._catch_up(schedule, Timing.of(schedule, calendars))
             except BROKEN as error:
-                answer = error
-            self._answers[key] = answer
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+                result = error
+            self._known[alike, calendar] = result
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def _settle(self, timing: Timing, rule: CatchUpRule, planned: datetime, planned_from: datetime | None) -> Settled:
+    def _catch_up(self, schedule: DueSchedule, timing: Timing) -> CaughtUp:
+        planned, planned_from = schedule.next_run_at, schedule.planned_from
         if self.first is not None and planned < self.first:
-            # What lies before was another pattern's to fire: on to what is the scheduler's.
+            # Earlier firings belong to another pattern: go on from the first instant that is the scheduler's.
             planned_from = self.first - _TICK
             following = timing.next_firing(planned_from)
             if following is None or following > self.until:
-                return Settled((), (), following, planned_from)
+                return CaughtUp((), (), following, planned_from)
             planned = following
-        return settle(timing, rule, planned, planned_from, self.until)
+        rule = CatchUpRule(
+            policy=CatchUp(schedule.catch_up),
+            window=timedelta(seconds=schedule.catch_up_window_seconds),
+            limit=schedule.catch_up_limit,
+            grace=timedelta(seconds=conf().misfire_grace_seconds),
+        )
+        return catch_up(timing, rule, planned, planned_from, self.until)
 
 
-def _locked(ready: ReportScheduleQuerySet, size: int) -> list[Line]:
+def _locked(ready: ReportScheduleQuerySet, size: int) -> list[DueSchedule]:
     locked = ready.select_for_update(skip_locked=True, of=("self",)).values_list(*_FIELDS)[:size]
-    return [Line(*values) for values in locked]
+    return [DueSchedule(*values) for values in locked]
 
 
 def _disable(pk: int, error: str) -> None:
     ReportSchedule.objects.filter(pk=pk).update(enabled=False, next_run_at=None, plan_needed=False, error=error)
 
 
-def _calendars(lines: list[Line]) -> dict[int, Calendar]:
-    wanted = {line.calendar_id for line in lines if line.calendar_id is not None}
+def _calendars(schedules: list[DueSchedule]) -> dict[int, Calendar]:
+    wanted = {schedule.calendar_id for schedule in schedules if schedule.calendar_id is not None}
     return BlackoutCalendar.values_of(wanted) if wanted else {}
 
 
-def timing_of(line: Line | ReportSchedule, calendars: dict[int, Calendar]) -> Timing:
-    """When a schedule fires, as a value; its calendar must be among the calendars."""
-    return Timing(
-        cron=line.cron,
-        timezone=line.timezone,
-        interval_seconds=line.interval_seconds,
-        start_at=line.start_at,
-        end_at=line.end_at,
-        calendar=calendars.get(line.calendar_id) if line.calendar_id is not None else None,
-        blackout=Blackout(line.blackout),
-    )
-
-
-def _queued(line: Line, settled: Settled) -> list[queue.Firing]:
+def _queued(schedule: DueSchedule, caught_up: CaughtUp) -> list[queue.Firing]:
     return [
-        queue.Firing(line.pk, instant, instant + jitter(line.pk, instant, line.jitter_seconds))
-        for instant in settled.fires
+        queue.Firing(schedule.pk, instant, instant + jitter(schedule.pk, instant, schedule.jitter_seconds))
+        for instant in caught_up.fires
     ]
 
 
-def jitter(schedule_id: int, instant: datetime, most: int) -> timedelta:
-    """By how much a firing is put off: less than `most` seconds, always the same for a schedule and an instant."""
-    if not most:
-        return timedelta(0)
-    seed = f"{schedule_id}:{instant.timestamp()}".encode()
-    share = int.from_bytes(hashlib.blake2b(seed, digest_size=8).digest()) / 2**64
-    return timedelta(seconds=share * most)
-
-
-def _move(moves: list[Move]) -> None:
-    """Write each schedule's next firing and anchor, all in one statement: the ORM's has a CASE for each row."""
-    if not moves:
+def _write_plans(plans: list[Replanned]) -> None:
+    """Write all plans in one statement; the ORM's would have a CASE for each row."""
+    if not plans:
         return
-    pks, nexts, anchors = zip(*moves, strict=True)
+    pks, nexts, anchors = zip(*plans, strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {ReportSchedule._meta.db_table} s "  # noqa: S608  # a table's name

@@ -1,85 +1,109 @@
-"""What a schedule is going to do: its next firings by both clocks, and what the clock and the calendar do to them."""
+"""A schedule's next firings, in UTC and by its own clock, and what clock changes and the calendar do to them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reportqueue import cron
+import reportcron
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED
-from reportqueue.schedules.handovers import pattern_at
-from reportqueue.timing import NeverFires
+from reportqueue.timing import NeverFires, Occurrence, Timing
+from reportqueue.triggers.handovers import pattern_at
 
 MAX_FORECAST = 100
 """Firings shown at once."""
 SKIPS_SHOWN = 20
-"""Closed instants shown between them: with one a minute, a closed night has hundreds."""
+"""Closed instants shown between the firings: a schedule that fires each minute has hundreds in a closed night."""
 SKIPS_EXAMINED = 1_000
-"""After so many one after the other, what is closed is passed over at once to the firing behind it."""
-MAX_PASSED_OVER = 3
-"""How often: each may be a search of a second. A calendar that closes more than that gets a shorter answer."""
+"""After this many closed instants in a row, the forecast jumps to the next firing."""
+MAX_JUMPS = 3
+"""Each jump may be a search of a second. If a calendar needs more of them, the forecast ends early."""
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """One instant to come, aware UTC; `reading` is the schedule's own clock then, with its offset."""
+    """One instant to come."""
 
     instant: datetime
+    """Aware UTC."""
     reading: datetime
-    clock_change: cron.ClockChange | None
-    """Whether its reading is left out that day, or is one of two."""
+    """The same instant by the schedule's own clock, with its offset."""
+    clock_change: reportcron.ClockChange | None
+    """Whether the clock leaves this time of day out that day, or shows it twice."""
     moved_from: datetime | None
-    """Where the calendar has moved it from."""
+    """The instant from which the calendar has moved it, aware UTC."""
     closed: str
-    """Why it will be skipped; empty if it fires."""
+    """Why the calendar skips it; empty if it fires."""
 
 
 def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = None) -> list[Forecast]:
     """The next `count` firings (1 to `MAX_FORECAST`) and the closed instants between them, in order.
 
-    Fewer, where the calendar closes so much that they would take long to find.
-    From `after`, or from the planned firing of a schedule that has one, or from now: where sensors fire, what is
-    planned is the first firing since the last edit. A schedule need not be saved, nor enabled. Raises `cron.CronError`
-    for one that cannot fire.
+    They come after `after`; without it, from the schedule's planned firing on, or from now if it has none. There are
+    fewer where the calendar closes so much that they would take long to find. The schedule need not be saved, nor
+    enabled. Raises `reportcron.CronError` for a schedule that cannot fire.
     """
-    if after is None:
-        planned, now = schedule.next_run_at, database_now()
-        if planned is not None and pattern_at(now) in SENSOR_FIRED:
-            planned = max(planned, now)
-        after = now if planned is None else planned - timedelta(microseconds=1)
     timing = schedule.timing()
     found: list[Forecast] = []
-    firings = skipped = in_a_row = passed_over = 0
-    occurrences = timing.occurrences(after)
-    while firings < count and (occurrence := next(occurrences, None)) is not None:
-        instant = occurrence.instant
-        skipped += bool(occurrence.closed)
-        in_a_row = in_a_row + 1 if occurrence.closed else 0
+    firings = 0
+    for occurrence in _shown(timing, _begin(schedule) if after is None else after):
+        found.append(_forecast(timing, occurrence))
         firings += not occurrence.closed
-        if occurrence.closed and skipped > SKIPS_SHOWN:
-            if in_a_row > SKIPS_EXAMINED:
-                in_a_row, passed_over = 0, passed_over + 1
-                if passed_over > MAX_PASSED_OVER:
-                    break
-                try:
-                    following = timing.next_firing(instant)
-                except NeverFires:
-                    break
-                if following is None:
-                    break
-                occurrences = timing.occurrences(following - timedelta(microseconds=1))
-            continue
-        moved = instant != occurrence.nominal
-        found.append(
-            Forecast(
-                instant=instant,
-                reading=cron.local(timing.timezone, instant),
-                # A moved one is at a reading that the expression may not have.
-                clock_change=cron.clock_change("" if moved else timing.cron, timing.timezone, instant),
-                moved_from=occurrence.nominal if moved else None,
-                closed=occurrence.closed,
-            )
-        )
+        if firings == count:
+            break
     return found
+
+
+def _begin(schedule: ReportSchedule) -> datetime:
+    """Just before the schedule's planned firing, or now."""
+    planned, now = schedule.next_run_at, database_now()
+    if planned is None:
+        return now
+    if pattern_at(now) in SENSOR_FIRED:
+        # Nothing moves the plan on while sensors fire: it is the first firing since the last edit.
+        planned = max(planned, now)
+    return planned - _TICK
+
+
+def _shown(timing: Timing, after: datetime) -> Iterator[Occurrence]:
+    """The firings after an instant, and the first `SKIPS_SHOWN` closed instants; long closed times are jumped over."""
+    closed = in_a_row = jumps = 0
+    occurrences = timing.occurrences(after)
+    while (occurrence := next(occurrences, None)) is not None:
+        if not occurrence.closed:
+            in_a_row = 0
+            yield occurrence
+            continue
+        closed, in_a_row = closed + 1, in_a_row + 1
+        if closed <= SKIPS_SHOWN:
+            yield occurrence
+        elif in_a_row > SKIPS_EXAMINED:
+            following = _next_firing(timing, occurrence.instant) if jumps < MAX_JUMPS else None
+            if following is None:
+                return
+            in_a_row, jumps = 0, jumps + 1
+            occurrences = timing.occurrences(following - _TICK)
+
+
+def _next_firing(timing: Timing, after: datetime) -> datetime | None:
+    try:
+        return timing.next_firing(after)
+    except NeverFires:
+        return None
+
+
+def _forecast(timing: Timing, occurrence: Occurrence) -> Forecast:
+    instant = occurrence.instant
+    moved = instant != occurrence.nominal
+    return Forecast(
+        instant=instant,
+        reading=reportcron.local(timing.timezone, instant),
+        # The calendar may have moved it to a time of day that the expression does not have.
+        clock_change=reportcron.clock_change("" if moved else timing.cron, timing.timezone, instant),
+        moved_from=occurrence.nominal if moved else None,
+        closed=occurrence.closed,
+    )

@@ -1,4 +1,4 @@
-"""Firings go into the queue as their schedule's overlap policy has it, beside its unfinished earlier reports."""
+"""The overlap policies: what becomes of a firing while an earlier report of its schedule is unfinished."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from django.db.models import Count, Max, Q
 
 from reportqueue import queue
 from reportqueue.models import ReportQueue
-from reportqueue.policies import Overlap, SkipReason
 from reportqueue.schedules import skips
-from reportqueue.schedules.settling import Skip
+from reportqueue.timing.catch_up import Skip
+from reportqueue.timing.policies import Overlap, SkipReason
 
 Due = tuple[int, Overlap, Sequence[queue.Firing]]
-"""A schedule, its policy, and its firings, oldest first."""
+"""A schedule's id, its policy, and its firings, oldest first."""
 
 
 @dataclass
@@ -25,32 +25,36 @@ class Entered:
     skipped: int = 0
 
     def add(self, inserted: queue.Inserted) -> None:
-        """Count what went in."""
+        """Count the inserted rows."""
         self.queued += inserted.queued
         self.skipped += inserted.skipped
 
 
 @dataclass(frozen=True)
 class _Open:
-    """A schedule's unfinished rows: the last one, and whether one waits already."""
+    """A schedule's unfinished rows."""
 
     last: int
+    """The id of the latest."""
     waits: bool
+    """Whether one of them waits for another."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What there is of some schedules already; of those that are `busy`, it is in somebody else's hands just now."""
+    """The unfinished rows of some schedules."""
 
     busy: set[int]
+    """Ids of the schedules whose row another transaction holds just now."""
     _unfinished: dict[int, _Open]
 
     @classmethod
     def of(cls, schedules: Mapping[int, Overlap]) -> Earlier:
-        """Before anything is worked out of them: one that is busy is to be tried again soon, and must cost nothing.
+        """Read and lock them. The caller holds the schedules' locks, so that no other transaction adds rows.
 
-        The caller holds the schedules' locks, so that nobody else queues anything for them. A row that is to be waited
-        for is locked as well, or it could end unseen; if somebody else holds it, the schedule is busy.
+        The row for which a new one will wait is locked as well, or it could end unseen. If another transaction holds
+        it, the schedule is busy. This comes before any computation: a busy schedule is tried again soon, and must cost
+        nothing.
         """
         unfinished = _unfinished([pk for pk, overlap in schedules.items() if overlap != Overlap.ALLOW])
         to_wait_for = {
@@ -62,43 +66,57 @@ class Earlier:
         return cls({pk for pk, last in to_wait_for.items() if last not in locked}, unfinished)
 
     def unfinished(self, pk: int) -> _Open | None:
-        """Of one schedule."""
+        """Those of one schedule; None if it has none."""
         return self._unfinished.get(pk)
 
 
+@dataclass
+class _Plan:
+    """What becomes of one schedule's firings; each list is oldest first."""
+
+    queued: list[queue.Firing]
+    waiting: list[queue.Firing]
+    """Queued, to wait for the row of `queued`: it is inserted after that one, since it needs its id."""
+    skipped: list[queue.Firing]
+    why: str
+    """Why the skipped ones are."""
+
+
 def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing], earlier: Earlier) -> Entered:
-    """Insert each schedule's firings, oldest first, and the notes; the caller leaves out those that are busy."""
-    entered = Entered()
+    """Insert each schedule's firings, oldest first, and the notes. The caller leaves out the busy schedules."""
     first: list[queue.Firing] = []
     second: list[queue.Firing] = []
     for pk, overlap, firings in due:
-        if overlap == Overlap.ALLOW or not firings:
-            first += firings
-            continue
-        rest = list(firings)
-        before = earlier.unfinished(pk)
-        if before is None:
-            first.append(rest.pop(0))
-            if overlap == Overlap.QUEUE_ONE and rest:
-                second.append(rest.pop(0))
-            why = "an earlier firing of the schedule was queued with it"
-        elif overlap == Overlap.SKIP:
-            why = f"report {before.last} of the schedule was unfinished"
-        elif before.waits:
-            why = f"report {before.last} of the schedule waited already"
-        else:
-            first.append(replace(rest.pop(0), waits_for=before.last))
-            why = "another report of the schedule waited already"
-        if rest:
-            skip = Skip(SkipReason.OVERLAP, why, tuple(firing.trigger_time for firing in rest))
-            first += skips.noted(pk, [skip])
+        plan = _plan(overlap, list(firings), earlier.unfinished(pk))
+        first += plan.queued
+        second += plan.waiting
+        if plan.skipped:
+            instants = tuple(firing.trigger_time for firing in plan.skipped)
+            first += skips.skip_rows(pk, [Skip(SkipReason.OVERLAP, plan.why, instants)])
     first += notes
+    entered = Entered()
     inserted = queue.enqueue_firings(first)
     entered.add(inserted)
     entered.add(
         queue.enqueue_firings([replace(firing, waits_for=inserted.last.get(firing.schedule_id)) for firing in second])
     )
     return entered
+
+
+def _plan(overlap: Overlap, firings: list[queue.Firing], before: _Open | None) -> _Plan:
+    """Apply a schedule's overlap policy to its firings, given its unfinished rows."""
+    if overlap == Overlap.ALLOW:
+        return _Plan(firings, [], [], "")
+    if before is None:
+        waiting = 1 if overlap == Overlap.QUEUE_ONE else 0
+        why = "an earlier firing of the schedule was queued with it"
+        return _Plan(firings[:1], firings[1 : 1 + waiting], firings[1 + waiting :], why)
+    if overlap == Overlap.SKIP:
+        return _Plan([], [], firings, f"report {before.last} of the schedule was unfinished")
+    if before.waits:
+        return _Plan([], [], firings, f"report {before.last} of the schedule waited already")
+    queued = [replace(firing, waits_for=before.last) for firing in firings[:1]]
+    return _Plan(queued, [], firings[1:], "another report of the schedule waited already")
 
 
 def _unfinished(schedules: Sequence[int]) -> dict[int, _Open]:

@@ -1,4 +1,4 @@
-"""A calendar that changes has its schedules planned anew, from now on: nothing that is due already is lost by it."""
+"""When a calendar changes, its schedules are planned anew from now on; firings that are due already are kept."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, Re
 
 
 def connect() -> None:
-    """Let every change of a calendar, by whatever way of Django's, replan its schedules."""
+    """Replan a calendar's schedules at every change of it that Django sees."""
     for model in (BlackoutDays, BlackoutHours):
         for signal in (post_save, post_delete):
             signal.connect(_part_changed, sender=model, dispatch_uid=f"reportqueue.replanning.{model.__name__}")
 
 
 def replan(calendar_id: int) -> None:
-    """Have the schedules of a calendar planned by the next pass, which fires what is due by the old plan first."""
+    """Let the next pass plan the calendar's schedules anew; it first fires what is due by the old plan."""
     ReportSchedule.objects.filter(calendar=calendar_id, enabled=True).update(plan_needed=True)
 
 

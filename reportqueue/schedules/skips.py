@@ -1,4 +1,4 @@
-"""What was not run, and why: a row for each instant, or one that counts them where they would flood the queue."""
+"""Rows that say which firings were skipped and why: one for each, or one that counts many."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from reportqueue import queue
-from reportqueue.schedules.settling import Skip
+from reportqueue.timing.catch_up import Skip
 
 ROWS = 10
-"""More instants than this, skipped for one reason at once, share one row."""
+"""If more instants than this are skipped for one reason at once, they share one row."""
 
 
-def noted(schedule_id: int, skipped: Iterable[Skip]) -> list[queue.Firing]:
-    """The rows that say so; one that counts stands at the last of its instants."""
+def skip_rows(schedule_id: int, skipped: Iterable[Skip]) -> list[queue.Firing]:
+    """The rows for skipped instants; the `trigger_time` of a row that counts several is the last of them."""
     rows = []
     for skip in skipped:
         instants = skip.instants

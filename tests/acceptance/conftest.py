@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from project.runner.postgres import with_database
 from tests.acceptance.demos import DemoProcess
+from tools.runner.postgres import with_database
 
 StartDemo = Callable[..., DemoProcess]
 

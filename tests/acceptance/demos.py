@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from project.runner.stack import free_port
+from tools.runner.stack import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STOP_SECONDS = 10.0

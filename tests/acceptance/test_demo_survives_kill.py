@@ -157,7 +157,7 @@ def test_next_demo_keeps_the_data_and_ends_what_a_killed_one_has_left(demo: Demo
     assert len(left) > 5
 
     third = start_demo(demo.data, ports=demo.ports)
-    third.wait_for_line("Ending what a killed demo has left")
+    third.wait_for_line("processes that a killed demo has left")
     third.wait_for_line("Ctrl-C stops everything")
     assert left.keys().isdisjoint(processes_on(demo.data))
     assert ids <= {item["queue_id"] for item in third.items()}

@@ -17,7 +17,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from project.runner.stack import free_port
 from tests.acceptance.conftest import StartDemo
 from tests.acceptance.demos import (
     ROOT,
@@ -29,6 +28,7 @@ from tests.acceptance.demos import (
     the_line,
     wait_for,
 )
+from tools.runner.stack import free_port
 
 pytestmark = pytest.mark.timeout(600)  # starting a demo, or installing, takes long on a busy machine
 
@@ -290,7 +290,7 @@ def test_tests_that_are_stopped_tear_down_and_start_no_second_part(tmp_path: Pat
 def _checkout(path: Path, tests: dict[str, str]) -> Path:
     """The code of `run.py`, and tests of one's own."""
     clone = _clone(path / "tested")
-    shutil.copy(ROOT / "project" / "runner" / "__main__.py", clone / "project" / "runner")
+    shutil.copy(ROOT / "tools" / "runner" / "__main__.py", clone / "tools" / "runner")
     for name, text in tests.items():
         (clone / "tests" / name).parent.mkdir(parents=True)
         (clone / "tests" / name).write_text(text)
@@ -303,7 +303,7 @@ def _run_tests(checkout: Path, *arguments: str, **variables: str) -> subprocess.
     plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "xdist.plugin"}
     url = "postgresql://nobody@127.0.0.1:1/none"
     return subprocess.Popen(
-        [sys.executable, "-m", "project.runner", "test", *arguments],
+        [sys.executable, "-m", "tools.runner", "test", *arguments],
         cwd=checkout,
         env=clean_environment(DATABASE_URL=url, **plugins, **variables),
         stdin=subprocess.DEVNULL,
@@ -346,8 +346,9 @@ def _clone(path: Path) -> Path:
     shutil.copy(ROOT / "run.py", path)
     for name in ("__init__.py", "environment.py"):
         shutil.copy(ROOT / "project" / name, path / "project")
-    shutil.copytree(ROOT / "project" / "runner", path / "project" / "runner", ignore=shutil.ignore_patterns("__pyc*"))
-    (path / "project" / "runner" / "__main__.py").write_text(
+    shutil.copytree(ROOT / "tools" / "runner", path / "tools" / "runner", ignore=shutil.ignore_patterns("__pyc*"))
+    shutil.copy(ROOT / "tools" / "__init__.py", path / "tools")
+    (path / "tools" / "runner" / "__main__.py").write_text(
         "import os, subprocess, sys\n"
         "if data := os.environ.get('REPORTQUEUE_DATA_DIR'):\n"
         "    print('data in', data, flush=True)\n"

@@ -15,8 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 from psycopg import sql
 
-from project.runner.postgres import with_database
 from tests.acceptance.demos import ROOT, clean_environment
+from tests.dagster_reportqueue.waiting import until
+from tools.runner.postgres import with_database
+from tools.runner.stack import answers, free_port
 
 DATABASES = """
 import os
@@ -37,7 +39,7 @@ DATABASES = {
 """
 pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
 APPS = """
-INSTALLED_APPS += ["django_filters", "rest_framework", "rest_framework.authtoken", "reportqueue"]
+INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken", "reportqueue"]
 """
 URLS = """
 from django.urls import include
@@ -69,6 +71,73 @@ print(json.dumps({
     "path": sys.path,
 }))
 """
+
+
+THEIR_REPORT = """
+import django
+
+django.setup()
+
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+
+from reportqueue import queue
+
+queue.enqueue(3, 4)
+print(Token.objects.create(user=User.objects.create_superuser("dagster")).key)
+"""
+THEIR_CODE_LOCATION = {
+    "orchestrator/__init__.py": "",
+    "orchestrator/sensors/__init__.py": "",
+    "orchestrator/sensors/report_sensor.py": "",
+    "orchestrator/definitions.py": """
+from dagster_reportqueue import build_definitions
+
+defs = build_definitions(lambda run: {"report": run.report_id})
+""",
+    "home/dagster.yaml": """
+run_launcher:
+  module: dagster_reportqueue.warm.launcher
+  class: WarmRunLauncher
+telemetry:
+  enabled: false
+""",
+    "launch.py": """
+import inspect
+import json
+import os
+import sys
+import time
+
+import orchestrator.sensors.report_sensor
+from dagster import DagsterInstance
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster_reportqueue import ReportQueueClient, Ticket, report_data_config
+from orchestrator.definitions import defs
+
+client = ReportQueueClient(os.environ["REPORTQUEUE_URL"], os.environ["REPORTQUEUE_TOKEN"])
+(item,) = client.claim("theirs").items
+pointer = ModuleCodePointer("orchestrator.definitions", "defs", os.getcwd())
+with DagsterInstance.get() as instance:
+    run = instance.create_run_for_job(
+        defs.resolve_job_def("process_report_job"),
+        run_config=report_data_config(item),
+        tags=Ticket(item.queue_id, item.generation).tags(),
+        job_code_origin=JobPythonOrigin("process_report_job", RepositoryPythonOrigin(sys.executable, pointer)),
+    )
+    instance.launch_run(run.run_id, workspace=None)
+    until = time.monotonic() + 120
+    while not (run := instance.get_run_by_id(run.run_id)).is_finished and time.monotonic() < until:
+        time.sleep(0.1)
+    print(json.dumps({
+        "status": run.status.value,
+        "row": client.row(item.queue_id).status,
+        "theirs": orchestrator.sensors.report_sensor.__file__,
+        "launcher": inspect.getfile(type(instance.run_launcher)),
+    }))
+""",
+}
 
 
 @pytest.fixture(scope="module")
@@ -146,23 +215,65 @@ def test_check_refuses_sqlite(their_project: Path):
     assert "django.db.backends.postgresql" in done.stderr
 
 
-def test_orchestrator_needs_neither_django_nor_the_demo(unpacked: Path):
-    assert (unpacked / "orchestrator" / "py.typed").exists()
-    assert not (unpacked / "orchestrator" / "definitions.py").exists()
-    assert not (unpacked / "project").exists()
+def test_the_dagster_library_needs_neither_django_nor_the_demo(unpacked: Path):
+    packages = {path.parent.name for path in unpacked.glob("*/__init__.py")}
+    assert packages == {"reportqueue", "dagster_reportqueue", "reportcron"}
+    assert (unpacked / "dagster_reportqueue" / "py.typed").exists()
     code = (
         "import sys\n"
-        "for name in ('django', 'rest_framework', 'reportqueue', 'project'):\n"
+        "for name in ('django', 'rest_framework', 'reportqueue', 'project', 'orchestrator'):\n"
         "    sys.modules[name] = None\n"  # an import of it fails
         f"sys.path.insert(0, {str(unpacked)!r})\n"
-        "from orchestrator.sensors import queue_sensor\n"
-        "from orchestrator import jobs\n"
-        "job = jobs.build_report_job(lambda run: None)\n"
-        "print(queue_sensor.build_queue_sensor(job).name, queue_sensor.__file__)\n"
+        "import dagster_reportqueue as library\n"
+        "job = library.build_report_job(lambda run: None)\n"
+        "print(library.build_queue_sensor(job).name, library.__file__)\n"
     )
     name, path = _python(sys.executable, "-I", "-c", code, cwd=unpacked).split(maxsplit=1)
     assert name == "database_queue_sensor"
-    assert path.strip() == str(unpacked / "orchestrator" / "sensors" / "queue_sensor.py")
+    assert path.strip() == str(unpacked / "dagster_reportqueue" / "__init__.py")
+
+
+def test_it_goes_beside_a_code_location_that_is_called_orchestrator(
+    wheel: Path, their_project: Path, environment: dict[str, str], folder: Path
+):
+    """Their own modules have the names of ours; their dagster.yaml names our launcher; one report is made."""
+    theirs = folder / "dagster-side"
+    for path, text in THEIR_CODE_LOCATION.items():
+        (theirs / path).parent.mkdir(parents=True, exist_ok=True)
+        (theirs / path).write_text(text)
+    installed = folder / "installed"
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(installed))
+    _python(sys.executable, *pip, str(wheel), cwd=folder)
+    django = _venv_python(their_project)
+    _python(django, "manage.py", "migrate", "--no-input", cwd=their_project, variables=environment)
+    (their_project / "report.py").write_text(THEIR_REPORT)
+    token = _python(django, "report.py", cwd=their_project, variables=environment).strip()
+    port = free_port()
+    web = subprocess.Popen(
+        [django, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"],
+        cwd=their_project,
+        env=clean_environment(**environment),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: answers(f"http://127.0.0.1:{port}/healthz"), 60, what="the web app")
+        variables = {
+            "PYTHONPATH": f"{installed}:{theirs}",
+            "DAGSTER_HOME": str(theirs / "home"),
+            "REPORTQUEUE_URL": f"http://127.0.0.1:{port}",
+            "REPORTQUEUE_TOKEN": token,
+        }
+        said = json.loads(_python(sys.executable, "launch.py", cwd=theirs, variables=variables).splitlines()[-1])
+    finally:
+        web.terminate()
+        web.wait(30)
+    assert said == {
+        "status": "SUCCESS",
+        "row": "succeeded",
+        "theirs": str(theirs / "orchestrator" / "sensors" / "report_sensor.py"),
+        "launcher": str(installed / "dagster_reportqueue" / "warm" / "launcher.py"),
+    }
 
 
 def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):

@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from project.runner import arguments
-from tests.chaos import meetings, points, remains
-from tests.chaos.bad_reports import refuse_well
-from tests.chaos.ledger import Ledger, Line, read
-from tests.chaos.prober import Prober
-from tests.orchestrator.waiting import until
+from tests.dagster_reportqueue.waiting import until
+from tools.chaos import meetings, points, remains
+from tools.chaos.bad_reports import refuse_well
+from tools.chaos.ledger import Ledger, Line, read
+from tools.chaos.prober import Prober
+from tools.runner import arguments
 
 ROW = 7
 
@@ -98,7 +98,7 @@ class Web:
 def test_a_web_app_that_does_not_answer_is_a_problem_of_the_point_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, problems: int
 ):
-    monkeypatch.setattr("tests.chaos.prober.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("tools.chaos.prober.PAUSE_SECONDS", 0.01)
     web: Any = Web(tmp_path, code)
     with Prober(web) as prober:
         prober.point = points.ROW_LOCKED
@@ -124,8 +124,8 @@ def test_run_py_knows_every_wave_and_every_launcher():
 
 MISDEEDS = """
 import os, sys
-from tests.chaos import misdeeds
-from tests.chaos.ledger import Ledger
+from tools.chaos import misdeeds
+from tools.chaos.ledger import Ledger
 misdeeds.commit(sys.argv[1], Ledger(sys.argv[2]), {"row": 7, "run": "a", "pid": os.getpid()})
 """
 ENDS = {

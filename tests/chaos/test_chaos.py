@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from project.environment import BASE_DIR
-from tests.chaos import points, report
+from tools.chaos import points, report
 
-COMMAND = [sys.executable, "-m", "tests.chaos", "--minutes", "1"]
+COMMAND = [sys.executable, "-m", "tools.chaos", "--minutes", "1"]
 STOP_SECONDS = 40
 
 

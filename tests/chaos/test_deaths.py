@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.deaths import Deaths
-from tests.chaos.ledger import Ledger, read
-from tests.orchestrator.waiting import until
+from tests.dagster_reportqueue.waiting import until
+from tools.chaos.deaths import Deaths
+from tools.chaos.ledger import Ledger, read
 
 
 @pytest.mark.parametrize("kill", [True, False], ids=["killed", "ended"])

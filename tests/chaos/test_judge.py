@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import ledger, points, report
-from tests.chaos.judge import LOST, STUCK, TWICE, Row, judge, undelivered
-from tests.chaos.ledger import Line
+from tools.chaos import ledger, points, report
+from tools.chaos.judge import LOST, STUCK, TWICE, Row, judge, undelivered
+from tools.chaos.ledger import Line
 
 ROW = 7
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from reportqueue import schedules
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.schedules import operators
+from reportqueue.schedules import actions
 from reportqueue.states import Source, Status
 from tests.conftest import RowFactory
 from tests.integration.test_admin_permissions import (
@@ -177,7 +177,7 @@ def test_a_schedule_that_cannot_be_evaluated_says_why(operator: Client, schedule
 
 
 def test_the_bound_is_held_and_named(operator: Client, schedule: ReportSchedule, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(operators, "MAX_BACKFILL", 3)
+    monkeypatch.setattr(actions, "MAX_BACKFILL", 3)
     monkeypatch.setattr(schedules, "MAX_BACKFILL", 3)
     assert "at most 3 firings at once" in text_of(operator.get(address(schedule)))
     assert "more than 3 firings" in str(operator.post(address(schedule), DAY).context["form"].errors["end"])
@@ -231,7 +231,7 @@ def test_a_schedule_that_is_deleted_meanwhile_says_so(
 ):
     def late(pk: int, *instants: datetime, dry_run: bool = False) -> schedules.Backfill:
         ReportSchedule.objects.filter(pk=pk).delete()
-        return operators.backfill(pk, *instants, dry_run=dry_run)
+        return actions.backfill(pk, *instants, dry_run=dry_run)
 
     monkeypatch.setattr(schedules, "backfill", late)
     response = operator.post(address(schedule), DAY, follow=True)

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from reportqueue.admin.lists import BoundedPaginator
+from reportqueue.admin.changelists import BoundedPaginator
 from reportqueue.states import FINAL, Source, Status
 from tests.conftest import RowFactory
 from tests.integration.test_admin_permissions import (

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from reportqueue.admin import operations
+from reportqueue.admin import actions, queue_actions
 from reportqueue.models import ReportQueue
 from reportqueue.states import Source, Status
 from tests.conftest import RowFactory, minutes_ago
@@ -84,7 +84,7 @@ def test_a_row_that_is_gone_is_reported(operator: Client, make_row: RowFactory):
 
 
 def test_many_rows_are_shown_by_status_before_anything_is_done(operator: Client, make_row: RowFactory):
-    rows = [make_row() for _ in range(operations.CONFIRM_ABOVE)]
+    rows = [make_row() for _ in range(queue_actions.CONFIRM_ABOVE)]
     rows += [make_row(status=Status.RUNNING), make_row(status=Status.SUCCEEDED)]
     asked = act(operator, "cancel_selected", rows, f"{QUEUE}?source=code", reason="<wrong>")
     page = text_of(asked)
@@ -99,7 +99,7 @@ def test_many_rows_are_shown_by_status_before_anything_is_done(operator: Client,
         "reason": asked.context["reason"],
     }
     response = operator.post(f"{QUEUE}?source=code", form, follow=True)
-    assert f"{operations.CONFIRM_ABOVE} reports cancelled." in messages_of(response)
+    assert f"{queue_actions.CONFIRM_ABOVE} reports cancelled." in messages_of(response)
     assert ReportQueue.objects.filter(status=Status.CANCELLED, error__endswith=": <wrong>").count() == 10
     assert response.redirect_chain == [(f"{QUEUE}?source=code", 302)]
 
@@ -124,8 +124,7 @@ def many(count: int) -> list[ReportQueue]:
 @pytest.fixture
 def bound(monkeypatch: pytest.MonkeyPatch) -> int:
     """As many as an action takes, for once: fifteen."""
-    for module in ("operations", "queue"):
-        monkeypatch.setattr(f"reportqueue.admin.{module}.MAX_AT_ONCE", 15)
+    monkeypatch.setattr(actions, "MAX_AT_ONCE", 15)
     return 15
 
 
@@ -171,7 +170,7 @@ def test_each_row_costs_the_same_few_queries(operator: Client, make_row: RowFact
 def test_an_action_that_takes_too_long_stops_and_says_so(
     operator: Client, make_row: RowFactory, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(operations, "BUDGET_SECONDS", -1.0)
+    monkeypatch.setattr(actions, "BUDGET_SECONDS", -1.0)
     rows = [make_row(status=Status.FAILED) for _ in range(3)]
     assert messages_of(act(operator, "requeue_selected", rows)) == [
         "Stopped after 0 s: the other 2 were not tried; repeat the action for them.",

@@ -237,7 +237,7 @@ def test_the_frame_first_says_what_it_is_for_and_keeps_the_page_s_messages(edito
 def test_a_schedule_that_is_gone_says_so(editor: Client, pk: str):
     response = editor.post(f"{SCHEDULES}{pk}/preview/", FORM)
     assert response.status_code == 404
-    assert "somebody has deleted it" in response.content.decode()
+    assert "This schedule has been deleted." in response.content.decode()
     assert response["X-Frame-Options"] == "SAMEORIGIN"
 
 

@@ -9,7 +9,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.test import Client
 
 from reportqueue import schedules
-from reportqueue.admin import switching
+from reportqueue.admin import actions
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Source, Status
 from tests.conftest import RowFactory, minutes_ago
@@ -42,7 +42,7 @@ def press(client: Client, schedule: ReportSchedule, verb: str, **more: Any) -> A
 def test_pausing_keeps_who_when_and_why_and_resuming_plans_from_now(operator: Client, make_schedule: ScheduleFactory):
     chosen = [make_schedule(next_run_at=minutes_ago(60)), make_schedule(enabled=False)]
     said = messages_of(act(operator, "pause_selected", chosen, SCHEDULES, reason="the <audit>"))
-    assert said == ["1 schedule paused.", "1 was so already."]
+    assert said == ["1 schedule paused.", "1 was in that state already."]
     paused = ReportSchedule.objects.get(pk=chosen[0].pk)
     assert (paused.enabled, paused.next_run_at, paused.pause_note) == (False, None, "the <audit>")
     assert paused.paused_by.startswith("user-")
@@ -65,7 +65,7 @@ def test_pausing_keeps_who_when_and_why_and_resuming_plans_from_now(operator: Cl
 def test_the_second_who_pauses_does_not_replace_the_note_of_the_first(operator: Client, make_schedule: ScheduleFactory):
     schedule = make_schedule()
     schedules.pause(schedule.pk, by="anna", note="until Friday")
-    assert messages_of(press(operator, schedule, "pause", reason="me too")) == ["1 was so already."]
+    assert messages_of(press(operator, schedule, "pause", reason="me too")) == ["1 was in that state already."]
     schedule.refresh_from_db()
     assert (schedule.paused_by, schedule.pause_note) == ("anna", "until Friday")
     assert not LogEntry.objects.exists()
@@ -146,7 +146,7 @@ def test_a_report_that_has_to_wait_for_an_earlier_one_says_so(
 def test_more_than_the_bound_is_refused_before_anything_is_done(
     operator: Client, make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch, action: str
 ):
-    monkeypatch.setattr(switching, "MAX_AT_ONCE", 2)
+    monkeypatch.setattr(actions, "MAX_AT_ONCE", 2)
     chosen = [make_schedule(enabled=action == "pause_selected") for _ in range(3)]
     (said,) = messages_of(act(operator, action, chosen[:1], SCHEDULES, select_across=1))
     assert said.startswith("More than 2 schedules are selected")
@@ -170,13 +170,13 @@ def test_a_schedule_that_no_longer_matches_the_filter_or_is_gone_is_still_report
     ReportSchedule.objects.filter(pk=gone_pk).delete()
     gone.pk = gone_pk
     said = messages_of(act(operator, "pause_selected", [paused, gone], f"{SCHEDULES}?enabled=yes"))
-    assert said == ["1 was so already.", f"1 schedule refused: There is no schedule {gone.pk}. (#{gone.pk})"]
+    assert said == ["1 was in that state already.", f"1 schedule refused: There is no schedule {gone.pk}. (#{gone.pk})"]
 
 
 def test_an_action_that_takes_too_long_stops_and_says_so(
     operator: Client, make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(switching, "BUDGET_SECONDS", -1.0)
+    monkeypatch.setattr(actions, "BUDGET_SECONDS", -1.0)
     said = messages_of(act(operator, "pause_selected", [make_schedule() for _ in range(3)], SCHEDULES))
     assert said == [
         "Stopped after 0 s: the other 2 were not tried; repeat the action for them.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reportqueue.admin import shown
+from reportqueue.admin import formats
 from reportqueue.models import ReportQueue
 from reportqueue.states import Outcome, Status
 
@@ -28,7 +28,7 @@ def after(seconds: float) -> datetime:
     ],
 )
 def test_durations_have_two_units_at_most(seconds: float, text: str):
-    assert shown.duration(timedelta(seconds=seconds)) == text
+    assert formats.duration(timedelta(seconds=seconds)) == text
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_durations_have_two_units_at_most(seconds: float, text: str):
 )
 def test_lateness_says_how_late_and_what_came_of_it(now: float, fields: dict[str, Any], words: tuple[str, str]):
     row = ReportQueue(**({"trigger_time": DUE, "available_at": DUE} | fields))
-    assert shown.lateness(row, after(now)) == words
+    assert formats.lateness(row, after(now)) == words
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_lateness_says_how_late_and_what_came_of_it(now: float, fields: dict[str
 )
 def test_a_row_stands_out_only_while_somebody_should_act(fields: dict[str, Any], late: bool):
     row = ReportQueue(**({"trigger_time": DUE, "available_at": DUE} | fields))
-    assert shown.is_late(row, after(100)) is late
-    assert not shown.is_late(row, after(30))
+    assert formats.is_late(row, after(100)) is late
+    assert not formats.is_late(row, after(30))
 
 
 @pytest.mark.parametrize(
     "address", ["/artifacts/1/a.html", "/", "https://example.com/x?y#z", "HTTP://example.com", "http://[::1]/"]
 )
 def test_addresses_that_become_links(address: str):
-    assert shown.is_safe_address(address)
+    assert formats.is_safe_address(address)
 
 
 @pytest.mark.parametrize(
@@ -91,15 +91,15 @@ def test_addresses_that_become_links(address: str):
     ],
 )
 def test_addresses_that_do_not(address: object):
-    assert not shown.is_safe_address(address)
+    assert not formats.is_safe_address(address)
 
 
 def test_names_of_artifacts_are_text_and_few_are_shown():
-    links = shown.artifact_links({"<b>": "/a", **{f"n{n}": "/b" for n in range(9)}})
+    links = formats.artifact_links({"<b>": "/a", **{f"n{n}": "/b" for n in range(9)}})
     assert "&lt;b&gt;" in links
-    assert links.count("<a ") == shown.MAX_LINKS
+    assert links.count("<a ") == formats.MAX_LINKS
     assert links.endswith("+5")
 
 
 def test_every_status_and_outcome_has_its_sign():
-    assert {*Status, *Outcome} <= shown.SYMBOLS.keys()
+    assert {*Status, *Outcome} <= formats.SYMBOLS.keys()

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
-from reportqueue import bounds, wakeup
+from reportqueue import bounds
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
+from reportqueue.wakeup import claims
 from tests.conftest import ClientFactory, RowFactory
 from tests.integration.test_api_bounds import BOUNDS, send
 from tests.integration.test_api_endpoints import CALLS, WITH_BODY, Call, problem, tables
@@ -27,7 +28,7 @@ each_call_by_id = pytest.mark.parametrize("call", [call for call in CALLS if cal
 @pytest.fixture
 def api(client_with: ClientFactory, monkeypatch: pytest.MonkeyPatch) -> APIClient:
     """A client that may do everything; its claims do not wait."""
-    monkeypatch.setattr(wakeup, "wait", lambda *arguments, **more: False)
+    monkeypatch.setattr(claims, "wait", lambda *arguments, **more: False)
     return client_with(*{scope for call in CALLS for scope in call.scopes})
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.http import HttpResponse
 from rest_framework.test import APIClient
 
-from reportqueue import wakeup
+from reportqueue.wakeup import claims
 from tests.conftest import ClientFactory
 from tests.integration.test_api_endpoints import CALLS, WITH_BODY, Call, problem, tables
 
@@ -22,7 +22,7 @@ TEXTS = [None, True, [], {}, "a\0b", "\ud800", "b\udc00"]
 @pytest.fixture
 def api(client_with: ClientFactory, monkeypatch: pytest.MonkeyPatch) -> APIClient:
     """A client that may do everything; its claims do not wait."""
-    monkeypatch.setattr(wakeup, "wait", lambda *arguments, **more: False)
+    monkeypatch.setattr(claims, "wait", lambda *arguments, **more: False)
     return client_with(*{scope for call in CALLS for scope in call.scopes})
 
 
@@ -77,7 +77,7 @@ OBJECT = (
     [object_of(64 * 1024 + 1), [], "{}", 1, False, [{}], *UNSTORABLE],
 )
 ROWS: tuple[list[Any], list[Any]] = ([], [None, [], {}, "x", 1, True, [{}] * 101])
-"""What a row itself may be: test_together.py."""
+"""What a row itself may be: test_batch_calls.py."""
 BOUNDS = {
     "POST queue": {
         "report_id": ID,
@@ -132,16 +132,16 @@ BOUNDS = {
     },
     "POST release": {"lease_token": TOKEN, "delay_seconds": DELAY, "reason": REASON, "begun": FLAG},
     "POST release of a claim": {"claim_id": TOKEN, "delay_seconds": DELAY, "reason": REASON},
-    "POST start-together": {
+    "POST start-batch": {
         "run_id": NAME,
         "parent_run_id": (["", *NAME[0]], NAME[1][1:]),
         "worker": (["", *NAME[0]], NAME[1][1:]),
         "lease_seconds": LEASE,
         "rows": ROWS,
     },
-    "POST heartbeat-together": {"lease_seconds": LEASE, "rows": ROWS},
-    "POST heartbeat-together of a waiting run": {"run_id": NAME, "lease_seconds": LEASE, "rows": ROWS},
-    "POST complete-together": {"rows": ROWS},
+    "POST heartbeat-batch": {"lease_seconds": LEASE, "rows": ROWS},
+    "POST heartbeat-batch of a waiting run": {"run_id": NAME, "lease_seconds": LEASE, "rows": ROWS},
+    "POST complete-batch": {"rows": ROWS},
     "POST cancel": {"reason": REASON},
     "POST cancel by its owner": {"lease_token": TOKEN, "reason": REASON},
     "POST requeue": {"reason": REASON},

@@ -16,9 +16,10 @@ from django.db import connection
 from django.utils.dateparse import parse_datetime
 from rest_framework.test import APIClient
 
-from reportqueue import queue, schedules, wakeup
+from reportqueue import queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
+from reportqueue.wakeup import claims
 from tests.conftest import ClientFactory, RowFactory, build_row, minutes_ago
 from tests.integration.test_api_endpoints import post
 
@@ -67,7 +68,7 @@ def waiting_claim(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any],
     """The answer to a claim that waits, while another connection does something once it has looked so often."""
     client = APIClient()
     began = threading.Event()
-    wait = wakeup.wait
+    wait = claims.wait
     waits = 0
 
     def observed(*arguments: Any, **more: Any) -> Any:
@@ -85,7 +86,7 @@ def waiting_claim(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any],
             connection.close()
 
     until(lambda: not listening(), "the listener of an earlier claim is still there")
-    monkeypatch.setattr(wakeup, "wait", observed)
+    monkeypatch.setattr(claims, "wait", observed)
     client.force_authenticate(User.objects.create_superuser("root"))
     thread = threading.Thread(target=act)
     thread.start()
@@ -119,7 +120,7 @@ def listening() -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
-            [wakeup.NAME],
+            [claims.NAME],
         )
         return [pid for (pid,) in cursor.fetchall()]
 
@@ -211,7 +212,7 @@ def test_without_a_listener_a_waiting_claim_polls(monkeypatch: pytest.MonkeyPatc
     def refused(*_: Any) -> None:
         raise psycopg.OperationalError("no connection is left")
 
-    monkeypatch.setattr(wakeup.listener, "_listen_once", refused)
+    monkeypatch.setattr(claims.listener, "_listen_once", refused)
     build_row(available_at=soon())
     assert len(waiting_claim(monkeypatch, lambda: None)["queue"]) == 1
 
@@ -220,7 +221,7 @@ def test_without_a_listener_a_waiting_claim_polls(monkeypatch: pytest.MonkeyPatc
 def test_a_claim_that_would_be_told_seldom_looks_for_itself(monkeypatch: pytest.MonkeyPatch, settings: Any):
     settings.REPORTQUEUE = {"WAIT_POLL_SECONDS": 0.05}
     looks = 0
-    heard = wakeup.listener.heard
+    heard = claims.listener.heard
 
     def counted() -> int:
         nonlocal looks
@@ -228,8 +229,8 @@ def test_a_claim_that_would_be_told_seldom_looks_for_itself(monkeypatch: pytest.
         return heard()
 
     def wait_and_enqueue() -> None:
-        until(lambda: wakeup.listener.hears, "it does not hear its own call")
-        monkeypatch.setattr(wakeup.listener, "heard", counted)
+        until(lambda: claims.listener.hears, "it does not hear its own call")
+        monkeypatch.setattr(claims.listener, "heard", counted)
         time.sleep(2)
         assert looks <= 1, "it polls"
         queue.enqueue(7, 8)
@@ -240,8 +241,8 @@ def test_a_claim_that_would_be_told_seldom_looks_for_itself(monkeypatch: pytest.
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_that_would_not_be_told_polls(monkeypatch: pytest.MonkeyPatch, settings: Any):
     settings.REPORTQUEUE = {"WAIT_POLL_SECONDS": 0.1}
-    monkeypatch.setattr(wakeup, "HEARING_POLL_SECONDS", 25)
-    monkeypatch.setattr(wakeup, "ECHO_SECONDS", 0.2)
+    monkeypatch.setattr(claims, "HEARING_POLL_SECONDS", 25)
+    monkeypatch.setattr(claims, "ECHO_SECONDS", 0.2)
     connect = psycopg.connect
 
     class Pooled(psycopg.Connection[Any]):
@@ -251,17 +252,17 @@ def test_a_claim_that_would_not_be_told_polls(monkeypatch: pytest.MonkeyPatch, s
             return super().execute("SELECT 1" if str(query).startswith("LISTEN") else query, *arguments, **more)
 
     def pooled(*arguments: Any, **parameters: Any) -> Any:
-        listens = parameters.get("application_name") == wakeup.NAME
+        listens = parameters.get("application_name") == claims.NAME
         return (Pooled.connect if listens else connect)(*arguments, **parameters)
 
-    monkeypatch.setattr(wakeup.psycopg, "connect", pooled)
+    monkeypatch.setattr(claims.psycopg, "connect", pooled)
 
     def wait_and_enqueue() -> None:
         time.sleep(1)  # it has called by now
         queue.enqueue(7, 8)
 
     assert waiting_claim(monkeypatch, wait_and_enqueue, looks=2)["queue"]
-    assert not wakeup.listener.hears
+    assert not claims.listener.hears
 
 
 @pytest.mark.django_db(transaction=True)
@@ -281,7 +282,7 @@ def test_a_waiting_claim_holds_no_connection_of_its_own(monkeypatch: pytest.Monk
             return [name for (name,) in cursor.fetchall()]
 
     def look_and_enqueue() -> None:
-        until(lambda: others() == [wakeup.NAME], "something else is connected")
+        until(lambda: others() == [claims.NAME], "something else is connected")
         queue.enqueue(7, 8)
 
     assert waiting_claim(monkeypatch, look_and_enqueue, looks=2)["queue"]

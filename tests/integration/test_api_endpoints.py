@@ -11,7 +11,8 @@ from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from reportqueue.api import urls, views
+from reportqueue.api import urls
+from reportqueue.api.views import queue
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
@@ -64,7 +65,7 @@ class Call:
     @property
     def by_id(self) -> bool:
         """Whether its address names its subject; that of a call for several rows does not."""
-        return self.subject is not None and not self.name.endswith("-together")
+        return self.subject is not None and not self.name.endswith("-batch")
 
     def address(self, subject: models.Model | None) -> str:
         """The URL."""
@@ -91,7 +92,7 @@ def token(subject: ReportQueue, **more: Any) -> dict[str, Any]:
     return {"lease_token": subject.lease_token, **more}
 
 
-def together(subject: ReportQueue, **row: Any) -> dict[str, Any]:
+def batch_of(subject: ReportQueue, **row: Any) -> dict[str, Any]:
     """The body of a call for several rows, of which there is one."""
     return {"rows": [{"queue_id": subject.pk, **row}]}
 
@@ -133,25 +134,25 @@ CALLS = [
         variant="of a claim",
     ),
     Call(
-        *("POST", "start-together", CONSUME),
+        *("POST", "start-batch", CONSUME),
         subject=row(Status.CLAIMED),
-        body=lambda row: {"run_id": "run", **together(row, generation=row.generation)},
+        body=lambda row: {"run_id": "run", **batch_of(row, generation=row.generation)},
     ),
     Call(
-        *("POST", "heartbeat-together", CONSUME),
+        *("POST", "heartbeat-batch", CONSUME),
         subject=RUNNING,
-        body=lambda row: together(row, lease_token=row.lease_token),
+        body=lambda row: batch_of(row, lease_token=row.lease_token),
     ),
     Call(
-        *("POST", "heartbeat-together", CONSUME),
+        *("POST", "heartbeat-batch", CONSUME),
         subject=row(Status.DISPATCHED),
-        body=lambda row: {"run_id": "run", **together(row, generation=row.generation)},
+        body=lambda row: {"run_id": "run", **batch_of(row, generation=row.generation)},
         variant="of a waiting run",
     ),
     Call(
-        *("POST", "complete-together", CONSUME),
+        *("POST", "complete-batch", CONSUME),
         subject=RUNNING,
-        body=lambda row: together(row, lease_token=row.lease_token),
+        body=lambda row: batch_of(row, lease_token=row.lease_token),
     ),
     Call("POST", "cancel", "cancel_reportqueue", subject=row(Status.QUEUED)),
     Call("POST", "cancel", "cancel_reportqueue", subject=RUNNING, variant="of a running row"),
@@ -228,5 +229,5 @@ def test_every_endpoint_and_method_has_a_call_in_the_table():
         view = pattern.callback.view_class
         methods = {method.upper() for method in view.http_method_names if hasattr(view, method)} - {"OPTIONS"}
         offered |= {(method, pattern.name) for method in methods}
-        assert methods or view is views.UnknownEndpoint
+        assert methods or view is queue.UnknownEndpoint
     assert offered == {(call.method, call.name) for call in CALLS}

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from reportqueue import asset_events, schedules
+from reportqueue import triggers
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import Pattern
+from reportqueue.triggers import asset_events
 from tests.integration.test_admin_permissions import ScheduleFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -122,7 +123,7 @@ def test_a_change_is_told_once_it_is_committed(webserver: Webserver, make_schedu
         lambda: ReportSchedule.objects.create(report_id=1, modifier_id=2, cron="@daily"),
         lambda: ReportSchedule.objects.update(priority=5),
         lambda: ReportSchedule.objects.all().delete(),
-        lambda: schedules.hand_over(Pattern.ASSET),
+        lambda: triggers.hand_over(Pattern.ASSET),
     ],
     ids=["saved", "updated", "deleted", "handed over"],
 )

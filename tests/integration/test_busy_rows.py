@@ -22,18 +22,18 @@ from django.test import Client
 from rest_framework.authtoken.models import Token
 
 from project.environment import BASE_DIR
-from project.runner.stack import free_port, gunicorn
-from reportqueue import locks, queue, schedules
+from reportqueue import locks, queue, schedules, triggers
 from reportqueue.errors import ReportQueueError, RowBusy, RowNotFound
 from reportqueue.locks import bounded
 from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule
 from reportqueue.patterns import Pattern
-from reportqueue.queue import moves
+from reportqueue.queue import claims, transitions
 from reportqueue.states import Status
 from tests.concurrency import at_once
 from tests.conftest import ClientFactory, build_row, minutes_ago
 from tests.integration.test_admin_permissions import SCHEDULES, act, messages_of, staff
 from tests.integration.test_enqueue_due_reports import database_url
+from tools.runner.stack import free_port, gunicorn
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUICK = {"LOCK_TIMEOUT_SECONDS": 0.2}
@@ -73,7 +73,7 @@ def running(**fields: Any) -> ReportQueue:
 VERBS: dict[str, tuple[Status, Callable[[ReportQueue], object]]] = {
     "start": (Status.DISPATCHED, lambda row: queue.start(row.pk, generation=1, run_id="run")),
     "heartbeat": (Status.RUNNING, lambda row: queue.heartbeat(row.pk, lease_token=row.lease_token)),
-    "keep_waiting": (Status.DISPATCHED, lambda row: queue.keep_waiting(row.pk, generation=1, run_id="run")),
+    "renew_dispatch": (Status.DISPATCHED, lambda row: queue.renew_dispatch(row.pk, generation=1, run_id="run")),
     "complete": (Status.RUNNING, lambda row: queue.complete(row.pk, lease_token=row.lease_token)),
     "fail": (Status.RUNNING, lambda row: queue.fail(row.pk, lease_token=row.lease_token, error="boom")),
     "fail_launch": (Status.DISPATCHED, lambda row: queue.fail_launch(row.pk, generation=1, run_id="run", error="boom")),
@@ -103,7 +103,7 @@ def busy_schedules() -> dict[str, Callable[[ReportSchedule], object]]:
         "pause": lambda schedule: schedules.pause(schedule.pk, by="anna"),
         "run_now": lambda schedule: schedules.run_now(schedule.pk),
         "backfill": lambda schedule: schedules.backfill(schedule.pk, minutes_ago(2), minutes_ago(1)),
-        "start_firing": lambda schedule: schedules.start_firing(schedule.pk, minutes_ago(1), run_id="run"),
+        "start_firing": lambda schedule: triggers.start_firing(schedule.pk, minutes_ago(1), run_id="run"),
         "save": lambda schedule: schedule.save(),
         "delete": lambda schedule: schedule.delete(),
     }
@@ -121,7 +121,7 @@ def test_what_people_do_to_a_schedule_does_not_wait_for_ever(verb: str, settings
 def test_neither_does_a_key_a_hand_over_or_a_claim_that_another_holds(settings: Any):
     settings.REPORTQUEUE = QUICK
     with locks_of("reportqueue.handovers"), locks_of("reportqueue:sensor"):
-        answers = at_once([lambda: schedules.hand_over(Pattern.WEBHOOK), lambda: queue.claim("sensor")])
+        answers = at_once([lambda: triggers.hand_over(Pattern.WEBHOOK), lambda: queue.claim("sensor")])
     assert [type(answer) for answer in answers] == [RowBusy, RowBusy]
     row = build_row(idempotency_key="one")
     ReportQueue.objects.all().delete()
@@ -141,18 +141,18 @@ def locks_of(name: str) -> Iterator[None]:
     taken = []
     with mock.patch.object(locks, "connection") as pretended:
         pretended.cursor.return_value.__enter__.return_value.execute = lambda _, values: taken.extend(values)
-        locks.serialise(name)
+        locks.lock_until_commit(name)
     with held("SELECT pg_advisory_xact_lock(%s)", *taken):
         yield
 
 
-def together() -> dict[str, tuple[Status, Callable[[list[ReportQueue]], dict[int, Any]]]]:
+def batch_verbs() -> dict[str, tuple[Status, Callable[[list[ReportQueue]], dict[int, Any]]]]:
     return {
         "start": (Status.DISPATCHED, lambda rows: queue.start_many(dict.fromkeys(pks(rows), 1), run_id="run")),
         "heartbeat": (Status.RUNNING, lambda rows: queue.heartbeat_many({row.pk: row.lease_token for row in rows})),
-        "keep_waiting": (
+        "renew_dispatch": (
             Status.DISPATCHED,
-            lambda rows: queue.keep_waiting_many(dict.fromkeys(pks(rows), 1), run_id="run"),
+            lambda rows: queue.renew_dispatch_many(dict.fromkeys(pks(rows), 1), run_id="run"),
         ),
         "complete": (
             Status.RUNNING,
@@ -165,12 +165,15 @@ def pks(rows: list[ReportQueue]) -> list[int]:
     return [row.pk for row in rows]
 
 
-@pytest.mark.parametrize("verb", together())
+@pytest.mark.parametrize("verb", batch_verbs())
 def test_of_rows_in_one_call_only_the_one_that_is_held_is_busy(verb: str, settings: Any):
     settings.REPORTQUEUE = QUICK
-    status, do = together()[verb]
+    status, do = batch_verbs()[verb]
     rows = [build_row(status=status) for _ in range(5)]
-    with row_held(rows[2]), mock.patch.object(moves, "_alone", side_effect=AssertionError("the others go together")):
+    with (
+        row_held(rows[2]),
+        mock.patch.object(transitions, "_alone", side_effect=AssertionError("the others go together")),
+    ):
         (answers,) = at_once([lambda: do(rows)])
     assert not isinstance(answers, Exception), answers
     refused = {pk for pk, answer in answers.items() if isinstance(answer, ReportQueueError)}
@@ -219,6 +222,25 @@ def test_a_claim_goes_on_while_one_of_its_rows_is_held(settings: Any):
     assert queue.claim("sensor", ack=late.claim_id).rows == []
     assert set(ReportQueue.objects.values_list("status", flat=True)) == {Status.DISPATCHED}
     assert {row.pk for row in ReportQueue.objects.all()} == {first.pk, second.pk, third.pk}
+
+
+def test_a_row_that_is_locked_for_a_moment_is_acknowledged_all_the_same(monkeypatch: pytest.MonkeyPatch):
+    """As by the claim of another consumer, which has looked at it."""
+    row = build_row()
+    one = queue.claim("sensor")
+    lock = row_held(row)
+    lock.__enter__()
+    pauses: list[float] = []
+
+    def passing(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(claims.time, "sleep", passing)
+    assert queue.claim("sensor", ack=one.claim_id).rows == []
+    row.refresh_from_db()
+    assert (row.status, len(pauses)) == (Status.DISPATCHED, 2)
 
 
 def test_a_claim_whose_answer_was_lost_acknowledges_late_rows_and_comes_again(settings: Any):
@@ -352,7 +374,7 @@ def test_an_action_in_the_admin_says_which_row_is_held_and_does_the_others(setti
         response = act(operator, "cancel_selected", [row, other])
     said = messages_of(response)
     assert said[0] == "1 report cancelled."
-    assert f"Another transaction holds it, and did not let go of it in time: try again soon. (#{row.pk})" in said[1]
+    assert f"Another transaction holds its lock and did not release it in time: try again soon. (#{row.pk})" in said[1]
 
 
 def test_pages_in_the_admin_do_not_wait_for_ever_either(settings: Any):

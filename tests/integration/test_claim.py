@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -157,7 +158,7 @@ def test_a_claimed_row_can_be_given_back_by_its_claim_alone(make_row: RowFactory
 @pytest.mark.parametrize("status", [Status.CLAIMED, Status.DISPATCHED])
 def test_a_run_that_waits_keeps_its_rows_lease(make_row: RowFactory, status: Status):
     row = make_row(status=status, lease_expires_at=minutes_ago(1))
-    beat = queue.keep_waiting(row.pk, generation=1, run_id="waits", lease_seconds=500)
+    beat = queue.renew_dispatch(row.pk, generation=1, run_id="waits", lease_seconds=500)
     assert beat.lease_expires_at > timezone.now() + timedelta(seconds=400)
     assert queue.rescue_expired() == queue.Rescued(0, 0)
 
@@ -165,10 +166,10 @@ def test_a_run_that_waits_keeps_its_rows_lease(make_row: RowFactory, status: Sta
 def test_a_run_that_waits_too_long_does_not_keep_its_successors_row(make_row: RowFactory):
     row = make_row(status=Status.DISPATCHED, generation=2)
     with pytest.raises(LeaseLost):
-        queue.keep_waiting(row.pk, generation=1, run_id="old")
+        queue.renew_dispatch(row.pk, generation=1, run_id="old")
     queue.start(row.pk, generation=2, run_id="new")
     with pytest.raises(InvalidTransition):
-        queue.keep_waiting(row.pk, generation=2, run_id="new")
+        queue.renew_dispatch(row.pk, generation=2, run_id="new")
 
 
 def test_a_launch_that_never_started_is_offered_again_later_each_time(make_row: RowFactory, settings):
@@ -215,12 +216,22 @@ def hold(count: int, status: Status, consumer: str) -> None:
     bulk_create(count, status=status, generation=1, **held)
 
 
+def plan_of(call: Callable[[], object], part: str) -> list[str]:
+    """PostgreSQL's plan for the call's statement that has this part, line by line."""
+    with CaptureQueriesContext(connection) as ran:
+        call()
+    (statement,) = (query["sql"] for query in ran if part in query["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + statement)
+        return [line for (line,) in cursor.fetchall()]
+
+
 def test_a_claim_reads_the_partial_index_alone_however_many_rows_are_finished(make_row: RowFactory):
     bulk_create(5000, status=Status.SUCCEEDED, finished_at=minutes_ago(9))
     for _ in range(50):
         make_row()
     analyze()
-    plan = ReportQueue.objects.claimable()[:10].explain()
+    plan = "\n".join(plan_of(lambda: queue.claim("sensor", limit=10), "claimed_at = "))
     assert "reportqueue_claim_order" in plan
     assert "Sort" not in plan
     assert "Seq Scan on reportqueue_reportqueue" not in plan, "the periods are a handful, read once"
@@ -244,10 +255,5 @@ def test_what_others_hold_costs_an_acknowledgement_nothing(make_row: RowFactory)
     for n in range(10):
         hold(300, Status.CLAIMED, f"another-{n}")
     claim = queue.claim("sensor")
-    with CaptureQueriesContext(connection) as ran:
-        queue.claim("sensor", ack=claim.claim_id)
-    (acknowledging,) = (query["sql"] for query in ran if '"dispatched_at" = ' in query["sql"])
-    with connection.cursor() as cursor:
-        cursor.execute("EXPLAIN " + acknowledging)
-        plan = [line for (line,) in cursor.fetchall()]
+    plan = plan_of(lambda: queue.claim("sensor", ack=claim.claim_id), "dispatched_at = ")
     assert sum("reportqueue_held" in line for line in plan) == 1, "its own, and once more everybody's"

@@ -10,14 +10,14 @@ from zoneinfo import available_timezones
 import pytest
 from django.utils import timezone
 
-from reportqueue import effort, schedules
-from reportqueue.blackouts import Calendar, ClosedDays, ClosedHours
+from reportqueue import schedules
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.policies import Blackout, CatchUp, Overlap
-from reportqueue.schedules import expansion, settling
-from reportqueue.schedules.settling import CatchUpRule, settle
+from reportqueue.schedules import expansion
 from reportqueue.states import Status
-from reportqueue.timing import LOOKED_BACK, Timing, _chunk, _next_firing
+from reportqueue.timing import LOOKED_BACK, Timing, _chunk, _next_firing, effort
+from reportqueue.timing.calendars import Calendar, ClosedDays, ClosedHours
+from reportqueue.timing.catch_up import COUNTED, CatchUpRule, catch_up
+from reportqueue.timing.policies import Blackout, CatchUp, Overlap
 from tests.conftest import RowFactory
 
 ZONES = sorted(zone for zone in available_timezones() if zone.startswith(("Africa/", "America/")))[:40]
@@ -67,7 +67,7 @@ def test_a_batch_ends_when_its_budget_of_instants_is_spent_and_the_longest_due_c
         batches += 1
         assert len(done) >= batches, "each batch does one schedule at least"
     assert batches > 5, "not all at once"
-    assert most < expansion.BUDGET + 2 * settling.COUNTED, "one schedule more than the budget at most"
+    assert most < expansion.BUDGET + 2 * COUNTED, "one schedule more than the budget at most"
     assert ReportQueue.objects.filter(status=Status.QUEUED).count() >= 1000 * len(pks)
 
 
@@ -101,7 +101,7 @@ def test_schedules_whose_earlier_report_is_held_use_up_no_budget(db: None, make_
 
 def test_schedules_that_fail_in_an_unforeseen_way_do_not_use_up_the_budget_of_the_others(db: None):
     pks = down_for_a_month(12)
-    look = expansion.settle
+    look = expansion.catch_up
 
     def fail(timing: Timing, *rest: Any) -> Any:
         found = look(timing, *rest)
@@ -109,7 +109,7 @@ def test_schedules_that_fail_in_an_unforeseen_way_do_not_use_up_the_budget_of_th
             raise ZeroDivisionError
         return found
 
-    with mock.patch.object(expansion, "settle", fail):
+    with mock.patch.object(expansion, "catch_up", fail):
         schedules.enqueue_due(batches=1)
     assert moved_on() == pks[11:]
 
@@ -162,7 +162,7 @@ def test_a_year_without_a_scheduler_is_bounded_for_each_single_schedule(name: st
     assert planned is not None
     year = timedelta(days=366)
     rule = CatchUpRule(policy=policy, window=year, limit=1000, grace=timedelta(seconds=60))
-    spent = spent_by(lambda: settle(timing, rule, planned, since, now))
+    spent = spent_by(lambda: catch_up(timing, rule, planned, since, now))
     assert spent < ONE_ALONE
 
 
@@ -173,11 +173,11 @@ def test_what_a_search_in_vain_leaves_is_settled_all_the_same():
     timing = Timing(cron="* * * * *", timezone="UTC", calendar=YEAR)
     rule = CatchUpRule(policy=CatchUp.ALL, window=timedelta(days=366), limit=1000, grace=timedelta(seconds=60))
     assert timedelta(minutes=LOOKED_BACK) < now - planned
-    settled = settle(timing, rule, planned, planned - timedelta(seconds=1), now)
-    assert settled.fires == ()
-    assert [(skip.reason, skip.instants[0], skip.complete) for skip in settled.skips] == [
+    caught_up = catch_up(timing, rule, planned, planned - timedelta(seconds=1), now)
+    assert caught_up.fires == ()
+    assert [(skip.reason, skip.instants[0], skip.complete) for skip in caught_up.skips] == [
         ("misfire", planned, False),
         ("blackout", datetime(2025, 11, 30, tzinfo=UTC), False),
     ]
-    assert settled.planned_from == now
-    assert settled.next_run_at == datetime(2026, 11, 30, tzinfo=UTC)
+    assert caught_up.planned_from == now
+    assert caught_up.next_run_at == datetime(2026, 11, 30, tzinfo=UTC)

@@ -9,13 +9,13 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from reportqueue import queue, schedules
+from reportqueue import queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.errors import FiringRefused, HandoverRefused, InvalidTransition, ScheduleNotFound
 from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
-from reportqueue.schedules import handovers
 from reportqueue.states import Source, Status
+from reportqueue.triggers import handovers
 from tests.conftest import build_row, minutes_ago
 
 pytestmark = pytest.mark.django_db
@@ -48,12 +48,12 @@ def fired() -> list[datetime]:
 
 
 def start(schedule: ReportSchedule, instant: datetime, run: str = "run", **more: Any) -> ReportQueue:
-    return schedules.start_firing(schedule.pk, instant, run_id=run, **more)
+    return triggers.start_firing(schedule.pk, instant, run_id=run, **more)
 
 
 def test_without_periods_everything_is_the_queue_s():
     due_since(2)
-    assert schedules.standing().pattern == Pattern.QUEUE
+    assert triggers.current().pattern == Pattern.QUEUE
     schedules.enqueue_due()
     assert fired() == [this_minute() - n * MINUTE for n in (2, 1, 0)]
 
@@ -63,7 +63,7 @@ def test_what_sensors_fire_is_not_queued_and_not_overdue():
     periods((Pattern.CRON, None, None))
     assert schedules.enqueue_due().enqueued == 0
     assert fired() == []
-    assert not schedules.overdue(300).exists()
+    assert not triggers.overdue(300).exists()
     assert schedules.next_due() is None, "the scheduler has nothing to wake for"
 
 
@@ -71,7 +71,7 @@ def test_the_scheduler_queues_what_was_its_own_before_the_hand_over():
     due_since(4)
     at = this_minute() - 2 * MINUTE
     periods((Pattern.QUEUE, None, at), (Pattern.ASSET, at, None))
-    assert schedules.overdue(60).count() == 1
+    assert triggers.overdue(60).count() == 1
     assert schedules.next_due() == this_minute() - 4 * MINUTE
     schedules.enqueue_due()
     schedules.enqueue_due()
@@ -116,21 +116,21 @@ def test_periods_of_queue_and_polling_are_one_to_the_scheduler():
 
 def test_a_hand_over_divides_at_its_instant_and_can_be_taken_back_until_then():
     at = database_now() + timedelta(hours=1)
-    made = schedules.hand_over(Pattern.CRON, at=at, by="ada")
+    made = triggers.hand_over(Pattern.CRON, at=at, by="ada")
     assert (made.before, made.after, made.at) == (Pattern.QUEUE, Pattern.CRON, at)
-    assert schedules.pattern_at(at - timedelta(microseconds=1)) == Pattern.QUEUE
-    assert schedules.pattern_at(at) == Pattern.CRON
-    assert schedules.standing().planned == made
-    assert schedules.history() == [made]
+    assert triggers.pattern_at(at - timedelta(microseconds=1)) == Pattern.QUEUE
+    assert triggers.pattern_at(at) == Pattern.CRON
+    assert triggers.current().planned == made
+    assert triggers.history() == [made]
     assert TriggerPeriod.objects.last().switched_by == "ada"
-    assert schedules.cancel_planned() == made
-    assert schedules.pattern_at(at) == Pattern.QUEUE
+    assert triggers.cancel_planned() == made
+    assert triggers.pattern_at(at) == Pattern.QUEUE
     with pytest.raises(HandoverRefused, match="No hand-over is planned"):
-        schedules.cancel_planned()
+        triggers.cancel_planned()
 
 
 def test_a_dry_run_changes_nothing():
-    schedules.hand_over(Pattern.CRON, dry_run=True)
+    triggers.hand_over(Pattern.CRON, dry_run=True)
     assert not TriggerPeriod.objects.exists()
 
 
@@ -143,14 +143,14 @@ def test_a_dry_run_changes_nothing():
 )
 def test_a_hand_over_that_makes_no_sense_is_refused(to: Pattern, at: datetime | None, text: str):
     with pytest.raises(HandoverRefused, match=text):
-        schedules.hand_over(to, at=at)
+        triggers.hand_over(to, at=at)
     assert not TriggerPeriod.objects.exists()
 
 
 def test_one_hand_over_at_a_time():
-    schedules.hand_over(Pattern.CRON, at=database_now() + timedelta(hours=1))
+    triggers.hand_over(Pattern.CRON, at=database_now() + timedelta(hours=1))
     with pytest.raises(HandoverRefused, match=r"to cron at .* is planned already"):
-        schedules.hand_over(Pattern.ASSET)
+        triggers.hand_over(Pattern.ASSET)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_one_hand_over_at_a_time():
 def test_sensors_get_no_schedule_that_they_would_fire_wrongly(fields: dict[str, Any], named: str):
     schedule = ReportSchedule.objects.create(**({"report_id": 1, "modifier_id": 2, "cron": "0 0 1 1 *"} | fields))
     with pytest.raises(HandoverRefused, match=rf"schedule {schedule.pk} \({named}\)"):
-        schedules.hand_over(Pattern.CRON)
+        triggers.hand_over(Pattern.CRON)
     schedule.enabled = False
     schedule.save()
-    schedules.hand_over(Pattern.CRON)
+    triggers.hand_over(Pattern.CRON)
     schedule.enabled = True
     with pytest.raises(ValidationError) as refused:
         schedule.save()
@@ -179,7 +179,7 @@ def test_a_calendar_is_not_for_sensors():
     calendar = BlackoutCalendar.objects.create(name="closed")
     ReportSchedule.objects.create(report_id=1, modifier_id=2, cron="0 0 1 1 *", calendar=calendar)
     with pytest.raises(HandoverRefused, match="calendar"):
-        schedules.hand_over(Pattern.ASSET)
+        triggers.hand_over(Pattern.ASSET)
 
 
 def test_the_queue_does_not_take_over_again_before_it_has_queued_its_own():
@@ -187,9 +187,9 @@ def test_the_queue_does_not_take_over_again_before_it_has_queued_its_own():
     at = this_minute() - 2 * MINUTE
     periods((Pattern.QUEUE, None, at), (Pattern.CRON, at, None))
     with pytest.raises(HandoverRefused, match="still to be queued: 1"):
-        schedules.hand_over(Pattern.QUEUE)
+        triggers.hand_over(Pattern.QUEUE)
     schedules.enqueue_due()
-    assert schedules.hand_over(Pattern.QUEUE).after == Pattern.QUEUE
+    assert triggers.hand_over(Pattern.QUEUE).after == Pattern.QUEUE
 
 
 def test_a_firing_has_one_owner_in_the_database():
@@ -236,9 +236,9 @@ def test_a_firing_that_the_queue_has_is_no_sensor_s():
 def test_a_firing_whose_run_never_began_is_queued_once_and_is_then_the_queue_s():
     schedule = due_since(3)
     periods((Pattern.CRON, None, None))
-    row = schedules.queue_firing(schedule.pk, this_minute())
+    row = triggers.queue_firing(schedule.pk, this_minute())
     assert (row.status, row.trigger_time, row.source) == (Status.QUEUED, this_minute(), Source.SCHEDULE)
-    assert schedules.queue_firing(schedule.pk, row.trigger_time) == row, "told twice"
+    assert triggers.queue_firing(schedule.pk, row.trigger_time) == row, "told twice"
     with pytest.raises(InvalidTransition):
         start(schedule, row.trigger_time)
     (claimed,) = queue.claim("lane").rows
@@ -249,10 +249,10 @@ def test_a_firing_whose_run_has_its_row_is_not_queued():
     schedule = due_since(3)
     periods((Pattern.CRON, None, None))
     row = start(schedule, this_minute())
-    assert schedules.queue_firing(schedule.pk, row.trigger_time).status == Status.RUNNING
+    assert triggers.queue_firing(schedule.pk, row.trigger_time).status == Status.RUNNING
     assert ReportQueue.objects.count() == 1
     with pytest.raises(FiringRefused, match="still to come"):
-        schedules.queue_firing(schedule.pk, this_minute() + 5 * MINUTE)
+        triggers.queue_firing(schedule.pk, this_minute() + 5 * MINUTE)
 
 
 def test_a_row_that_a_run_brought_is_not_queued_a_second_time():

@@ -17,7 +17,7 @@ from reportqueue import schedules
 from reportqueue.celery_beat import tables
 from reportqueue.clock import database_now
 from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.policies import CatchUp
+from reportqueue.timing.policies import CatchUp
 from tests.concurrency import at_once, wait_for_a_blocked_connection
 
 TABLES = """

@@ -625,10 +625,10 @@ class QueueMachine(RuleBasedStateMachine):
             assert {answer.claim_id} == (held or {None})
             for row in answer.rows:
                 self._check_answered_row(row)
-        elif isinstance(answer, queue.Beat):
+        elif isinstance(answer, queue.Heartbeat):
             lease, asked_to_cancel = expected
             row = self.stored[self.pks[call.args["n"]]]
-            assert answer == queue.Beat(row["lease_expires_at"], asked_to_cancel)
+            assert answer == queue.Heartbeat(row["lease_expires_at"], asked_to_cancel)
             assert self.model.rows[call.args["n"]].lease == lease
         elif isinstance(answer, queue.Rescued):
             assert (answer.queued, answer.ended) == expected
@@ -650,7 +650,7 @@ class QueueMachine(RuleBasedStateMachine):
             return {name: getattr(answer, name) for name in self.stored[answer.pk] if name != "lease_expires_at"}
         if isinstance(answer, queue.Claim):
             return answer.claim_id, [self._gist(row) for row in answer.rows]
-        if isinstance(answer, queue.Beat):
+        if isinstance(answer, queue.Heartbeat):
             return answer.cancel_requested
         if isinstance(answer, Exception):
             return type(answer), str(answer)

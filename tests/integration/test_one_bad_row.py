@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from reportqueue import bounds, queue, schedules
+from reportqueue import bounds, queue, schedules, triggers
 from reportqueue.errors import InvalidTransition
 from reportqueue.management.commands import enqueue_due_reports
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
@@ -57,7 +57,7 @@ def test_a_claim_ends_a_row_whose_generations_are_used_up_and_hands_out_the_othe
     bad.refresh_from_db()
     assert (bad.status, bad.error) == (
         Status.FAILED,
-        "Handed out 2,147,483,647 times, which is as often as a report can be.",
+        "Handed out 2,147,483,647 times, the most that a report can be.",
     )
     assert queue.claim("sensor", ack=claim.claim_id).rows == []
     good.refresh_from_db()
@@ -67,7 +67,7 @@ def test_a_claim_ends_a_row_whose_generations_are_used_up_and_hands_out_the_othe
 def test_a_poll_shows_every_row_and_marks_one_at_its_bound(db: None, client_with: ClientFactory):
     bad, good = used_up(), build_row()
     api = client_with("view_reportqueue", "consume_reportqueue")
-    schedules.hand_over(Pattern.WEBHOOK, at=None)
+    triggers.hand_over(Pattern.WEBHOOK, at=None)
     ReportQueue.objects.update(available_at=timezone.now())
     pending = api.get("/api/pending-reports/").json()["pending"]
     assert {row["id"]: row["generation"] for row in pending} == {bad.pk: bounds.MAX_COUNT + 1, good.pk: 1}
@@ -107,7 +107,7 @@ def test_a_row_that_cannot_be_rescued_is_logged_and_the_others_are_rescued(
     assert f"Report {bad.pk}: its lease has run out, but it cannot be taken back." in caplog.text
 
 
-@pytest.mark.parametrize("verb", ["start", "heartbeat", "keep_waiting", "complete"])
+@pytest.mark.parametrize("verb", ["start", "heartbeat", "renew_dispatch", "complete"])
 def test_of_rows_in_one_call_only_the_one_that_the_database_refuses_is_refused(verb: str, make_row: RowFactory):
     status = Status.RUNNING if verb in ("heartbeat", "complete") else Status.DISPATCHED
     rows = [make_row(status=status) for _ in range(4)]
@@ -117,7 +117,7 @@ def test_of_rows_in_one_call_only_the_one_that_the_database_refuses_is_refused(v
         answers: Any = {
             "start": lambda: queue.start_many(ones, run_id="run"),
             "heartbeat": lambda: queue.heartbeat_many(tokens),
-            "keep_waiting": lambda: queue.keep_waiting_many(ones, run_id="run"),
+            "renew_dispatch": lambda: queue.renew_dispatch_many(ones, run_id="run"),
             "complete": lambda: queue.complete_many(tokens, results={}),
         }[verb]()
     refused = {pk: answer for pk, answer in answers.items() if isinstance(answer, Exception)}

@@ -101,7 +101,7 @@ def test_an_expired_run_is_tried_again_and_finally_failed(make_row: RowFactory, 
     assert queue.rescue_expired() == queue.Rescued(queued=0, ended=1)
     row.refresh_from_db()
     assert row.status == Status.FAILED
-    assert "stopped beating" in row.error
+    assert "sent no more heartbeats" in row.error
     assert [attempt.outcome for attempt in row.attempts.all()] == [Outcome.EXPIRED, Outcome.EXPIRED]
 
 

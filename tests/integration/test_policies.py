@@ -14,11 +14,10 @@ from django.utils import timezone
 from reportqueue import queue, schedules
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
 from reportqueue.schedules import expansion
-from reportqueue.schedules.expansion import jitter
-from reportqueue.schedules.settling import settle
 from reportqueue.signals import transitioned
 from reportqueue.states import Source, Status, Verb
-from reportqueue.timing import Timing
+from reportqueue.timing import Timing, jitter
+from reportqueue.timing.catch_up import catch_up
 from tests.concurrency import at_once
 from tests.conftest import minutes_ago
 
@@ -313,7 +312,7 @@ def test_a_schedule_that_has_ended_stays_enabled_and_costs_no_pass_anything(make
     schedule = make_schedule(end_at=timezone.now() + timedelta(hours=1), next_run_at=minutes_ago(1))
     assert schedules.enqueue_due().enqueued == 1
     schedule.refresh_from_db()
-    assert (schedule.enabled, schedule.next_run_at, schedule.has_ended) == (True, None, True)
+    assert (schedule.enabled, schedule.plan_needed, schedule.next_run_at) == (True, False, None)
     assert schedules.enqueue_due() == schedules.Pass()
 
 
@@ -507,9 +506,9 @@ def test_a_pass_works_out_equal_schedules_once(make_schedule: Any, monkeypatch: 
 
     def counted(*arguments: Any) -> Any:
         asked.append(arguments)
-        return settle(*arguments)
+        return catch_up(*arguments)
 
-    monkeypatch.setattr(expansion, "settle", counted)
+    monkeypatch.setattr(expansion, "catch_up", counted)
     due = this_hour()
     for n in range(12):
         make_schedule(report_id=n, cron="0 * * * *", timezone="UTC" if n % 2 else "Europe/Paris", next_run_at=due)

@@ -10,7 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from reportqueue import cron, schedules
+import reportcron
+from reportqueue import schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.schedules import expansion
 from reportqueue.states import Source, Status
@@ -84,7 +85,7 @@ def test_a_pass_that_dies_before_its_commit_is_repeated_in_full(monkeypatch: pyt
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(expansion, "_move", die)
+        patch.setattr(expansion, "_write_plans", die)
         with pytest.raises(KeyboardInterrupt):
             schedules.enqueue_due()
     assert not ReportQueue.objects.exists()
@@ -159,7 +160,7 @@ def test_a_broken_schedule_is_disabled_with_its_error_and_stops_nobody(make_sche
 
 def test_the_schedules_time_zone_decides_the_instant(make_schedule):
     schedule = make_schedule(cron="0 8 * * MON", timezone="Europe/Paris")
-    assert schedule.next_run_at == cron.next_after("0 8 * * MON", "Europe/Paris", datetime.now(UTC))
+    assert schedule.next_run_at == reportcron.next_after("0 8 * * MON", "Europe/Paris", datetime.now(UTC))
     assert schedule.next_run_at.hour in (6, 7)
 
 

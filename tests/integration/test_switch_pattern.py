@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from reportqueue import schedules
+from reportqueue import triggers
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
@@ -35,9 +35,9 @@ def test_it_hands_over_at_an_instant_and_takes_that_back():
         "Firings belong to queue.",
         f"From {at:%Y-%m-%d %H:%M:%SZ} on they belong to cron.",
     ]
-    assert schedules.pattern_at(at) == Pattern.CRON
+    assert triggers.pattern_at(at) == Pattern.CRON
     assert switch("--cancel").splitlines()[0] == "Taken back: the hand-over to cron."
-    assert schedules.pattern_at(at) == Pattern.QUEUE
+    assert triggers.pattern_at(at) == Pattern.QUEUE
 
 
 def test_a_dry_run_changes_nothing():

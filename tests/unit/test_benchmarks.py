@@ -1,4 +1,4 @@
-"""What the benchmarks make of what they measured: a judge that cannot say no would be none."""
+"""What the tools.benchmarks make of what they measured: a judge that cannot say no would be none."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import figures, goals, patterns, record
-from benchmarks.patterns import Idle, Measured
 from project.environment import BASE_DIR
+from tools.benchmarks import figures, goals, patterns, record
+from tools.benchmarks.patterns import Idle, Measured
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,8 @@ def test_reports_of_several_processes_write_whole_lines(tmp_path: Path, monkeypa
     monkeypatch.setenv(record.VARIABLE, str(tmp_path / "record"))
     assert list(record.read(tmp_path / "record")) == []
     script = (
-        "import sys; from benchmarks import record\nfor n in range(200): record.write(n, attempt=1, run=sys.argv[1])"
+        "import sys; from tools.benchmarks import record\n"
+        "for n in range(200): record.write(n, attempt=1, run=sys.argv[1])"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", script, run * 100], cwd=BASE_DIR, env=dict(os.environ)) for run in "abc"

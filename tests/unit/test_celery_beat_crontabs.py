@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reportqueue import cron
+import reportcron
 from reportqueue.celery_beat import crontabs
 from reportqueue.celery_beat.tables import BeatCrontab
 
@@ -110,7 +110,7 @@ def test_a_list_too_long_for_an_expression_is_written_in_runs():
     every = ",".join(str(minute) for minute in range(60))
     crontab = parsed(f"{every} {','.join(str(hour) for hour in range(24))} * * *")
     assert crontab.expression == "0-59 0-23 * * *"
-    cron.validate(crontab.expression)
+    reportcron.validate(crontab.expression)
 
 
 def _field(low: int, high: int) -> st.SearchStrategy[str]:
@@ -135,5 +135,5 @@ def test_the_expression_fires_when_the_crontab_does(fields: tuple[str, str, str,
         return  # a day that never comes
     reading = start
     readings = [reading := crontab.after(reading) for _ in range(20)]
-    ours = islice(cron.between(crontab.expression, "UTC", start.replace(tzinfo=UTC), cron.LAST), 20)
+    ours = islice(reportcron.between(crontab.expression, "UTC", start.replace(tzinfo=UTC), reportcron.LAST), 20)
     assert [instant.replace(tzinfo=None) for instant in ours] == readings

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from project.runner.checks import run_in_foreground
+from tools.runner.checks import run_in_foreground
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reportqueue import cron, effort
-from reportqueue.blackouts import MAX_MOVE_DAYS, Calendar, ClosedDays, ClosedHours
-from reportqueue.policies import Blackout
-from reportqueue.timing import EPOCH, EXAMINED, NeverFires, Newest, Occurrence, Timing
+import reportcron
+from reportqueue.timing import EPOCH, EXAMINED, NeverFires, Newest, Occurrence, Timing, effort
+from reportqueue.timing.calendars import MAX_MOVE_DAYS, Calendar, ClosedDays, ClosedHours
+from reportqueue.timing.policies import Blackout
 
 TICK = timedelta(microseconds=1)
 WEEKEND = Calendar("weekend", hours=(ClosedHours(5), ClosedHours(6)))
@@ -205,17 +205,17 @@ def plainly(timing: Timing, after: datetime, until: datetime) -> list[datetime]:
     found = set()
     assert timing.calendar is not None
     for nominal in bare.firings(after - reach, until + reach):
-        reading = cron.reading_of(timing.timezone, nominal)
+        reading = reportcron.reading_of(timing.timezone, nominal)
         if timing.calendar.closure(reading) is None:
             found.add(nominal)
         elif timing.blackout != Blackout.SKIP:
             if timing.cron:
-                reading = cron.meant_reading(timing.cron, timing.timezone, nominal)
+                reading = reportcron.meant_reading(timing.cron, timing.timezone, nominal)
             step = 1 if timing.blackout == Blackout.NEXT_DAY else -1
             for distance in range(1, MAX_MOVE_DAYS + 1):
                 moved = reading + timedelta(days=step * distance)
                 if timing.calendar.closure(moved) is None:
-                    found.add(cron.instant_of(timing.timezone, moved))
+                    found.add(reportcron.instant_of(timing.timezone, moved))
                     break
     return sorted(instant for instant in found if after < instant <= until)
 

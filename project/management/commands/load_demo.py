@@ -1,4 +1,4 @@
-"""`manage.py load_demo`: the demo's users and schedules; again, it changes nothing that is there."""
+"""`manage.py load_demo`: create the demo's users and schedules; existing ones are not changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, Re
 
 
 class Command(BaseCommand):
-    """Values come from the environment, as `run.py demo` sets it."""
+    """Reads its values from the environment, which `run.py demo` sets."""
 
     help = "Creates the demo's admin user, its consumer with its token, and its schedules, where they are missing."
 

@@ -1,4 +1,4 @@
-"""`manage.py compare_patterns`: what each pattern would fire in the coming hours, before a team moves to another."""
+"""`manage.py compare_patterns`: compare what each pattern would fire in the coming hours, before a switch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from reportqueue import bounds, schedules
-from reportqueue.arguments import whole_number
 from reportqueue.clock import database_now
 from reportqueue.errors import ScheduleNotFound
+from reportqueue.management.arguments import whole_number
 
 PROGRESS = 1_000
-"""Schedules after which a line says how far it is."""
+"""A line of progress is printed after this many schedules."""
 MAX_SHOWN = 10_000
 _DIFFERS, _FAILED = 1, 2
 
 
 @dataclass
 class _Counts:
-    """What was found so far, of all schedules."""
+    """The counts over all schedules so far."""
 
     compared: int = 0
     queued: int = 0
@@ -58,7 +58,7 @@ class Command(BaseCommand):
         "Compares what the patterns would fire in the coming hours, as if each had all of them, and says why they "
         "differ and what to do about it. Exits with 0 if nothing differs, 1 if something does, 2 for an error."
     )
-    # A check that fails would end it with 1, which means something else here.
+    # A failed check would end it with exit code 1, which means that something differs.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -81,7 +81,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """The differences, and the counts."""
+        """Print the differences and the counts."""
         try:
             start = database_now()
             end = start + timedelta(hours=options["hours"])
@@ -130,8 +130,8 @@ class Command(BaseCommand):
         self.stdout.write("asset    the same as cron, once Dagster has been told of the last change")
         if counts.left_out:
             self.stdout.write(
-                "What is left out, switch_pattern --to cron and --to asset refuse: change or pause it first, or stay "
-                "with queue or webhook."
+                "switch_pattern --to cron and --to asset refuse while schedules are left out: change or pause them "
+                "first, or stay with queue or webhook."
             )
         if counts.broken:
             self.stdout.write(f"{counts.broken:,} schedules cannot be evaluated, and no pattern fires them.")
@@ -142,7 +142,7 @@ class Command(BaseCommand):
 
 
 def _paragraph(one: schedules.Compared, explained: list[schedules.Difference]) -> Iterator[str]:
-    """A schedule's differences, those with one cause together under their remedy."""
+    """A schedule's differences, grouped by cause, each group with its remedy."""
     schedule = one.schedule
     if one.error:
         yield f"schedule {schedule.pk} ({schedule}) cannot be evaluated: {one.error}"

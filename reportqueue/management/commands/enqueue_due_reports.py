@@ -1,4 +1,4 @@
-"""`manage.py enqueue_due_reports`: due schedules become queue rows."""
+"""`manage.py enqueue_due_reports`: the scheduler, which queues the due firings of schedules."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from reportqueue import queue, schedules
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
-from reportqueue.schedule_watch import ScheduleWatch
+from reportqueue.wakeup.scheduler import ScheduleWatch
 
 logger = logging.getLogger("reportqueue")
 DRY_RUN_LIMIT = 1_000
 RECONNECT_SECONDS = 1.0
 PUT_OFF_SECONDS = 1.0
-"""Until the next pass, when schedules were put off."""
+"""The pause before the next pass if schedules were put off."""
 
 
 class Command(BaseCommand):
-    """One pass, or one after the other with `--loop`; any number of these may run at once."""
+    """Does one pass, or passes until it is stopped with `--loop`; any number of processes may run at once."""
 
     help = (
         "Puts every due report of the schedules into the queue, one row per schedule and instant, and takes "
@@ -38,7 +38,7 @@ class Command(BaseCommand):
     )
 
     _quiet_until = 0.0
-    """When (`time.monotonic()`) a standstill is told again."""
+    """Until then (`time.monotonic()`), a standstill is not logged again."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
@@ -55,7 +55,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run; the exit code is 0 unless the database refuses a single pass."""
+        """Run. The exit code is 0 unless a single pass fails."""
         if options["dry_run"]:
             self._dry_run()
         elif options["loop"]:
@@ -101,7 +101,7 @@ class Command(BaseCommand):
         return done
 
     def _warn_of_standstill(self) -> None:
-        """Once a `STALLED_SECONDS` while it lasts."""
+        """Log a standstill, once per `STALLED_SECONDS` while it lasts."""
         if time.monotonic() < self._quiet_until or (stalled := queue.standstill()) is None:
             return
         self._quiet_until = time.monotonic() + conf().stalled_seconds
@@ -122,15 +122,15 @@ class Command(BaseCommand):
                     watch.listen()
                     done = self._pass(quiet=True, stopping=stop.is_set)
                     if (due := schedules.next_due()) is not None:
-                        least = PUT_OFF_SECONDS if done.put_off else 0.0  # it is due still
+                        least = PUT_OFF_SECONDS if done.put_off else 0.0  # its schedules are still due
                         pause = min(interval, max(least, (due - database_now()).total_seconds()))
                 except (OperationalError, InterfaceError) as error:
-                    # The database restarts or is out of reach: nothing is lost by waiting for it.
+                    # The database restarts or is out of reach: waiting for it loses nothing.
                     logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
                     connection.close()
                     pause = min(interval, RECONNECT_SECONDS)
                 except Exception:
-                    # Whatever it is, the other schedules and the next passes need this process.
+                    # The process goes on: the other schedules and later passes need it.
                     logger.exception("A pass failed, trying again in %s s.", interval)
                 if not stop.is_set():
                     watch.wait(pause)

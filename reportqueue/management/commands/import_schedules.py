@@ -1,4 +1,4 @@
-"""`manage.py import_schedules`: periodic tasks of django-celery-beat become schedules."""
+"""`manage.py import_schedules`: import periodic tasks of django-celery-beat as schedules."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from reportqueue import bounds, locks
-from reportqueue.arguments import whole_number
-from reportqueue.celery_beat import tables, twins
+from reportqueue.celery_beat import duplicates, tables
 from reportqueue.celery_beat.comparison import MAX_FIRINGS, Line, compare
 from reportqueue.celery_beat.drafts import Draft, Mapping, NotImportable, in_words
 from reportqueue.celery_beat.tables import BeatError, BeatTask
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
+from reportqueue.management.arguments import whole_number
 
 _USAGE = 2
 
 
 class Command(BaseCommand):
-    """Shows each task with its next firings, as beat makes them and as ours will; then saves all that can be."""
+    """Shows each task with its next firings, by beat and by the new schedule, then saves the schedules."""
 
     help = (
         "Imports schedules from django-celery-beat's tables, and shows where the next firings differ. Repeating it "
@@ -75,7 +75,7 @@ class Command(BaseCommand):
         how.add_argument("--strict", action="store_true", help="exit with 1 if something could not be imported")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Prints a paragraph a task, and the counts."""
+        """Print a paragraph for each task, and the counts."""
         chosen = bool(options["task"]) or options["name"] is not None
         if chosen == options["all"]:
             raise CommandError("Choose tasks by --task and --name, or take --all.", returncode=_USAGE)
@@ -92,10 +92,10 @@ class Command(BaseCommand):
         mapping = Mapping(**{name: options[name] for name in Mapping.__dataclass_fields__})
         dry_run = options["dry_run"]
         try:
-            # All or none, in one transaction: of a part, nobody would know which tasks to disable in beat.
+            # All or none, in one transaction: after a partial import, it is unclear which tasks to disable in beat.
             with locks.bounded():
                 if not dry_run:
-                    twins.lock_imports()
+                    duplicates.lock_imports()
                 drafts, there, refused = self._show(found, mapping, options["firings"], options["paused"])
                 if not dry_run:
                     _save(drafts)
@@ -113,7 +113,7 @@ class Command(BaseCommand):
     def _show(
         self, found: list[BeatTask], mapping: Mapping, firings: int, paused: bool
     ) -> tuple[list[Draft], int, int]:
-        """Prints all of them; what is to be saved, and the counts of the others."""
+        """Print all tasks. Returns the drafts to save, and the counts of existing and of refused ones."""
         now = database_now()
         drafts: dict[Hashable, Draft] = {}
         there = refused = 0
@@ -125,10 +125,10 @@ class Command(BaseCommand):
                 self.stdout.write(f"  not importable: {error}\n\n")
                 refused += 1
                 continue
-            if (same := _twin(draft, drafts)) is not None:
+            if (same := _existing(draft, drafts)) is not None:
                 there += 1
             else:
-                drafts[twins.identity(draft)] = draft
+                drafts[duplicates.identity(draft)] = draft
             self._describe(draft, same)
             for line in compare(draft, firings):
                 self.stdout.write(_firing(line))
@@ -152,11 +152,13 @@ class Command(BaseCommand):
             self.stdout.write(f"  left behind: {', '.join(f'{name} {value!r}' for name, value in task.message)}")
 
 
-def _twin(draft: Draft, drafts: dict[Hashable, Draft]) -> str | None:
-    if (there := twins.stored_twin(draft)) is not None:
-        return f"schedule {there.pk}" + ("" if twins.same_stretch(draft, there) else ", with another start or end")
-    twin = drafts.get(twins.identity(draft))
-    return None if twin is None else f"the same as {twin.task.name!r}"
+def _existing(draft: Draft, drafts: dict[Hashable, Draft]) -> str | None:
+    if (there := duplicates.existing_schedule(draft)) is not None:
+        return f"schedule {there.pk}" + (
+            "" if duplicates.same_start_and_end(draft, there) else ", with another start or end"
+        )
+    same = drafts.get(duplicates.identity(draft))
+    return None if same is None else f"the same as {same.task.name!r}"
 
 
 def _firing(line: Line) -> str:

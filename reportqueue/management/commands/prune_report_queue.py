@@ -1,4 +1,4 @@
-"""`manage.py prune_report_queue`: delete finished rows that nobody needs any more."""
+"""`manage.py prune_report_queue`: delete old finished rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from reportqueue import queue
-from reportqueue.arguments import duration, whole_number
+from reportqueue.management.arguments import duration, whole_number
 
 
 class Command(BaseCommand):
-    """In batches, each committed by itself: it may be stopped at any time, and run beside everything else."""
+    """Deletes in batches, each with its own commit: it may be stopped at any time, and run beside everything else."""
 
     help = "Deletes finished reports, with their attempts, that ended longer ago than a given time."
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="count, delete nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Prints the count; a line a batch with more than one."""
+        """Print the count, and a line after each full batch."""
         chosen = {"older_than": options["older_than"], "keep": options["keep"]}
         if options["dry_run"]:
             self.stdout.write(f"{queue.prunable(**chosen).count():,} finished reports would be deleted.")

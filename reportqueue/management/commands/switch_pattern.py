@@ -1,4 +1,4 @@
-"""`manage.py switch_pattern`: from an instant on, firings belong to another pattern."""
+"""`manage.py switch_pattern`: let another pattern own all firings from an instant on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from reportqueue import asset_events, schedules
+from reportqueue import triggers
 from reportqueue.errors import HandoverRefused, RowBusy
 from reportqueue.patterns import Pattern
+from reportqueue.triggers import asset_events
 
 
 class Command(BaseCommand):
-    """Hands the firings over, takes a planned hand-over back, or says where things stand."""
+    """Hands firings over to a pattern, cancels a planned hand-over, or shows the current pattern."""
 
     help = (
         "Says to which pattern the schedules' firings belong, and hands them over: every firing before the instant "
@@ -33,24 +34,24 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say whether it can be done, change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """One line of what was done, and where things stand."""
+        """Print what was done, the current pattern, and the planned hand-over."""
         if options["to"] is None and (options["at"] is not None or options["dry_run"]):
             raise CommandError("--at and --dry-run go with --to.", returncode=2)
         try:
             if options["cancel"]:
-                self.stdout.write(f"Taken back: the hand-over to {schedules.cancel_planned().after}.")
+                self.stdout.write(f"Taken back: the hand-over to {triggers.cancel_planned().after}.")
             elif options["to"] is not None:
                 self._hand_over(Pattern(options["to"]), options["at"], dry_run=options["dry_run"])
         except (HandoverRefused, RowBusy) as error:
             raise CommandError(str(error)) from None
-        there = schedules.standing()
-        since = "" if there.since is None else f", since {_text(there.since)}"
-        self.stdout.write(f"Firings belong to {there.pattern}{since}.")
-        if there.planned is not None:
-            self.stdout.write(f"From {_text(there.planned.at)} on they belong to {there.planned.after}.")
+        state = triggers.current()
+        since = "" if state.since is None else f", since {_text(state.since)}"
+        self.stdout.write(f"Firings belong to {state.pattern}{since}.")
+        if state.planned is not None:
+            self.stdout.write(f"From {_text(state.planned.at)} on they belong to {state.planned.after}.")
 
     def _hand_over(self, to: Pattern, at: datetime | None, *, dry_run: bool) -> None:
-        done = schedules.hand_over(to, at=at, by=_user(), dry_run=dry_run)
+        done = triggers.hand_over(to, at=at, by=_user(), dry_run=dry_run)
         verb = "Would be handed over" if dry_run else "Handed over"
         self.stdout.write(f"{verb} from {done.before} to {done.after}: every firing at {_text(done.at)} and later.")
         if dry_run:
@@ -78,5 +79,5 @@ def _text(instant: datetime) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # an account without a name
+    except (KeyError, OSError):  # the process's account has no name
         return ""

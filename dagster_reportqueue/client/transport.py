@@ -1,0 +1,204 @@
+"""One HTTP call to the web app: returns the answer's JSON, or raises an error of one line that says what to check."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 10.0
+RETRIES = 3
+MAX_BODY_BYTES = 1024 * 1024
+"""More than any verb needs for one row. A larger body is not sent: its answer could be lost with the connection."""
+
+
+class ApiError(Exception):
+    """The API call failed; the message is one line that says why and what to check."""
+
+
+class ApiUnreachable(ApiError):
+    """The API, or a proxy in front of it, is down or restarting: no answer of the API. Repeat the call later."""
+
+
+class ApiRefused(ApiError):
+    """The API refused the request: its token, permission or content; `kind` is the problem's type, or empty."""
+
+    def __init__(self, message: str, *, status: int, kind: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+
+    @property
+    def moved_on(self) -> bool:
+        """Whether the row has changed since the caller read it: another run owns it, it has ended, or was deleted."""
+        return self.status == 409 or (self.status == 404 and self.kind == "not-found")
+
+
+class Conflict(ApiRefused):
+    """409: the row has changed since the caller read it; `kind` is `stale-lease` or `invalid-state`."""
+
+    def __init__(self, message: str, *, kind: str, current_status: str | None) -> None:
+        super().__init__(message, status=409, kind=kind)
+        self.current_status = current_status
+
+
+class Transport:
+    """A session with the web app, for one thread; `clone()` makes one for another thread."""
+
+    def __init__(self, url: str, token: str, *, retries: int = RETRIES, read_timeout: float = READ_TIMEOUT) -> None:
+        """`url` is the web app's address, with or without `/api`. `url` and `token` may end in a newline, as files do.
+
+        Raises `ValueError` for an invalid value; the message does not contain the value, which may be secret.
+        """
+        self.url = _checked_url(url)
+        self._token = _checked_token(token)
+        self._retries = retries
+        self._read_timeout = read_timeout
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"Token {self._token}"
+        # Ignore proxies and .netrc of the environment: the token must be sent to this URL only.
+        self._session.trust_env = False
+        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        retry = Retry(
+            total=retries,
+            backoff_factor=0.2,
+            status_forcelist=[502, 503, 504],
+            allowed_methods=None,  # also POST: every verb may be repeated
+            raise_on_status=False,
+            respect_retry_after_header=False,  # a proxy could ask for a wait longer than the lease
+        )
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+
+    def clone(self, *, retries: int | None = None, read_timeout: float | None = None) -> Self:
+        """Another session with the same API, for another thread or with other limits."""
+        return type(self)(
+            self.url,
+            self._token,
+            retries=self._retries if retries is None else retries,
+            read_timeout=self._read_timeout if read_timeout is None else read_timeout,
+        )
+
+    def close(self) -> None:
+        """Close the session's connections."""
+        self._session.close()
+
+    def request(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Any:
+        """Call the web app with the client's token and return the answer's JSON. Raises `ApiError`s.
+
+        With an `If-None-Match` header, returns None if nothing has changed. `options` are those of `requests`; pass a
+        body as `data`.
+        """
+        url = f"{self.url}{path}"
+        seconds = self._read_timeout if read_timeout is None else read_timeout
+        options.setdefault("timeout", (min(CONNECT_TIMEOUT, seconds), seconds))
+        try:
+            response = self._session.request(method, url, allow_redirects=False, **options)
+        except (OSError, HTTPError) as error:  # requests' own errors are OSErrors
+            raise ApiUnreachable(f"{url} does not answer ({_reason(error)}); is the web app running?") from None
+        if response.status_code == 304 and "If-None-Match" in options.get("headers", {}):
+            return None
+        if 200 <= response.status_code < 300:
+            try:
+                return response.json()
+            except (ValueError, RecursionError):
+                raise ApiUnreachable(f"{url} answered something that is not JSON; is it the queue's API?") from None
+        raise _refusal(response, url)
+
+    def post(self, path: str, body: dict[str, Any], *, read_timeout: float | None = None) -> Any:
+        """POST a JSON body. Refuses a body that is not JSON, as the API would."""
+        try:
+            data = json.dumps(body, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ApiRefused(
+                f"The body for {path} is not JSON: {_one_line(error)}.", status=400, kind="validation"
+            ) from None
+        if len(data) > MAX_BODY_BYTES:
+            raise ApiRefused(
+                f"The body for {path} has {len(data):,} bytes; the queue's API takes less than {MAX_BODY_BYTES:,}.",
+                status=413,
+                kind="body-too-large",
+            )
+        headers = {"Content-Type": "application/json"}
+        return self.request("POST", path, data=data, headers=headers, read_timeout=read_timeout)
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url.strip())
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fine = False
+    # Credentials in the URL would replace the token in requests, and every message would show them.
+    if not fine or parts.query or parts.fragment or "@" in parts.netloc or any(map(str.isspace, parts.path)):
+        raise ValueError(
+            "REPORTQUEUE_URL must be the web app's address, with http:// or https:// and without credentials or query: "
+            "for instance http://127.0.0.1:8000."
+        )
+    return parts.geturl().rstrip("/").removesuffix("/api")
+
+
+def _checked_token(token: str) -> str:
+    token = token.strip()
+    if not token:
+        raise ValueError("REPORTQUEUE_TOKEN is empty.")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("REPORTQUEUE_TOKEN has characters that no token has: blanks, control or non-ASCII characters.")
+    return token
+
+
+def _refusal(response: requests.Response, url: str) -> ApiError:
+    try:
+        problem = response.json()
+    except (ValueError, RecursionError):
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {}
+    status = response.status_code
+    kind = _string(problem.get("type")) or ""
+    detail = _one_line(problem.get("detail") or response.reason or "no reason given")
+    if status == 409 and kind:
+        return Conflict(detail, kind=kind, current_status=_string(problem.get("current_status")))
+    hint = {
+        401: "; check REPORTQUEUE_TOKEN",
+        403: "; the token's user lacks a permission of reportqueue",
+        404: "" if kind else "; check REPORTQUEUE_URL",
+    }.get(status, "; redirects are not followed, check REPORTQUEUE_URL" if 300 <= status < 400 else "")
+    text = f"{url} answered {status}: {detail}{hint}"
+    # A 409 without a type, a redirect and a gateway's timeout do not come from the API itself.
+    if status < 400 or status >= 500 or status in (408, 409, 429):
+        return ApiUnreachable(text)
+    return ApiRefused(text, status=status, kind=kind)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in a few words; requests and urllib3 wrap it several times."""
+    cause: BaseException = error
+    while True:
+        inner = getattr(cause, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((part for part in reversed(cause.args) if isinstance(part, BaseException)), None)
+        if inner is None or inner is cause:
+            break
+        cause = inner
+    if "Timeout" in type(cause).__name__:
+        return "no answer in time"
+    text = _one_line(cause)
+    if isinstance(cause, HTTPError):
+        text = text.rsplit(": ", 1)[-1]  # urllib3's text begins with the connection's repr
+    return text or type(cause).__name__
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:500]
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None

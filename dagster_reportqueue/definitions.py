@@ -1,0 +1,83 @@
+"""Builds a complete code location from your report code: the jobs, and the sensors of REPORT_TRIGGER_PATTERN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, EnvVar, JobDefinition, SensorDefinition
+
+from dagster_reportqueue.assets import build_schedules_refresh
+from dagster_reportqueue.environment import Environment
+from dagster_reportqueue.execution.report import Work
+from dagster_reportqueue.jobs import build_batch_job, build_report_job
+from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes
+from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
+from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
+from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
+from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
+
+RUNNING = DefaultSensorStatus.RUNNING
+
+
+def build_definitions(work: Work) -> Definitions:
+    """The code location for reports that `work` makes; configured by the environment (see docs/settings.md).
+
+    Raises `ValueError` that names an invalid variable.
+    """
+    environment = Environment.read()
+    job = build_report_job(work, lease_seconds=environment.lease_seconds)
+    batch_job = build_batch_job(work, lease_seconds=environment.lease_seconds)
+    return assemble(
+        environment,
+        jobs=[job, batch_job],
+        sensors={
+            "cron": [
+                build_report_cron_sensor(
+                    job, minimum_interval_seconds=environment.cron_interval_seconds, default_status=RUNNING
+                )
+            ],
+            "asset": [build_smart_cron_sensor(job, default_status=RUNNING)],
+            "webhook": [build_webhook_sensor(job, default_status=RUNNING)],
+            "queue": queue_lanes(environment, job, batch_job),
+        },
+    )
+
+
+def queue_lanes(environment: Environment, job: JobDefinition, batch_job: JobDefinition) -> list[SensorDefinition]:
+    """The sensors of the pattern `queue`, configured by the environment."""
+    return build_queue_lanes(
+        job,
+        lanes=environment.lanes,
+        max_in_flight=environment.max_in_flight,
+        batch_job=batch_job if environment.batch_size > 1 else None,
+        batch_from=environment.batch_from,
+        batch_size=environment.batch_size,
+        default_status=RUNNING,
+    )
+
+
+def assemble(
+    environment: Environment, *, jobs: Sequence[JobDefinition], sensors: Mapping[str, Sequence[SensorDefinition]]
+) -> Definitions:
+    """Combine jobs and sensors into a code location; `sensors` holds the sensors of each pattern.
+
+    Only the sensors of the environment's patterns are used. Added are the repair sensors, the asset of the schedules,
+    and the resource `report_queue`.
+    """
+    patterns = environment.patterns
+    asset, refresh_job, daily_refresh = build_schedules_refresh(
+        default_status=DefaultScheduleStatus.RUNNING if "asset" in patterns else DefaultScheduleStatus.STOPPED
+    )
+    consumers = [lane.name for lane in sensors["queue"]] if "queue" in patterns else []
+    # The pattern `webhook` does not follow its runs. If it is the only one, there is nothing to repair.
+    repair = build_repair_sensors(consumers=consumers, default_status=RUNNING) if set(patterns) != {"webhook"} else []
+    return Definitions(
+        assets=[asset],
+        jobs=[*jobs, refresh_job],
+        schedules=[daily_refresh],
+        sensors=[*(sensor for pattern in patterns for sensor in sensors[pattern]), *repair],
+        resources={
+            "report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))
+        },
+    )

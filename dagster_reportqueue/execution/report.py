@@ -1,0 +1,58 @@
+"""The interface of the report code: its input `ReportRun`, its type `Work`, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from dagster import MetadataValue
+
+from dagster_reportqueue.execution.leases import HeldLease
+
+MAX_PROGRESS_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """The input of the report code; `params` come from the row, never from run config or tags."""
+
+    report_id: int
+    modifier_id: int
+    run_id: str
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    queue_id: int | None = None
+    generation: int | None = None
+    attempt: int = 1
+    trigger_time: datetime | None = None
+    _lease: HeldLease | None = field(default=None, repr=False)
+
+    def progress(self, text: str) -> None:
+        """Show up to 200 characters with the row in the queue; sent with the next heartbeat."""
+        if self._lease is not None:
+            self._lease.progress = text[:MAX_PROGRESS_LENGTH]
+
+    def stop_requested(self) -> bool:
+        """Whether the work should stop; it may then raise any exception.
+
+        Work in the main thread is interrupted automatically. Work in another thread has to ask, and so has work that
+        makes long calls into C code, between them.
+        """
+        return self._lease is not None and self._lease.stop is not None
+
+
+Work = Callable[[ReportRun], Mapping[str, Any] | None]
+"""The report's code: makes the report and returns its result, a JSON object of at most 64 KiB. In it,
+`{"artifacts": {name: address}}` becomes links in the queue's admin and in the run's metadata."""
+
+
+def result_metadata(result: Mapping[str, Any]) -> dict[str, MetadataValue]:
+    """Convert a result to Dagster metadata: `artifacts` as links, everything else as JSON."""
+    artifacts = result.get("artifacts")
+    links = artifacts if isinstance(artifacts, Mapping) else {}
+    rest = {name: value for name, value in result.items() if name != "artifacts"}
+    metadata: dict[str, MetadataValue] = {str(name): MetadataValue.url(str(url)) for name, url in links.items()}
+    if rest:
+        metadata["result"] = MetadataValue.json(rest)
+    return metadata

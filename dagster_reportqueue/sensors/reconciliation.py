@@ -1,0 +1,194 @@
+"""Compares the queue's dispatched rows with Dagster's runs, and repairs differences.
+
+Running rows are not touched, whatever Dagster says about their run. Only an expired lease proves that the process does
+no more work; a second run before that would work at the same time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+
+from dagster_reportqueue.client import ApiRefused, HeldRow, ReportQueueClient
+from dagster_reportqueue.tickets import BATCH_TAG, QUEUE_ID_TAG, Ticket, tickets_of
+
+GRACE_SECONDS = 60.0
+"""How long after its acknowledgement a row without a run is taken for lost."""
+PAGES = 10
+RUNS_ASKED_AT_ONCE = 100
+BATCH_RUNS = 1_000
+"""At most this many unfinished batch runs are read. If there are more, no row is reported as missing its run."""
+ASK_SECONDS = 20.0
+"""How long the launcher is asked which runs wait. A tick may take 60 s, and each question to a stopped server some."""
+QUEUED_RUNS = 200
+"""Queued runs checked each time, oldest first."""
+FINAL = ("succeeded", "failed", "cancelled", "skipped")
+_WAITING = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED)
+_ENDED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
+_UNFINISHED = frozenset(DagsterRunStatus) - frozenset(_ENDED)
+
+
+@dataclass
+class Reconciled:
+    """The results of one comparison."""
+
+    compared: int = 0
+    kept_waiting: int = 0
+    """Rows whose lease was renewed, because their run waits in Dagster's queue or in its launcher."""
+    launched_again: int = 0
+    """Rows that are queued again, because their run ended before it started them or was never made."""
+    runs_cancelled: int = 0
+    """Waiting runs that were cancelled, because their rows have ended."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.compared} dispatched rows compared: {self.kept_waiting} have a waiting run, "
+            f"{self.launched_again} launched again; {self.runs_cancelled} runs of ended rows cancelled."
+        )
+
+
+def reconcile(
+    instance: DagsterInstance,
+    client: ReportQueueClient,
+    consumers: Collection[str],
+    *,
+    grace_seconds: float = GRACE_SECONDS,
+) -> Reconciled:
+    """Compare the consumers' dispatched rows with Dagster's runs, and the queued runs with their rows.
+
+    Safe at any time and in several processes: the queue refuses a repair if the row has changed since.
+    """
+    done = Reconciled()
+    settled = datetime.now(UTC) - timedelta(seconds=grace_seconds)
+    rows = [row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by in consumers]
+    done.compared = len(rows)
+    # Read the runs after the rows: if a run starts a row in between, the queue refuses the repair of that row.
+    batches = _Batches(instance, consumers) if rows else None
+    waits = _Waits(instance)
+    waiting: dict[str, dict[int, int]] = {}
+    for some in _chunks(rows, RUNS_ASKED_AT_ONCE):
+        runs = batches.runs_of(some) if batches else {}
+        runs |= _runs_of(instance, [row for row in some if _ticket(row) not in runs])
+        for row in some:
+            run = runs.get(_ticket(row))
+            if run is not None and waits.does(run):
+                waiting.setdefault(run.run_id, {})[row.queue_id] = row.generation
+            elif run is not None or batches is None or batches.all_known:
+                _repair(client, row, run, settled, done)
+    for run_id, generations in waiting.items():
+        answers = client.renew_dispatch_many(generations, run_id=run_id)
+        done.kept_waiting += sum(answer is True for answer in answers.values())
+    _cancel_unwanted(instance, client, {row.queue_id for row in rows}, done)
+    return done
+
+
+def _ticket(row: HeldRow) -> Ticket:
+    return Ticket(row.queue_id, row.generation)
+
+
+@runtime_checkable
+class _WaitingLauncher(Protocol):
+    """A run launcher that may let a run wait until others end, and can say which runs wait."""
+
+    def waits(self, run: DagsterRun) -> bool:
+        """Whether the run waits now."""
+
+
+class _Waits:
+    """Finds out which runs wait to be started."""
+
+    def __init__(self, instance: DagsterInstance) -> None:
+        self._launcher = instance.run_launcher
+        self._until = time.monotonic() + ASK_SECONDS
+        self._said: dict[str, bool] = {}
+
+    def does(self, run: DagsterRun) -> bool:
+        """Whether the run is known to wait."""
+        if run.status in _WAITING:
+            return True
+        # Dagster shows a run as starting as soon as the launcher has it. Such a run need not wait: its process may
+        # hang, or its server may have died. Then the row's lease must expire, so that the row is launched again.
+        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, _WaitingLauncher):
+            return False
+        if run.run_id not in self._said and time.monotonic() < self._until:
+            self._said[run.run_id] = self._launcher.waits(run)
+        return self._said.get(run.run_id, False)
+
+
+class _Batches:
+    """The unfinished runs of many rows. One that has ended is none: its rows that are still dispatched have no run."""
+
+    def __init__(self, instance: DagsterInstance, consumers: Collection[str]) -> None:
+        unfinished = RunsFilter(tags={BATCH_TAG: sorted(consumers)}, statuses=list(_UNFINISHED))
+        runs = instance.get_runs(unfinished, limit=BATCH_RUNS)
+        self.all_known = len(runs) < BATCH_RUNS
+        # The newest first; a row may be in an older one as well, whose start would be as good.
+        self._runs = {ticket: run for run in reversed(runs) for ticket in tickets_of(run)}
+
+    def runs_of(self, rows: Iterable[HeldRow]) -> dict[Ticket, DagsterRun]:
+        """Those of the rows that are in one."""
+        return {ticket: self._runs[ticket] for ticket in map(_ticket, rows) if ticket in self._runs}
+
+
+def _repair(
+    client: ReportQueueClient, row: HeldRow, run: DagsterRun | None, settled: datetime, done: Reconciled
+) -> None:
+    try:
+        if run is None:
+            if row.dispatched_at is not None and row.dispatched_at < settled:
+                # Dagster dropped the run request, as it does after a tick that failed twice.
+                text = "Dagster has no run for the row."
+                client.fail_launch(row.queue_id, generation=row.generation, run_id="none", error=text)
+                done.launched_again += 1
+        elif run.status in _ENDED:
+            text = f"Dagster shows the run as {run.status.value}."
+            client.fail_launch(row.queue_id, generation=row.generation, run_id=run.run_id, error=text)
+            done.launched_again += 1
+    except ApiRefused as refused:
+        if not refused.moved_on:
+            raise
+        # The row was started, ended or claimed again since the list was read: nothing to repair.
+
+
+def _runs_of(instance: DagsterInstance, rows: Sequence[HeldRow]) -> dict[Ticket, DagsterRun]:
+    """The latest run of each ticket of these rows."""
+    if not rows:
+        return {}
+    runs = instance.get_runs(RunsFilter(tags={QUEUE_ID_TAG: [str(row.queue_id) for row in rows]}))
+    found: dict[Ticket, DagsterRun] = {}
+    for run in runs:  # the newest first
+        ticket = Ticket.of_run(run.tags)
+        if ticket is not None:
+            found.setdefault(ticket, run)
+    return found
+
+
+def _cancel_unwanted(
+    instance: DagsterInstance, client: ReportQueueClient, dispatched: Collection[int], done: Reconciled
+) -> None:
+    queued = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]), limit=QUEUED_RUNS, ascending=True)
+    for run in queued:
+        rows = [ticket.queue_id for ticket in tickets_of(run)]
+        if not rows or any(pk in dispatched for pk in rows) or not all(_ended(client, pk) for pk in rows):
+            continue
+        if instance.run_coordinator.cancel_run(run.run_id):
+            done.runs_cancelled += 1
+
+
+def _ended(client: ReportQueueClient, queue_id: int) -> bool:
+    try:
+        return client.row(queue_id).status in FINAL
+    except ApiRefused as refused:
+        if refused.status == 404:  # it finished long ago and was pruned
+            return True
+        raise
+
+
+def _chunks(rows: Sequence[HeldRow], size: int) -> Iterator[Sequence[HeldRow]]:
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]

@@ -1,0 +1,52 @@
+"""The sensor of the pattern `cron`: it reads the schedules at an interval and evaluates their expressions itself."""
+
+from __future__ import annotations
+
+from dagster import (
+    DefaultSensorStatus,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    sensor,
+)
+
+from dagster_reportqueue.client.plan import Plan
+from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
+from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, interval, queue_client
+
+
+def build_report_cron_sensor(
+    job: AnyJob,
+    *,
+    name: str = "report_cron_sensor",
+    limit: int = MAX_BATCH,
+    catch_up_seconds: int = CATCH_UP_SECONDS,
+    minimum_interval_seconds: int = 30,
+    default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
+) -> SensorDefinition:
+    """A sensor that launches `job` (from `build_report_job`) once for each firing of the schedules that it reads.
+
+    Suitable for some hundred schedules. A tick asks the web app whether the schedules have changed, and fires what has
+    become due since the last tick, `limit` (1 to 100) at once. After an outage it makes up for `catch_up_seconds`. It
+    fires only in the periods that `manage.py switch_pattern` assigns to `cron`. It needs the resource `report_queue`;
+    the token's user needs the permissions to view schedules and to consume. Raises `ValueError` for a bound exceeded.
+    """
+    evaluator = Evaluator(limit, catch_up_seconds)
+    last: Plan | None = None
+
+    @sensor(
+        name=name,
+        job=job,
+        minimum_interval_seconds=interval(minimum_interval_seconds),
+        default_status=default_status,
+        description="Reads the schedules, evaluates their cron expressions, and launches one run for each firing.",
+    )
+    def report_cron_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
+        nonlocal last
+        with queue_client(report_queue) as client:
+            plan = client.plan("cron", known=last)
+        last = plan
+        return evaluator.tick(context, plan, kept={})
+
+    return report_cron_sensor

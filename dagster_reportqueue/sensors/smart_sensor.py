@@ -1,0 +1,95 @@
+"""The sensor of the pattern `asset`: it reads the schedules from an asset's metadata, again only after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dagster import (
+    AssetRecordsFilter,
+    DagsterInstance,
+    DefaultSensorStatus,
+    EventLogRecord,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    sensor,
+)
+
+from dagster_reportqueue.assets import SCHEDULES, materialization, plan_of
+from dagster_reportqueue.client.plan import Plan
+from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
+from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, cursor_field, interval, queue_client
+
+EVENTS_PER_TICK = 1_000
+"""Events of the asset read in one tick; the next tick reads the rest."""
+EVENTS_SEARCHED = 50
+"""Events in which a newly loaded sensor looks for its plan before it asks the web app."""
+
+
+def build_smart_cron_sensor(
+    job: AnyJob,
+    *,
+    name: str = "smart_cron_sensor",
+    limit: int = MAX_BATCH,
+    catch_up_seconds: int = CATCH_UP_SECONDS,
+    minimum_interval_seconds: int = 5,
+    default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
+) -> SensorDefinition:
+    """A sensor that launches `job` (from `build_report_job`) once for each firing of the schedules in the asset.
+
+    Suitable for some thousand schedules. Between changes it sends the web app no request. After an edit, the web app
+    materializes the asset `report_cron_schedules` without the schedules. The sensor then reads the schedules once, and
+    stores them in a materialization of its own. Otherwise as `build_report_cron_sensor`, for the pattern `asset`.
+    """
+    evaluator = Evaluator(limit, catch_up_seconds)
+    last: tuple[int, Plan] | None = None
+
+    @sensor(
+        name=name,
+        job=job,
+        minimum_interval_seconds=interval(minimum_interval_seconds),
+        default_status=default_status,
+        description="Evaluates the cron expressions of the asset report_cron_schedules: one run for each firing.",
+    )
+    def smart_cron_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
+        nonlocal last
+        seen = cursor_field(context, "seen", int)
+        news = _events_after(context.instance, seen)
+        plans = [_plan(record) for record in news]
+        plan = plans[-1] if plans else None
+        if not plans and seen is not None:
+            # The plan in memory may belong to a tick that was never stored.
+            plan = last[1] if last is not None and last[0] == seen else _plan_at(context.instance, seen)
+        events = []
+        # A plan that was stored after a change may have been read before the change.
+        if plan is None or None in plans:
+            with queue_client(report_queue) as client:
+                plan = client.plan("asset")
+            events.append(materialization(plan))
+        seen = news[-1].storage_id if news else seen or 0
+        last = (seen, plan)
+        return evaluator.tick(context, plan, kept={"seen": seen}, asset_events=events)
+
+    return smart_cron_sensor
+
+
+def _events_after(instance: DagsterInstance, seen: int | None) -> Sequence[EventLogRecord]:
+    """The asset's events that the sensor has not seen, oldest first; in the first tick, the newest events."""
+    if seen is None:
+        return [*reversed(instance.fetch_materializations(SCHEDULES, limit=EVENTS_SEARCHED).records)]
+    wanted = AssetRecordsFilter(SCHEDULES, after_storage_id=seen)
+    return instance.fetch_materializations(wanted, limit=EVENTS_PER_TICK, ascending=True).records
+
+
+def _plan_at(instance: DagsterInstance, seen: int) -> Plan | None:
+    """The plan in force when the event `seen` was the newest."""
+    wanted = AssetRecordsFilter(SCHEDULES, before_storage_id=seen + 1)
+    records = instance.fetch_materializations(wanted, limit=EVENTS_SEARCHED).records
+    return next((plan for record in records if (plan := _plan(record)) is not None), None)
+
+
+def _plan(record: EventLogRecord) -> Plan | None:
+    """None for an event that only announces a change."""
+    found = record.asset_materialization
+    return None if found is None else plan_of(found.metadata)

@@ -1,0 +1,80 @@
+"""Shared by all sensors: intervals, bounds, the client of a tick, cursors, and the tags of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dagster import JobDefinition, SensorEvaluationContext
+
+from dagster_reportqueue.client import ApiError, ReportQueueClient
+from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+AnyJob: TypeAlias = "JobDefinition | UnresolvedAssetJobDefinition"
+MAX_BATCH = 100
+"""Run requests in a tick. A tick's work grows with their square, and a tick may take at most 60 s."""
+ROUND_SECONDS = 5
+"""Dagster's daemon checks its sensors this often (`dagster._daemon.sensor.MIN_INTERVAL_LOOP_TIME`, no setting)."""
+MAX_INTERVAL_SECONDS = 86_400
+
+
+class TickFailed(Exception):
+    """The API call failed. The cursor is unchanged, so the next tick does the same again."""
+
+
+@contextmanager
+def queue_client(report_queue: ReportQueueResource, *, retries: int = 0) -> Iterator[ReportQueueClient]:
+    """A client for one tick; without retries by default, because the time of a tick is short and the next tick retries.
+
+    Raises `TickFailed` if the API refuses or does not answer, and for invalid settings.
+    """
+    try:
+        with closing(report_queue.client(retries=retries)) as client:
+            yield client
+    except (ApiError, ValueError) as error:
+        raise TickFailed(str(error)) from None
+
+
+def interval(seconds: int) -> int:
+    """The minimum interval to give to Dagster so that a sensor starts every `seconds` (1 to 86,400).
+
+    The daemon checks every 5 s, a moment before an interval of 5 s has passed, so the tick would slip to the next
+    check: we ask for one second less. Never give 0, which means 30 to Dagster. Raises `ValueError` for a bound
+    exceeded.
+    """
+    if not 1 <= seconds <= MAX_INTERVAL_SECONDS:
+        raise ValueError(f"minimum_interval_seconds must be from 1 to {MAX_INTERVAL_SECONDS:,}; it is {seconds}.")
+    return seconds if seconds % ROUND_SECONDS else seconds - 1
+
+
+def check_limit(limit: int) -> None:
+    """Raises `ValueError` unless a tick may have `limit` run requests."""
+    if not 1 <= limit <= MAX_BATCH:
+        raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
+
+
+def cursor_field(context: SensorEvaluationContext, name: str, parse: Any) -> Any:
+    """A field of the cursor; None in the first tick, or if a person has changed the cursor."""
+    if not context.cursor:
+        return None
+    try:
+        return parse(json.loads(context.cursor)[name])
+    except (ValueError, KeyError, TypeError):
+        context.log.warning(f"The cursor {context.cursor[:200]!r} has no valid {name!r}; the sensor starts anew.")
+        return None
+
+
+def report_tags(report_id: int, modifier_id: int) -> dict[str, str]:
+    """The tags to find a report's runs."""
+    return {REPORT_ID_TAG: str(report_id), MODIFIER_ID_TAG: str(modifier_id)}
+
+
+def launch_tags(priority: int) -> dict[str, str]:
+    """The tags that Dagster reads: the run's priority, and no retries, because the queue owns retries."""
+    return {"dagster/priority": str(priority), "dagster/max_retries": "0"}

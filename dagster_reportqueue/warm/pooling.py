@@ -1,0 +1,56 @@
+"""Keeps storage connections for the next operation. Dagster on PostgreSQL opens one for each, which is 28 in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dagster import DagsterInstance
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DisconnectionError
+
+RECYCLE_SECONDS = 60
+STATEMENT_MILLISECONDS = 300_000
+MAX_CONNECTIONS = 20
+"""Further connections of each storage besides the kept one: a daemon's threads use them at the same time."""
+
+
+def pool_connections(instance: DagsterInstance) -> None:
+    """Keep one connection for each storage; a connection that was cut off is replaced before it is used.
+
+    Storages that are not SQL servers are not changed.
+    """
+    instance.optimize_for_webserver(
+        statement_timeout=STATEMENT_MILLISECONDS, pool_recycle=RECYCLE_SECONDS, max_overflow=MAX_CONNECTIONS
+    )
+    for engine in _engines(instance):
+        event.listen(engine, "checkout", _check)
+
+
+def close_connections(instance: DagsterInstance) -> None:
+    """Close the kept connections; new ones are opened when needed."""
+    for engine in _engines(instance):
+        engine.dispose()
+
+
+def forget_connections(instance: DagsterInstance) -> None:
+    """Drop the kept connections without closing them: the process from which this one was forked uses them."""
+    for engine in _engines(instance):
+        engine.dispose(close=False)
+
+
+def _engines(instance: DagsterInstance) -> Iterator[Engine]:
+    for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
+        engine = getattr(storage, "_engine", None)
+        if isinstance(engine, Engine):
+            yield engine
+
+
+def _check(connection: Any, record: object, proxy: object) -> None:
+    # A restart of the database, or a firewall that dropped an idle connection, is noticed here and not in a report.
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Exception as error:
+        raise DisconnectionError("the kept connection is gone") from error

@@ -1,0 +1,148 @@
+"""Lists whose cost does not grow with the history: counts are bounded, and every look-up uses an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
+from django.core.exceptions import BadRequest
+from django.core.paginator import Paginator
+from django.db.models import F, QuerySet
+from django.db.models.fields.json import KeyTransform
+from django.db.models.functions import Now, Right
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.functional import cached_property
+from django.utils.text import capfirst
+from django.utils.translation import gettext
+
+from reportqueue.admin.search import NotUnderstood, as_id
+from reportqueue.admin.waiting import PatientAdmin
+
+if TYPE_CHECKING:
+    AnyPaginator = Paginator[Any]
+else:
+    AnyPaginator = Paginator
+
+
+class BoundedPaginator(AnyPaginator):
+    """Counts and shows up to `LIMIT` rows: a COUNT of all rows makes large admin lists slow."""
+
+    LIMIT = 10_000
+    more = False
+    """Whether there are rows beyond the limit."""
+
+    @cached_property
+    def count(self) -> int:
+        """At most `LIMIT`."""
+        rows: Any = self.object_list
+        # Keys alone: a limited count would compute every annotation of every row.
+        counted: int = rows.order_by().values("pk")[: self.LIMIT + 1].count()
+        self.more = counted > self.LIMIT
+        return min(counted, self.LIMIT)
+
+    def validate_number(self, number: Any) -> int:
+        """The last page instead of one that is gone: after an action, a list is often shorter."""
+        last: int = self.num_pages
+        return max(1, min(int(number), last))
+
+
+class StrictChangeList(ChangeList):
+    """A list that accepts only its own parameters: no look-up by other fields in the URL."""
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        """As Django's, but a parameter that no filter uses is an error, not a condition."""
+        found = super().get_filters(request)
+        if found[2]:
+            raise IncorrectLookupParameters(f"Unknown: {', '.join(sorted(found[2]))}")
+        return found
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        """As Django's, but only columns of `sortable_by` are accepted from the URL."""
+        return super().get_ordering_field(field_name) if field_name in (self.sortable_by or [field_name]) else None
+
+    def get_results(self, request: HttpRequest) -> None:
+        """As Django's, with the page number moved to a page that exists."""
+        super().get_results(request)
+        self.page_num = min(max(self.page_num, 1), self.paginator.num_pages)
+
+
+class QueueChangeList(StrictChangeList):
+    """The queue's list. It does not load the texts of up to 64 KiB that only a row's own page shows."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        """The rows, with the end of their error and the parts of their result that the list shows."""
+        result = F("result")
+        rows: QuerySet[Any] = (
+            super()
+            .get_queryset(request, exclude_parameters)
+            .annotate(
+                error_end=Right("error", 300),
+                artifacts_made=KeyTransform("artifacts", result),
+                skipped_count=KeyTransform("count", result),
+                skipped_complete=KeyTransform("complete", result),
+            )
+        )
+        return rows.defer("params", "error", "result", "schedule__params", "schedule__error")
+
+
+class ListAdmin(PatientAdmin):
+    """The base of all lists; `find` is their search."""
+
+    find: ClassVar[Callable[[QuerySet[Any], str], QuerySet[Any]]]
+    changelist_class: type[ChangeList] = StrictChangeList
+    paginator = BoundedPaginator
+    list_per_page = 100
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # Counts for each choice would read the whole history.
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """With the database's time as `now`: lateness is computed by that clock."""
+        rows: QuerySet[Any] = super().get_queryset(request).annotate(now=Now())
+        return rows
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list's class."""
+        return self.changelist_class
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Search by `find`. A text that it does not understand finds nothing, and the page says so."""
+        if "\x00" in request.GET.get(SEARCH_VAR, ""):
+            return queryset.none(), False  # Django shows an error, and would then search with an empty text: all rows.
+        try:
+            return type(self).find(queryset, search_term), False
+        except NotUnderstood as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return queryset.none(), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list under its own name. If a URL was invalid, the page says that it shows the whole list instead."""
+        if request.method == "GET" and ERROR_FLAG in request.GET:
+            text = gettext("There is no such filter or page. This is the whole list; nothing was changed.")
+            self.message_user(request, text, messages.WARNING)
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
+        """As Django's, but 400 if a selected id is not a number."""
+        if any(as_id(given) is None for given in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise BadRequest("The selection must be of ids.")
+        return super().response_action(request, queryset, *args, **kwargs)
+
+    def selected_pks(self, request: HttpRequest, rows: QuerySet[Any], most: int) -> list[int]:
+        """The ids of the selected rows; of a whole list, at most `most`."""
+        if request.POST.get("select_across") == "1":
+            return list(rows.order_by().values_list("pk", flat=True)[:most])
+        # As posted, not as in `rows`: a row that no longer matches the list's filter has to be reported.
+        return list(dict.fromkeys(int(pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)))
+
+    def address(self, name: str, *args: Any) -> str:
+        """The URL of one of this model's own pages, in this admin site."""
+        page = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
+        return reverse(page, args=args, current_app=self.admin_site.name)

@@ -1,0 +1,121 @@
+"""The lists of queue rows and of schedules: their filters and their order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import django_filters
+from django import forms
+from django.db.models import QuerySet
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from reportqueue import bounds
+from reportqueue.api import pagination
+from reportqueue.api.serializers.queue import InstantField
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.states import Source, Status
+
+
+class InstantFormField(forms.Field):
+    """A time with its UTC offset, as in a body: without one its zone would be unknown."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Aware UTC."""
+        if not value:
+            return None
+        try:
+            return InstantField().run_validation(value)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise forms.ValidationError([str(text) for text in error.detail]) from None
+
+
+class InstantFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
+    """A filter by a time."""
+
+    field_class = InstantFormField
+
+
+def _id_filter() -> django_filters.NumberFilter:
+    return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
+
+
+def _choices(*names: str) -> list[tuple[str, str]]:
+    return [(name, name) for name in names]
+
+
+class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    """`status` and `source` may be repeated; `processed` is true, false (the default) or any."""
+
+    status = django_filters.MultipleChoiceFilter(choices=Status.choices, distinct=False)
+    source = django_filters.MultipleChoiceFilter(choices=Source.choices, distinct=False)
+    processed = django_filters.ChoiceFilter(choices=_choices("true", "false", "any"), method="filter_processed")
+    report_id = _id_filter()
+    modifier_id = _id_filter()
+    trigger_time_after = InstantFilter("trigger_time", "gte")
+    trigger_time_before = InstantFilter("trigger_time", "lt")
+
+    class Meta:
+        model = ReportQueue
+        fields: list[str] = []
+
+    def filter_processed(self, rows: QuerySet[ReportQueue], name: str, value: str) -> QuerySet[ReportQueue]:
+        """`any` leaves the rows alone."""
+        return rows if value == "any" else rows.filter(processed=value == "true")
+
+
+class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    """Filters by report, modifier and `enabled`."""
+
+    report_id = _id_filter()
+    modifier_id = _id_filter()
+    enabled = django_filters.ChoiceFilter(choices=_choices("true", "false"), method="filter_enabled")
+
+    class Meta:
+        model = ReportSchedule
+        fields: list[str] = []
+
+    def filter_enabled(self, rows: QuerySet[ReportSchedule], name: str, value: str) -> QuerySet[ReportSchedule]:
+        """Only the spellings of JSON are valid."""
+        return rows.filter(enabled=value == "true")
+
+
+QUEUE_PARAMETERS = [*QueueFilter.base_filters, *pagination.PARAMETERS]
+SCHEDULE_PARAMETERS = [*ScheduleFilter.base_filters, *pagination.PARAMETERS]
+
+
+def queue_page(request: Request) -> pagination.Page[ReportQueue]:
+    """Queue rows in claim order. Raises `ValidationError` naming the parameter."""
+    query = request.query_params.copy()
+    if not query.get("processed"):
+        query["processed"] = "any" if any(query.getlist("status")) else "false"
+    chosen = QueueFilter(query, queryset=ReportQueue.objects.all())
+    if not chosen.is_valid():
+        raise ValidationError(chosen.errors)
+    return pagination.page(chosen.qs, request, _CLAIM_ORDER)
+
+
+def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
+    """Schedules in the order in which they were created. Raises `ValidationError` naming the parameter."""
+    chosen = ScheduleFilter(request.query_params, queryset=ReportSchedule.objects.all())
+    if not chosen.is_valid():
+        raise ValidationError(chosen.errors)
+    return pagination.page(chosen.qs, request, _BY_ID)
+
+
+def _claim_place(priority: Any, available_at: Any, pk: Any) -> pagination.Place:
+    instant = datetime.fromisoformat(available_at)
+    if instant.tzinfo is None or abs(int(priority)) > bounds.MAX_PRIORITY:
+        raise ValueError(available_at)
+    return int(priority), instant.astimezone(UTC), *_id_place(pk)
+
+
+def _id_place(pk: Any) -> pagination.Place:
+    if not 0 <= int(pk) <= bounds.MAX_ID:
+        raise ValueError(pk)
+    return (int(pk),)
+
+
+_CLAIM_ORDER = pagination.Order(("-priority", "available_at", "id"), _claim_place)
+_BY_ID = pagination.Order(("id",), _id_place)

@@ -1,0 +1,109 @@
+"""Pages of a list, by cursor: a cursor is the place of a row, so pages stay right while rows come and go."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
+
+from django.db.models import Model, Q, QuerySet
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from reportqueue import bounds
+
+PAGE = 100
+PARAMETERS = ["cursor", "limit"]
+
+M = TypeVar("M", bound=Model)
+Place = tuple[Any, ...]
+"""A row's values of the fields that order the list."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A list's order: its fields, as for `order_by`, the last of them unique."""
+
+    fields: tuple[str, ...]
+    read: Callable[..., Place]
+    """Turns the values of a cursor into a valid place. Raises `TypeError`, `ValueError` or `OverflowError`."""
+
+
+@dataclass(frozen=True)
+class Page(Generic[M]):
+    """The rows of a page, and the URLs of the pages before and after it; None at an end of the list."""
+
+    rows: list[M]
+    next: str | None
+    previous: str | None
+
+    def answer(self, name: str, items: Any) -> dict[str, Any]:
+        """The answer to a request for the list, with the rows as `items` under their name."""
+        return {name: items, "next": self.next, "previous": self.previous}
+
+
+def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
+    """The page that the request's `cursor` and `limit` name. Raises `ValidationError` naming the parameter.
+
+    Rows that leave the list meanwhile make no other row appear twice or be left out. Nothing is counted.
+    """
+    limit = whole_number(request, "limit", default=PAGE, most=bounds.MAX_PAGE)
+    cursor = request.query_params.get("cursor")
+    backwards, place = _read_cursor(cursor, order) if cursor else (False, None)
+    if place is not None:
+        rows = rows.filter(_beyond(order.fields, place, backwards=backwards))
+    fields = [_reversed(name) for name in order.fields] if backwards else order.fields
+    found = list(rows.order_by(*fields)[: limit + 1])
+    more, found = len(found) > limit, found[:limit]
+    if backwards:
+        found.reverse()
+    has_next, has_previous = (True, more) if backwards else (more, place is not None)
+    return Page(
+        found,
+        _link(request, order, found[-1], backwards=False) if found and has_next else None,
+        _link(request, order, found[0], backwards=True) if found and has_previous else None,
+    )
+
+
+def whole_number(request: Request, name: str, *, default: int, most: int) -> int:
+    """The query's parameter, from 1 to `most`. Raises `ValidationError` naming it."""
+    text = request.query_params.get(name, str(default))
+    if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most:
+        return int(text)
+    raise ValidationError({name: [f"Must be a whole number from 1 to {most:,}."]})
+
+
+def _beyond(fields: Sequence[str], place: Place, *, backwards: bool) -> Q:
+    """The rows after a place in the list, or before it: compared by the first field, then by the next ones."""
+    found = Q()
+    for name, value in zip(reversed(fields), reversed(place), strict=True):
+        field = name.removeprefix("-")
+        descending = name.startswith("-") != backwards
+        further = Q((f"{field}__{'lt' if descending else 'gt'}", value))
+        found = further | Q((field, value)) & found if found else further
+    return found
+
+
+def _reversed(name: str) -> str:
+    return name[1:] if name.startswith("-") else f"-{name}"
+
+
+def _link(request: Request, order: Order, row: Model, *, backwards: bool) -> str:
+    place = [getattr(row, name.removeprefix("-")) for name in order.fields]
+    text = json.dumps([backwards, *place], default=datetime.isoformat)
+    cursor = base64.urlsafe_b64encode(text.encode()).decode()
+    query = [(name, value) for name, values in request.query_params.lists() for value in values if name != "cursor"]
+    return request.build_absolute_uri(f"{request.path}?{urlencode([*query, ('cursor', cursor)])}")
+
+
+def _read_cursor(cursor: str, order: Order) -> tuple[bool, Place]:
+    try:
+        backwards, *place = json.loads(base64.urlsafe_b64decode(cursor))
+        return bool(backwards), order.read(*place)
+    except (ValueError, TypeError, RecursionError, OverflowError, binascii.Error):
+        raise ValidationError({"cursor": ["Not a cursor of this list; take it from `next` or `previous`."]}) from None

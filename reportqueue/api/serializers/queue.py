@@ -1,0 +1,335 @@
+"""The requests and answers of the queue's endpoints. Unknown fields are refused: a misspelt one must not be ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from django.db import models
+from rest_framework import ISO_8601, serializers
+
+from reportqueue import bounds
+from reportqueue.models import ReportAttempt, ReportQueue
+
+M = TypeVar("M", bound=models.Model)
+
+
+def refuse_unknown(data: Any, known: Collection[str]) -> None:
+    """Raise `ValidationError` for the fields that are not among the known ones."""
+    if isinstance(data, Mapping):
+        # At most ten: the answer must not be larger than the body.
+        unknown = sorted(name[:100] for name in data if name not in known)[:10]
+        if unknown:
+            text = f"Unknown field; the fields here are {', '.join(known)}." if known else "There are no fields here."
+            raise serializers.ValidationError({name: [text] for name in unknown})
+
+
+class InstantField(serializers.DateTimeField):
+    """Reads ISO 8601 with its UTC offset, writes UTC with `Z`, whatever time zone and formats the project has set."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(format=ISO_8601, input_formats=[ISO_8601], default_timezone=UTC, **options)
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        """Refuse a time without its UTC offset: its zone would be unknown."""
+        if value.tzinfo is None:
+            raise serializers.ValidationError("Must have a UTC offset, for instance 2026-11-23T08:00:00Z.")
+        return super().enforce_timezone(value)
+
+
+class Body(serializers.Serializer[Any]):
+    """A request's body."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Also refuse unknown fields."""
+        refuse_unknown(data, self.fields)
+        return super().to_internal_value(data)
+
+
+def _text(limit: int, **options: Any) -> serializers.CharField:
+    return serializers.CharField(max_length=limit, validators=[bounds.validate_text], trim_whitespace=False, **options)
+
+
+def lease_field() -> serializers.IntegerField:
+    """Seconds, within the bounds of leases; without it, the setting applies."""
+    return serializers.IntegerField(
+        min_value=bounds.MIN_LEASE_SECONDS, max_value=bounds.MAX_LEASE_SECONDS, required=False
+    )
+
+
+def _delay() -> serializers.IntegerField:
+    return serializers.IntegerField(min_value=0, max_value=bounds.MAX_DELAY_SECONDS, required=False)
+
+
+def generation_field() -> serializers.IntegerField:
+    """The generation of a row that was handed out."""
+    return serializers.IntegerField(min_value=1, max_value=2**31 - 1)
+
+
+def progress_field() -> serializers.CharField:
+    """A run's progress, as a text for people."""
+    return _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
+
+
+class ErrorField(serializers.CharField):
+    """Any text of any length: a run must always be able to report why it failed. The queue stores what it can."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_blank=True, trim_whitespace=False, **options)
+        self.validators = []  # DRF's refuse NUL characters and lone surrogates
+
+
+def reason_field() -> serializers.CharField:
+    """A person's reason, which may be empty."""
+    return _text(bounds.MAX_REASON_LENGTH, required=False, allow_blank=True)
+
+
+class EnqueueBody(Body):
+    """One report to enqueue."""
+
+    report_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID)
+    modifier_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID)
+    trigger_time = InstantField(required=False)
+    params = serializers.JSONField(required=False, validators=[bounds.validate_json_object])
+    priority = serializers.IntegerField(min_value=bounds.MIN_PRIORITY, max_value=bounds.MAX_PRIORITY, required=False)
+    max_attempts = serializers.IntegerField(
+        min_value=bounds.MIN_ATTEMPTS, max_value=bounds.MAX_ATTEMPTS, required=False
+    )
+    idempotency_key = _text(bounds.MAX_KEY_LENGTH, required=False, min_length=1)
+
+
+class ClaimBody(Body):
+    """A consumer claims rows."""
+
+    consumer = _text(bounds.MAX_NAME_LENGTH)
+    ack = serializers.UUIDField(required=False, allow_null=True)
+    limit = serializers.IntegerField(min_value=1, max_value=bounds.MAX_CLAIM, default=25)
+    wait_seconds = serializers.FloatField(min_value=0, max_value=bounds.MAX_WAIT_SECONDS, default=0)
+    lease_seconds = lease_field()
+    dispatch_lease_seconds = lease_field()
+    max_in_flight = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+
+
+class StartBody(Body):
+    """A run starts its row."""
+
+    generation = generation_field()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    lease_seconds = lease_field()
+
+
+class StartFiringBody(Body):
+    """A run starts the row of its firing, which is inserted if there is none."""
+
+    trigger_time = InstantField()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
+    lease_seconds = lease_field()
+
+
+class QueueFiringBody(Body):
+    """The run of a firing ended before it started its row."""
+
+    trigger_time = InstantField()
+
+
+class HeartbeatBody(Body):
+    """A run is alive."""
+
+    lease_token = serializers.UUIDField()
+    lease_seconds = lease_field()
+    progress = progress_field()
+
+
+class RenewDispatchBody(Body):
+    """A run exists, and waits to start."""
+
+    generation = generation_field()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    lease_seconds = lease_field()
+
+
+class CompleteBody(Body):
+    """A run has made its report."""
+
+    lease_token = serializers.UUIDField()
+    result = serializers.JSONField(required=False, allow_null=True, validators=[bounds.validate_json_object])
+
+
+class FailBody(Body):
+    """A run's attempt failed."""
+
+    lease_token = serializers.UUIDField()
+    error = ErrorField()
+    retryable = serializers.BooleanField(default=True)
+    retry_after_seconds = _delay()
+
+
+class FailLaunchBody(Body):
+    """A run ended without ever starting its row."""
+
+    generation = generation_field()
+    run_id = _text(bounds.MAX_NAME_LENGTH)
+    error = ErrorField()
+
+
+class ReleaseBody(Body):
+    """A run gives its row back."""
+
+    lease_token = serializers.UUIDField()
+    delay_seconds = _delay()
+    reason = reason_field()
+    begun = serializers.BooleanField(default=True)
+
+
+class ReleaseClaimedBody(Body):
+    """A consumer gives back a row of its claim."""
+
+    claim_id = serializers.UUIDField()
+    delay_seconds = _delay()
+    reason = reason_field()
+
+
+class CancelBody(Body):
+    """A person cancels the report, or its owner does, with the token."""
+
+    reason = reason_field()
+    lease_token = serializers.UUIDField(required=False)
+
+
+class RequeueBody(Body):
+    """A person wants a finished report again."""
+
+    reason = reason_field()
+
+
+class HeartbeatSerializer(serializers.Serializer[Any]):
+    """The answer to a heartbeat."""
+
+    lease_expires_at = InstantField()
+    cancel_requested = serializers.BooleanField()
+
+
+class RowSerializer(serializers.ModelSerializer[M]):
+    """A model's row: its times in UTC, its numbers as numbers, whatever the project has set."""
+
+    serializer_field_mapping = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        models.DateTimeField: InstantField,
+        models.BigIntegerField: serializers.IntegerField,  # DRF's own may answer with strings
+    }
+
+
+class AttemptSerializer(RowSerializer[ReportAttempt]):
+    """One attempt of a row's history; never its token."""
+
+    class Meta:
+        model = ReportAttempt
+        fields = [
+            "attempt",
+            "generation",
+            "run_id",
+            "parent_run_id",
+            "worker",
+            "started_at",
+            "finished_at",
+            "outcome",
+            "progress",
+            "error",
+        ]
+
+
+class ItemSerializer(RowSerializer[ReportQueue]):
+    """A queue row as a user with `view_reportqueue` sees it; never its token."""
+
+    class Meta:
+        model = ReportQueue
+        fields = [
+            "queue_id",
+            "report_id",
+            "modifier_id",
+            "trigger_time",
+            "processed",
+            "status",
+            "source",
+            "priority",
+            "params",
+            "idempotency_key",
+            "schedule_id",
+            "generation",
+            "attempt",
+            "max_attempts",
+            "launch_failures",
+            "releases",
+            "alone",
+            "run_key",
+            "run_id",
+            "available_at",
+            "created_at",
+            "claimed_by",
+            "claimed_at",
+            "dispatched_at",
+            "started_at",
+            "finished_at",
+            "lease_expires_at",
+            "cancel_requested",
+            "error",
+            "result",
+        ]
+
+
+class PendingSerializer(serializers.Serializer[Any]):
+    """A due row for a consumer that polls, with its next generation and run key."""
+
+    id = serializers.IntegerField()
+    report_id = serializers.IntegerField()
+    modifier_id = serializers.IntegerField()
+    trigger_time = InstantField()
+    processed = serializers.BooleanField()
+    generation = serializers.IntegerField(source="next_generation")
+    run_key = serializers.SerializerMethodField()
+
+    def get_run_key(self, row: Any) -> str:
+        """A new one for each generation: Dagster remembers run keys for ever."""
+        return f"{row.pk}:{row.next_generation}"
+
+
+class StartedSerializer(ItemSerializer):
+    """The answer to `start` alone: the row with its owner's token."""
+
+    class Meta(ItemSerializer.Meta):
+        fields = [*ItemSerializer.Meta.fields, "lease_token"]
+
+
+class StartedInBatchSerializer(RowSerializer[ReportQueue]):
+    """The fields of a row that a run needs, for a run that starts several rows."""
+
+    class Meta:
+        model = ReportQueue
+        fields = [
+            "queue_id",
+            "report_id",
+            "modifier_id",
+            "trigger_time",
+            "priority",
+            "params",
+            "generation",
+            "attempt",
+            "max_attempts",
+            "run_key",
+            "lease_expires_at",
+            "lease_token",
+        ]
+
+
+class ItemWithAttemptsSerializer(ItemSerializer):
+    """A queue row with its history."""
+
+    attempts = AttemptSerializer(many=True)
+
+    class Meta(ItemSerializer.Meta):
+        fields = [*ItemSerializer.Meta.fields, "attempts"]

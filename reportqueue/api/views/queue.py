@@ -1,0 +1,196 @@
+"""The endpoints of the queue: each parses the request, calls one function of `queue`, and answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NoReturn
+
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reportqueue import bounds, queue, schedules
+from reportqueue.api import filters
+from reportqueue.api.base import ApiView
+from reportqueue.api.serializers import queue as shapes
+from reportqueue.conf import conf
+from reportqueue.models import ReportQueue
+from reportqueue.states import Source
+from reportqueue.wakeup import claims
+
+
+class UnknownEndpoint(ApiView):
+    """Any other path below the API: a problem document rather than a web page."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
+        """404 for every method and every caller."""
+        raise NotFound(f"There is no {request.path} here.")
+
+
+class QueueView(ApiView):
+    """`report-queue/`: list rows, enqueue one or many."""
+
+    scopes = {"GET": "view_reportqueue", "POST": "add_reportqueue"}
+    parameters = filters.QUEUE_PARAMETERS
+
+    def get(self, request: Request) -> Response:
+        """A page in claim order."""
+        page = filters.queue_page(request)
+        return Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data))
+
+    def post(self, request: Request) -> Response:
+        """201; 200 if every key was known with the same content."""
+        many = isinstance(request.data, list)
+        header = request.headers.get("Idempotency-Key")
+        if many and header is not None:
+            raise ValidationError({"Idempotency-Key": ["Serves one item; a list has a key in each item."]})
+        bodies = request.data if many else [request.data]
+        if not bodies or len(bodies) > bounds.MAX_BULK:
+            raise ValidationError([f"A list has from 1 to {bounds.MAX_BULK:,} items; this one has {len(bodies):,}."])
+        if many:
+            form = shapes.EnqueueBody(data=bodies, many=True)
+            form.is_valid(raise_exception=True)
+            asked = form.validated_data
+        else:
+            asked = [self.body(request, shapes.EnqueueBody)]
+        if header is not None and asked[0].setdefault("idempotency_key", header) != header:
+            raise ValidationError({"idempotency_key": ["Differs from the Idempotency-Key header."]})
+        done = queue.enqueue_many([queue.NewReport(**item) for item in asked], source=Source.API)
+        items = shapes.ItemSerializer([enqueued.row for enqueued in done], many=True).data
+        code = 201 if any(enqueued.created for enqueued in done) else 200
+        return Response(items if many else items[0], status=code)
+
+
+class ItemView(ApiView):
+    """`report-queue/{id}/`: one row with its attempts."""
+
+    scopes = {"GET": "view_reportqueue"}
+
+    def get(self, request: Request, pk: int) -> Response:
+        """The row."""
+        row = get_object_or_404(ReportQueue.objects.prefetch_related("attempts"), pk=pk)
+        return Response(shapes.ItemWithAttemptsSerializer(row).data)
+
+
+class ClaimView(ApiView):
+    """`report-queue/claim/`: a consumer acknowledges its last claim and claims more rows."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request) -> Response:
+        """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
+        asked = self.body(request, shapes.ClaimBody)
+        until = time.monotonic() + asked.pop("wait_seconds")
+        heard = claims.listener.heard()
+        claim = self._claim(asked)
+        if not claim.rows and time.monotonic() < until:
+            with claims.listener.waiting() as admitted:
+                while admitted and not claim.rows and claims.wait(until, heard):
+                    heard = claims.listener.heard()
+                    claim = self._claim(asked)
+        items = shapes.ItemSerializer(claim.rows, many=True).data
+        counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight}
+        return Response({"claim_id": claim.claim_id, "queue": items, **counted})
+
+    def _claim(self, asked: dict[str, Any]) -> queue.Claim:
+        if conf().expand_on_claim:
+            # One batch: more would keep the consumer waiting. Its next claim does the next batch.
+            schedules.enqueue_due(batches=1)
+        return queue.claim(**asked)
+
+
+class StartView(ApiView):
+    """`report-queue/{id}/start/`: a run starts its row."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The row with its `lease_token`."""
+        return Response(shapes.StartedSerializer(queue.start(pk, **self.body(request, shapes.StartBody))).data)
+
+
+class HeartbeatView(ApiView):
+    """`report-queue/{id}/heartbeat/`: a run renews its lease, or the lease of a row that it waits to start."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The end of the lease, and whether a person asked the run to stop."""
+        if "generation" in _fields(request):
+            renewed = queue.renew_dispatch(pk, **self.body(request, shapes.RenewDispatchBody))
+        else:
+            renewed = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
+        return Response(shapes.HeartbeatSerializer(renewed).data)
+
+
+class CompleteView(ApiView):
+    """`report-queue/{id}/complete/`: a run has made its report."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The row."""
+        return _item(queue.complete(pk, **self.body(request, shapes.CompleteBody)))
+
+
+class FailView(ApiView):
+    """`report-queue/{id}/fail/`: an attempt failed, or a run ended without ever starting its row."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The row, queued again or failed."""
+        if "generation" in _fields(request):
+            return _item(queue.fail_launch(pk, **self.body(request, shapes.FailLaunchBody)))
+        return _item(queue.fail(pk, **self.body(request, shapes.FailBody)))
+
+
+class ReleaseView(ApiView):
+    """`report-queue/{id}/release/`: a run or a consumer gives a row back."""
+
+    scopes = {"POST": "consume_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The row, queued again."""
+        if "claim_id" in _fields(request):
+            return _item(queue.release_claimed(pk, **self.body(request, shapes.ReleaseClaimedBody)))
+        return _item(queue.release(pk, **self.body(request, shapes.ReleaseBody)))
+
+
+class CancelView(ApiView):
+    """`report-queue/{id}/cancel/`: by a person, or by the run that owns the row."""
+
+    scopes = {"POST": "cancel_reportqueue"}
+
+    def check_permissions(self, request: Request) -> None:
+        """The owner's own cancel needs the consumer's permission, not a person's."""
+        # A caller that has neither permission is refused before the body is read, as everywhere else.
+        user = request.user
+        known = user and any(user.has_perm(f"reportqueue.{verb}_reportqueue") for verb in ("cancel", "consume"))
+        if known and "lease_token" in _fields(request):
+            self.scopes = {"POST": "consume_reportqueue"}
+        super().check_permissions(request)
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The row, cancelled or asked to cancel."""
+        return _item(queue.cancel(pk, **self.body(request, shapes.CancelBody)))
+
+
+class RequeueView(ApiView):
+    """`report-queue/{id}/requeue/`: a person wants a finished report again."""
+
+    scopes = {"POST": "requeue_reportqueue"}
+
+    def post(self, request: Request, pk: int) -> Response:
+        """The row, queued."""
+        return _item(queue.requeue(pk, **self.body(request, shapes.RequeueBody)))
+
+
+def _fields(request: Request) -> Any:
+    """The body's field names, if it has any."""
+    return request.data if isinstance(request.data, dict) else {}
+
+
+def _item(row: ReportQueue) -> Response:
+    return Response(shapes.ItemSerializer(row).data)

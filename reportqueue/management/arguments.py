@@ -1,0 +1,30 @@
+"""Parsers of command line arguments: durations and whole numbers."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from datetime import timedelta
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST = timedelta(days=36_500)
+
+
+def duration(text: str) -> timedelta:
+    """Parse `90d`, `12h`, `30m`, `45s` or `2w`. Raises `ArgumentTypeError`, which argparse reports."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
+    if match is None or (found := timedelta(**{_UNITS[match[2]]: int(match[1])})) > _LONGEST:
+        raise ArgumentTypeError(f"{text!r} is not a duration such as 90d, 12h, 30m or 2w, of at most 100 years")
+    return found
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`, which raises `ArgumentTypeError` for anything else."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20) or not low <= int(text) <= high:
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
+        return int(text)
+
+    return parse

@@ -1,0 +1,242 @@
+"""What a consumer does: claim rows, acknowledge them, give them back, or report that their run never started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from uuid import UUID, uuid4
+
+from django.db import DataError
+
+from reportqueue import bounds, locks
+from reportqueue.conf import conf
+from reportqueue.errors import InvalidTransition, LeaseLost
+from reportqueue.locks import lock_until_commit
+from reportqueue.models import ReportQueue
+from reportqueue.queue import claim_sql
+from reportqueue.queue.rescue import rescue_expired
+from reportqueue.queue.transitions import (
+    Heartbeat,
+    Results,
+    as_batch,
+    backoff,
+    fetch_locked,
+    finish,
+    invalid,
+    locked,
+    locked_many,
+    return_to_queue,
+    single,
+    write_all,
+)
+from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
+
+LOCKED_PAUSES = (0.005, 0.02, 0.05)
+"""Seconds before an acknowledgement tries locked rows again. It waits for no lock: it holds locks itself."""
+USED_UP_BATCH = 100
+"""Rows at the end of their generations that a claim fails before it tries again."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Rows handed to a consumer under one id, which it acknowledges with its next call."""
+
+    claim_id: UUID | None
+    """None if nothing was due."""
+    rows: list[ReportQueue]
+    in_flight: int | None = None
+    """How many unfinished rows the consumer has, including these; counted only if the call has a `max_in_flight`."""
+
+
+def claim(
+    consumer: str,
+    *,
+    ack: UUID | None = None,
+    limit: int = 25,
+    lease_seconds: int | None = None,
+    dispatch_lease_seconds: int | None = None,
+    max_in_flight: int | None = None,
+) -> Claim:
+    """Hand due rows to `consumer`, a stable name.
+
+    `ack` is the id of the last claim that the consumer has safely stored: its rows become dispatched. If the consumer
+    has a claim that it did not acknowledge, it gets that claim again, with the same id, the same run keys and a new
+    lease. Otherwise it gets up to `limit` due rows, or fewer if `max_in_flight` leaves less room beside its unfinished
+    rows.
+    """
+    lease = timedelta(seconds=lease_seconds or conf().claim_lease_seconds)
+    dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
+    while True:
+        try:
+            with locks.bounded():
+                # One call of a consumer at a time: an earlier process of that name may still be running.
+                lock_until_commit(f"reportqueue:{consumer}")
+                if ack is not None:
+                    _acknowledge(consumer, ack, dispatch_lease)
+                if not ReportQueue.objects.expired().exists():
+                    return _claim(consumer, limit, lease, max_in_flight)
+            # In a transaction of its own: a second update of a row in one transaction makes PostgreSQL recheck its
+            # foreign key, and the claim would wait for an edit of a rescued row's schedule.
+            rescue_expired()
+            with locks.bounded():
+                lock_until_commit(f"reportqueue:{consumer}")
+                return _claim(consumer, limit, lease, max_in_flight)
+        except DataError:
+            # A row at the end of its generations must not block the other rows.
+            if not _end_used_up():
+                raise
+
+
+def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
+    """Mark the claim's rows as dispatched; try again shortly for rows that another transaction has locked.
+
+    A claim of another consumer locks rows that it has looked at and that are no longer queued, for as long as it takes:
+    some milliseconds. Left out of the acknowledgement, they would be handed out again under the same run key.
+    """
+    claim_sql.acknowledge(consumer, claim_id, lease)
+    for pause in LOCKED_PAUSES:
+        if not ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id).exists():
+            return
+        time.sleep(pause)
+        claim_sql.acknowledge(consumer, claim_id, lease)
+
+
+def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | None) -> Claim:
+    """The consumer's open claim, or a new one.
+
+    Rows that another transaction has locked are left out. A row that was left out of its claim's acknowledgement stays
+    claimed under its old claim id. Its run may start it all the same. If it does not, the consumer gets the row again
+    once it has no other open claim, or the row is queued again when its lease runs out.
+    """
+    mine = ReportQueue.objects.unacknowledged_by(consumer).order_by("claimed_at", "pk")
+    held = fetch_locked(mine.select_for_update(skip_locked=True))
+    in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer).count()
+    if held:
+        # One claim at a time, since one id acknowledges it. Rows of another claim follow after that.
+        held = [row for row in held if row.claim_id == held[0].claim_id]
+        write_all(held, lease_expires_at=held[0].now + lease)
+        return Claim(held[0].claim_id, _in_claim_order(held), in_flight)
+    if max_in_flight is not None and in_flight is not None:
+        limit = min(limit, max_in_flight - in_flight)
+    if limit < 1:
+        return Claim(None, [], in_flight)
+    claim_id = uuid4()
+    rows = claim_sql.hand_out(consumer, claim_id, limit, lease)
+    in_flight = None if in_flight is None else in_flight + len(rows)
+    return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
+
+
+def _end_used_up() -> bool:
+    """Fail the rows that cannot be handed out once more; whether there were any.
+
+    They cannot reuse a generation: Dagster would drop their run, as its run key is known.
+    """
+    used_up = ReportQueue.objects.claimable().filter(generation__gte=bounds.MAX_COUNT)
+    with locks.bounded():
+        rows = fetch_locked(used_up.select_for_update(skip_locked=True)[:USED_UP_BATCH])
+        for row in rows:
+            error = f"Handed out {bounds.MAX_COUNT:,} times, the most that a report can be."
+            finish(row, Verb.CLAIM, Status.FAILED, row.now, error=error)
+    return bool(rows)
+
+
+def _in_claim_order(rows: list[ReportQueue]) -> list[ReportQueue]:
+    return sorted(rows, key=lambda row: (-row.priority, row.available_at, row.pk))
+
+
+def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: str = "") -> ReportQueue:
+    """Give a claimed or dispatched row back, to be offered again after `delay_seconds`; no attempt is used.
+
+    This counts as a launch that never started: a row that is given back repeatedly waits longer each time. Raises
+    `LeaseLost` if the row is not of this claim, `InvalidTransition` if it has started or is final.
+    """
+    with locked(pk) as (row, now):
+        if row.status not in WITH_CONSUMER:
+            raise invalid(row, "released by its claim")
+        if row.claim_id != claim_id:
+            raise LeaseLost("The row belongs to another claim.", current_status=row.status)
+        delay = timedelta(seconds=delay_seconds)
+        if row.launch_failures:
+            delay = max(delay, backoff(row.launch_failures))
+        failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
+        return return_to_queue(row, Verb.RELEASE, now + delay, launch_failures=failures, error=reason)
+
+
+def renew_dispatch(pk: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> Heartbeat:
+    """Renew the lease of a row whose run `run_id` exists but waits to start, for instance in a long run queue.
+
+    Raises `InvalidTransition` if the row has started or is final, `LeaseLost` if it was handed out again since.
+    """
+    return single(renew_dispatch_many({pk: generation}, run_id=run_id, lease_seconds=lease_seconds))
+
+
+def renew_dispatch_many(
+    generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
+) -> Results[Heartbeat]:
+    """Renew the leases of several rows of one waiting run, given with their generations: each as `renew_dispatch`."""
+    lease = timedelta(seconds=lease_seconds or conf().dispatch_lease_seconds)
+    return as_batch(generations, partial(_renew_dispatch, run_id=run_id, lease=lease))
+
+
+def _renew_dispatch(generations: Mapping[int, int], *, run_id: str, lease: timedelta) -> Results[Heartbeat]:
+    results: Results[Heartbeat] = {}
+    with locked_many(generations, results) as (rows, now):
+        waiting = []
+        for row in rows:
+            if row.generation != (generation := generations[row.pk]):
+                text = f"Run {run_id} is of generation {generation}; the row is at {row.generation}."
+                results[row.pk] = LeaseLost(text)
+            elif row.status not in WITH_CONSUMER:
+                results[row.pk] = invalid(row, f"waiting for run {run_id}")
+            else:
+                waiting.append(row)
+                results[row.pk] = Heartbeat(now + lease, cancel_requested=False)
+        if waiting:
+            write_all(waiting, lease_expires_at=now + lease)
+    return results
+
+
+def mark_processed(pk: int) -> ReportQueue:
+    """Record that a consumer which polls has launched the row's run: succeeded, as far as the queue can know.
+
+    A row that has ended already is returned as it is. The launch counts as a generation, so that a requeued row is
+    launched under a new run key. Raises `InvalidTransition` for a row that a run owns.
+    """
+    with locked(pk) as (row, now):
+        if row.status in FINAL:
+            return row
+        if row.status not in TRANSITIONS[Verb.MARK_PROCESSED]:
+            raise invalid(row, "marked as processed")
+        generation = min(row.generation + (row.status == Status.QUEUED), bounds.MAX_COUNT)
+        # Use one UPDATE: a second update of the row in this transaction makes PostgreSQL recheck its foreign key and
+        # wait for a lock on the schedule.
+        return finish(row, Verb.MARK_PROCESSED, Status.SUCCEEDED, now, error="", generation=generation)
+
+
+def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQueue:
+    """Report a run that ended without ever starting its row: the row is queued again, later each time.
+
+    No attempt is used. A repeat, or a report about an older generation, changes nothing. Raises `InvalidTransition` if
+    the row is running or final, or if the generation was never handed out.
+    """
+    with locked(pk) as (row, now):
+        if generation > row.generation:
+            raise InvalidTransition(
+                f"Generation {generation} was never handed out; the row is at {row.generation}.",
+                current_status=row.status,
+            )
+        if generation < row.generation or row.status == Status.QUEUED:
+            return row
+        if row.status not in WITH_CONSUMER:
+            raise invalid(row, "reported as never started")
+        failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
+        return return_to_queue(
+            row,
+            Verb.FAIL,
+            now + backoff(failures),
+            launch_failures=failures,
+            error=bounds.last_bytes(f"Run {run_id} ended without starting: {error}"),
+        )

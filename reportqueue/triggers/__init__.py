@@ -1,0 +1,26 @@
+"""Which pattern owns an instant: switches from one pattern to another, and the firings that sensors launch."""
+
+from reportqueue.triggers.handovers import (
+    Current,
+    Handover,
+    cancel_planned,
+    current,
+    hand_over,
+    history,
+    overdue,
+    pattern_at,
+)
+from reportqueue.triggers.sensor_firings import queue_firing, start_firing
+
+__all__ = [
+    "Current",
+    "Handover",
+    "cancel_planned",
+    "current",
+    "hand_over",
+    "history",
+    "overdue",
+    "pattern_at",
+    "queue_firing",
+    "start_firing",
+]

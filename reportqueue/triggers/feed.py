@@ -1,0 +1,91 @@
+"""The feed: all schedules with a cron expression, for sensors that evaluate the expressions themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from reportqueue.models import ReportSchedule, TriggerPeriod
+from reportqueue.patterns import Pattern
+
+_SCHEDULES = ReportSchedule._meta.db_table
+_PERIODS = TriggerPeriod._meta.db_table
+# Each edit changes a schedule's version. A sum of hashes does not depend on the order of the rows. Together with the
+# count, two changes cancel each other out only with a chance of one in 2^64. The periods count, too: a switch of the
+# pattern changes what sensors fire.
+_EDITION = f"""
+    count(*), sum(hashtextextended(id || ':' || version, 0)),
+    (SELECT sum(hashtextextended(concat_ws('|', id, since, until), 0)) FROM {_PERIODS})
+"""  # noqa: S608
+_INSTANT = "(to_json({0} AT TIME ZONE 'UTC') #>> '{{{{}}}}') || 'Z'"
+# The list and its version come from one statement, so from one snapshot. PostgreSQL builds the JSON: ten thousand
+# schedules take a quarter of the time that Python objects would take.
+_REPORTS = f"""(
+    SELECT coalesce(json_agg(json_build_object(
+        'schedule_id', id, 'report_id', report_id, 'modifier_id', modifier_id, 'cron', cron, 'timezone', timezone,
+        'enabled', enabled, 'priority', priority, 'params', params, {{more}}
+        'next_run_at', {_INSTANT.format("next_run_at")}
+    ) ORDER BY id), '[]')::text FROM {_SCHEDULES} WHERE {{where}}
+)"""  # noqa: S608
+_PERIODS_OF = f"""(
+    SELECT coalesce(json_agg(json_build_object(
+        'since', {_INSTANT.format("since")}, 'until', {_INSTANT.format("until")}
+    ) ORDER BY since NULLS FIRST), '[]')::text FROM {_PERIODS} WHERE pattern = %s
+)"""  # noqa: S608
+_ALL = "cron <> ''"
+
+
+@dataclass(frozen=True)
+class Edition:
+    """Which state of the schedules the feed shows."""
+
+    version: str
+    """Changes with every edit."""
+    count: int
+    """The number of all schedules."""
+
+
+def edition() -> Edition:
+    """The feed's current edition."""
+    return _edition(*_read(f"SELECT {_EDITION} FROM {_SCHEDULES}"))  # noqa: S608
+
+
+def document() -> tuple[Edition, str]:
+    """The edition, and the feed as JSON: its version and every schedule with a cron expression."""
+    *numbers, reports = _read(f"SELECT {_EDITION}, {_REPORTS.format(where=_ALL, more='')} FROM {_SCHEDULES}")  # noqa: S608
+    found = _edition(*numbers)
+    return found, f'{{"version":"{found.version}","reports":{reports}}}'
+
+
+# The same as `ReportSchedule.fires_after`. The scheduler's plan does not serve: after a switch to the scheduler it goes
+# on, while the sensor still has earlier firings to launch.
+_FIRES_AFTER = "greatest(timing_set_at, start_at - interval '1 microsecond')"
+
+
+def sensors_document(pattern: Pattern) -> tuple[Edition, str]:
+    """The feed for the sensor of one pattern: the schedules that it can fire, and the periods that the pattern owns.
+
+    A period's `since` is its first instant, `until` the first after it; each may be null. A schedule has firings only
+    after its `fires_after`: its last edit, or just before its start.
+    """
+    theirs = ReportSchedule.objects.filter(enabled=True).plain().order_by().values("pk")
+    among, values = theirs.query.sql_with_params()
+    more = f"'fires_after', {_INSTANT.format(_FIRES_AFTER)},"
+    reports_sql = _REPORTS.format(where=f"id IN ({among})", more=more)
+    sql = f"SELECT {_EDITION}, {reports_sql}, {_PERIODS_OF} FROM {_SCHEDULES}"  # noqa: S608
+    *numbers, reports, periods = _read(sql, *values, pattern.value)
+    found = _edition(*numbers)
+    return found, f'{{"version":"{found.version}","periods":{periods},"reports":{reports}}}'
+
+
+def _edition(count: int, schedules: Any, periods: Any) -> Edition:
+    return Edition(hashlib.sha256(f"{count}:{schedules}:{periods}".encode()).hexdigest()[:16], count)
+
+
+def _read(sql: str, *values: Any) -> tuple[Any, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values or None)
+        return tuple(cursor.fetchone())

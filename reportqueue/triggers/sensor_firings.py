@@ -1,0 +1,96 @@
+"""Firings of Dagster's sensors: the run exists first, and its row is inserted when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from django.core.exceptions import ValidationError
+
+import reportcron
+from reportqueue import bounds, locks, queue
+from reportqueue.clock import database_now
+from reportqueue.errors import FiringRefused
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.patterns import SENSOR_FIRED
+from reportqueue.timing import NeverFires
+from reportqueue.triggers.handovers import pattern_at
+
+CLOCK_SECONDS = 60
+"""How far the sensor's clock may be ahead of the database's."""
+_TICK = timedelta(microseconds=1)
+
+
+def start_firing(
+    pk: int,
+    trigger_time: datetime,
+    *,
+    run_id: str,
+    parent_run_id: str = "",
+    worker: str = "",
+    lease_seconds: int | None = None,
+) -> ReportQueue:
+    """Make `run_id` the owner of a firing's row, as `queue.start` does. If the firing has no row yet, insert it.
+
+    So a firing has one row, and only one run that works on it, also if other sensors launch the same firing. The row
+    has one attempt, since no consumer claims it. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now
+    is, has no such firing, or if the firing does not belong to a sensor; `ValidationError` for an instant out of
+    bounds; `InvalidTransition` if another run has started the row.
+    """
+    with _firing(pk, trigger_time) as (schedule, row):
+        if row is None:
+            _require_own_firing(schedule, trigger_time)
+            row = queue.enter_launched(schedule, trigger_time)
+        return queue.start(
+            row.pk,
+            generation=queue.LAUNCHED_GENERATION,
+            run_id=run_id,
+            parent_run_id=parent_run_id,
+            worker=worker,
+            lease_seconds=lease_seconds,
+        )
+
+
+def queue_firing(pk: int, trigger_time: datetime) -> ReportQueue:
+    """Queue a firing whose run ended before it started its row. If the firing has a row, that is returned as it is.
+
+    Raises `ScheduleNotFound`, `FiringRefused` and `ValidationError` as `start_firing`.
+    """
+    with _firing(pk, trigger_time) as (schedule, row):
+        if row is not None:
+            return row
+        _require_own_firing(schedule, trigger_time)
+        inserted = queue.enqueue_firings([queue.Firing(pk, trigger_time, database_now())])
+        return ReportQueue.objects.get(pk=inserted.last[pk])
+
+
+@contextmanager
+def _firing(pk: int, trigger_time: datetime) -> Iterator[tuple[ReportSchedule, ReportQueue | None]]:
+    """The schedule, locked, and its firing's row if there is one. Raises `ScheduleNotFound` and `ValidationError`."""
+    try:
+        bounds.validate_instant(trigger_time)
+    except ValidationError as error:
+        raise ValidationError({"trigger_time": error.messages}) from None
+    with locks.bounded():
+        schedule = ReportSchedule.objects.locked(pk)
+        yield schedule, ReportQueue.objects.fired_by(pk, trigger_time).first()
+
+
+def _require_own_firing(schedule: ReportSchedule, instant: datetime) -> None:
+    pattern = pattern_at(instant)
+    named = f"Schedule {schedule.pk}"
+    if pattern not in SENSOR_FIRED:
+        raise FiringRefused(f"{named}'s firing at {instant.isoformat()} belongs to the pattern {pattern}.")
+    if not schedule.enabled:
+        raise FiringRefused(f"{named} is paused.")
+    if instant <= schedule.timing_set_at:
+        raise FiringRefused(f"{named} was changed or resumed after {instant.isoformat()}: that fires no more.")
+    if instant > database_now() + timedelta(seconds=CLOCK_SECONDS):
+        raise FiringRefused(f"{instant.isoformat()} is still to come; is Dagster's clock right?")
+    try:
+        fires = schedule.timing().next_firing(instant - _TICK) == instant
+    except (reportcron.CronError, NeverFires) as error:
+        raise FiringRefused(f"{named} cannot fire: {error}") from None
+    if not fires:
+        raise FiringRefused(f"{named} does not fire at {instant.isoformat()}, as it now is.")

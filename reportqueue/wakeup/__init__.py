@@ -1,0 +1,1 @@
+"""Notifications: waiting claims are notified of new rows, the scheduler of changed schedules."""

@@ -1,0 +1,234 @@
+"""Notify waiting claims of new rows: one connection of the process listens for all of them, and watches the clock.
+
+Claims are notified when a row is committed, and when time alone makes a row due: a retry's delay is over, a schedule
+fires, a lease ends. No claim depends on that: a waiting claim also polls, every `HEARING_POLL_SECONDS` while
+notifications are known to arrive, and every `WAIT_POLL_SECONDS` otherwise. So a lost listener, or a connection pool
+that lets no notification through, costs time and no row.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from django.db import connection
+
+from reportqueue.clock import ClockTimestamp
+from reportqueue.conf import conf
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.notices import ROWS, SCHEDULES
+
+logger = logging.getLogger("reportqueue")
+NAME = "reportqueue-listener"
+"""The name of the thread, and of its connection in `pg_stat_activity`."""
+RECONNECT_SECONDS = 1.0
+LEAVE_SECONDS = 0.2
+"""How long it goes on listening when no claim waits any more."""
+HEARING_POLL_SECONDS = 5.0
+"""Poll interval of a waiting claim while notifications arrive: a fallback."""
+ECHO_SECONDS = 1.0
+"""Timeout of the self-test: the listener sends itself a NOTIFY through another connection and must receive it."""
+DEAF_SECONDS = 30.0
+"""How long after a failed self-test the next one follows."""
+LOOK_PAUSE_SECONDS = 0.02
+"""The least time between two polls of a waiting claim: with a thousand rows a second, one poll takes many."""
+
+
+class Listener:
+    """Receives notifications for all waiting claims of this process. Its thread runs while a claim waits."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiters = 0
+        self._heard = 0
+        self._hears_until = 0.0
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[bool]:
+        """Listen meanwhile. Yields False if `MAX_WAITERS` claims wait already: then this one must not wait."""
+        with self._changed:
+            admitted = self._waiters < conf().max_waiters
+            self._waiters += admitted
+            if admitted and (self._thread is None or not self._thread.is_alive()):
+                parameters = connection.get_connection_params()
+                self._thread = threading.Thread(target=self._listen, args=[parameters], name=NAME, daemon=True)
+                self._thread.start()
+        try:
+            yield admitted
+        finally:
+            with self._changed:
+                self._waiters -= admitted
+
+    def heard(self) -> int:
+        """The number of notifications so far. Read it before polling, and give it to `wait` afterwards."""
+        with self._changed:
+            return self._heard
+
+    def wait(self, heard: int, seconds: float) -> None:
+        """Wait for a notification since `heard` was read; at most so many seconds, and until the next poll is due."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._heard != heard, min(seconds, _poll_seconds(self.hears)))
+
+    @property
+    def hears(self) -> bool:
+        """Whether notifications are known to arrive. When that ends, the waiting claims are notified."""
+        return time.monotonic() < self._hears_until
+
+    def _listen(self, parameters: dict[str, Any]) -> None:
+        while self._wanted():
+            try:
+                self._listen_once(parameters)
+            except psycopg.Error as error:
+                self._declare(False)
+                logger.warning("Listening for rows failed, claims poll meanwhile: %s", str(error).strip()[:200])
+                time.sleep(RECONNECT_SECONDS)
+
+    def _listen_once(self, parameters: dict[str, Any]) -> None:
+        with psycopg.connect(**{**parameters, "application_name": NAME}, autocommit=True) as listening:
+            listening.execute(f"LISTEN {ROWS}")
+            listening.execute(f"LISTEN {SCHEDULES}")
+            alarm = _Alarm(listening)
+            self._notify()  # of rows that were committed before it listened, or due before the alarm was set
+            hears, called = False, -DEAF_SECONDS
+            while self._wanted():
+                if not hears and time.monotonic() >= called + DEAF_SECONDS:
+                    called = time.monotonic()
+                    hears = self._receives_own_notice(listening, parameters)
+                # This queries through the connection, and so proves that it still works.
+                alarm.set(_poll_seconds(hears))
+                self._declare(hears)
+                if self._is_notified(listening, alarm) or alarm.rings():
+                    self._notify()
+                    time.sleep(LOOK_PAUSE_SECONDS)
+
+    def _receives_own_notice(self, listening: psycopg.Connection[Any], parameters: dict[str, Any]) -> bool:
+        """The self-test: whether a NOTIFY of another connection arrives. Behind a connection pool it does not."""
+        channel = f"reportqueue_echo_{uuid.uuid4().hex}"
+        try:
+            listening.execute(f"LISTEN {channel}")
+            with psycopg.connect(**{**parameters, "application_name": f"{NAME}-echo"}, autocommit=True) as calling:
+                calling.execute(f"NOTIFY {channel}")
+            until = time.monotonic() + ECHO_SECONDS
+            while (left := until - time.monotonic()) > 0:
+                for notice in listening.notifies(timeout=left, stop_after=1):
+                    if notice.channel == channel:
+                        until = 0.0
+                    else:
+                        self._notify()
+            listening.execute(f"UNLISTEN {channel}")
+        except psycopg.Error as error:
+            if listening.closed:
+                raise
+            logger.warning("The self-test of notifications failed, claims poll: %s", str(error).strip()[:200])
+            return False
+        if until:
+            logger.warning("Notifications of rows do not arrive, as behind a connection pool: claims poll.")
+        return not until
+
+    def _declare(self, hears: bool) -> None:
+        """Set whether notifications arrive, which decides how often claims poll from now on."""
+        with self._changed:
+            heard_before = self.hears
+            self._hears_until = time.monotonic() + 2 * HEARING_POLL_SECONDS if hears else 0.0
+        if heard_before and not hears:
+            self._notify()
+
+    def _is_notified(self, listening: psycopg.Connection[Any], alarm: _Alarm) -> bool:
+        """Whether a notification arrives before the alarm's time, and while this thread is wanted."""
+        while (left := alarm.seconds_left()) > 0 and self._wanted():
+            if list(listening.notifies(timeout=min(left, LEAVE_SECONDS), stop_after=1)):
+                return True
+        return False
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._heard += 1
+            self._changed.notify_all()
+
+    def _wanted(self) -> bool:
+        """Whether a claim waits. If not, this thread is about to end, and the next waiting claim starts another."""
+        with self._changed:
+            own = self._thread is threading.current_thread()
+            if own and not self._waiters:
+                self._thread = None
+            return own and self._waiters > 0
+
+
+class _Alarm:
+    """The next instant at which time alone makes a row due; it queries through the listener's connection."""
+
+    def __init__(self, connected: psycopg.Connection[Any]) -> None:
+        """Watch the instants from now on, by the database's clock."""
+        self._connected = connected
+        (self._after,) = self._ask("SELECT clock_timestamp()")
+        self._due: datetime | None = None
+        self._until = 0.0
+
+    def set(self, ahead: float) -> None:
+        """Find the first instant after the last one that rang, at most `ahead` seconds from now: claims poll then."""
+        found = [
+            self._first(ReportQueue.objects.coming(self._after, timedelta(seconds=ahead)), "available_at"),
+            self._first(ReportQueue.objects.ending(self._after, timedelta(seconds=ahead)), "lease_expires_at"),
+            # If claims do not expand schedules, the scheduler's rows come with a notification.
+            self._first(ReportSchedule.objects.coming(self._after, timedelta(seconds=ahead)), "next_run_at")
+            if conf().expand_on_claim
+            else None,
+        ]
+        self._due, now = min((one for one in found if one is not None), default=(None, None))
+        if self._due is not None and now is not None:
+            ahead = (self._due - now).total_seconds()
+            # A poll after the alarm finds everything that is due by now, late rows included.
+            self._due = max(self._due, now)
+        self._until = time.monotonic() + ahead
+
+    def seconds_left(self) -> float:
+        """Seconds until the instant, or until the alarm has to be set again."""
+        return self._until - time.monotonic()
+
+    def rings(self) -> bool:
+        """Whether the instant has come. An instant rings once."""
+        if self._due is None or self.seconds_left() > 0:
+            return False
+        self._after = self._due
+        return True
+
+    def _first(self, coming: Any, field: str) -> tuple[datetime, datetime] | None:
+        """The first instant of a query, and the database's time."""
+        first = coming.annotate(now=ClockTimestamp()).values_list(field, "now")[:1]
+        # Through this connection, not Django's: that one may come from a pool, and would be missing there.
+        found: tuple[datetime, datetime] | None = self._ask(*first.query.sql_with_params())
+        return found
+
+    def _ask(self, statement: str, values: Any = None) -> Any:
+        return self._connected.execute(statement, values).fetchone()
+
+
+def _poll_seconds(hears: bool) -> float:
+    """A waiting claim's poll interval, and how far the alarm looks ahead."""
+    return max(HEARING_POLL_SECONDS, conf().wait_poll_seconds) if hears else conf().wait_poll_seconds
+
+
+listener = Listener()
+
+
+def wait(until: float, heard: int) -> bool:
+    """Wait until it is time to poll again; False when `until` (of `time.monotonic()`) has come.
+
+    `heard` is `listener.heard()` from before the last poll. The database connection is given back first: a waiting
+    claim costs a thread, but no connection, transaction or lock.
+    """
+    left = until - time.monotonic()
+    if left <= 0:
+        return False
+    connection.close()
+    time.sleep(min(left, LOOK_PAUSE_SECONDS))
+    listener.wait(heard, max(0.0, left - LOOK_PAUSE_SECONDS))
+    return True

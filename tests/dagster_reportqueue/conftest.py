@@ -1,0 +1,132 @@
+"""The real web app on a real port, a client with the permission that a consumer needs, and what can come between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import psycopg
+import pytest
+from dagster import DagsterInstance, instance_for_test
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from psycopg import sql
+from pytest_django.live_server_helper import LiveServer
+from rest_framework.authtoken.models import Token
+
+from dagster_reportqueue.client import ReportQueueClient
+from tests.dagster_reportqueue.front import Front
+from tests.dagster_reportqueue.runs import Runner
+
+ClientFactory = Callable[..., ReportQueueClient]
+FILTERS = [
+    # Dagster binds resources to a sensor by copying it, with every parameter.
+    "ignore:Parameter .owners. of initializer .SensorDefinition:dagster.BetaWarning",
+    # It reads a schedule's every property to describe it.
+    "ignore:Property .ScheduleDefinition.environment_vars. is deprecated:DeprecationWarning",
+    # Its daemon logs a tick that it resumes with `logger.warn`.
+    "ignore:The 'warn' method is deprecated:DeprecationWarning:dagster._daemon.sensor",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of this folder's tests alone: Dagster's warnings about what Dagster itself does."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for text in FILTERS:
+                item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@pytest.fixture(scope="session")
+def dagster_database(django_db_setup: None) -> Iterator[str]:
+    """A database for Dagster on the same server, dropped at the end: its SQLite is ten times slower to set up."""
+    place = connection.settings_dict
+    name = f"{place['NAME']}_dagster"
+    options = {"user": place["USER"], "password": place["PASSWORD"], "host": place["HOST"], "port": place["PORT"]}
+    database = sql.Identifier(name)
+    with psycopg.connect(dbname="postgres", autocommit=True, **options) as server:
+        server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+        server.execute(sql.SQL("CREATE DATABASE {}").format(database))
+        given = {key: text for key, text in options.items() if text}
+        yield f"postgresql+psycopg2:///?{urlencode({'dbname': name} | given)}"
+        server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+@pytest.fixture
+def storage(dagster_database: str) -> Iterator[dict[str, Any]]:
+    """An empty storage, as `instance_for_test` takes it."""
+    overrides = {"storage": {"postgres": {"postgres_url": dagster_database}}}
+    yield overrides
+    with instance_for_test(overrides) as instance:
+        instance.wipe()
+        assert instance.schedule_storage is not None
+        instance.schedule_storage.wipe()
+
+
+@pytest.fixture
+def token(transactional_db: None) -> str:
+    """Of a user who may consume, and nothing else."""
+    user = User.objects.create_user("dagster")
+    user.user_permissions.set(Permission.objects.filter(codename="consume_reportqueue"))
+    return str(Token.objects.create(user=user).key)
+
+
+@pytest.fixture
+def front(live_server: LiveServer, transactional_db: None) -> Iterator[Front]:
+    """Stands before the web app; faults are set on it."""
+    front = Front(live_server.url)
+    yield front
+    front.close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Front]:
+    """Stands before nothing: whatever it answers is not the web app's."""
+    front = Front("http://127.0.0.1:9")
+    yield front
+    front.close()
+
+
+@pytest.fixture
+def make_client(front: Front, token: str) -> Iterator[ClientFactory]:
+    """Builds clients of the front; `make_client(url=..., token=..., retries=...)`."""
+    made = []
+
+    def make(url: str = front.url, token: str = token, **options: float) -> ReportQueueClient:
+        made.append(ReportQueueClient(url, token, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client: ClientFactory) -> ReportQueueClient:
+    """A client of the real web app, through a front without faults."""
+    return make_client()
+
+
+@pytest.fixture
+def instance(
+    storage: dict[str, Any], front: Front, token: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DagsterInstance]:
+    """An instance whose runs are executed as they are launched."""
+    monkeypatch.setenv("REPORTQUEUE_URL", front.url)
+    monkeypatch.setenv("REPORTQUEUE_TOKEN", token)
+    with instance_for_test(storage, synchronous_run_coordinator=True, synchronous_run_launcher=True) as instance:
+        yield instance
+
+
+def allow_consumer(codename: str) -> None:
+    """One more permission for the user of `token`."""
+    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename=codename))
+
+
+@pytest.fixture
+def runner(client: ReportQueueClient, token: str) -> Iterator[Runner]:
+    """Executes report jobs in this process."""
+    with DagsterInstance.ephemeral() as instance:
+        yield Runner(client, token, instance)

@@ -1,0 +1,44 @@
+"""`from dagster_reportqueue import ...`: what users import, and what it costs those who need a part alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dagster_reportqueue
+from tests.dagster_reportqueue.daemon import ROOT
+
+
+@pytest.mark.parametrize("name", dagster_reportqueue.__all__)
+def test_a_public_name_is_there_and_says_what_it_is(name: str):
+    assert name in dir(dagster_reportqueue)
+    found = getattr(dagster_reportqueue, name)
+    assert found is getattr(dagster_reportqueue, name)
+    assert name == "Work" or found.__doc__
+
+
+def test_a_name_that_is_not_public_is_refused_as_by_any_module():
+    with pytest.raises(AttributeError, match="has no attribute 'build_everything'"):
+        _ = dagster_reportqueue.build_everything
+
+
+def test_type_checkers_see_the_names_that_are_there():
+    tree = ast.parse(Path(dagster_reportqueue.__file__).read_text())
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == set(dagster_reportqueue.__all__)
+
+
+@pytest.mark.parametrize("module", ["dagster_reportqueue.warm.launcher", "dagster_reportqueue.warm.coordinator"])
+def test_dagsters_daemon_loads_nothing_of_reports_with_the_launcher(module: str):
+    code = (
+        f"import sys, {module}\n"
+        "ours = sorted(name for name in sys.modules if name.startswith('dagster_reportqueue.'))\n"
+        "print([name for name in ours if not name.startswith('dagster_reportqueue.warm')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

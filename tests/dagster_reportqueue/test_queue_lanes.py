@@ -1,0 +1,51 @@
+"""Lanes: sensors that wait for rows together, so that one of them is there when a row comes."""
+
+import pytest
+from dagster import DagsterInstance, build_sensor_context
+
+from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.queue_sensor import LANE_WAITS, MAX_WAIT_SECONDS, build_queue_lanes
+from dagster_reportqueue.sensors.ticks import ROUND_SECONDS
+from tests.dagster_reportqueue import location
+from tests.dagster_reportqueue.front import Front, Reply
+
+NOBODY = Reply(body='{"claim_id": null, "queue": []}')
+"""The answer to a claim that waited in vain; at once, so that what it asked for is seen and not sat out."""
+TICK_SECONDS = 0.5
+"""Of a tick that waited in vain: beyond the wait."""
+
+
+def off(number: int, visit: float) -> bool:
+    """Whether a lane that was started together with the others has ended shortly before a visit of the daemon."""
+    wait = LANE_WAITS[number % len(LANE_WAITS)]
+    return visit % (wait + 1) > wait
+
+
+def test_each_lane_has_just_ended_when_the_daemon_looks_which_have():
+    for wait in LANE_WAITS:
+        left = -(wait + TICK_SECONDS) % ROUND_SECONDS
+        assert 0 < left <= 1, "it ends after the daemon has looked, or long before: nobody waits in its place"
+        assert wait <= MAX_WAIT_SECONDS
+
+
+def test_lanes_that_were_started_together_hardly_ever_end_together():
+    halves = [half / 2 for half in range(2 * 3600)]
+    for lanes in (2, 3):
+        alone = sum(all(off(number, half + 0.25) for number in range(lanes)) for half in halves)
+        assert alone <= 0.015 * len(halves), "nobody waits"
+
+
+def test_lanes_are_named_by_their_number_and_claim_under_their_names(stranger: Front):
+    assert [lane.name for lane in build_queue_lanes(location.report_job, name="lane")] == ["lane", "lane_2", "lane_3"]
+    stranger.fail(NOBODY)
+    for lane in build_queue_lanes(location.report_job, lanes=2, max_in_flight=7):
+        with DagsterInstance.ephemeral() as instance, build_sensor_context(instance=instance) as context:
+            lane(context, report_queue=ReportQueueResource(url=stranger.url, token="token"))
+    asked = [(call.body["consumer"], call.body["max_in_flight"], call.body["wait_seconds"]) for call in stranger.calls]
+    assert asked == [("database_queue_sensor", 7, LANE_WAITS[0]), ("database_queue_sensor_2", 7, LANE_WAITS[1])]
+
+
+@pytest.mark.parametrize("lanes", [0, 9])
+def test_a_number_of_lanes_beyond_its_bounds_is_refused(lanes: int):
+    with pytest.raises(ValueError, match="lanes must be from 1 to 8"):
+        build_queue_lanes(location.report_job, lanes=lanes)

@@ -1,0 +1,1 @@
+"""What `run.py` does: the runner, the harness that injects faults, and the benchmarks."""

@@ -1,0 +1,91 @@
+"""The command line of `run.py`. Uses the standard library only, because it runs before anything is installed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+PATTERNS = ("queue", "webhook", "asset", "cron")
+LAUNCHERS = ("harness", "warm")
+WAVES = ("crashes", "network", "outages", "bad-reports")
+"""`LAUNCHERS` and `WAVES` are the choices of the chaos."""
+BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns"]
+"""The modules of `tools.benchmarks/`."""
+WITH_OPTIONS = {"patterns", "drain"}
+"""Benchmarks that have options of their own."""
+
+
+def parse() -> argparse.Namespace:
+    """Parse the arguments; wrong ones exit with code 2 and a usage line."""
+    parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | chaos | bench")
+    demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
+    demo.add_argument("--once", action="store_true", help="make the demo's reports, print each result, and stop")
+    demo.add_argument(
+        "--pattern",
+        type=_patterns,
+        default=os.environ.get("REPORT_TRIGGER_PATTERN") or "queue",
+        help="the pattern that fires: queue, webhook, asset or cron (default $REPORT_TRIGGER_PATTERN, or queue). The "
+        "sensors of several, separated by commas, run side by side: the current one keeps the firings, else the first "
+        "gets them",
+    )
+    demo.add_argument("--port", type=_port, default=8000, help="the web app's port (default 8000)")
+    demo.add_argument("--dagster-port", type=_port, default=3000, help="the port of Dagster's UI (default 3000)")
+    demo.add_argument("--timeout", type=_seconds, default=900, help="with --once: give up after SECONDS (default 900)")
+    test = commands.add_parser(
+        "test",
+        help="run the tests, or with --long those that take minutes; passes other arguments to pytest",
+        add_help=False,
+    )
+    test.set_defaults(pytest=[])
+    commands.add_parser("lint", help="ruff, mypy, import-linter, missing migrations")
+    chaos = commands.add_parser("chaos", help="kill, freeze and disconnect real processes, and count lost reports")
+    chaos.add_argument("--minutes", type=_minutes, default=20, help="approximate duration (default 20)")
+    chaos.add_argument("--seed", type=int, help="repeats the choices of an earlier run; the timing differs")
+    chaos.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        default=LAUNCHERS[0],
+        help="who launches the runs: the harness itself, at once (default), or the product's warm launcher, whose "
+        "server is killed, too; then each daemon has to load the code, so give it some minutes",
+    )
+    chaos.add_argument("--only", choices=WAVES, help="repeat one kind of wave (default: all kinds)")
+    bench = commands.add_parser("bench", help="run a benchmark and compare the result with its goals")
+    bench.add_argument("name", choices=BENCHMARKS, help="the benchmark; it gets further arguments")
+    bench.set_defaults(options=[])
+    arguments, rest = parser.parse_known_args()
+    if arguments.command == "test":
+        arguments.pytest = rest
+    elif arguments.command == "bench" and arguments.name in WITH_OPTIONS:
+        arguments.options = rest
+    elif rest:
+        commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    if arguments.command == "demo" and arguments.port == arguments.dagster_port:
+        demo.error("--port and --dagster-port must differ")
+    return arguments
+
+
+def _patterns(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in PATTERNS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PATTERNS)}")
+    return names
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def _minutes(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1440:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes from 1 to 1440")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 1 to 86400")
+    return int(text)

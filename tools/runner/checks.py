@@ -1,0 +1,129 @@
+"""`run.py test`, `run.py lint` and `run.py chaos`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from project.environment import BASE_DIR
+from tools.runner import stop_signals
+from tools.runner.postgres import EmbeddedPostgres
+from tools.runner.processes import POLL_SECONDS, ChildFailed, Children
+
+BIN = Path(sys.executable).parent
+STOP_SECONDS = 30.0
+"""How long a check may take to end after a signal: the acceptance tests tear down what they have set up."""
+
+WORKERS = 2
+"""Processes for the tests that may run in parallel; each has its own database."""
+ALONE = ("tests/acceptance", "tests/chaos")
+"""These tests start whole demos and time them, so nothing else may run at the same time."""
+LONG = "tests/long"
+"""These tests take many minutes each: `run.py test --long`."""
+
+
+def test(pytest_arguments: list[str]) -> int:
+    """Run pytest with `DATABASE_URL`, or with a temporary PostgreSQL; return the exit code.
+
+    Without arguments, all tests except the long ones run, in two parts. The second part runs even if the first fails,
+    and the exit code is 1 if one has failed. `--long` runs the long tests.
+    """
+    if os.environ.get("DATABASE_URL"):
+        return _pytest(pytest_arguments)
+    folder = Path(tempfile.mkdtemp(prefix="reportqueue-test-"))
+    children = Children(folder / "logs")
+    postgres = EmbeddedPostgres(folder, children, durable=False)
+    try:
+        os.environ["DATABASE_URL"] = postgres.start()
+        code = _pytest(pytest_arguments)
+    except ChildFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1  # the folder stays: the log is in it
+    except stop_signals.Stopped:
+        code = 130
+    finally:
+        children.stop_all(0, 0, 3.0)
+        postgres.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def chaos(minutes: int, seed: int | None, launcher: str, only: str | None) -> int:
+    """Break things for a while; returns 0 if no report was lost, made twice or stuck. See `tools/chaos`."""
+    chosen = [] if seed is None else ["--seed", str(seed)]
+    chosen += [] if only is None else ["--only", only]
+    chosen += ["--minutes", str(minutes), "--launcher", launcher]
+    return run_in_foreground([sys.executable, "-m", "tools.chaos", *chosen])
+
+
+def lint() -> int:
+    """Run every check, also after one has failed; returns 1 if one has."""
+    steps = {
+        "ruff check": [str(BIN / "ruff"), "check", "."],
+        "ruff format": [str(BIN / "ruff"), "format", "--check", "."],
+        "mypy": [str(BIN / "mypy")],
+        "import-linter": [str(BIN / "lint-imports"), "--config", "pyproject.toml"],
+        # Ignore its warning that there is no database to compare with.
+        "migrations": [
+            *(sys.executable, "-W", "ignore::RuntimeWarning", "manage.py"),
+            *("makemigrations", "--check", "--dry-run"),
+        ],
+    }
+    failed = []
+    for name, command in steps.items():
+        print(f"--- {name}", flush=True)
+        if run_in_foreground(command):
+            failed.append(name)
+        if stop_signals.noted() is not None:
+            return 130
+    print(f"lint: {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
+    return 1 if failed else 0
+
+
+def _pytest(arguments: list[str]) -> int:
+    command = [sys.executable, "-m", "pytest"]
+    if "--long" in arguments:
+        return run_in_foreground([*command, LONG, *(argument for argument in arguments if argument != "--long")])
+    if arguments:
+        return run_in_foreground([*command, *arguments])
+    parts = {
+        # Exclude folders instead of listing them, so that no new one is forgotten. The tests of a file share fixtures.
+        f"tests in {WORKERS} processes": [
+            *("-n", str(WORKERS), "--dist", "loadfile"),
+            *(f"--ignore={folder}" for folder in (*ALONE, LONG)),
+        ],
+        "tests that run alone": list(ALONE),
+    }
+    failed = []
+    for name, chosen in parts.items():
+        print(f"--- {name}", flush=True)
+        if run_in_foreground([*command, *chosen]):
+            failed.append(name)
+        if stop_signals.noted() is not None:
+            return 130
+    print(f"test: {'failed: ' + ', '.join(failed) if failed else 'all passed'}")
+    return 1 if failed else 0
+
+
+def run_in_foreground(command: list[str], *, stderr: IO[str] | None = None) -> int:
+    """Run in the foreground, as a debugger needs; returns the exit code, as in a shell 128 + N for a signal N."""
+    process = subprocess.Popen(command, cwd=BASE_DIR, stderr=stderr)
+    until = None
+    while process.poll() is None:
+        if until is None and (number := stop_signals.noted()) is not None:
+            until = time.monotonic() + STOP_SECONDS
+            # Ctrl-C has already reached the whole foreground group. Other signals are sent on as SIGINT: pytest then
+            # tears down its fixtures, which it would not do after SIGTERM.
+            if number != signal.SIGINT:
+                process.send_signal(signal.SIGINT)
+        if until is not None and time.monotonic() > until:
+            process.kill()
+        time.sleep(POLL_SECONDS)
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
