@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class CompletionSender(Generic[T]):
-    """Sends finished reports in the background; those that finish during a call go together in the next call.
+    """Sends finished reports in the background; the next call sends together all that finish during a call.
 
     `send` is called with 1 to 100 of them. Leaving the context waits until all are sent. An error of `send` ends the
     thread; `put`, `flush` or the end of the context raises it.

@@ -17,7 +17,7 @@ from dagster_reportqueue.sensors.ticks import check_limit, cursor_field, launch_
 from dagster_reportqueue.tickets import FiringTicket
 
 CATCH_UP_SECONDS = 86_400
-"""How far back a late sensor makes up for missed firings."""
+"""A late sensor launches missed firings up to this age; older ones are left out."""
 MAX_CATCH_UP_SECONDS = 31 * 86_400
 
 

@@ -15,7 +15,7 @@ from dagster_reportqueue.tickets import FiringTicket
 SETTLED = timedelta(seconds=60)
 """Only runs that ended longer ago are read: by then every transaction is visible and the end was reported once."""
 OLDEST = timedelta(days=1)
-"""How old the end of a run may be; as old as the firings that a sensor makes up for."""
+"""Runs that ended longer ago are not looked at. A sensor launches missed firings up to the same age."""
 RUNS = 200
 """Failed runs read at once, oldest first."""
 

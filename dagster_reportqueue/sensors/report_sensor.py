@@ -28,9 +28,10 @@ def build_report_cron_sensor(
     """A sensor that launches `job` (from `build_report_job`) once for each firing of the schedules that it reads.
 
     Suitable for some hundred schedules. A tick asks the web app whether the schedules have changed, and fires what has
-    become due since the last tick, `limit` (1 to 100) at once. After an outage it makes up for `catch_up_seconds`. It
-    fires only in the periods that `manage.py switch_pattern` assigns to `cron`. It needs the resource `report_queue`;
-    the token's user needs the permissions to view schedules and to consume. Raises `ValueError` for a bound exceeded.
+    become due since the last tick, `limit` (1 to 100) at once. After an outage it launches missed firings that are at
+    most `catch_up_seconds` old. It fires only in the periods that `manage.py switch_pattern` assigns to `cron`. It
+    needs the resource `report_queue`; the token's user needs the permissions to view schedules and to consume. Raises
+    `ValueError` for a bound exceeded.
     """
     evaluator = Evaluator(limit, catch_up_seconds)
     last: Plan | None = None

@@ -99,7 +99,8 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
             "preload": Field(
                 [str],
                 is_required=False,
-                description="Further modules to import: those that the code location imports only when it runs.",
+                description="Further modules that a server imports before its first run: those that the reports "
+                "import only when they run.",
             ),
             "warm_at_start": Field(
                 [str],
