@@ -64,20 +64,21 @@ def make_row(db: None) -> RowFactory:
     return build_row
 
 
+def build_schedule(**fields: Any) -> ReportSchedule:
+    """A saved schedule, once a year in UTC unless told otherwise; `next_run_at` is written past the planning."""
+    planned = fields.pop("next_run_at", None)
+    schedule = ReportSchedule(**({"report_id": 1, "modifier_id": 2, "cron": "0 0 1 1 *"} | fields))
+    schedule.save()
+    if planned is not None:
+        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=planned)
+        schedule.refresh_from_db()
+    return schedule
+
+
 @pytest.fixture
 def make_schedule(db: None) -> Callable[..., ReportSchedule]:
-    """Saves a schedule, once a year in UTC unless told otherwise; `next_run_at` is written past the planning."""
-
-    def make(**fields: Any) -> ReportSchedule:
-        planned = fields.pop("next_run_at", None)
-        schedule = ReportSchedule(**({"report_id": 1, "modifier_id": 2, "cron": "0 0 1 1 *"} | fields))
-        schedule.save()
-        if planned is not None:
-            ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=planned)
-            schedule.refresh_from_db()
-        return schedule
-
-    return make
+    """Saves schedules; see `build_schedule`."""
+    return build_schedule
 
 
 @pytest.fixture

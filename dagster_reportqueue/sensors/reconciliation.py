@@ -181,11 +181,17 @@ def _cancel_unwanted(
 
 
 def _ended(client: ReportQueueClient, queue_id: int) -> bool:
+    row = find_row(client, queue_id)
+    return row is None or row.status in FINAL
+
+
+def find_row(client: ReportQueueClient, queue_id: int) -> HeldRow | None:
+    """The row; None if it was deleted, as happens when it has ended long ago. Raises `ApiError`."""
     try:
-        return client.row(queue_id).status in FINAL
+        return client.row(queue_id)
     except ApiRefused as refused:
-        if refused.status == 404:  # it finished long ago and was pruned
-            return True
+        if refused.status == 404:
+            return None
         raise
 
 

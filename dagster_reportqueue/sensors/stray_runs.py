@@ -14,8 +14,8 @@ from enum import Enum, auto
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.storage.dagster_run import RunRecord
 
-from dagster_reportqueue.client import ApiRefused, HeldRow, ReportQueueClient
-from dagster_reportqueue.sensors.reconciliation import FINAL
+from dagster_reportqueue.client import HeldRow, ReportQueueClient
+from dagster_reportqueue.sensors.reconciliation import FINAL, find_row
 from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG, STRAY_TAG, FiringTicket, tickets_of
 
 RUNS = 500
@@ -116,15 +116,7 @@ class _Check:
         if len(wanted) > self._left:
             return []
         self._left -= len(wanted)
-        return [(self._row(pk), generation) for pk, generation in wanted]
-
-    def _row(self, pk: int) -> HeldRow | None:
-        try:
-            return self._client.row(pk)
-        except ApiRefused as refused:
-            if refused.status == 404:  # finished so long ago that it was pruned
-                return None
-            raise
+        return [(find_row(self._client, pk), generation) for pk, generation in wanted]
 
 
 def _relation(row: HeldRow | None, generation: int, run_id: str) -> _Relation:

@@ -6,11 +6,12 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-MAX_NAME = 120
+MAX_NAME, MAX_LISTED = 120, 10
 # Looked up once in the server; forked processes only call it. Systems other than Linux do not have it.
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
@@ -57,6 +58,13 @@ def describe(pid: int) -> str:
     if command and command == _command(os.getpid()):
         command = "a forked copy of the run"
     return f"{command[:MAX_NAME] or 'a process'} (pid {pid})"
+
+
+def listed(names: Iterable[str]) -> str:
+    """A list for people: the first names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - MAX_LISTED} more" if len(every) > MAX_LISTED else ""
+    return ", ".join(every[:MAX_LISTED]) + more
 
 
 def has_ended(pid: int) -> bool:

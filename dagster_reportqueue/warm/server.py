@@ -40,7 +40,6 @@ LAST_REPORT_SECONDS = 5.0
 """How long reporters may go on when the server is to end."""
 MAX_REFUSED = 1000
 """Terminated runs that are refused should they be launched later."""
-MAX_NAMED = 10
 
 
 @dataclass
@@ -283,7 +282,7 @@ class Server:
 
     def _kill(self, run: Run) -> None:
         if run.lingers and not run.killed:
-            others = _listed(map(processes.describe, sorted(processes.children_of(run.pid))))
+            others = processes.listed(map(processes.describe, sorted(processes.children_of(run.pid))))
             self._reporters.report_remark(
                 run.run_id,
                 f"The run has ended, but its process (pid {run.pid}) was still there at the end of linger_seconds "
@@ -306,8 +305,8 @@ class Server:
             if run.killed:
                 self._reporters.report_remark(
                     run.run_id,
-                    f"The run has left processes, which were killed: {_listed(run.killed.values())}. A report has to "
-                    "wait for what it starts; what is to outlive it belongs to another service.",
+                    f"The run has left processes, which were killed: {processes.listed(run.killed.values())}. A report "
+                    "has to wait for what it starts; what is to outlive it belongs to another service.",
                 )
 
     def _helpers(self) -> list[Forked]:
@@ -370,12 +369,6 @@ class Server:
     def _drain_wakeups(self) -> None:
         with suppress(BlockingIOError):
             os.read(self._wake, 4096)
-
-
-def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
-    return ", ".join(listed[:MAX_NAMED]) + more
 
 
 def _nothing(number: int, frame: object) -> None:

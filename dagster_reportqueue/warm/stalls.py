@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
+from dagster_reportqueue.warm.processes import listed
 from dagster_reportqueue.warm.slots import Holder, Slots
-
-MAX_NAMED = 10
 
 
 class Stalls:
@@ -45,9 +44,8 @@ class Stalls:
 def _in_words(holders: list[Holder], count: int, still: float, waiting: int) -> str:
     now = time.time()
     held = sorted(holders, key=lambda holder: holder.since)
-    named = ", ".join(f"{one.run_id} (pid {one.pid}, for {now - one.since:.0f} s)" for one in held[:MAX_NAMED])
-    more = f" and {len(held) - MAX_NAMED} more" if len(held) > MAX_NAMED else ""
+    named = listed(f"{one.run_id} (pid {one.pid}, for {now - one.since:.0f} s)" for one in held)
     return (
         f"No slot has become free for {still:.0f} s. The {count} slots of the launcher (max_runs) are held by the runs "
-        f"{named}{more}; {waiting} of this server's runs wait. Terminate runs that hang in Dagster."
+        f"{named}; {waiting} of this server's runs wait. Terminate runs that hang in Dagster."
     )

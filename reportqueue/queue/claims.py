@@ -28,6 +28,7 @@ from reportqueue.queue.transitions import (
     invalid,
     locked,
     locked_many,
+    one_more,
     return_to_queue,
     single,
     write_all,
@@ -161,7 +162,7 @@ def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: 
         delay = timedelta(seconds=delay_seconds)
         if row.launch_failures:
             delay = max(delay, backoff(row.launch_failures))
-        failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
+        failures = one_more(row.launch_failures)
         return return_to_queue(row, Verb.RELEASE, now + delay, launch_failures=failures, error=reason)
 
 
@@ -232,7 +233,7 @@ def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQ
             return row
         if row.status not in WITH_CONSUMER:
             raise invalid(row, "reported as never started")
-        failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
+        failures = one_more(row.launch_failures)
         return return_to_queue(
             row,
             Verb.FAIL,

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db import InterfaceError, OperationalError
 
-from reportqueue import bounds, locks
+from reportqueue import locks
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
@@ -19,6 +19,7 @@ from reportqueue.queue.transitions import (
     end_attempt,
     fetch_locked,
     finish,
+    one_more,
     return_to_queue,
 )
 from reportqueue.states import Outcome, Status, Verb
@@ -86,7 +87,7 @@ def _rescue(expired: ReportQueueQuerySet, limit: int, taken: list[int]) -> Rescu
             if row.status == Status.CLAIMED:
                 return_to_queue(row, Verb.RESCUE, row.available_at)
             elif row.status == Status.DISPATCHED:
-                failures = min(row.launch_failures + 1, bounds.MAX_SMALL_COUNT)
+                failures = one_more(row.launch_failures)
                 error = f"No run started within the lease; launches that failed so far: {failures}."
                 available_at = now + backoff(failures)
                 return_to_queue(row, Verb.RESCUE, available_at, launch_failures=failures, error=error)

@@ -30,6 +30,7 @@ from reportqueue.queue.transitions import (
     invalid,
     locked,
     locked_many,
+    one_more,
     owns,
     require_owner,
     return_to_queue,
@@ -287,7 +288,7 @@ def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str =
         if begun:
             if row.releases:
                 delay = max(delay, backoff(row.releases))
-            changes |= {"releases": min(row.releases + 1, bounds.MAX_SMALL_COUNT), "alone": True}
+            changes |= {"releases": one_more(row.releases), "alone": True}
             if row.releases >= conf().max_releases:
                 changes["attempt"] = row.attempt
                 changes["error"] = f"Its runs were interrupted {row.releases + 1} times. {reason}".strip()

@@ -295,6 +295,11 @@ def invalid(row: ReportQueue, done: str) -> InvalidTransition:
     return InvalidTransition(f"A {row.status} report cannot be {done}.", current_status=row.status)
 
 
+def one_more(count: int) -> int:
+    """The next value of a row's counter, which stays at its column's bound."""
+    return min(count + 1, bounds.MAX_SMALL_COUNT)
+
+
 def backoff(times: int) -> timedelta:
     """The delay after the `times`-th failure in a row: doubling, bounded, with jitter."""
     settings = conf()

@@ -30,7 +30,7 @@ from reportqueue.patterns import Pattern
 from reportqueue.queue import claims, transitions
 from reportqueue.states import Status
 from tests.concurrency import at_once
-from tests.conftest import ClientFactory, build_row, minutes_ago
+from tests.conftest import ClientFactory, build_row, build_schedule, minutes_ago
 from tests.integration.test_admin_permissions import SCHEDULES, act, messages_of, staff
 from tests.integration.test_enqueue_due_reports import database_url
 from tools.runner.stack import free_port, gunicorn
@@ -54,16 +54,6 @@ def row_held(row: ReportQueue) -> Any:
 
 def schedule_held(schedule: ReportSchedule) -> Any:
     return held("SELECT 1 FROM reportqueue_reportschedule WHERE id = %s FOR UPDATE", schedule.pk)
-
-
-def saved(**fields: Any) -> ReportSchedule:
-    planned = fields.pop("next_run_at", None)
-    schedule = ReportSchedule(**({"report_id": 1, "modifier_id": 2, "cron": "0 0 1 1 *"} | fields))
-    schedule.save()
-    if planned is not None:
-        ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=planned)
-        schedule.refresh_from_db()
-    return schedule
 
 
 def running(**fields: Any) -> ReportQueue:
@@ -112,7 +102,7 @@ def busy_schedules() -> dict[str, Callable[[ReportSchedule], object]]:
 @pytest.mark.parametrize("verb", busy_schedules())
 def test_what_people_do_to_a_schedule_does_not_wait_for_ever(verb: str, settings: Any):
     settings.REPORTQUEUE = QUICK
-    schedule = saved()
+    schedule = build_schedule()
     with schedule_held(schedule):
         (answer,) = at_once([lambda: busy_schedules()[verb](schedule)])
     assert isinstance(answer, RowBusy)
@@ -191,7 +181,7 @@ def test_a_row_that_does_not_exist_is_not_called_busy(settings: Any):
 
 def test_a_report_for_which_another_waits_that_is_held_does_not_keep_others_from_completing(settings: Any):
     settings.REPORTQUEUE = QUICK
-    schedule = saved()
+    schedule = build_schedule()
     blocked = running(schedule=schedule)
     waiting = build_row(schedule=schedule, waits_for=blocked, trigger_time=minutes_ago(3))
     rows = [running(), blocked, running()]
@@ -258,7 +248,7 @@ def test_a_claim_whose_answer_was_lost_acknowledges_late_rows_and_comes_again(se
 
 def test_a_claim_does_not_wait_for_whoever_edits_the_schedule_of_an_expired_row(settings: Any):
     settings.REPORTQUEUE = QUICK
-    schedule = saved()
+    schedule = build_schedule()
     row = build_row(status=Status.CLAIMED, claimed_by="gone", schedule=schedule, lease_expires_at=minutes_ago(1))
     with schedule_held(schedule):
         (claim,) = at_once([lambda: queue.claim("sensor")])
@@ -268,7 +258,7 @@ def test_a_claim_does_not_wait_for_whoever_edits_the_schedule_of_an_expired_row(
 
 def test_a_pass_puts_off_a_schedule_whose_firing_another_transaction_is_making():
     due = minutes_ago(0).replace(microsecond=0)
-    held_one, other = saved(next_run_at=due), saved(report_id=5, next_run_at=due)
+    held_one, other = build_schedule(next_run_at=due), build_schedule(report_id=5, next_run_at=due)
     columns = "report_id, modifier_id, trigger_time, available_at, status, source, params, priority, max_attempts"
     with held(
         f"INSERT INTO reportqueue_reportqueue ({columns}, generation, attempt, launch_failures, claimed_by, run_id, "  # noqa: S608
@@ -380,7 +370,7 @@ def test_an_action_in_the_admin_says_which_row_is_held_and_does_the_others(setti
 def test_pages_in_the_admin_do_not_wait_for_ever_either(settings: Any):
     settings.REPORTQUEUE = QUICK
     editor = staff("view_reportschedule", "change_reportschedule", "delete_reportschedule", "delete_blackoutcalendar")
-    schedule = saved()
+    schedule = build_schedule()
     calendar = BlackoutCalendar.objects.create(name="closed")
     with (
         schedule_held(schedule),
