@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
 from reportqueue.states import FINAL, LEASED, Outcome, Status
+from reportqueue.timing.policies import Overlap
 
 RowFactory = Callable[..., ReportQueue]
 ClientFactory = Callable[..., APIClient]
@@ -42,6 +43,9 @@ def build_row(**fields: Any) -> ReportQueue:
         row["lease_token"] = uuid4()
     if status in FINAL:
         row["finished_at"] = then
+    schedule = fields.get("schedule")
+    if schedule is not None and schedule.overlap != Overlap.ALLOW:
+        row["concurrency_key"] = schedule.pk
     made = ReportQueue.objects.create(**(row | fields))
     if started:
         outcome = {Status.SUCCEEDED: Outcome.SUCCEEDED, Status.FAILED: Outcome.FAILED}.get(status, "")

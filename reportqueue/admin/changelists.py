@@ -77,17 +77,15 @@ class QueueChangeList(StrictChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         """The rows, with the end of their error and the parts of their result that the list shows."""
         result = F("result")
-        rows: QuerySet[Any] = (
-            super()
-            .get_queryset(request, exclude_parameters)
-            .annotate(
-                error_end=Right("error", 300),
-                artifacts_made=KeyTransform("artifacts", result),
-                skipped_count=KeyTransform("count", result),
-                skipped_complete=KeyTransform("complete", result),
-            )
+        rows: Any = super().get_queryset(request, exclude_parameters)
+        rows = rows.with_turn().annotate(
+            error_end=Right("error", 300),
+            artifacts_made=KeyTransform("artifacts", result),
+            skipped_count=KeyTransform("count", result),
+            skipped_complete=KeyTransform("complete", result),
         )
-        return rows.defer("params", "error", "result", "schedule__params", "schedule__error")
+        shown: QuerySet[Any] = rows.defer("params", "error", "result", "schedule__params", "schedule__error")
+        return shown
 
 
 class ListAdmin(PatientAdmin):

@@ -106,7 +106,7 @@ def _late(length: timedelta) -> str:
 
 def is_late(row: ReportQueue, now: datetime) -> bool:
     """Whether the row waits for too long. A row that waits for an earlier report does not."""
-    waits = row.status not in FINAL and row.started_at is None and row.waits_for_id is None
+    waits = row.status not in FINAL and row.started_at is None and not row.waiting
     return waits and (now - max(row.trigger_time, row.available_at)).total_seconds() > LATE_SECONDS
 
 

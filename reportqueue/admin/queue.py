@@ -101,14 +101,14 @@ class ReportQueueAdmin(OperableAdmin):
         """The status; whether a running row was asked to cancel, how many firings a skipped row counts."""
         facts = row.result if isinstance(row.result, dict) else {}
         badge = self._badge(row, facts.get("count"), facts.get("complete"))
-        return badge if row.waits_for_id is None else format_html("{}, {}", badge, self._waiting(row.waits_for_id))
+        return format_html("{}, {}", badge, self._waiting(queue.turn_before(row))) if row.waiting else badge
 
     @admin.display(description=_("status"))
     def status_and_error(self, row: Any) -> str:
         """The status, with the report for which it waits, why it was skipped, or the last line of its error."""
         badge = self._badge(row, row.skipped_count, row.skipped_complete)
-        if row.waits_for_id is not None:
-            return formats.two_lines(badge, self._waiting(row.waits_for_id))
+        if row.waiting:
+            return formats.two_lines(badge, self._waiting(row.turn))
         return formats.two_lines(badge, formats.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
 
     def _badge(self, row: ReportQueue, count: Any, complete: Any) -> str:
@@ -124,7 +124,9 @@ class ReportQueueAdmin(OperableAdmin):
             label = text % {"status": label, "count": f"{count:,}"}
         return formats.badge(row.status, label)
 
-    def _waiting(self, pk: int) -> str:
+    def _waiting(self, pk: int | None) -> str:
+        if pk is None:  # it has just ended
+            return gettext("waits for its turn")
         link = format_html('<a href="{}">#{}</a>', self.address("change", pk), pk)
         return format_html(gettext("waits until {} has ended"), link)
 

@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import schedules
+from reportqueue import queue, schedules
 from reportqueue.admin import actions as shared
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -128,9 +128,9 @@ class SwitchableAdmin(ActionsAdmin):
         if sees_queue(request):
             page = reverse("admin:reportqueue_reportqueue_change", args=[row.pk], current_app=self.admin_site.name)
             number = format_html('<a href="{}">{}</a>', page, number)
-        if row.waits_for_id is None:
+        if (turn := queue.turn_before(row)) is None:
             return number
-        waits = gettext("waits until #%(id)s has ended") % {"id": row.waits_for_id}
+        waits = gettext("waits until #%(id)s has ended") % {"id": turn}
         return format_html("{}, {}", number, waits)
 
 

@@ -7,11 +7,11 @@ from typing import Self
 
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
 from django.db import models
-from django.db.models import ExpressionWrapper, F, Q
+from django.db.models import Case, ExpressionWrapper, F, OuterRef, Q, Subquery, When
 from django.db.models.functions import Cast, Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds
+from reportqueue import bounds, notices
 from reportqueue.clock import ClockTimestamp
 from reportqueue.models.period import InPeriodsOf
 from reportqueue.models.schedule import ReportSchedule
@@ -44,7 +44,7 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return soon.order_by("lease_expires_at")
 
     def _free(self) -> Self:
-        return self.filter(status=Status.QUEUED, waits_for=None)
+        return self.filter(status=Status.QUEUED, waiting=False)
 
     def claimable(self) -> Self:
         """Due rows but for those of periods that belong to `webhook`: its sensor may have launched their runs already.
@@ -66,6 +66,54 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def unfinished(self) -> Self:
         """Rows that may still be run."""
         return self.filter(status__in=UNFINISHED)
+
+    def in_turn(self, key: int) -> Self:
+        """The unfinished row of a schedule without overlaps that has its turn: none, or one."""
+        return self.unfinished().filter(concurrency_key=key, waiting=False)
+
+    def with_turn(self) -> Self:
+        """The rows, each with the id of the row whose turn it is as `turn`: None unless the row waits for its own."""
+        turn = ReportQueue.objects.unfinished().filter(concurrency_key=OuterRef("concurrency_key"), waiting=False)
+        return self.annotate(turn=Case(When(waiting=True, then=Subquery(turn.values("pk")[:1]))))
+
+    def lock_turn(self, key: int) -> int | None:
+        """The id of the row that has its turn, locked so that it cannot end unseen; None if there is none."""
+        while (pk := self.in_turn(key).values_list("pk", flat=True).first()) is not None:
+            # It may have ended while this waited for its lock, and passed its turn on.
+            if list(self.in_turn(key).filter(pk=pk).select_for_update(of=("self",)).values_list("pk", flat=True)):
+                return pk
+        return None
+
+    def next_first(self) -> Self:
+        """Rows that wait for their turn, in the order in which they get it.
+
+        First those that a run or a consumer holds all the same: they were handed out while overlaps were allowed. Then
+        those that are available, in claim order.
+        """
+        held = Case(When(status=Status.RUNNING, then=0), When(status__in=sorted(WITH_CONSUMER), then=1), default=2)
+        early = Case(When(available_at__gt=Now(), then=1), default=0)
+        return self.filter(waiting=True).order_by(held, early, "-priority", "available_at", "id")
+
+    def line_up(self, key: int) -> None:
+        """Let the unfinished rows of a schedule take turns, also if they were queued while overlaps were allowed.
+
+        The caller holds the schedule's lock. A row that a run or a consumer holds stays with it.
+        """
+        # The row that has its turn is locked before the others, as `turns.pass_on` does: none waits in a circle.
+        first = self.lock_turn(key)
+        others = self.unfinished().filter(schedule=key, concurrency_key=None).order_by("pk")
+        joining = list(others.select_for_update(of=("self",)).values_list("pk", flat=True))
+        if joining:
+            self.filter(pk__in=joining).update(concurrency_key=key, waiting=True)
+        if first is None:
+            following = self.filter(concurrency_key=key).next_first().values("pk")[:1]
+            self.filter(pk__in=following).update(waiting=False)
+
+    def stop_turns(self, key: int) -> None:
+        """Let the unfinished rows of a schedule overlap from now on. The caller holds the schedule's lock."""
+        taking_turns = self.unfinished().filter(schedule=key).exclude(concurrency_key=None)
+        if taking_turns.update(concurrency_key=None, waiting=False):
+            notices.notify(notices.ROWS)
 
     def held_by(self, consumer: str) -> Self:
         """Unfinished rows that were handed to this consumer."""
@@ -104,15 +152,19 @@ class ReportQueue(models.Model):
         related_name="queue_rows",
         db_index=False,  # the index of "once per schedule and instant" begins with this field
     )
-    waits_for = models.ForeignKey(
-        "self",
+    concurrency_key = models.BigIntegerField(
         null=True,
-        blank=True,
         editable=False,
-        on_delete=models.SET_NULL,
-        related_name="waiting",
-        db_index=False,
-        help_text=_("The schedule's earlier report: not claimable until it has ended."),
+        help_text=_(
+            "The id of the schedule whose reports take turns, also after the schedule is deleted; "
+            "empty for a report that may overlap."
+        ),
+    )
+    waiting = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text=_("Another report of its schedule is unfinished: neither handed out nor started before its turn."),
     )
     params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
     priority = models.SmallIntegerField(
@@ -184,9 +236,9 @@ class ReportQueue(models.Model):
                 "available_at",
                 "id",
                 name="reportqueue_claim_order",
-                condition=Q(status=Status.QUEUED, waits_for=None),
+                condition=Q(status=Status.QUEUED, waiting=False),
             ),
-            models.Index("waits_for", name="reportqueue_waiting", condition=Q(waits_for__isnull=False)),
+            models.Index("concurrency_key", name="reportqueue_waiting", condition=Q(waiting=True)),
             models.Index("schedule", name="reportqueue_schedule_open", condition=Q(status__in=sorted(UNFINISHED))),
             # Every claim uses these two. They serve it however many rows are under way and whatever the statistics say:
             # only rows with a lease are in the first, and with the status in the second no dispatched row is read.
@@ -204,8 +256,15 @@ class ReportQueue(models.Model):
                 ExpressionWrapper(Q(status=Status.SKIPPED), output_field=models.BooleanField()),
                 name="reportqueue_once_per_schedule_and_instant",
             ),
+            # The rule itself: of a schedule without overlaps, one unfinished row has its turn, all others wait.
+            models.UniqueConstraint(
+                "concurrency_key",
+                name="reportqueue_one_in_turn",
+                condition=Q(concurrency_key__isnull=False, waiting=False, status__in=sorted(UNFINISHED)),
+            ),
             models.CheckConstraint(
-                name="reportqueue_only_queued_waits", condition=Q(waits_for=None) | Q(status=Status.QUEUED)
+                name="reportqueue_only_unfinished_wait",
+                condition=Q(waiting=False) | Q(concurrency_key__isnull=False, status__in=sorted(UNFINISHED)),
             ),
             models.UniqueConstraint("idempotency_key", name="reportqueue_idempotency_key"),
             models.CheckConstraint(name="reportqueue_status", condition=Q(status__in=sorted(Status))),

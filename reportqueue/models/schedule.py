@@ -62,17 +62,28 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
         if values.keys() - ReportSchedule.PLANNED:
             # At the end of its column it begins again at 1: it only has to change.
             values.setdefault("version", Case(When(version__gte=bounds.MAX_COUNT, then=1), default=F("version") + 1))
-        changed = super().update(**values)
+        changed = self._update_overlap(values) if "overlap" in values else super().update(**values)
         if "version" in values:
             notices.schedules_changed()
         else:
             notices.notify(notices.SCHEDULES)
         return changed
 
+    def _update_overlap(self, values: dict[str, Any]) -> int:
+        with locks.bounded():
+            named = list(self.order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True))
+            changed = super().update(**values)
+            for schedule in ReportSchedule.objects.filter(pk__in=named).order_by("pk"):
+                schedule.apply_overlap()
+            return changed
+
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete as Django does, and notify the schedulers and sensors."""
-        deleted = super().delete()
-        notices.schedules_changed()
+        with locks.bounded():
+            for schedule in self.order_by("pk").select_for_update(of=("self",)):
+                schedule.lock_turn()
+            deleted = super().delete()
+            notices.schedules_changed()
         return deleted
 
 
@@ -355,11 +366,27 @@ class ReportSchedule(models.Model):
             if (only := kwargs.get("update_fields")) is not None:
                 kwargs["update_fields"] = {*only, *own}
             super().save(*args, **kwargs)
+            if stored is not None and stored.overlap != self.overlap:
+                self.apply_overlap()
             notices.schedules_changed()
+
+    def lock_turn(self) -> None:
+        """Lock the report whose turn it is before the others are locked, as its end does. The schedule is locked."""
+        if self.overlap != Overlap.ALLOW:
+            self.queue_rows.lock_turn(self.pk)
+
+    def apply_overlap(self) -> None:
+        """Let the schedule's unfinished reports take turns, or no longer. The caller holds the schedule's lock."""
+        if self.overlap == Overlap.ALLOW:
+            self.queue_rows.stop_turns(self.pk)
+        else:
+            self.queue_rows.line_up(self.pk)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete as Django does, and notify the schedulers and sensors."""
         with locks.bounded():
+            if ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=self.pk).first() is not None:
+                self.lock_turn()
             deleted = super().delete(*args, **kwargs)
             notices.schedules_changed()
         return deleted

@@ -30,6 +30,7 @@ from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
 from reportqueue.queue.standstill import Standstill, standstill
 from reportqueue.queue.transitions import Heartbeat, Results
+from reportqueue.queue.turns import must_wait, turn_before
 
 __all__ = [
     "LAUNCHED_GENERATION",
@@ -57,6 +58,7 @@ __all__ = [
     "heartbeat",
     "heartbeat_many",
     "mark_processed",
+    "must_wait",
     "prunable",
     "prune",
     "release",
@@ -68,4 +70,5 @@ __all__ = [
     "standstill",
     "start",
     "start_many",
+    "turn_before",
 ]

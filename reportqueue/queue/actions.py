@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from reportqueue.models import ReportQueue
+from reportqueue.queue import turns
 from reportqueue.queue.transitions import (
     already_ended,
     end_attempt,
@@ -48,9 +49,10 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
 def requeue(pk: int, *, reason: str = "") -> ReportQueue:
     """Queue a final row again, due now; its attempts are counted afresh.
 
-    Raises `InvalidTransition` if the row is not final, or was skipped.
+    If its schedule does not allow overlaps and another of its reports is unfinished, it waits for its turn. Raises
+    `InvalidTransition` if the row is not final, or was skipped.
     """
-    with locked(pk) as (row, now):
+    with turns.entry([pk]) as entry, locked(pk) as (row, now):
         if row.status not in TRANSITIONS[Verb.REQUEUE]:
             raise invalid(row, "requeued")
         return return_to_queue(
@@ -63,4 +65,6 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
             finished_at=None,
             result=None,
             error=reason,
+            concurrency_key=entry.key(row),
+            waiting=entry.must_wait(row),
         )

@@ -34,7 +34,7 @@ SET status = '{Status.CLAIMED}', generation = generation + 1, claim_id = %(claim
     claimed_at = statement_timestamp(), lease_expires_at = statement_timestamp() + %(lease)s
 WHERE id = ANY (ARRAY(
     SELECT id FROM {_QUEUE}
-    WHERE status = '{Status.QUEUED}' AND waits_for_id IS NULL AND available_at <= statement_timestamp()
+    WHERE status = '{Status.QUEUED}' AND NOT waiting AND available_at <= statement_timestamp()
       AND NOT (
           (SELECT coalesce(range_agg(tstzrange(since, until)), '{{}}') FROM {_PERIODS}
            WHERE pattern = '{Pattern.WEBHOOK}') @> available_at

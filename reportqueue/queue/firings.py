@@ -11,8 +11,10 @@ from typing import Any
 from django.db import connection, transaction
 
 from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.queue import turns
 from reportqueue.signals import Transition, announce, announce_all
 from reportqueue.states import Source, Status, Verb
+from reportqueue.timing.policies import Overlap
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Firing:
     schedule_id: int
     trigger_time: datetime
     available_at: datetime
-    waits_for: int | None = None
-    """The id of the row that has to end first; the caller holds its lock."""
+    waiting: bool = False
+    """Whether it has to wait for its turn; the caller holds the lock of the row whose turn it is."""
     skipped: SkipNote | None = None
 
 
@@ -39,20 +41,22 @@ class Firing:
 # ORM cannot insert from a query.
 _INSERT = """
 INSERT INTO {queue} (
-    schedule_id, trigger_time, available_at, waits_for_id, status, error, result, finished_at,
+    schedule_id, concurrency_key, trigger_time, available_at, waiting, status, error, result, finished_at,
     report_id, modifier_id, params, priority, max_attempts, source,
     generation, attempt, launch_failures, claimed_by, run_id, cancel_requested
 )
 SELECT
-    s.id, f.trigger_time, f.available_at, f.waits_for, f.status, f.error, f.result::jsonb,
+    s.id, CASE WHEN s.overlap <> %(allow)s THEN s.id END, f.trigger_time, f.available_at, f.waiting, f.status,
+    f.error, f.result::jsonb,
     CASE WHEN f.status = %(skipped)s THEN clock_timestamp() END,
     s.report_id, s.modifier_id, s.params, s.priority, s.max_attempts, %(source)s,
     0, 0, 0, '', '', false
 FROM unnest(
     %(schedules)s::bigint[], %(trigger_times)s::timestamptz[], %(available_ats)s::timestamptz[],
-    %(waits)s::bigint[], %(statuses)s::text[], %(errors)s::text[], %(results)s::text[]
-) AS f (schedule_id, trigger_time, available_at, waits_for, status, error, result)
+    %(waiting)s::boolean[], %(statuses)s::text[], %(errors)s::text[], %(results)s::text[]
+) WITH ORDINALITY AS f (schedule_id, trigger_time, available_at, waiting, status, error, result, place)
 JOIN {schedules} s ON s.id = f.schedule_id
+ORDER BY f.place
 ON CONFLICT DO NOTHING
 RETURNING id, schedule_id, report_id, modifier_id, status
 """
@@ -86,9 +90,10 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
                 "schedules": [firing.schedule_id for firing in firings],
                 "trigger_times": [firing.trigger_time for firing in firings],
                 "available_ats": [firing.available_at for firing in firings],
-                "waits": [firing.waits_for for firing in firings],
+                "allow": Overlap.ALLOW.value,
+                "waiting": [firing.waiting for firing in firings],
                 "statuses": [(Status.SKIPPED if firing.skipped else Status.QUEUED).value for firing in firings],
-                "errors": [_error(firing) for firing in firings],
+                "errors": [firing.skipped.error if firing.skipped else "" for firing in firings],
                 "results": [json.dumps(firing.skipped.result) if firing.skipped else None for firing in firings],
             },
         )
@@ -126,8 +131,10 @@ LAUNCHED_GENERATION = 1
 def enter_launched(schedule: ReportSchedule, trigger_time: datetime) -> ReportQueue:
     """Insert the row of a firing whose run exists already; that run starts it in the same transaction.
 
-    The row has one attempt, since no consumer claims it. The caller holds the schedule's lock.
+    The row has one attempt, since no consumer claims it. It may have to wait for its turn: then that run cannot start
+    it. The caller holds the schedule's lock.
     """
+    key, waiting = turns.of(schedule)
     row = ReportQueue.objects.create(
         schedule=schedule,
         report_id=schedule.report_id,
@@ -139,12 +146,8 @@ def enter_launched(schedule: ReportSchedule, trigger_time: datetime) -> ReportQu
         trigger_time=trigger_time,
         available_at=trigger_time,
         source=Source.SCHEDULE,
+        concurrency_key=key,
+        waiting=waiting,
     )
     announce(Verb.ENQUEUE, [row], before="")
     return row
-
-
-def _error(firing: Firing) -> str:
-    if firing.skipped:
-        return firing.skipped.error
-    return "" if firing.waits_for is None else f"Waits until report {firing.waits_for} of the same schedule has ended."

@@ -15,6 +15,7 @@ from reportqueue import bounds
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.queue import turns
 from reportqueue.queue.transitions import (
     Heartbeat,
     Results,
@@ -54,7 +55,8 @@ def start(
 
     The first run that starts the row wins, of whatever generation. A repeat by the same run gets the same token and a
     new lease. A final row starts only for a re-execution by a person: `parent_run_id` is the row's last run, and its
-    attempts are counted afresh. Raises `InvalidTransition` for every other run, which must end without work.
+    attempts are counted afresh. If its schedule does not allow overlaps, a row starts only while no other report of the
+    schedule is unfinished. Raises `InvalidTransition` for every other run, which must end without work.
     """
     return single(
         start_many(
@@ -89,7 +91,8 @@ class _Run:
 
 def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]:
     results: Results[ReportQueue] = {}
-    with locked_many(generations, results) as (rows, now):
+    re_executed = generations if run.parent_run_id else {}
+    with turns.entry(re_executed) as entry, locked_many(generations, results) as (rows, now):
         mine: list[ReportQueue] = []
         others: list[ReportQueue] = []
         for row in rows:
@@ -97,9 +100,17 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         if mine:
             write_all(mine, lease_expires_at=now + run.lease)
         refused = _refusals(others, generations, run)
+        keys: dict[int, int | None] = {}
+        for row in others:
+            if row.pk not in refused and row.status in FINAL:
+                key = entry.key(row)
+                if entry.must_wait(row) or (key is not None and key in keys.values()):
+                    refused[row.pk] = _out_of_turn(row)
+                else:
+                    keys[row.pk] = key
         new = [row for row in others if row.pk not in refused]
         tokens = {row.pk: uuid4() for row in new}
-        _make_running(new, tokens, run, now)
+        _make_running(new, tokens, keys, run, now)
         _open_attempts(new, tokens, generations, run, now)
         results |= refused | {row.pk: row for row in (*mine, *new)}
     return results
@@ -123,21 +134,36 @@ def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> InvalidTransi
     again = row.status in FINAL and bool(run.parent_run_id) and run.parent_run_id == row.run_id
     if row.status == Status.RUNNING or (row.status in FINAL and not again):
         return invalid(row, f"started by run {run.run_id}")
-    return None
+    return _out_of_turn(row) if row.waiting else None
 
 
-def _make_running(rows: Sequence[ReportQueue], tokens: Mapping[int, UUID], run: _Run, now: datetime) -> None:
-    """Make the run the owner of locked rows, each with its lease token and one attempt more."""
+def _out_of_turn(row: ReportQueue) -> InvalidTransition:
+    text = "Another report of its schedule is unfinished, and the schedule does not allow overlaps."
+    return InvalidTransition(text, current_status=row.status)
+
+
+def _make_running(
+    rows: Sequence[ReportQueue],
+    tokens: Mapping[int, UUID],
+    keys: Mapping[int, int | None],
+    run: _Run,
+    now: datetime,
+) -> None:
+    """Make the run the owner of locked rows, each with its lease token and one attempt more.
+
+    `keys` are the concurrency keys of the final rows among them.
+    """
     # At most `max_attempts`: that may have been lowered since the row was last tried.
     attempts = {row.pk: 1 if row.status in FINAL else min(row.attempt + 1, row.max_attempts) for row in rows}
     for some in _by_status(rows):
+        again = some[0].status in FINAL
         transition_all(
             some,
             Verb.START,
             Status.RUNNING,
-            {"lease_token": tokens, "attempt": attempts},
+            {"lease_token": tokens, "attempt": attempts, **({"concurrency_key": keys} if again else {})},
             launch_failures=0,
-            **({"releases": 0} if some[0].status in FINAL else {}),
+            **({"releases": 0} if again else {}),
             run_id=run.run_id,
             lease_expires_at=now + run.lease,
             started_at=now,

@@ -15,11 +15,12 @@ from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError
 from django.db.models import Case, Value, When
 
-from reportqueue import bounds, locks, notices
+from reportqueue import bounds, locks
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError, RowBusy, RowNotFound
 from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.queue import turns
 from reportqueue.signals import announce
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
@@ -223,23 +224,20 @@ def finish_all(
     each: Mapping[str, Mapping[int, Any]] | None = None,
     **changes: Any,
 ) -> None:
-    """Give locked rows of one status a final one, and free the rows that wait for them."""
-    # A transaction that makes a row wait holds the lock of the earlier row: no row begins to wait unseen.
-    scheduled = [row.pk for row in rows if row.schedule_id is not None]
-    if scheduled and ReportQueue.objects.filter(waits_for__in=scheduled).update(waits_for=None, error=""):
-        notices.notify(notices.ROWS)
+    """Give locked rows of one status a final one, and pass their turns on."""
     transition_all(
         rows,
         verb,
         to,
         each,
         finished_at=now,
-        waits_for=None,
+        waiting=False,
         lease_token=None,
         lease_expires_at=None,
         cancel_requested=False,
         **changes,
     )
+    turns.pass_on(row.concurrency_key for row in rows if row.concurrency_key is not None)
 
 
 def after_failed_attempt(

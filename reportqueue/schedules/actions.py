@@ -55,9 +55,9 @@ def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
     """
     with locks.bounded():
         schedule = ReportSchedule.objects.locked(pk)
-        before = _to_wait_for(schedule)
+        waiting = queue.must_wait(schedule)
         now = database_now()
-        inserted = queue.enqueue_firings([queue.Firing(pk, now, now, waits_for=before)], source=source)
+        inserted = queue.enqueue_firings([queue.Firing(pk, now, now, waiting=waiting)], source=source)
         return ReportQueue.objects.get(pk=inserted.last[pk])
 
 
@@ -90,27 +90,12 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
             return Backfill(instants, len(known), 0)
         # Available from now, not from then: a long backfill comes after the reports that are due today.
         now = database_now()
-        if schedule.overlap == Overlap.ALLOW:
-            firings = [queue.Firing(pk, instant, now) for instant in wanted]
-            queue.enqueue_firings(firings, source=Source.BACKFILL)
-        else:
-            before = _to_wait_for(schedule)
-            for instant in wanted:
-                firing = queue.Firing(pk, instant, now, waits_for=before)
-                before = queue.enqueue_firings([firing], source=Source.BACKFILL).last[pk]
+        first, others = queue.must_wait(schedule), schedule.overlap != Overlap.ALLOW
+        firings = [
+            queue.Firing(pk, instant, now, waiting=others if place else first) for place, instant in enumerate(wanted)
+        ]
+        queue.enqueue_firings(firings, source=Source.BACKFILL)
         return Backfill(instants, len(known), len(wanted))
-
-
-def _to_wait_for(schedule: ReportSchedule) -> int | None:
-    """The id of the unfinished report for which a new one has to wait, locked so that it cannot end unseen."""
-    if schedule.overlap == Overlap.ALLOW:
-        return None
-    unfinished = ReportQueue.objects.unfinished().filter(schedule=schedule).order_by("-pk")
-    while (last := unfinished.values_list("pk", flat=True).first()) is not None:
-        held = ReportQueue.objects.unfinished().filter(pk=last).select_for_update(of=("self",))
-        if held.values_list("pk", flat=True).first() is not None:
-            return last
-    return None
 
 
 def _instants(schedule: ReportSchedule, start: datetime, end: datetime) -> list[datetime]:

@@ -17,19 +17,6 @@ Due = tuple[int, Overlap, Sequence[queue.Firing]]
 """A schedule's id, its policy, and its firings, oldest first."""
 
 
-@dataclass
-class Entered:
-    """Rows queued and rows noted as skipped."""
-
-    queued: int = 0
-    skipped: int = 0
-
-    def add(self, inserted: queue.Inserted) -> None:
-        """Count the inserted rows."""
-        self.queued += inserted.queued
-        self.skipped += inserted.skipped
-
-
 @dataclass(frozen=True)
 class _Open:
     """A schedule's unfinished rows."""
@@ -37,7 +24,9 @@ class _Open:
     last: int
     """The id of the latest."""
     waits: bool
-    """Whether one of them waits for another."""
+    """Whether one of them waits for its turn."""
+    no_turns: bool
+    """Whether one of them takes no turns: the policy was written around the model's checks."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +34,23 @@ class Earlier:
     """The unfinished rows of some schedules."""
 
     busy: set[int]
-    """Ids of the schedules whose row another transaction holds just now."""
+    """Ids of the schedules whose row in turn another transaction holds just now."""
     _unfinished: dict[int, _Open]
 
     @classmethod
     def of(cls, schedules: Mapping[int, Overlap]) -> Earlier:
         """Read and lock them. The caller holds the schedules' locks, so that no other transaction adds rows.
 
-        The row for which a new one will wait is locked as well, or it could end unseen. If another transaction holds
-        it, the schedule is busy. This comes before any computation: a busy schedule is tried again soon, and must cost
-        nothing.
+        The row whose turn it is is locked as well if a new one will wait, or it could end unseen. If another
+        transaction holds it, the schedule is busy. This comes before any computation: a busy schedule is tried again
+        soon, and must cost nothing.
         """
         unfinished = _unfinished([pk for pk, overlap in schedules.items() if overlap != Overlap.ALLOW])
-        to_wait_for = {
-            pk: before.last
-            for pk, before in unfinished.items()
-            if schedules[pk] == Overlap.QUEUE_ONE and not before.waits
-        }
-        locked = _lock(set(to_wait_for.values()))
-        return cls({pk for pk, last in to_wait_for.items() if last not in locked}, unfinished)
+        for pk, before in unfinished.items():
+            if before.no_turns:
+                ReportQueue.objects.line_up(pk)
+        join = {pk for pk, before in unfinished.items() if schedules[pk] == Overlap.QUEUE_ONE and not before.waits}
+        return cls(join - _lock_turns(join), unfinished)
 
     def unfinished(self, pk: int) -> _Open | None:
         """Those of one schedule; None if it has none."""
@@ -75,48 +62,37 @@ class _Plan:
     """What becomes of one schedule's firings; each list is oldest first."""
 
     queued: list[queue.Firing]
-    waiting: list[queue.Firing]
-    """Queued, to wait for the row of `queued`: it is inserted after that one, since it needs its id."""
     skipped: list[queue.Firing]
     why: str
     """Why the skipped ones are."""
 
 
-def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing], earlier: Earlier) -> Entered:
+def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing], earlier: Earlier) -> queue.Inserted:
     """Insert each schedule's firings, oldest first, and the notes. The caller leaves out the busy schedules."""
-    first: list[queue.Firing] = []
-    second: list[queue.Firing] = []
+    rows: list[queue.Firing] = []
     for pk, overlap, firings in due:
         plan = _plan(overlap, list(firings), earlier.unfinished(pk))
-        first += plan.queued
-        second += plan.waiting
+        rows += plan.queued
         if plan.skipped:
             instants = tuple(firing.trigger_time for firing in plan.skipped)
-            first += skips.skip_rows(pk, [Skip(SkipReason.OVERLAP, plan.why, instants)])
-    first += notes
-    entered = Entered()
-    inserted = queue.enqueue_firings(first)
-    entered.add(inserted)
-    entered.add(
-        queue.enqueue_firings([replace(firing, waits_for=inserted.last.get(firing.schedule_id)) for firing in second])
-    )
-    return entered
+            rows += skips.skip_rows(pk, [Skip(SkipReason.OVERLAP, plan.why, instants)])
+    return queue.enqueue_firings([*rows, *notes])
 
 
 def _plan(overlap: Overlap, firings: list[queue.Firing], before: _Open | None) -> _Plan:
     """Apply a schedule's overlap policy to its firings, given its unfinished rows."""
     if overlap == Overlap.ALLOW:
-        return _Plan(firings, [], [], "")
+        return _Plan(firings, [], "")
+    waiting = [replace(firing, waiting=True) for firing in firings]
     if before is None:
-        waiting = 1 if overlap == Overlap.QUEUE_ONE else 0
+        count = 2 if overlap == Overlap.QUEUE_ONE else 1
         why = "an earlier firing of the schedule was queued with it"
-        return _Plan(firings[:1], firings[1 : 1 + waiting], firings[1 + waiting :], why)
+        return _Plan([*firings[:1], *waiting[1:count]], firings[count:], why)
     if overlap == Overlap.SKIP:
-        return _Plan([], [], firings, f"report {before.last} of the schedule was unfinished")
+        return _Plan([], firings, f"report {before.last} of the schedule was unfinished")
     if before.waits:
-        return _Plan([], [], firings, f"report {before.last} of the schedule waited already")
-    queued = [replace(firing, waits_for=before.last) for firing in firings[:1]]
-    return _Plan(queued, [], firings[1:], "another report of the schedule waited already")
+        return _Plan([], firings, f"report {before.last} of the schedule waited already")
+    return _Plan(waiting[:1], firings[1:], "another report of the schedule waited already")
 
 
 def _unfinished(schedules: Sequence[int]) -> dict[int, _Open]:
@@ -127,13 +103,19 @@ def _unfinished(schedules: Sequence[int]) -> dict[int, _Open]:
         .filter(schedule__in=schedules)
         .order_by()
         .values_list("schedule")
-        .annotate(last=Max("pk"), waits=Count("pk", filter=Q(waits_for__isnull=False)))
+        .annotate(
+            last=Max("pk"),
+            waits=Count("pk", filter=Q(waiting=True)),
+            no_turns=Count("pk", filter=Q(concurrency_key=None)),
+        )
     )
-    return {pk: _Open(last, bool(waits)) for pk, last, waits in found}
+    return {pk: _Open(last, bool(waits), bool(no_turns)) for pk, last, waits, no_turns in found}
 
 
-def _lock(rows: set[int]) -> set[int]:
-    if not rows:
+def _lock_turns(schedules: set[int]) -> set[int]:
+    """Lock the rows whose turn it is, but for those that another transaction holds; returns the schedules of these."""
+    if not schedules:
         return set()
-    held = ReportQueue.objects.unfinished().filter(pk__in=rows).order_by("pk")
-    return set(held.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))
+    in_turn = ReportQueue.objects.unfinished().filter(concurrency_key__in=schedules, waiting=False).order_by("pk")
+    locked = in_turn.select_for_update(skip_locked=True, of=("self",))
+    return schedules.intersection(locked.values_list("concurrency_key", flat=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.core.exceptions import ValidationError
 
@@ -36,20 +37,25 @@ def start_firing(
     So a firing has one row, and only one run that works on it, also if other sensors launch the same firing. The row
     has one attempt, since no consumer claims it. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now
     is, has no such firing, or if the firing does not belong to a sensor; `ValidationError` for an instant out of
-    bounds; `InvalidTransition` if another run has started the row.
+    bounds; `InvalidTransition` if another run has started the row, or if the schedule no longer allows overlaps and
+    another of its reports is unfinished: then the firing's row stays in the queue.
     """
+    start = partial(
+        queue.start,
+        generation=queue.LAUNCHED_GENERATION,
+        run_id=run_id,
+        parent_run_id=parent_run_id,
+        worker=worker,
+        lease_seconds=lease_seconds,
+    )
     with _firing(pk, trigger_time) as (schedule, row):
         if row is None:
             _require_own_firing(schedule, trigger_time)
             row = queue.enter_launched(schedule, trigger_time)
-        return queue.start(
-            row.pk,
-            generation=queue.LAUNCHED_GENERATION,
-            run_id=run_id,
-            parent_run_id=parent_run_id,
-            worker=worker,
-            lease_seconds=lease_seconds,
-        )
+        if not row.waiting:
+            return start(row.pk)
+    # Outside of the transaction: the refusal must not take back the row.
+    return start(row.pk)
 
 
 def queue_firing(pk: int, trigger_time: datetime) -> ReportQueue:
@@ -61,7 +67,8 @@ def queue_firing(pk: int, trigger_time: datetime) -> ReportQueue:
         if row is not None:
             return row
         _require_own_firing(schedule, trigger_time)
-        inserted = queue.enqueue_firings([queue.Firing(pk, trigger_time, database_now())])
+        firing = queue.Firing(pk, trigger_time, database_now(), waiting=queue.must_wait(schedule))
+        inserted = queue.enqueue_firings([firing])
         return ReportQueue.objects.get(pk=inserted.last[pk])
 
 

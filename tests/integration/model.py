@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -72,11 +72,23 @@ class Attempt:
 
 
 @dataclass
+class Schedule:
+    """Of a schedule, what decides whether its reports may overlap."""
+
+    limited: bool
+    deleted: bool = False
+
+
+@dataclass
 class Row:
     n: int
     content: Content
     due: int
     available: int
+    schedule: int | None = None
+    limited: int | None = None
+    """The schedule whose reports take turns with this one, also after it is deleted."""
+    waiting: bool = False
     status: str = QUEUED
     generation: int = 0
     attempt: int = 0
@@ -96,6 +108,7 @@ class Row:
     pk: int = 0
     available_at: datetime = NOT_READ
     trigger_time: datetime = NOT_READ
+    lease_at: datetime | None = None
 
     @property
     def run_id(self) -> str:
@@ -111,6 +124,7 @@ class Model:
     def __init__(self) -> None:
         self.now = 0
         self.rows: dict[int, Row] = {}
+        self.schedules: dict[int, Schedule] = {}
         self.made = self.started = 0
         self.moves: list[tuple[int, str, str, str]] = []
         """Of the last step: row, verb, status before, status after."""
@@ -141,6 +155,79 @@ class Model:
         row = self.rows[self.made] = Row(self.made, content, due=due, available=due)
         self._to(row, "enqueue", QUEUED, before="")
         return row.n
+
+    # Schedules
+
+    def add_schedule(self, limited: bool) -> int:
+        s = len(self.schedules) + 1
+        self.schedules[s] = Schedule(limited)
+        return s
+
+    def run_now(self, s: int) -> int:
+        """A new row of the schedule. If its reports may not overlap, it waits while another is unfinished."""
+        row = self.rows[self._new(Content(max_attempts=3))]
+        row.schedule = s
+        row.waiting = not self._may_enter(row)
+        row.limited = self._limited_by(row)
+        return row.n
+
+    def set_overlap(self, s: int, limited: bool) -> None:
+        """What is unfinished takes turns from now on, or no longer."""
+        if self.schedules[s].limited == limited:
+            return
+        self.schedules[s].limited = limited
+        mine = [row for row in self.rows.values() if row.schedule == s and row.status not in FINAL]
+        for row in mine:
+            row.limited, row.waiting = (s, True) if limited else (None, False)
+            self.written.add(row.n)
+        if limited:
+            self._pass_on(s)
+
+    def delete_schedule(self, s: int) -> None:
+        """Its rows stay, and still take turns."""
+        self.schedules[s].deleted = True
+        for row in self.rows.values():
+            if row.schedule == s:
+                row.schedule = None
+                self.written.add(row.n)
+
+    def _turn(self, s: int) -> Row | None:
+        """The row whose turn it is."""
+        found = [one for one in self._of_turns(s) if not one.waiting]
+        assert len(found) < 2, "two rows have their turn"
+        return found[0] if found else None
+
+    def _of_turns(self, s: int) -> list[Row]:
+        return [one for one in self.rows.values() if one.limited == s and one.status not in FINAL]
+
+    def _pass_on(self, s: int) -> None:
+        """First to what is under way all the same, then to what is available, in the order of a claim."""
+        waiting = self._of_turns(s)
+        if waiting and self._turn(s) is None:
+            held = {RUNNING: 0, DISPATCHED: 1, CLAIMED: 1, QUEUED: 2}
+            first = min(
+                waiting,
+                key=lambda row: (
+                    held[row.status],
+                    row.available > self.now,
+                    -row.content.priority,
+                    row.available_at,
+                    row.pk,
+                ),
+            )
+            first.waiting = False
+            self.written.add(first.n)
+
+    def _limited_by(self, row: Row) -> int | None:
+        """The schedule with whose reports it takes turns as things are now; if it was deleted, as they were."""
+        if row.schedule is None:
+            return row.limited
+        return row.schedule if self.schedules[row.schedule].limited else None
+
+    def _may_enter(self, row: Row) -> bool:
+        """Whether a row that is new or final may be run at once."""
+        s = self._limited_by(row)
+        return s is None or self._turn(s) is None
 
     def skip(self) -> int:
         """The scheduler writes down a firing that it did not run."""
@@ -184,7 +271,8 @@ class Model:
         return (FRESH if rows else None), [row.n for row in rows]
 
     def due(self) -> list[Row]:
-        return [row for row in self.rows.values() if row.status == QUEUED and row.available <= self.now]
+        queued = [row for row in self.rows.values() if row.status == QUEUED and not row.waiting]
+        return [row for row in queued if row.available <= self.now]
 
     def _of(self, consumer: str, *statuses: str) -> list[Row]:
         return [row for row in self.rows.values() if row.consumer == consumer and row.status in statuses]
@@ -227,7 +315,10 @@ class Model:
             raise Refused("state", row.status)
         if not 1 <= generation <= row.generation or any(one.run_id == run_id for one in row.attempts):
             raise Refused("state", row.status)
+        if row.waiting or (re_executed and not self._may_enter(row)):
+            raise Refused("state", row.status)
         if re_executed:
+            row.limited = self._limited_by(row)
             row.attempt, row.releases, row.cycle = 0, 0, row.cycle + 1
         row.attempt += 1
         self.started += 1
@@ -316,6 +407,8 @@ class Model:
         row.cycle += 1
         row.attempt = row.launch_failures = row.releases = 0
         row.finished = row.result = None
+        row.waiting = not self._may_enter(row)
+        row.limited = self._limited_by(row)
         return self._back(row, "requeue", self.now)
 
     # Time
@@ -324,11 +417,11 @@ class Model:
         """How many expired rows are queued again, and how many are final."""
         queued = ended = 0
         in_hand = self._in_hand()
-        for row in list(self.rows.values()):
-            if row.status not in LEASED or row.lease is None or row.lease > self.now:
-                continue
+        leased = [row for row in self.rows.values() if row.status in LEASED and row.lease is not None]
+        expired = [row for row in leased if row.lease is not None and row.lease <= self.now]
+        for row in sorted(expired, key=lambda row: row.lease_at or NOT_READ):
             if row.status == CLAIMED:
-                self._back(row, "rescue_expired", row.available)
+                self._back(row, "rescue_expired", None)
             elif row.status == DISPATCHED:
                 row.launch_failures += 1
                 self._back(row, "rescue_expired", self.now + backoff(row.launch_failures))
@@ -382,16 +475,23 @@ class Model:
         row.status = status
         return row.n
 
-    def _back(self, row: Row, verb: str, available: int) -> int:
-        """A queued row is nobody's."""
-        row.available = available
+    def _back(self, row: Row, verb: str, available: int | None) -> int:
+        """A queued row is nobody's. `available` None: it is available since when it was."""
+        if available is not None:
+            row.available = available
+            # Until it is read again: the step itself may go on in claim order.
+            row.available_at = datetime.now(UTC) + timedelta(seconds=available - self.now)
         row.consumer, row.claim, row.lease, row.token, row.asked_to_cancel = "", None, None, None, False
         return self._to(row, verb, QUEUED)
 
     def _end(self, row: Row, verb: str, status: str) -> int:
         row.finished = self.now
         row.lease, row.token, row.asked_to_cancel = None, None, False
-        return self._to(row, verb, status)
+        self._to(row, verb, status)
+        row.waiting = False
+        if row.limited is not None:
+            self._pass_on(row.limited)
+        return row.n
 
     def _attempt_failed(self, row: Row, verb: str, after: int | None, *, retryable: bool = True) -> int:
         if row.asked_to_cancel:

@@ -105,7 +105,7 @@ def test_a_row_that_waits_for_another_says_so_with_a_link_and_is_not_called_late
     schedule = make_schedule(overlap="queue_one")
     earlier = make_row(schedule=schedule, status=Status.RUNNING)
     then = {"trigger_time": minutes_ago(30), "available_at": minutes_ago(30)}
-    row = make_row(schedule=schedule, waits_for=earlier, error=f"Waits until report {earlier.pk} has ended.", **then)
+    row = make_row(schedule=schedule, waiting=True, **then)
     for page in (text_of(viewer.get(f"{QUEUE}?q=id:{row.pk}")), page_of(viewer, row)):
         assert f'waits until <a href="{QUEUE}{earlier.pk}/change/">#{earlier.pk}</a> has ended' in page
         assert '<strong class="rq-late">' not in page

@@ -140,16 +140,14 @@ def test_reports_are_completed_together_each_with_its_own_result(make_row: RowFa
     assert ReportQueue.objects.values().get(pk=stale.pk) == before
 
 
-def test_reports_that_end_together_let_go_what_waits_for_them(make_row: RowFactory, make_schedule):
-    schedules = [make_schedule() for _ in range(2)]
+def test_reports_that_end_together_pass_their_turns_on(make_row: RowFactory, make_schedule):
+    schedules = [make_schedule(overlap="queue_one") for _ in range(2)]
     rows = [make_row(status=Status.RUNNING, schedule=schedule) for schedule in schedules]
-    waiting = [
-        make_row(schedule=row.schedule, waits_for=row, trigger_time=minutes_ago(0), error="Waits") for row in rows
-    ]
+    waiting = [make_row(schedule=row.schedule, waiting=True, trigger_time=minutes_ago(0)) for row in rows]
     queue.complete_many({row.pk: row.lease_token for row in rows}, results={})
     for row in waiting:
         row.refresh_from_db()
-        assert (row.waits_for, row.error) == (None, "")
+        assert not row.waiting
 
 
 def test_many_rows_take_as_many_statements_as_a_few(make_row: RowFactory, django_assert_max_num_queries):

@@ -181,9 +181,9 @@ def test_a_row_that_does_not_exist_is_not_called_busy(settings: Any):
 
 def test_a_report_for_which_another_waits_that_is_held_does_not_keep_others_from_completing(settings: Any):
     settings.REPORTQUEUE = QUICK
-    schedule = build_schedule()
+    schedule = build_schedule(overlap="queue_one")
     blocked = running(schedule=schedule)
-    waiting = build_row(schedule=schedule, waits_for=blocked, trigger_time=minutes_ago(3))
+    waiting = build_row(schedule=schedule, waiting=True, trigger_time=minutes_ago(3))
     rows = [running(), blocked, running()]
     with row_held(waiting):
         (answers,) = at_once([lambda: queue.complete_many({row.pk: row.lease_token for row in rows}, results={})])
@@ -192,7 +192,7 @@ def test_a_report_for_which_another_waits_that_is_held_does_not_keep_others_from
     assert [answers[row.pk].status for row in (rows[0], rows[2])] == [Status.SUCCEEDED, Status.SUCCEEDED]
     queue.complete(blocked.pk, lease_token=blocked.lease_token)
     waiting.refresh_from_db()
-    assert waiting.waits_for is None, "its turn has come"
+    assert not waiting.waiting, "its turn has come"
 
 
 def test_a_claim_goes_on_while_one_of_its_rows_is_held(settings: Any):

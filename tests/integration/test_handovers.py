@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from reportqueue import queue, schedules, triggers
 from reportqueue.clock import database_now
@@ -310,3 +310,26 @@ def test_the_window_is_of_the_newest_stretch_that_has_begun():
     assert handovers.window(at - MINUTE) == handovers.Window(None, at - MINUTE)
     assert handovers.window(at + timedelta(seconds=30)) == handovers.Window(None, before_sensors)
     assert handovers.window(at + 2 * MINUTE) == handovers.Window(at + MINUTE, at + 2 * MINUTE)
+
+
+def test_a_launched_firing_stays_in_the_queue_if_the_schedule_allows_no_overlaps_any_more():
+    periods((Pattern.CRON, None, None))
+    schedule, instant = due_since(2), this_minute() - MINUTE
+    earlier = schedules.run_now(schedule.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE reportqueue_reportschedule SET overlap = 'skip'")
+    with pytest.raises(InvalidTransition, match="does not allow overlaps"):
+        start(schedule, instant)
+    row = ReportQueue.objects.get(trigger_time=instant)
+    assert (row.status, row.waiting) == (Status.QUEUED, True)
+    queue.cancel(earlier.pk)
+    assert start(schedule, instant).status == Status.RUNNING
+
+
+def test_a_firing_whose_run_failed_waits_for_its_turn():
+    periods((Pattern.CRON, None, None))
+    schedule = due_since(2)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE reportqueue_reportschedule SET overlap = 'skip'")
+    earlier = schedules.run_now(schedule.pk)
+    assert queue.turn_before(triggers.queue_firing(schedule.pk, this_minute() - MINUTE)) == earlier.pk

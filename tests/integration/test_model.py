@@ -26,11 +26,13 @@ from django.test import TestCase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from reportqueue import queue
+from reportqueue import queue, schedules
 from reportqueue.errors import IdempotencyKeyReused, InvalidTransition, LeaseLost, ReportQueueError, RowNotFound
-from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
 from reportqueue.signals import Transition, transitioned
 from reportqueue.states import TRANSITIONS, Status
+from reportqueue.timing.policies import Overlap
+from tests.conftest import build_schedule
 from tests.integration.model import (
     FINAL,
     FRESH,
@@ -147,6 +149,7 @@ STALE = st.sampled_from([False, False, False, True])
 LIKELY = st.sampled_from([True, True, True, False])
 DELAYS = st.sampled_from([0, 200])
 LEASES = st.sampled_from([None, None, 400])
+SCHEDULES = st.integers(1, 2)
 
 
 def _event(what: str, times: int = 1, /, **args: st.SearchStrategy[Any]) -> list[st.SearchStrategy[dict[str, Any]]]:
@@ -214,6 +217,9 @@ EVENTS = st.one_of(
     ),
     *_event("every_token_is_tried", n=ROWS),
     *_event("the_scheduler_skips_a_firing"),
+    *_event("a_schedule_fires", 4, s=SCHEDULES),
+    *_event("a_schedule_is_edited", s=SCHEDULES, limited=LIKELY),
+    *_event("a_schedule_is_deleted", s=SCHEDULES),
 )
 
 
@@ -230,6 +236,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.model = Model()
         self.began = datetime.now(UTC)
         self.pks: dict[int, int] = {}
+        self.schedule_pks: dict[int, int] = {}
         self.cursors: dict[str, UUID] = {}
         self.launches: list[Launch] = []
         self.runs: list[Run] = []
@@ -376,7 +383,25 @@ class QueueMachine(RuleBasedStateMachine):
         self.pks[n] = self.model.rows[n].pk = row.pk
         self._observe()
 
+    def a_schedule_fires(self, s: int) -> None:
+        if len(self.model.rows) < MOST_ROWS:
+            self.do("run_now", s=self._schedule(s))
+
+    def a_schedule_is_edited(self, s: int, limited: bool) -> None:
+        self.do("set_overlap", s=self._schedule(s), limited=limited)
+
+    def a_schedule_is_deleted(self, s: int) -> None:
+        if any(not one.deleted for one in self.model.schedules.values()):
+            self.do("delete_schedule", s=self._schedule(s))
+
     # Who does it
+
+    def _schedule(self, s: int) -> int:
+        """One that is not deleted; the first of an example does not allow overlaps, the second does."""
+        there = [one for one, schedule in self.model.schedules.items() if not schedule.deleted]
+        if len(there) < 2:
+            there.append(self.do("add_schedule", limited=len(self.model.schedules) % 2 == 0))
+        return there[s % len(there)]
 
     def _some_row(self, n: int, statuses: Sequence[str] = ()) -> int:
         """Of all that there ever were, pruned ones too; of those with these statuses, if there is one."""
@@ -521,6 +546,7 @@ class QueueMachine(RuleBasedStateMachine):
         for row in self.model.rows.values():
             stored = self.stored[row.pk]
             row.available_at, row.trigger_time = stored["available_at"], stored["trigger_time"]
+            row.lease_at = stored["lease_expires_at"]
             if row.token == FRESH:
                 row.token = row.attempts[-1].token = self._never_seen(stored["lease_token"])
                 self.tokens.append(row.token)
@@ -558,6 +584,9 @@ class QueueMachine(RuleBasedStateMachine):
             "lease_token": row.token,
             "cancel_requested": row.asked_to_cancel,
             "result": row.result,
+            "schedule_id": row.schedule and self.schedule_pks[row.schedule],
+            "concurrency_key": row.limited and self.schedule_pks[row.limited],
+            "waiting": row.waiting,
         }
         assert {name: stored[name] for name in expected} == expected
         assert stored["attempt"] <= stored["max_attempts"]
@@ -659,7 +688,8 @@ class QueueMachine(RuleBasedStateMachine):
     def _told(self, answer: Any) -> str:
         """For the note below a failure."""
         if isinstance(answer, ReportQueue):
-            return f"row {self._n(answer)}, {answer.status}"
+            known = answer.pk in self.pks.values()
+            return f"row {self._n(answer) if known else self.model.made}, {answer.status}"
         if isinstance(answer, queue.Claim):
             return f"rows {[self._n(row) for row in answer.rows]}"
         return repr(answer)
@@ -676,6 +706,9 @@ class QueueMachine(RuleBasedStateMachine):
                 if created:
                     self.pks[n] = self.model.rows[n].pk = one.row.pk
                 assert self.pks[n] == one.row.pk
+
+        elif call.verb == "run_now":
+            self.pks[expected] = self.model.rows[expected].pk = answer.pk
 
     def _n(self, row: ReportQueue) -> int:
         (n,) = (n for n, pk in self.pks.items() if pk == row.pk)
@@ -744,6 +777,23 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _call_mark_processed(self, n: int) -> Any:
         return queue.mark_processed(self.pks[n])
+
+    def _call_add_schedule(self, limited: bool) -> int:
+        overlap = Overlap.SKIP if limited else Overlap.ALLOW
+        s = len(self.schedule_pks) + 1
+        self.schedule_pks[s] = build_schedule(report_id=1, modifier_id=1, max_attempts=3, overlap=overlap).pk
+        return s
+
+    def _call_run_now(self, s: int) -> Any:
+        return schedules.run_now(self.schedule_pks[s])
+
+    def _call_set_overlap(self, s: int, limited: bool) -> None:
+        schedule = ReportSchedule.objects.get(pk=self.schedule_pks[s])
+        schedule.overlap = Overlap.SKIP if limited else Overlap.ALLOW
+        schedule.save()
+
+    def _call_delete_schedule(self, s: int) -> None:
+        ReportSchedule.objects.get(pk=self.schedule_pks[s]).delete()
 
     def _call_rescue(self) -> Any:
         return queue.rescue_expired()

@@ -138,15 +138,14 @@ def test_overlap_queue_one_lets_one_wait_until_the_earlier_has_ended(make_schedu
     assert fire_again(schedule) == schedules.Pass(enqueued=1)
     assert fire_again(schedule) == schedules.Pass(skipped=1)
     first, second = rows(Status.QUEUED)
-    assert second.waits_for == first
-    assert f"Waits until report {first.pk}" in second.error
+    assert (second.waiting, queue.turn_before(second)) == (True, first.pk)
     claim = queue.claim("sensor")
     assert [row.pk for row in claim.rows] == [first.pk], "the one that waits is not handed out"
     assert queue.claim("another").rows == []
     started = queue.start(first.pk, generation=1, run_id="run")
     queue.complete(first.pk, lease_token=started.lease_token)
     second.refresh_from_db()
-    assert (second.waits_for, second.error) == (None, "")
+    assert not second.waiting
     assert [row.pk for row in queue.claim("another").rows] == [second.pk]
 
 
@@ -171,7 +170,7 @@ def test_however_the_earlier_report_ends_the_waiting_one_goes_on(make_schedule: 
             ReportQueue.objects.filter(pk=first.pk).update(finished_at=minutes_ago(60))
             assert list(queue.prune(older_than=timedelta(minutes=30))) == [queue.Pruned(1)]
     second.refresh_from_db()
-    assert (second.status, second.waits_for) == (Status.QUEUED, None)
+    assert (second.status, second.waiting) == (Status.QUEUED, False)
 
 
 def test_a_retried_report_holds_up_the_waiting_one_until_its_last_attempt(make_schedule: Any):
@@ -183,14 +182,14 @@ def test_a_retried_report_holds_up_the_waiting_one_until_its_last_attempt(make_s
     started = queue.start(first.pk, generation=1, run_id="run")
     queue.fail(first.pk, lease_token=started.lease_token, error="once more")
     second.refresh_from_db()
-    assert second.waits_for == first
+    assert queue.turn_before(second) == first.pk
 
 
 def test_missed_firings_overlap_with_each_other_too(missed: Any):
     missed(catch_up="all", overlap="queue_one")
     assert schedules.enqueue_due() == schedules.Pass(enqueued=2, skipped=2)
     first, second = rows(Status.QUEUED)
-    assert (first.waits_for, second.waits_for) == (None, first)
+    assert (first.waiting, second.waiting) == (False, True)
     assert {row.result["reason"] for row in rows(Status.SKIPPED)} == {"overlap"}
 
 
@@ -225,7 +224,7 @@ def test_a_report_that_ends_while_another_begins_to_wait_for_it_never_leaves_it_
         assert [one for one in ended if isinstance(one, Exception)] == []
         schedules.enqueue_due()
         (second,) = rows(Status.QUEUED)
-        assert second.waits_for is None
+        assert not second.waiting
         queue.cancel(second.pk)
 
 
@@ -346,7 +345,7 @@ def test_run_now_leaves_the_plan_alone_and_works_while_paused(make_schedule: Any
 def test_run_now_waits_where_overlaps_are_not_allowed(make_schedule: Any):
     schedule = make_schedule(overlap="skip")
     first = schedules.run_now(schedule.pk)
-    assert schedules.run_now(schedule.pk).waits_for == first
+    assert queue.turn_before(schedules.run_now(schedule.pk)) == first.pk
 
 
 def test_a_backfill_is_counted_first_and_leaves_alone_what_there_is(make_schedule: Any):
@@ -393,7 +392,7 @@ def test_a_backfill_of_a_schedule_without_overlaps_runs_one_after_the_other(make
     end = this_hour()
     schedules.backfill(schedule.pk, end - timedelta(hours=3), end)
     made = rows(Status.QUEUED)
-    assert [row.waits_for for row in made] == [None, *made[:-1]]
+    assert [row.waiting for row in made] == [False, True, True, True]
     for row in made:
         (claimed,) = queue.claim("sensor").rows
         assert claimed.pk == row.pk

@@ -18,7 +18,7 @@ SET status = 'claimed', generation = generation + 1, claim_id = %s, claimed_by =
     lease_expires_at = now() + interval '120 seconds'
 WHERE id IN (
     SELECT id FROM reportqueue_reportqueue
-    WHERE status = 'queued' AND waits_for_id IS NULL AND available_at <= now()
+    WHERE status = 'queued' AND NOT waiting AND available_at <= now()
     ORDER BY priority DESC, available_at, id LIMIT %s FOR UPDATE SKIP LOCKED
 )
 RETURNING *

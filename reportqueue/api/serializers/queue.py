@@ -266,6 +266,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "launch_failures",
             "releases",
             "alone",
+            "waiting",
             "run_key",
             "run_id",
             "available_at",
