@@ -15,7 +15,10 @@ MAX_MOVE_DAYS = 31
 
 @dataclass(frozen=True)
 class ClosedDays:
-    """Days from `first` to `last`, both included; `every_year` on the same days of each year."""
+    """Days from `first` to `last`, both included; `every_year` from and to the same days of each year.
+
+    In a year without 29 February, 1 March is the first day instead of it, and 28 February the last.
+    """
 
     first: date
     last: date
@@ -26,12 +29,14 @@ class ClosedDays:
         """Whether the day is one of them."""
         if not self.every_year:
             return self.first <= day <= self.last
-        length = self.last - self.first
-        # Days across New Year's Eve began the year before. The 29th of February does not exist in most years.
+        years = self.last.year - self.first.year
+        if years > 1:
+            return True  # more than a year, which the model refuses
+        # Days across New Year's Eve began the year before.
         return any(
-            begun <= day <= begun + length
-            for year in (day.year - 1, day.year)
-            if year > 0 and (begun := _in_year(self.first, year)) is not None
+            _in_year(self.first, year, date(year, 3, 1)) <= day <= _in_year(self.last, end, date(end, 2, 28))
+            for year in range(max(day.year - years, date.min.year), day.year + 1)
+            if (end := year + years) <= date.max.year
         )
 
 
@@ -121,8 +126,9 @@ class Calendar:
         return None
 
 
-def _in_year(day: date, year: int) -> date | None:
+def _in_year(day: date, year: int, without: date) -> date:
+    """The same day of another year, or `without` for a 29 February that the year does not have."""
     try:
         return day.replace(year=year)
     except ValueError:
-        return None
+        return without
