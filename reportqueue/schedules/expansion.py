@@ -116,9 +116,11 @@ def enqueue_due(
     return work.done
 
 
-def next_due() -> datetime | None:
-    """When the next pass will have work, aware UTC; None if never."""
+def next_due(*, after: datetime | None = None) -> datetime | None:
+    """When the next pass will have work, aware UTC; None if never. With `after`, only firings after it count."""
     planned = ReportSchedule.objects.filter(enabled=True).exclude(next_run_at=None).order_by("next_run_at")
+    if after is not None:
+        planned = planned.filter(next_run_at__gt=after)
     found: datetime | None = planned.values_list("next_run_at", flat=True).first()
     return None if found is None else handovers.scheduler_from(found, database_now())
 
