@@ -282,6 +282,11 @@ class ReportSchedule(models.Model):
             return words.describe_interval(self.interval_seconds)
         return words.describe(self.cron)
 
+    @property
+    def day_note(self) -> str:
+        """What to know where cron implementations disagree about its days; mostly empty. Raises as `in_words` does."""
+        return words.day_note(self.cron) if self.interval_seconds is None else ""
+
     def timing(self) -> Timing:
         """Its timing, with its calendar read from the database."""
         calendars = BlackoutCalendar.values_of([self.calendar_id]) if self.calendar_id is not None else {}
