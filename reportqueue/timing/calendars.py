@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from typing import Any, Self
 
 from reportqueue.timing.effort import spend
 
@@ -74,6 +75,30 @@ class Calendar:
     def __post_init__(self) -> None:
         for hours in self.hours:
             self._hours.setdefault(hours.weekday, []).append(hours)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The calendar that `json` has written."""
+        day, at = date.fromisoformat, time.fromisoformat
+        return cls(
+            data["name"],
+            tuple(ClosedDays(day(first), day(last), yearly, label) for first, last, yearly, label in data["days"]),
+            tuple(
+                ClosedHours(weekday, at(start), None if end is None else at(end), label)
+                for weekday, start, end, label in data["hours"]
+            ),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """The calendar as JSON."""
+        return {
+            "name": self.name,
+            "days": [[str(one.first), str(one.last), one.every_year, one.label] for one in self.days],
+            "hours": [
+                [one.weekday, str(one.start), None if one.end is None else str(one.end), one.label]
+                for one in self.hours
+            ],
+        }
 
     def closure(self, reading: datetime) -> str | None:
         """Why it is closed at a naive reading of the clock, in words; None if it is open."""
