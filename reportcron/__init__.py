@@ -15,7 +15,7 @@ from itertools import takewhile
 
 from reportcron.clocks import first_instant, wall_of, zone_names, zone_of
 from reportcron.errors import CronError, InvalidExpression, UnknownTimezone
-from reportcron.expressions import MAX_EXPRESSION_LENGTH, TICK, fields_of, plan_of
+from reportcron.expressions import MAX_EXPRESSION_LENGTH, TICK, DayRule, Fields, plan_of
 from reportcron.walks import firings, last_elapsed, last_fixed
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "MAX_EXPRESSION_LENGTH",
     "ClockChange",
     "CronError",
+    "DayRule",
+    "Fields",
     "InvalidExpression",
     "UnknownTimezone",
     "between",
@@ -78,9 +80,15 @@ def between(expression: str, timezone: str, start: datetime, end: datetime) -> I
     return takewhile(lambda fired: fired <= end, firings(plan_of(expression), zone_of(timezone), start))
 
 
+def fields_of(expression: str) -> Fields:
+    """What the expression's fields stand for. Raises `InvalidExpression`."""
+    return plan_of(expression).fields
+
+
 def times_a_day(expression: str) -> int:
     """How many times it fires on a matching day without a clock change. Raises `InvalidExpression`."""
-    return plan_of(expression).times_a_day
+    fields = fields_of(expression)
+    return len(fields.minutes) * len(fields.hours)
 
 
 class ClockChange(StrEnum):

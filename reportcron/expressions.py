@@ -9,10 +9,12 @@ import copy
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 
 from croniter import croniter
 
+from reportcron import remedies
 from reportcron.errors import InvalidExpression
 
 MAX_EXPRESSION_LENGTH = 200
@@ -33,23 +35,46 @@ _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
-def fields_of(expression: str) -> str:
-    """The expression, with a name such as `@daily` written out. Raises `InvalidExpression` for an unknown name."""
-    name = expression.strip()
-    if not name.startswith("@"):
-        return expression
-    if name.lower() not in _MACROS:
-        raise InvalidExpression(f"{name!r} is not known. Accepted: {_SYNTAX}.")
-    return _MACROS[name.lower()]
+class DayRule(StrEnum):
+    """How day of month and day of week work together (R4), if neither of them is open."""
+
+    EITHER = "either"
+    """A day fires if one of the two fields matches it."""
+    BOTH = "both"
+    """A day fires only if both fields match it: one of them begins with `*`, as in `*/2`."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What an expression's fields stand for: numbers, sorted."""
+
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: tuple[int, ...]
+    months: tuple[int, ...]
+    weekdays: tuple[int, ...]
+    """0 is Sunday."""
+    day_rule: DayRule | None
+    """None if a day field begins with `*` and has every day: then the other one decides alone."""
+
+    @property
+    def any_day(self) -> bool:
+        """Whether the days of the month leave no day out."""
+        return len(self.days) == _FIELDS[2].size
+
+    @property
+    def any_weekday(self) -> bool:
+        """Whether the days of the week leave no day out."""
+        return len(self.weekdays) == _FIELDS[4].size
 
 
 class Plan:
     """A parsed expression: which readings of a clock match, and by which rule they fire."""
 
-    def __init__(self, wildcard: bool, plain: str, times_a_day: int) -> None:
+    def __init__(self, wildcard: bool, fields: Fields) -> None:
         self.wildcard = wildcard
-        self.times_a_day = times_a_day
-        self._search = croniter(plain)
+        self.fields = fields
+        self._search = croniter(_plain(fields), day_or=fields.day_rule is not DayRule.BOTH)
 
     def after(self, wall: datetime) -> datetime:
         """The first match after `wall`; both naive."""
@@ -74,6 +99,10 @@ class _Field:
     names: tuple[str, ...] = ()
 
     @property
+    def size(self) -> int:
+        return self.high - self.low + 1
+
+    @property
     def top(self) -> int:
         return self.high + (self.names is _WEEKDAYS)  # 7 is Sunday as well
 
@@ -81,16 +110,16 @@ class _Field:
         names = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
         return InvalidExpression(
             f"The {self.name} field, {given!r}, is wrong: {reason}. Accepted: * or numbers {self.low} to {self.top}"
-            f"{names}, also as ranges (a-b), with steps (*/n, a-b/n) and in lists (a,b); no L, W, #, ?, H or R."
+            f"{names}, also as ranges (a-b), with steps (*/n, a-b/n) and in lists (a,b)."
         )
 
-    def values(self, text: str) -> list[int]:
+    def values(self, text: str) -> tuple[int, ...]:
         """The numbers of the field's text, sorted."""
-        cycle = self.high - self.low + 1
+        cycle = self.size
         found: set[int] = set()
         for item in text.split(","):
             if (match := _ITEM.fullmatch(item)) is None:
-                raise self.refusal(text, f"{item!r} cannot be read" if item else "it has an empty item")
+                raise self.refusal(text, self._unreadable(item) if item else "it has an empty item")
             star, first, last, step = match.groups()
             if step and int(step) == 0:
                 raise self.refusal(text, "a step of 0 leads nowhere")
@@ -99,16 +128,21 @@ class _Field:
             # SAT-SUN goes around the end. croniter 7.0.0 miscounts steps there, and reads 5-5 as everything.
             end += cycle if end < start else 0
             found.update((n - self.low) % cycle + self.low for n in range(start, end + 1, int(step or 1)))
-        return sorted(found)
+        return tuple(sorted(found))
 
     def _number(self, text: str, given: str) -> int:
         if text.upper() in self.names:
             return self.low + self.names.index(text.upper())
         if not text.isdigit():
-            raise self.refusal(given, f"{text!r} cannot be read")
+            raise self.refusal(given, self._unreadable(text))
         if not self.low <= int(text) <= self.top:
-            raise self.refusal(given, f"{text} is out of range")
+            hint = "; midnight is 0" if self.name == "hour" and int(text) == 24 else ""
+            raise self.refusal(given, f"{text} is out of range{hint}")
         return int(text)
+
+    def _unreadable(self, item: str) -> str:
+        remedy = remedies.of_item(item, self.names)
+        return f"{item!r} cannot be read" + (f"; {remedy}" if remedy else "")
 
 
 _FIELDS = (
@@ -127,26 +161,66 @@ def plan_of(expression: str) -> Plan:
     if (size := len(expression)) > MAX_EXPRESSION_LENGTH:
         raise InvalidExpression(f"The expression has {size} characters; at most {MAX_EXPRESSION_LENGTH}.")
     if not expression.isascii():
-        raise InvalidExpression(f"The expression has characters other than ASCII. Accepted: {_SYNTAX}.")
+        found = next(character for character in expression if not character.isascii())
+        raise InvalidExpression(f"The expression has a character other than ASCII, {found!r}. Accepted: {_SYNTAX}.")
     return _parse(expression)
 
 
 @lru_cache(maxsize=1024)
 def _parse(expression: str) -> Plan:
-    texts = fields_of(expression).split()
+    texts = _written_out(expression).split()
     if (count := len(texts)) != len(_FIELDS):
-        raise InvalidExpression(f"The number of fields is {count}. Accepted: {_SYNTAX}; no seconds, no years.")
-    values = [field.values(text) for field, text in zip(_FIELDS, texts, strict=True)]
-    plain = [",".join(map(str, numbers)) for numbers in values]
-    # R4: a day field with a bare * leaves the choice to the other one, and croniter knows it by that.
-    any_day, any_weekday = ("*" in texts[index].split(",") for index in (2, 4))
-    plain[2], plain[4] = "*" if any_day else plain[2], "*" if any_weekday else plain[4]
-    if values[2][0] > max(_LONGEST[month - 1] for month in values[3]):
-        if any_weekday:
-            raise _FIELDS[2].refusal(texts[2], f"that day never comes in month {texts[3]!r}")
-        plain[2] = "*"  # The weekdays alone remain, without a vain search for the day through 50 years.
-    return Plan(
-        wildcard=texts[0].startswith("*") or texts[1].startswith("*"),
-        plain=" ".join(plain),
-        times_a_day=len(values[0]) * len(values[1]),
-    )
+        remedy = remedies.of_expression(expression, len(_FIELDS))
+        raise InvalidExpression(
+            f"The number of fields is {count}{f'; {remedy}' if remedy else ''}. Accepted: {_SYNTAX}; no seconds, "
+            "no years."
+        )
+    minutes, hours, days, months, weekdays = (field.values(text) for field, text in zip(_FIELDS, texts, strict=True))
+    fields = Fields(minutes, hours, days, months, weekdays, _day_rule(texts, days, weekdays))
+    if _day_never_comes(fields) and fields.day_rule is not DayRule.EITHER:
+        raise _FIELDS[2].refusal(texts[2], f"that day never comes in month {texts[3]!r}")
+    return Plan(wildcard=texts[0].startswith("*") or texts[1].startswith("*"), fields=fields)
+
+
+def _written_out(expression: str) -> str:
+    """The expression, with a name such as `@daily` as five fields."""
+    name = expression.strip()
+    if not name.startswith("@"):
+        return expression
+    if name.lower() not in _MACROS:
+        remedy = remedies.of_name(name)
+        raise InvalidExpression(f"{name!r} is not known{f'; {remedy}' if remedy else ''}. Accepted: {_SYNTAX}.")
+    return _MACROS[name.lower()]
+
+
+def _day_rule(texts: list[str], days: tuple[int, ...], weekdays: tuple[int, ...]) -> DayRule | None:
+    """R4, as in Debian's cron: the first character of the two fields decides, whatever follows it."""
+    starred = [
+        len(values) == _FIELDS[index].size
+        for index, values in ((2, days), (4, weekdays))
+        if texts[index].startswith("*")
+    ]
+    if any(starred):
+        return None
+    return DayRule.BOTH if starred else DayRule.EITHER
+
+
+def _day_never_comes(fields: Fields) -> bool:
+    return fields.days[0] > max(_LONGEST[month - 1] for month in fields.months)
+
+
+def _plain(fields: Fields) -> str:
+    """The expression in numbers, as croniter needs it: a field that leaves nothing out is `*`."""
+    any_day, any_weekday = fields.any_day, fields.any_weekday
+    if fields.day_rule is DayRule.EITHER:
+        # Every day matches a list of all days. And if no month has the days, the weekdays remain: croniter would search
+        # 50 years for the day in vain.
+        any_day, any_weekday = (any_day or any_weekday,) * 2
+        any_day = any_day or _day_never_comes(fields)
+    days = "*" if any_day else _list(fields.days)
+    weekdays = "*" if any_weekday else _list(fields.weekdays)
+    return f"{_list(fields.minutes)} {_list(fields.hours)} {days} {_list(fields.months)} {weekdays}"
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))

@@ -10,7 +10,6 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import locks, schedules
 from reportqueue.admin import formats
 from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.instants import in_utc
 from reportqueue.admin.schedule_actions import sees_queue
 from reportqueue.errors import RowBusy, ScheduleNotFound
 from reportqueue.models import ReportSchedule
@@ -34,8 +34,7 @@ class BackfillForm(forms.Form):
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             field.widget = forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs={"type": "datetime-local", "step": 1})
-            zone = timezone.get_current_timezone_name()
-            field.label = gettext("%(label)s (in %(zone)s)") % {"label": field.label, "zone": zone}
+            field.label = gettext("%(label)s (in UTC)") % {"label": field.label}
 
     def add_errors(self, error: ValidationError) -> None:
         """Show each error at its field, and errors of the schedule above the form."""
@@ -51,6 +50,7 @@ class BackfilledAdmin(ListAdmin):
         view = self.admin_site.admin_view(self.backfill_view)
         return [path("<int:pk>/backfill/", view, name="reportqueue_reportschedule_backfill"), *super().get_urls()]
 
+    @in_utc
     def backfill_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """GET: the form. POST: show what would be queued; with a confirmation, queue it."""
         if request.method not in ("GET", "HEAD", "POST"):

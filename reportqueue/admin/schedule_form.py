@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -57,8 +56,7 @@ class ScheduleForm(ScheduleModelForm):
         for name in ("start_at", "end_at"):
             if name in self.fields:  # not in the form of a person who may only view
                 field = self.fields[name]
-                zone = timezone.get_current_timezone_name()
-                field.label = gettext("%(label)s (in %(zone)s)") % {"label": field.label, "zone": zone}
+                field.label = gettext("%(label)s (in UTC)") % {"label": field.label}
 
     def clean(self) -> dict[str, Any]:
         """Refuse the edit if the schedule has changed meanwhile. An instant that was not edited stays exact."""

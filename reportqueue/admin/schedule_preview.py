@@ -14,6 +14,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from reportqueue.admin import forecast_table, schedule_text
 from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.instants import in_utc
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 
@@ -33,6 +34,7 @@ class PreviewedAdmin(ListAdmin):
         ]
         return [*own, *super().get_urls()]
 
+    @in_utc
     def preview_view(self, request: HttpRequest, pk: int | None) -> HttpResponse:
         """POST: the form's errors, or its firings. GET: what the frame shows before that. Nothing is written."""
         schedule = None
@@ -76,6 +78,7 @@ class PreviewedAdmin(ListAdmin):
         after = database_now() if form.changes_timing else None
         return {
             "sentence": schedule_text.sentence(given),
+            "note": given.day_note,
             "firings": forecast_table.table(given, _count(request), after=after),
             "paused": not given.enabled,
         }

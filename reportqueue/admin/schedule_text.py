@@ -14,7 +14,7 @@ from reportqueue.timing import EPOCH
 
 
 def rule(schedule: ReportSchedule) -> str:
-    """The expression or the interval in words; empty where there are none, or it was written around the checks."""
+    """The expression or the interval in words; empty for one that was written past the checks."""
     try:
         return schedule.in_words
     except ValueError:

@@ -126,6 +126,8 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         if "enabled" in form.changed_data and not obj.enabled:
             obj.paused_by, obj.pause_note = request.user.get_username(), ""
         super().save_model(request, obj, form, change)
+        if form.changes_timing and obj.day_note:
+            self.message_user(request, obj.day_note, messages.WARNING)
         coming = schedule_pattern.next_firing(obj) if change else obj.next_run_at
         if coming is not None:
             own = formats.local(coming, obj.timezone)

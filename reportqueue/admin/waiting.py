@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
 from reportqueue import locks
+from reportqueue.admin.instants import in_utc
 from reportqueue.errors import RowBusy
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ EACH_SECONDS = 0.1
 class PatientAdmin(AnyModelAdmin):
     """Everything that a person posts is a transaction with bounded waits, or one for each row."""
 
+    @in_utc
     def changeform_view(
         self,
         request: HttpRequest,
@@ -32,7 +34,7 @@ class PatientAdmin(AnyModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """As Django's. If another transaction holds the row, it is unchanged, and a message says so."""
+        """As Django's, in UTC. If another transaction holds the row, it is unchanged, and a message says so."""
         return self._bounded(
             request, lambda: super(PatientAdmin, self).changeform_view(request, object_id, form_url, extra_context)
         )

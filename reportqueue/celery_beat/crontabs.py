@@ -2,7 +2,7 @@
 
 Celery's syntax is its own: names count by their first three letters, in any field (those of months since celery 5.5);
 Sunday is 0 and never 7; a step follows `*` or a range only. A day must match the day of the month and the day of the
-week, where cron lets either do.
+week. In cron that is so only if one of the two fields begins with `*`; otherwise either is enough.
 """
 
 from __future__ import annotations
@@ -101,12 +101,7 @@ class Crontab:
     weekdays: frozenset[int]
     """0 is Sunday."""
     expression: str
-    """The equal cron expression for `reportcron`, unless `has_both_days`."""
-
-    @property
-    def has_both_days(self) -> bool:
-        """Whether days of the month and of the week are both restricted: no cron expression can express that."""
-        return len(self.days) < 31 and len(self.weekdays) < 7
+    """The equal cron expression for `reportcron`; empty if none can require both a day of the month and of the week."""
 
     def after(self, reading: datetime) -> datetime:
         """The first reading that matches, in a later minute than `reading`; both naive."""
@@ -141,6 +136,15 @@ def parse(crontab: BeatCrontab) -> Crontab:
         # A day field that lists all days must be `*`: otherwise cron would let either of the two day fields match.
         if len(numbers[index]) == len(_FIELDS[index].all):
             texts[index] = "*"
+    if not texts[2].startswith("*") and not texts[4].startswith("*"):
+        # A field that begins with `*` makes cron require both. A large step stands for the field's first value alone,
+        # which must be one of the field's own.
+        if 1 in days:
+            texts[2] = f"*/31,{texts[2]}"
+        elif 0 in weekdays:
+            texts[4] = f"*/7,{texts[4]}"
+        else:
+            texts = []
     return Crontab(minutes, hours, days, months, weekdays, " ".join(texts))
 
 

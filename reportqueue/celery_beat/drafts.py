@@ -144,11 +144,12 @@ def _crontab(crontab: BeatCrontab) -> CrontabRule:
         raise NotImportable(f"{error}: beat may pass over it") from None
     except reportcron.UnknownTimezone as error:
         raise NotImportable(f"timezone: {error}") from None
-    if parsed.has_both_days:
+    if not parsed.expression:
         days, weekdays = crontab.fields[2], crontab.fields[4]
         raise NotImportable(
-            f"day_of_month {days!r} and day_of_week {weekdays!r} must both match in celery, and either may in cron: "
-            "make a schedule with one of the two, and let a blackout calendar close the other days"
+            f"day_of_month {days!r} and day_of_week {weekdays!r} must both match in celery, and a cron expression can "
+            "require that only with day 1 or with Sunday: make a schedule with one of the two, and let a blackout "
+            "calendar close the other days"
         )
     return CrontabRule(parsed, crontab.timezone)
 

@@ -101,7 +101,7 @@ class ReportSchedule(models.Model):
         "blackout",
     )
     """The fields that decide when it fires. A change of one moves the anchor to now: it never fires past instants."""
-    PLANNED = frozenset({"next_run_at", "planned_from", "plan_needed", "error"})
+    PLANNED = frozenset({"next_run_at", "planned_from", "plan_needed", "calendar_before", "error"})
     """The fields that only the scheduler changes."""
     PLAIN = {
         "interval_seconds": None,
@@ -216,6 +216,11 @@ class ReportSchedule(models.Model):
         null=True, editable=False, help_text=_("The anchor: the last firing, edit or resume.")
     )
     plan_needed = models.BooleanField(default=True, db_default=True, editable=False)
+    calendar_before = models.JSONField(
+        null=True,
+        editable=False,
+        help_text=_("Its calendar when it was planned, if that has changed since and moves its instants."),
+    )
     timing_set_at = models.DateTimeField(
         db_default=ClockTimestamp(),
         editable=False,
@@ -292,6 +297,11 @@ class ReportSchedule(models.Model):
         if self.interval_seconds is not None:
             return words.describe_interval(self.interval_seconds)
         return words.describe(self.cron)
+
+    @property
+    def day_note(self) -> str:
+        """What to know where cron implementations disagree about its days; mostly empty. Raises as `in_words` does."""
+        return words.day_note(self.cron) if self.interval_seconds is None else ""
 
     def timing(self) -> Timing:
         """Its timing, with its calendar read from the database."""
@@ -393,6 +403,7 @@ class ReportSchedule(models.Model):
 
     def _plan(self, now: datetime, *, was_enabled: bool) -> None:
         self.error, self.planned_from, self.plan_needed, self.timing_set_at = "", now, False, now
+        self.calendar_before = None
         if not self.enabled:
             self.next_run_at = None
             if was_enabled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ from reportqueue.models.schedule import ReportScheduleQuerySet
 from reportqueue.schedules import overlaps, skips
 from reportqueue.timing import NeverFires, Timing, effort, jitter
 from reportqueue.timing.calendars import Calendar
-from reportqueue.timing.catch_up import CatchUpRule, CaughtUp, catch_up
+from reportqueue.timing.catch_up import CatchUpRule, CaughtUp, Skip, blackouts, catch_up
+from reportqueue.timing.changed_calendars import changed_too_late
 from reportqueue.timing.policies import CatchUp, Overlap
 from reportqueue.triggers import handovers
 
@@ -58,6 +59,7 @@ class DueSchedule(NamedTuple):
     overlap: str
     jitter_seconds: int
     next_run_at: datetime
+    """None for a schedule without a plan; such a one is never due."""
     planned_from: datetime | None
 
 
@@ -116,9 +118,11 @@ def enqueue_due(
     return work.done
 
 
-def next_due() -> datetime | None:
-    """When the next pass will have work, aware UTC; None if never."""
+def next_due(*, after: datetime | None = None) -> datetime | None:
+    """When the next pass will have work, aware UTC; None if never. With `after`, only firings after it count."""
     planned = ReportSchedule.objects.filter(enabled=True).exclude(next_run_at=None).order_by("next_run_at")
+    if after is not None:
+        planned = planned.filter(next_run_at__gt=after)
     found: datetime | None = planned.values_list("next_run_at", flat=True).first()
     return None if found is None else handovers.scheduler_from(found, database_now())
 
@@ -231,7 +235,7 @@ class _Expansion:
     def _fire(self, due: list[DueSchedule], tried: list[int]) -> Pass:
         """Queue the firings of locked schedules, and write their next ones."""
         done, begun = Pass(), effort.spent()
-        calendars = _calendars(due)
+        calendars, before_change = _calendars(due), _calendars_before(due)
         earlier = overlaps.Earlier.of({schedule.pk: Overlap(schedule.overlap) for schedule in due})
         fires: list[overlaps.Due] = []
         notes: list[queue.Firing] = []
@@ -247,6 +251,7 @@ class _Expansion:
             before = effort.spent()
             try:
                 caught_up = self.caught_up(schedule, calendars)
+                lost = self._lost(schedule, _Change.of(schedule, calendars, before_change))
             except BROKEN as error:
                 _disable(schedule.pk, str(error))
                 done.disabled += 1
@@ -257,7 +262,7 @@ class _Expansion:
                 begun += effort.spent() - before
                 continue
             fires.append((schedule.pk, Overlap(schedule.overlap), _queued(schedule, caught_up)))
-            notes += skips.skip_rows(schedule.pk, caught_up.skips)
+            notes += skips.skip_rows(schedule.pk, [*caught_up.skips, *lost])
             plans.append(Replanned(schedule.pk, caught_up.next_run_at, caught_up.planned_from))
             rows += len(caught_up.fires)
         entered = overlaps.enqueue(fires, notes, earlier)
@@ -265,10 +270,19 @@ class _Expansion:
         done.enqueued, done.skipped = entered.queued, entered.skipped
         return done
 
+    def _lost(self, schedule: DueSchedule, change: _Change | None) -> tuple[Skip, ...]:
+        """The firings that a change of the calendar has lost beside the planned one, which fires by the old plan."""
+        planned = schedule.next_run_at
+        if change is None or (self.first is not None and planned < self.first):
+            return ()
+        return change.skips(planned, planned - _TICK)
+
     def _plan(self, unplanned: list[DueSchedule], tried: list[int]) -> Pass:
         """Plan locked schedules from now on."""
         # The time is read after the locks were taken: an edit may have been committed since the pass began.
         done, now, calendars = Pass(), database_now(), _calendars(unplanned)
+        before_change = _calendars_before(unplanned)
+        notes: list[queue.Firing] = []
         plans: list[Replanned] = []
         begun = effort.spent()
         for schedule in unplanned:
@@ -276,12 +290,20 @@ class _Expansion:
                 break
             tried.append(schedule.pk)
             try:
-                plans.append(Replanned(schedule.pk, Timing.of(schedule, calendars).next_firing(now), now))
+                planned = Replanned(schedule.pk, Timing.of(schedule, calendars).next_firing(now), now)
+                lost: list[Skip] = []
+                if (change := _Change.of(schedule, calendars, before_change)) is not None:
+                    lost += blackouts(change.before or change.timing, change.anchor, now)
+                    lost += change.skips(now, now)
             except BROKEN as error:
                 _disable(schedule.pk, str(error))
                 done.disabled += 1
             except Exception:
                 done += self._failed(schedule.pk)
+            else:
+                plans.append(planned)
+                notes += skips.skip_rows(schedule.pk, lost)
+        done.skipped = queue.enqueue_firings(notes).skipped
         _write_plans(plans)
         done.planned = len(plans)
         return done
@@ -338,6 +360,42 @@ def _calendars(schedules: list[DueSchedule]) -> dict[int, Calendar]:
     return BlackoutCalendar.values_of(wanted) if wanted else {}
 
 
+def _calendars_before(schedules: list[DueSchedule]) -> dict[int, Calendar]:
+    """The calendars by which schedules were planned, by the schedules' ids, if they have changed since."""
+    around = [schedule.pk for schedule in schedules if schedule.calendar_id is not None]
+    if not around:
+        return {}
+    changed = ReportSchedule.objects.filter(pk__in=around, calendar_before__isnull=False)
+    found = changed.values_list("pk", "calendar_before")
+    return {pk: Calendar.from_json(data) for pk, data in found if data is not None}
+
+
+@dataclass(frozen=True)
+class _Change:
+    """A schedule whose calendar may have changed since it was planned."""
+
+    timing: Timing
+    before: Timing | None
+    """With the calendar as it was, if that is known."""
+    anchor: datetime
+
+    @classmethod
+    def of(
+        cls, schedule: DueSchedule, calendars: dict[int, Calendar], before_change: dict[int, Calendar]
+    ) -> _Change | None:
+        """None without a calendar or a plan: an edit of the timing drops the plan, and never fires past instants."""
+        if schedule.calendar_id is None or schedule.planned_from is None or schedule.next_run_at is None:
+            return None
+        timing = Timing.of(schedule, calendars)
+        calendar = before_change.get(schedule.pk)
+        before = None if calendar is None else replace(timing, calendar=calendar)
+        return cls(timing, before, schedule.planned_from)
+
+    def skips(self, settled: datetime, passed: datetime) -> tuple[Skip, ...]:
+        """The firings that the change has lost; see `changed_too_late`."""
+        return changed_too_late(self.timing, self.before, self.anchor, settled, passed)
+
+
 def _queued(schedule: DueSchedule, caught_up: CaughtUp) -> list[queue.Firing]:
     return [
         queue.Firing(schedule.pk, instant, instant + jitter(schedule.pk, instant, schedule.jitter_seconds))
@@ -353,7 +411,8 @@ def _write_plans(plans: list[Replanned]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {ReportSchedule._meta.db_table} s "  # noqa: S608  # a table's name
-            "SET next_run_at = m.next_run_at, planned_from = m.planned_from, plan_needed = false "
+            "SET next_run_at = m.next_run_at, planned_from = m.planned_from, plan_needed = false, "
+            "calendar_before = NULL "
             "FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[]) AS m (id, next_run_at, planned_from) "
             "WHERE s.id = m.id",
             [list(pks), list(nexts), list(anchors)],

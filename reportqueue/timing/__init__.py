@@ -127,6 +127,11 @@ class Timing:
         found = takewhile(lambda occurrence: occurrence.instant <= until, self.occurrences(after))
         return (occurrence.instant for occurrence in found if not occurrence.closed)
 
+    def fates(self, after: datetime, until: datetime) -> Iterator[Occurrence]:
+        """What becomes of each instant of the rule in `(after, until]`, in the order of these nominal instants."""
+        for nominal in takewhile(lambda instant: instant <= until, self._nominal(after)):
+            yield Occurrence(nominal, nominal) if self.calendar is None else self._around(self.calendar, nominal)
+
     def newest(self, count: int, after: datetime, until: datetime) -> Newest:
         """The newest `count` firings in `(after, until]`, at a cost that grows with `count`, not with the range.
 

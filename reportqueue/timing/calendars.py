@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from typing import Any, Self
 
 from reportqueue.timing.effort import spend
 
@@ -15,7 +16,10 @@ MAX_MOVE_DAYS = 31
 
 @dataclass(frozen=True)
 class ClosedDays:
-    """Days from `first` to `last`, both included; `every_year` on the same days of each year."""
+    """Days from `first` to `last`, both included; `every_year` from and to the same days of each year.
+
+    In a year without 29 February, 1 March is the first day instead of it, and 28 February the last.
+    """
 
     first: date
     last: date
@@ -26,12 +30,14 @@ class ClosedDays:
         """Whether the day is one of them."""
         if not self.every_year:
             return self.first <= day <= self.last
-        length = self.last - self.first
-        # Days across New Year's Eve began the year before. The 29th of February does not exist in most years.
+        years = self.last.year - self.first.year
+        if years > 1:
+            return True  # more than a year, which the model refuses
+        # Days across New Year's Eve began the year before.
         return any(
-            begun <= day <= begun + length
-            for year in (day.year - 1, day.year)
-            if year > 0 and (begun := _in_year(self.first, year)) is not None
+            _in_year(self.first, year, date(year, 3, 1)) <= day <= _in_year(self.last, end, date(end, 2, 28))
+            for year in range(max(day.year - years, date.min.year), day.year + 1)
+            if (end := year + years) <= date.max.year
         )
 
 
@@ -69,6 +75,30 @@ class Calendar:
     def __post_init__(self) -> None:
         for hours in self.hours:
             self._hours.setdefault(hours.weekday, []).append(hours)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The calendar that `json` has written."""
+        day, at = date.fromisoformat, time.fromisoformat
+        return cls(
+            data["name"],
+            tuple(ClosedDays(day(first), day(last), yearly, label) for first, last, yearly, label in data["days"]),
+            tuple(
+                ClosedHours(weekday, at(start), None if end is None else at(end), label)
+                for weekday, start, end, label in data["hours"]
+            ),
+        )
+
+    def json(self) -> dict[str, Any]:
+        """The calendar as JSON."""
+        return {
+            "name": self.name,
+            "days": [[str(one.first), str(one.last), one.every_year, one.label] for one in self.days],
+            "hours": [
+                [one.weekday, str(one.start), None if one.end is None else str(one.end), one.label]
+                for one in self.hours
+            ],
+        }
 
     def closure(self, reading: datetime) -> str | None:
         """Why it is closed at a naive reading of the clock, in words; None if it is open."""
@@ -121,8 +151,9 @@ class Calendar:
         return None
 
 
-def _in_year(day: date, year: int) -> date | None:
+def _in_year(day: date, year: int, without: date) -> date:
+    """The same day of another year, or `without` for a 29 February that the year does not have."""
     try:
         return day.replace(year=year)
     except ValueError:
-        return None
+        return without

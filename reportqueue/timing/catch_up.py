@@ -75,7 +75,7 @@ def catch_up(
     # If the search for missed instants ended early and found none, another search would end early too.
     settled_until = _last(timing, planned, now, fires) if all_seen or fires else now
     if timing.calendar is not None and planned_from is not None:
-        skips += _blackouts(timing, planned_from, settled_until)
+        skips += blackouts(timing, planned_from, settled_until)
     return CaughtUp(fires, tuple(skips), timing.next_firing(settled_until), settled_until)
 
 
@@ -123,7 +123,7 @@ def _last(timing: Timing, planned: datetime, now: datetime, fires: tuple[datetim
     return newest.instants[0] if newest.instants else planned
 
 
-def _blackouts(timing: Timing, after: datetime, until: datetime) -> list[Skip]:
+def blackouts(timing: Timing, after: datetime, until: datetime) -> list[Skip]:
     """The closed instants in `(after, until]`, one `Skip` for each closure."""
     occurrences = takewhile(lambda occurrence: occurrence.instant <= until, timing.occurrences(after))
     by_closure: dict[str, list[datetime]] = {}

@@ -133,15 +133,24 @@ def test_the_calendar_is_kept_to(operator: Client, make_schedule: ScheduleFactor
     assert "<h2>1 firing</h2>" in page
 
 
-def test_the_stretch_is_typed_in_the_zone_that_the_labels_name(
+def test_the_time_range_is_typed_in_utc_as_the_labels_say(operator: Client, schedule: ReportSchedule, settings: Any):
+    settings.TIME_ZONE = "Asia/Kolkata"
+    page = text_of(operator.get(address(schedule)))
+    assert "From (in UTC):" in page
+    assert "To (in UTC):" in page
+    page = text_of(operator.post(address(schedule), {"start": "2026-01-05T00:30", "end": "2026-01-05T00:30"}))
+    assert "<h2>1 firing</h2>" in page
+    assert "2026-01-05 00:30:00" in page
+
+
+def test_a_time_range_may_begin_in_an_hour_that_the_project_s_clock_shows_twice(
     operator: Client, schedule: ReportSchedule, settings: Any
 ):
-    assert "From (in UTC):" in text_of(operator.get(address(schedule)))
-    settings.TIME_ZONE = "Asia/Kolkata"
-    assert "To (in Asia/Kolkata):" in text_of(operator.get(address(schedule)))
-    page = text_of(operator.post(address(schedule), {"start": "2026-01-05T00:00", "end": "2026-01-05T00:00"}))
+    settings.TIME_ZONE = "Europe/Berlin"
+    given = {"start": "2025-10-26T00:30", "end": "2025-10-26T01:30"}  # 02:30 in Berlin, both times
+    page = text_of(operator.post(address(schedule), given))
     assert "<h2>1 firing</h2>" in page
-    assert "2026-01-04 18:30:00" in page
+    assert "2025-10-26 00:30:00" in page
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,20 @@ def test_one_may_ask_for_more_firings(editor: Client, asked: str, shown: int):
     assert len(lines_of(editor.post(NEW, FORM | {"preview_count": asked}))) == shown
 
 
+def test_the_rule_for_two_day_fields_is_said_before_and_when_it_is_saved(editor: Client):
+    first_monday = FORM | {"cron": "0 7 */100,1-7 * MON"}
+    page = text_of(editor.post(NEW, first_monday))
+    assert "At 07:00, on days 1 to 7 of the month, but only on Monday" in page
+    assert "A day must match both day fields" in page
+    saved = editor.post(f"{SCHEDULES}add/", first_monday, follow=True)
+    assert "A day must match both day fields" in text_of(saved)
+    url = f"{SCHEDULES}{ReportSchedule.objects.get().pk}/change/"
+    again = editor.post(url, first_monday | {"priority": "3"}, follow=True)
+    assert "A day must match both day fields" not in text_of(again), "its timing has not changed"
+    plain = editor.post(url, FORM | {"cron": "0 7 13 * FRI"}, follow=True)
+    assert "both day fields" not in text_of(plain)
+
+
 def test_a_reading_that_the_clock_leaves_out_is_marked(editor: Client):
     lines = lines_of(editor.post(NEW, starting("2027-03-27", cron="30 2 * * *")))
     assert lines[:3] == [

@@ -193,19 +193,49 @@ def test_every_field_can_be_edited_and_an_emptied_cron_leaves_the_interval(
     )
 
 
-def test_start_and_end_are_typed_in_the_zone_that_their_label_names(editor: Client, settings: Any):
-    assert "Start (in UTC):" in text_of(editor.get(f"{SCHEDULES}add/"))
+def test_start_and_end_are_typed_in_utc_as_their_labels_say(editor: Client, settings: Any):
     settings.TIME_ZONE = "Asia/Kolkata"
     page = text_of(editor.get(f"{SCHEDULES}add/"))
-    assert "Start (in Asia/Kolkata):" in page
-    assert "End (in Asia/Kolkata):" in page
+    assert "Start (in UTC):" in page
+    assert "End (in UTC):" in page
+    assert 'data-admin-utc-offset="0"' in page, "the buttons beside the inputs fill in the time in UTC"
     given = FORM | {"start_at_0": "2026-07-01", "start_at_1": "05:30"}
     assert editor.post(f"{SCHEDULES}add/", given).status_code == 302
     schedule = ReportSchedule.objects.get()
-    assert schedule.start_at == datetime(2026, 7, 1, tzinfo=UTC)
+    assert schedule.start_at == datetime(2026, 7, 1, 5, 30, tzinfo=UTC)
     page = text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
     assert 'value="05:30:00"' in page
-    assert "from 2026-07-01 00:00:00 UTC on" in page
+    assert "from 2026-07-01 05:30:00 UTC on" in page
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        *("2026-10-25T00:30:00+00:00", "2026-10-25T01:30:00+00:00"),  # 02:30 in Berlin, twice
+        *("2026-03-29T00:59:59+00:00", "2026-03-29T01:00:00+00:00"),  # around the hour that Berlin leaves out
+        "2026-03-29T02:30:00+00:00",
+    ],
+)
+@pytest.mark.parametrize("field", ["start_at", "end_at"])
+def test_every_instant_can_be_kept_and_typed_whatever_the_project_s_clock_does(
+    editor: Client, make_schedule: ScheduleFactory, settings: Any, instant: str, field: str
+):
+    settings.TIME_ZONE = "Europe/Berlin"
+    expected = datetime.fromisoformat(instant)
+    schedule = make_schedule(**{field: expected})
+    url = f"{SCHEDULES}{schedule.pk}/change/"
+    typed = {f"{field}_0": f"{expected:%Y-%m-%d}", f"{field}_1": f"{expected:%H:%M:%S}"}
+    shown = dict(re.findall(rf'name="({field}_[01])" value="([^"]*)"', text_of(editor.get(url))))
+    assert shown == typed
+    for given in ({**shown, "priority": "3"}, {f"{field}_0": "2026-01-01", f"{field}_1": "00:00:00"}, typed):
+        response = editor.post(url, FORM | given)
+        assert response.status_code == 302, errors_of(response)
+        schedule.refresh_from_db()
+        text = f"{given[f'{field}_0']}T{given[f'{field}_1']}+00:00"
+        assert getattr(schedule, field) == datetime.fromisoformat(text)
+    preview = text_of(editor.post(f"{SCHEDULES}{schedule.pk}/preview/", FORM | typed))
+    assert "It would not be saved" not in preview
+    assert f"{expected:%Y-%m-%d %H:%M:%S} UTC" in preview
 
 
 def test_an_edit_of_something_else_leaves_the_start_and_the_plan_exact(editor: Client, make_schedule: ScheduleFactory):

@@ -102,6 +102,16 @@ def test_a_preview_says_what_the_calendar_closes_and_moves(api: APIClient):
     }
 
 
+def test_a_preview_says_by_which_rule_two_day_fields_are_combined(api: APIClient, make_schedule: ScheduleFactory):
+    first_monday = "0 7 */100,1-7 * MON"
+    stored = make_schedule(cron=first_monday)
+    for answer in (preview(api, cron=first_monday, timezone="UTC"), shown(api, stored)):
+        assert answer["words"] == "At 07:00, on days 1 to 7 of the month, but only on Monday"
+        assert "must match both day fields" in answer["note"]
+        assert all(int(instant[8:10]) <= 7 for instant in column(answer, "instant"))
+    assert preview(api, cron="0 7 13 * FRI")["note"] == ""
+
+
 def test_a_preview_of_an_interval(api: APIClient):
     body = {"report_id": 1, "modifier_id": 2, "interval_seconds": 5400, "start_at": "2030-01-01T00:00:00Z"}
     answer = api.post(f"{ADDRESS}preview/", body, format="json").json()
@@ -110,7 +120,7 @@ def test_a_preview_of_an_interval(api: APIClient):
 
 
 def test_a_preview_with_no_firing_left_is_empty(api: APIClient, make_schedule: ScheduleFactory):
-    nothing = {"words": "At 08:00, only on Monday", "occurrences": []}
+    nothing = {"words": "At 08:00, only on Monday", "note": "", "occurrences": []}
     assert preview(api, end_at="2020-01-01T00:00:00Z") == nothing
     assert shown(api, make_schedule(cron=SCHEDULE["cron"], end_at=minutes_ago(5))) == nothing
 

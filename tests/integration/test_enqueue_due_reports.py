@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from reportqueue import schedules
+from reportqueue.management.commands import enqueue_due_reports
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
+from reportqueue.wakeup.scheduler import ScheduleWatch
 from tests.conftest import minutes_ago
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +148,85 @@ def test_a_loop_whose_connection_is_lost_listens_again():
         until(listens, loop, "the loop does not wait again")
         ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=timezone.now())
         until(ReportQueue.objects.exists, loop, "nothing was enqueued")
+
+
+@contextmanager
+def pauses(monkeypatch: pytest.MonkeyPatch, count: int) -> Iterator[list[float]]:
+    """The loop's waits in seconds, none of which is waited for; the loop ends after `count` of them."""
+    waited: list[float] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def wait(watch: ScheduleWatch, seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == count:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ScheduleWatch, "wait", wait)
+    try:
+        yield waited
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def locked_elsewhere(sql: str, free: threading.Event) -> threading.Thread:
+    """Lock rows by a statement of another connection, until `free` is set."""
+    held = threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(sql)
+                held.set()
+                assert free.wait(60)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    return thread
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("overlap", ["allow", "queue_one"])
+@pytest.mark.parametrize("others", ["none", "soon", "later"])
+def test_a_loop_does_not_spin_while_a_due_schedule_is_locked_by_another_transaction(
+    monkeypatch: pytest.MonkeyPatch, overlap: str, others: str
+):
+    """The schedule's row is locked, or the report that its next one would wait for."""
+    monkeypatch.setattr(enqueue_due_reports, "PUT_OFF_SECONDS", 100.0)
+    ReportSchedule(report_id=1, modifier_id=2, cron="0 0 1 1 *", overlap=overlap).save()
+    schedule = ReportSchedule.objects.get()
+    if overlap == "queue_one":
+        schedules.run_now(schedule.pk)
+    ReportSchedule.objects.update(next_run_at=minutes_ago(1))
+    other = {"none": None, "soon": minutes_ago(-1), "later": minutes_ago(-60)}
+    if other[others]:
+        ReportSchedule(report_id=2, modifier_id=2, cron="0 0 1 1 *").save()
+        ReportSchedule.objects.filter(report_id=2).update(next_run_at=other[others])
+    queued = ReportQueue.objects.count()
+    lock = {
+        "allow": "SELECT 1 FROM reportqueue_reportschedule WHERE report_id = 1 FOR UPDATE",
+        "queue_one": "SELECT 1 FROM reportqueue_reportqueue FOR UPDATE",
+    }
+    free = threading.Event()
+    thread = locked_elsewhere(lock[overlap], free)
+    try:
+        with pauses(monkeypatch, 3) as waited:
+            run("--loop", "--interval", "3600")
+    finally:
+        free.set()
+        thread.join()
+    assert ReportQueue.objects.filter(report_id=1).count() == queued
+    if others == "soon":
+        assert all(1 < seconds <= 60 for seconds in waited), "until the other one's instant, and no longer"
+    else:
+        assert waited == [100.0] * 3
+    with pauses(monkeypatch, 1) as waited:
+        run("--loop", "--interval", "3600")
+    assert ReportQueue.objects.filter(report_id=1).count() == queued + 1, "once it is free, its firing is queued"
+    assert waited[0] == {"none": 3600, "soon": pytest.approx(30, abs=30), "later": pytest.approx(3600, abs=60)}[others]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -214,8 +214,8 @@ def test_an_expiry_at_the_end_of_time_is_none(beat: None):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"crontab": "0 8 1 * mon"}, "day_of_month '1' and day_of_week 'mon' must both match"),
-        ({"crontab": "0 8 */2 * 1"}, "blackout calendar"),
+        ({"crontab": "0 8 2 * mon"}, "day_of_month '2' and day_of_week 'mon' must both match"),
+        ({"crontab": "0 8 2-8 * 1"}, "blackout calendar"),
         ({"crontab": "0 8 * * 7"}, "day_of_week of its crontab, '7'"),
         ({"crontab": "0 0 30 2 *"}, "never comes"),
         ({"crontab": "5/10 * * * *"}, "minute of its crontab, '5/10'"),
@@ -293,7 +293,7 @@ def test_positional_arguments_that_do_not_fit_their_names_are_refused(beat: None
 
 def test_a_dry_run_shows_the_same_and_changes_nothing(beat: None):
     add_crontab("0 8 * * *", name="daily")
-    add_crontab("0 8 1 * 1", name="first monday")
+    add_crontab("0 8 2 * 1", name="first monday")
     said = run("--all", "--dry-run")
     assert said.endswith("1 to import, 0 there already, 1 not importable; nothing was changed.\n")
     assert not ReportSchedule.objects.exists()
@@ -385,6 +385,14 @@ def test_the_firings_of_both_are_shown_by_both_clocks(beat: None):
     assert all(re.fullmatch(r"    [-\d]{10} 02:30:00Z  [-\d]{10} 08:00:00 IST  both", line) for line in lines)
 
 
+def test_a_crontab_that_restricts_both_days_is_imported_with_a_note_and_fires_alike(beat: None):
+    add_crontab("0 7 1-7 * mon")
+    said = run("--all", "--firings", "20")
+    assert "0 7 */31,1-7 * 1 (UTC): At 07:00, on days 1 to 7 of the month, but only on Monday\n" in said
+    assert "  note: A day must match both day fields" in said
+    assert [line.rsplit("  ", 1)[1] for line in firings_of(said)] == ["both"] * 20
+
+
 def test_a_late_interval_differs_in_every_line(beat: None):
     add_interval(1, "hours", last_run_at=this_second() - timedelta(hours=9, minutes=30))
     lines = firings_of(run("--all", "--firings", "2"))
@@ -418,7 +426,7 @@ def test_a_task_that_nothing_runs_is_an_error(beat: None):
 def test_strict_exits_with_1_and_imports_the_others(beat: None):
     add_crontab("0 8 * * *", name="daily")
     run("--all", "--strict")
-    add_crontab("0 8 1 * 1", name="first monday")
+    add_crontab("0 8 2 * 1", name="first monday")
     add_crontab("0 9 * * *", name="later")
     with pytest.raises(CommandError, match="1 not importable") as caught:
         run("--all", "--strict")

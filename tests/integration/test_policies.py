@@ -271,6 +271,116 @@ def test_a_changed_calendar_replans_what_is_to_come_and_loses_nothing_that_is_du
     assert ReportQueue.objects.get().schedule == due
 
 
+CHANGED = "Skipped: the calendar Holidays was changed too late: the new time of the firing had passed."
+OPENED = "Skipped: closed by the calendar Holidays until its time had passed."
+
+
+def close(calendar: BlackoutCalendar, *instants: datetime) -> None:
+    """Declare the days of the instants closed."""
+    for instant in instants:
+        BlackoutDays.objects.create(calendar=calendar, first_day=instant.date(), last_day=instant.date(), label="Late")
+
+
+@pytest.fixture
+def holidays(db: None) -> BlackoutCalendar:
+    return BlackoutCalendar.objects.create(name="Holidays")
+
+
+def test_a_holiday_entered_after_the_time_to_which_it_moves_a_firing_leaves_a_row(
+    make_schedule: Any, holidays: BlackoutCalendar
+):
+    past = this_hour() - timedelta(hours=1)
+    tomorrow = past + timedelta(days=1)
+    daily = {"cron": f"0 {past.hour} * * *", "calendar": holidays}
+    moved = make_schedule(**daily, blackout="previous_open_day")
+    other = make_schedule(**daily, report_id=9, blackout="next_open_day")
+    skipping = make_schedule(**daily, report_id=10, blackout="skip")
+    assert {schedule.next_run_at for schedule in (moved, other, skipping)} == {tomorrow}
+    close(holidays, tomorrow)
+    assert schedules.enqueue_due() == schedules.Pass(planned=3, skipped=1)
+    (note,) = rows(Status.SKIPPED)
+    assert (note.schedule, note.trigger_time, note.error) == (moved, tomorrow, CHANGED)
+    assert note.result["reason"] == "blackout"
+    # A later change says nothing again, and an opened day fires beside the note.
+    close(holidays, tomorrow + timedelta(days=20))
+    assert schedules.enqueue_due() == schedules.Pass(planned=3)
+    BlackoutDays.objects.filter(first_day=tomorrow.date()).delete()  # a queryset's delete sends signals, too
+    assert schedules.enqueue_due() == schedules.Pass(planned=3)
+    moved.refresh_from_db()
+    assert (moved.next_run_at, moved.calendar_before, moved.version) == (tomorrow, None, 1)
+    ReportSchedule.objects.filter(pk=moved.pk).update(next_run_at=minutes_ago(1))
+    assert schedules.enqueue_due().enqueued == 1
+
+
+def test_a_holiday_that_is_entered_and_taken_back_before_the_next_pass_leaves_no_row(
+    make_schedule: Any, holidays: BlackoutCalendar
+):
+    past = this_hour() - timedelta(hours=1)
+    schedule = make_schedule(cron=f"0 {past.hour} * * *", calendar=holidays, blackout="previous_open_day")
+    close(holidays, past + timedelta(days=1), past + timedelta(days=2))
+    for day in BlackoutDays.objects.all():
+        day.delete()
+    assert schedules.enqueue_due() == schedules.Pass(planned=1)
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == past + timedelta(days=1)
+
+
+def test_a_day_that_is_opened_after_its_time_leaves_a_row_for_the_firing_that_it_had_moved(
+    make_schedule: Any, holidays: BlackoutCalendar
+):
+    past = this_hour() - timedelta(hours=1)
+    close(holidays, past)
+    schedule = make_schedule(
+        cron=f"0 {past.hour} {past.day} {past.month} *", calendar=holidays, blackout="next_open_day"
+    )
+    assert schedule.next_run_at == past + timedelta(days=1)
+    BlackoutDays.objects.get().delete()
+    assert schedules.enqueue_due() == schedules.Pass(planned=1, skipped=1)
+    (note,) = rows(Status.SKIPPED)
+    assert (note.trigger_time, note.error) == (past + timedelta(days=1), CHANGED)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("due", [False, True])
+def test_what_was_closed_before_a_change_of_the_calendar_leaves_its_rows(
+    make_schedule: Any, closed_today: BlackoutCalendar, opened: bool, due: bool
+):
+    """Whether or not the change opens it, and whether the next firing has come or not, as after an outage."""
+    schedule = make_schedule(cron="0 * * * *", calendar=closed_today)
+    closed = [this_hour() - timedelta(hours=hours) for hours in (3, 2, 1)]
+    planned = minutes_ago(0) if due else schedule.next_run_at
+    ReportSchedule.objects.update(planned_from=closed[0] - timedelta(minutes=1), next_run_at=planned)
+    if opened:
+        BlackoutDays.objects.all().first().delete()
+    else:
+        close(closed_today, this_hour() + timedelta(days=20))
+    done = schedules.enqueue_due()
+    assert (done.enqueued, done.planned) == ((1, 0) if due else (0, 1))
+    notes = {row.trigger_time: row.error for row in rows(Status.SKIPPED)}
+    why = OPENED if opened else "Skipped: closed by the calendar Holidays: Fair."
+    assert {instant: notes.get(instant) for instant in closed} == dict.fromkeys(closed, why)
+    assert schedules.enqueue_due() == schedules.Pass()
+
+
+def test_a_change_during_an_outage_loses_no_firing_beside_the_one_that_is_due(
+    make_schedule: Any, holidays: BlackoutCalendar
+):
+    early, late = this_hour() - timedelta(hours=2), this_hour() - timedelta(hours=1)
+    schedule = make_schedule(
+        cron=f"0 {early.hour},{late.hour} * * *", calendar=holidays, blackout="previous_open_day", timezone="UTC"
+    )
+    ReportSchedule.objects.update(planned_from=early, next_run_at=late)
+    next_early = early + timedelta(days=1)
+    close(holidays, next_early)
+    if late.date() != early.date():
+        close(holidays, late + timedelta(days=1))
+    assert schedules.enqueue_due().enqueued == 1
+    assert rows(Status.QUEUED)[0].trigger_time == late
+    assert [(row.trigger_time, row.error) for row in rows(Status.SKIPPED)] == [(next_early, CHANGED)]
+    schedule.refresh_from_db()
+    assert schedule.calendar_before is None
+
+
 def test_a_calendar_that_closes_everything_disables_its_schedule_and_says_so(
     make_schedule: Any, closed_today: BlackoutCalendar
 ):

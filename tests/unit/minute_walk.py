@@ -38,12 +38,15 @@ class Job(NamedTuple):
         return self.texts[0][0] == "*" or self.texts[1][0] == "*"
 
     def matches(self, wall: datetime) -> bool:
-        minutes, hours, days, months, weekdays = self.values
+        minutes, hours, _, months, _ = self.values
         if wall.minute not in minutes or wall.hour not in hours or wall.month not in months:
             return False
-        day, weekday = wall.day in days, wall.isoweekday() % 7 in weekdays
-        both_restricted = "*" not in (self.texts[2], self.texts[4])
-        return day or weekday if both_restricted else day and weekday
+        return self.fires_on(wall.day, wall.isoweekday() % 7)
+
+    def fires_on(self, day: int, weekday: int) -> bool:
+        """R4: whether a day of the month (1 to 31) and of the week (0 is Sunday) matches."""
+        found = (day in self.values[2], weekday in self.values[4])
+        return all(found) if "*" in (self.texts[2][0], self.texts[4][0]) else any(found)
 
 
 def job_of(expression: str) -> Job:

@@ -22,11 +22,13 @@ WEEKDAYS = {n: f"{datetime(2023, 1, 1 + n):%a}" for n in range(7)}  # noqa: DTZ0
 @st.composite
 def fields(draw, cycle: range, names: dict[int, str], around: bool, steps: bool) -> tuple[str, frozenset[int]]:
     """A field's text and its values; ranges may go `around` the end, `steps` may go with anything."""
-    if draw(st.integers(0, 2)) == 0:
-        step = draw(st.integers(1, len(cycle) + 3)) if steps else 1
-        return ("*" if step == 1 else f"*/{step}"), frozenset(cycle[::step])
     texts: list[str] = []
     values: set[int] = set()
+    if draw(st.integers(0, 2)) == 0:
+        step = draw(st.integers(1, len(cycle) + 3)) if steps else 1
+        texts, values = ["*" if step == 1 else f"*/{step}"], set(cycle[::step])
+        if not around or draw(st.integers(0, 2)):
+            return texts[0], frozenset(values)
     for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
         start, step = draw(st.sampled_from(cycle)), draw(st.sampled_from([1, 1, 2, 3, 7]))
         kind = draw(st.sampled_from(["one", "one", "range", "from"] if steps else ["one", "range"]))
@@ -41,6 +43,8 @@ def fields(draw, cycle: range, names: dict[int, str], around: bool, steps: bool)
         suffix = f"/{step}" if step > 1 or kind == "from" else ""
         texts.append({"one": first, "range": f"{first}-{last}{suffix}", "from": f"{first}{suffix}"}[kind])
         values.update(taken[:1] if kind == "one" else taken[::step])
+    # In lists, too: `*/100,1-7`, and `1-7,*/100`, where the first character is no *.
+    texts = draw(st.permutations(texts))
     return ",".join(texts), frozenset(values)
 
 
@@ -61,7 +65,8 @@ def jobs(draw, *, for_cronsim: bool = False) -> Job:
 def fires(job: Job) -> bool:
     """Whether it ever does: by the weekday, or if a month has the day. If not, it must be refused."""
     longest = max(calendar.monthrange(2024, month)[1] for month in job.values[3])
-    if job.texts[4] != "*" or min(job.values[2]) <= longest:
+    either = "*" not in (job.texts[2][0], job.texts[4][0])
+    if either or min(job.values[2]) <= longest:
         return True
     with pytest.raises(cron.InvalidExpression, match="day of month field"):
         cron.validate(job.expression)

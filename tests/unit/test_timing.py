@@ -119,6 +119,64 @@ def test_days_of_every_year_come_back_across_new_year_and_leap_days():
     )
 
 
+YEARS = (2027, 2028, 2029, 2032, 2100)
+"""Ordinary and leap years, and a century without a leap day."""
+
+
+@pytest.mark.parametrize("entered", [2027, 2028, 2032])
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ((2, 15), (4, 14)),  # across the end of February
+        ((2, 1), (2, 28)),  # until the end of it
+        ((3, 1), (3, 31)),  # just after it
+        ((12, 24), (3, 2)),  # across New Year's Eve, too
+        ((4, 15), (2, 14)),  # nearly a year
+        ((3, 1), (2, 27)),
+        ((1, 1), (1, 1)),
+    ],
+)
+def test_days_of_every_year_have_the_same_first_and_last_day_whatever_the_year_of_entry(
+    entered: int, first: tuple[int, int], last: tuple[int, int]
+):
+    later = last < first
+    closed = ClosedDays(date(entered, *first), date(entered + later, *last), every_year=True)
+    for year in YEARS:
+        for begun in (year - 1, year) if later else (year,):
+            days = [date(begun, *first) + timedelta(days=n) for n in range(367)]
+            period = [day for day in days if day <= date(begun + later, *last)]
+            assert all(closed.covers(day) for day in period)
+        around = [date(year, *first) - timedelta(days=1), date(year, *last) + timedelta(days=1)]
+        assert [closed.covers(day) for day in around] == [False, False], year
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ordinary"),
+    [
+        # 29 February is 1 March as a start, and 28 February as an end.
+        ((2028, 2, 29), (2028, 3, 10), ((3, 1), (3, 10))),
+        ((2028, 2, 20), (2028, 2, 29), ((2, 20), (2, 28))),
+        ((2028, 2, 29), (2028, 2, 29), None),
+    ],
+)
+def test_a_period_that_begins_or_ends_on_the_leap_day(
+    first: tuple[int, int, int], last: tuple[int, int, int], ordinary: tuple[tuple[int, int], tuple[int, int]] | None
+):
+    closed = ClosedDays(date(*first), date(*last), every_year=True)
+    for year in (2027, 2028, 2029, 2100):
+        leap = year == 2028
+        ends = (first[1:], last[1:]) if leap else ordinary
+        period = [date(year, 1, 1) + timedelta(days=n) for n in range(365 + leap)]
+        expected = [day for day in period if ends and date(year, *ends[0]) <= day <= date(year, *ends[1])]
+        assert [day for day in period if closed.covers(day)] == expected
+
+
+def test_days_of_every_year_that_were_written_past_the_checks_do_no_harm():
+    long = ClosedDays(date(2026, 1, 1), date(2029, 1, 1), every_year=True)
+    assert all(long.covers(date(year, 6, 1)) for year in (1, 2026, 9998))
+    assert not ClosedDays(date(9998, 12, 31), date(9999, 1, 2), every_year=True).covers(date(9999, 6, 1))
+
+
 def test_hours_end_before_their_end():
     hours = ClosedHours(0, time(22), time(23, 30))
     monday = datetime(2026, 11, 23)  # noqa: DTZ001  # a reading

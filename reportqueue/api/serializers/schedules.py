@@ -62,8 +62,11 @@ class ScheduleSerializer(RowSerializer[ReportSchedule]):
         return super().to_internal_value(data)
 
     def get_words(self, schedule: ReportSchedule) -> str:
-        """When it fires, in words; empty for the few expressions without any."""
-        return words_of(schedule)
+        """When it fires, in words; empty for an expression that was written past the checks."""
+        try:
+            return schedule.in_words
+        except CronError:
+            return ""
 
     def save_as(self, user: str) -> ReportSchedule:
         """Save it. A user who disables it has paused it. Raises `ValidationError` naming the field."""
@@ -121,11 +124,3 @@ class ForecastSerializer(serializers.Serializer[Any]):
     def get_fires(self, forecast: schedules.Forecast) -> bool:
         """Whether the calendar leaves it open."""
         return not forecast.closed
-
-
-def words_of(schedule: ReportSchedule) -> str:
-    """When a schedule fires, in words; empty for the few expressions without any."""
-    try:
-        return schedule.in_words
-    except CronError:
-        return ""

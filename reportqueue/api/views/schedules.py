@@ -177,7 +177,7 @@ def _answer(schedule: ReportSchedule, status: int = 200) -> Response:
 def _preview(schedule: ReportSchedule, count: int) -> Response:
     try:
         found = schedules.forecast(schedule, count)
+        said = {"words": schedule.in_words, "note": schedule.day_note}
     except reportcron.CronError as error:
         raise ValidationError({error.field: str(error)}) from None
-    occurrences = shapes.ForecastSerializer(found, many=True).data
-    return Response({"words": shapes.words_of(schedule), "occurrences": occurrences})
+    return Response({**said, "occurrences": shapes.ForecastSerializer(found, many=True).data})

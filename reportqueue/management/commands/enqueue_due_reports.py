@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -26,7 +27,7 @@ logger = logging.getLogger("reportqueue")
 DRY_RUN_LIMIT = 1_000
 RECONNECT_SECONDS = 1.0
 PUT_OFF_SECONDS = 1.0
-"""The pause before the next pass if schedules were put off."""
+"""The longest pause after a pass that left due schedules, since another transaction holds them or an error came up."""
 
 
 class Command(BaseCommand):
@@ -120,10 +121,7 @@ class Command(BaseCommand):
                 pause = interval
                 try:
                     watch.listen()
-                    done = self._pass(quiet=True, stopping=stop.is_set)
-                    if (due := schedules.next_due()) is not None:
-                        least = PUT_OFF_SECONDS if done.put_off else 0.0  # its schedules are still due
-                        pause = min(interval, max(least, (due - database_now()).total_seconds()))
+                    pause = min(interval, self._pass_and_pause(stop.is_set))
                 except (OperationalError, InterfaceError) as error:
                     # The database restarts or is out of reach: waiting for it loses nothing.
                     logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
@@ -134,6 +132,19 @@ class Command(BaseCommand):
                     logger.exception("A pass failed, trying again in %s s.", interval)
                 if not stop.is_set():
                     watch.wait(pause)
+
+    def _pass_and_pause(self, stopping: Callable[[], bool]) -> float:
+        """Do a pass; return the seconds until the next one has work, which may be infinite."""
+        began = database_now()
+        done = self._pass(quiet=True, stopping=stopping)
+        due = schedules.next_due()
+        longest = math.inf
+        if done.put_off or (due is not None and due <= began):
+            # The pass left these schedules. Another one at once would leave them too: only the others' instants count.
+            longest, due = PUT_OFF_SECONDS, schedules.next_due(after=began)
+        if due is None:
+            return longest
+        return min(longest, max(0.0, (due - database_now()).total_seconds()))
 
 
 def _seconds(text: str) -> float:

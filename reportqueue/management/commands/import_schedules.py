@@ -142,6 +142,8 @@ class Command(BaseCommand):
         self.stdout.write(
             f"  report {schedule.report_id}, modifier {schedule.modifier_id}; {schedule.rule}{zone}{words}"
         )
+        if schedule.day_note:
+            self.stdout.write(f"  note: {schedule.day_note}")
         if same is not None:
             self.stdout.write(f"  there already: {same}")
         elif not schedule.enabled:
