@@ -137,6 +137,7 @@ def _make_running(rows: Sequence[ReportQueue], tokens: Mapping[int, UUID], run: 
             Status.RUNNING,
             {"lease_token": tokens, "attempt": attempts},
             launch_failures=0,
+            unstarted_runs=0,
             **({"releases": 0} if some[0].status in FINAL else {}),
             run_id=run.run_id,
             lease_expires_at=now + run.lease,

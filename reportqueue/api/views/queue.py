@@ -12,8 +12,9 @@ from rest_framework.response import Response
 
 from reportqueue import bounds, queue, schedules
 from reportqueue.api import filters
-from reportqueue.api.base import ApiView
+from reportqueue.api.base import ApiView, told_time
 from reportqueue.api.serializers import queue as shapes
+from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Source
@@ -35,9 +36,10 @@ class QueueView(ApiView):
     parameters = filters.QUEUE_PARAMETERS
 
     def get(self, request: Request) -> Response:
-        """A page in claim order."""
+        """A page in claim order, and the time before it was read."""
+        now = database_now()
         page = filters.queue_page(request)
-        return Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data))
+        return told_time(Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data)), now)
 
     def post(self, request: Request) -> Response:
         """201; 200 if every key was known with the same content."""
