@@ -15,6 +15,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from reportqueue import bounds
 from reportqueue.api import problems
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
@@ -28,6 +29,11 @@ def told_time(response: R, now: datetime) -> R:
     """Add the database's time to an answer. Sensors decide by it what is due: their own clock may differ."""
     response[TIME_HEADER] = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return response
+
+
+def user_of(request: Request) -> str:
+    """The name of the caller's user, as far as a consumer's name may be long."""
+    return str(request.user.get_username())[: bounds.MAX_NAME_LENGTH]
 
 
 class OneFormat(DefaultContentNegotiation):

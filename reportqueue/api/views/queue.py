@@ -10,13 +10,14 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue import bounds, queue, schedules
+from reportqueue import bounds, queue, schedules, triggers
 from reportqueue.api import filters
 from reportqueue.api.base import ApiView, told_time
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
+from reportqueue.patterns import Pattern
 from reportqueue.states import Source
 from reportqueue.wakeup import claims
 
@@ -83,6 +84,7 @@ class ClaimView(ApiView):
     def post(self, request: Request) -> Response:
         """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
         asked = self.body(request, shapes.ClaimBody)
+        triggers.saw(Pattern.QUEUE, asked["consumer"])
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = claims.listener.heard()
         claim = self._claim(asked)

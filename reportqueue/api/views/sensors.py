@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from reportqueue import bounds, queue, schedules, triggers
 from reportqueue.api import preconditions
-from reportqueue.api.base import ApiView, told_time
+from reportqueue.api.base import ApiView, told_time, user_of
 from reportqueue.api.serializers import queue as serializers
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
@@ -26,6 +26,8 @@ class ReportsView(ApiView):
     def get(self, request: Request) -> HttpResponseBase:
         """The feed, its version and the time; 304 if the caller has that version."""
         pattern = self._pattern(request)
+        if pattern is not None:
+            triggers.saw(pattern, user_of(request))
         if pattern is not None and conf().expand_on_claim:
             # Schedules that were written without `save()` are planned first: without a plan, no sensor fires them.
             schedules.enqueue_due(batches=1)
@@ -74,6 +76,7 @@ class PendingView(ApiView):
 
     def get(self, request: Request) -> Response:
         """The first `MAX_PENDING` of them, each with the run key of its next generation."""
+        triggers.saw(Pattern.WEBHOOK, user_of(request))
         if conf().expand_on_claim:
             schedules.enqueue_due(batches=1)
         rows = ReportQueue.objects.pending()[: bounds.MAX_PENDING]
