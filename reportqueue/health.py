@@ -78,7 +78,7 @@ def status(request: HttpRequest) -> JsonResponse:
             }
             counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
             stalled = queue.standstill()
-            reasons = [*([str(stalled)] if stalled else []), *map(str, triggers.silent())]
+            reasons = [*([str(stalled)] if stalled else []), *(silence.without_name() for silence in triggers.silent())]
     except Error:
         return JsonResponse({"status": "unknown", "reasons": ["The database does not answer."]}, status=503)
     document = {"status": "stalled" if reasons else "moving", "reasons": reasons}

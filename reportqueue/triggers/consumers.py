@@ -43,12 +43,16 @@ class Silence:
     """Why one is expected; may be empty."""
 
     def __str__(self) -> str:
+        return self._text(f", by {self.last.name}" if self.last else "")
+
+    def without_name(self) -> str:
+        """As a text for callers without a login: the name may be a user's."""
+        return self._text("")
+
+    def _text(self, by: str) -> str:
         text, last = _DOES[self.pattern]
         text += f", although {self.why}." if self.why else "."
-        if self.last is None:
-            text += " None ever has."
-        else:
-            text += f" {last} was at {self.last.seen_at:%Y-%m-%d %H:%M} UTC, by {self.last.name}."
+        text += f" {last} was at {self.last.seen_at:%Y-%m-%d %H:%M} UTC{by}." if self.last else " None ever has."
         return f"{text} Is its sensor switched on in Dagster, and does Dagster's daemon run?"
 
 

@@ -6,13 +6,14 @@ The clock of this whole process is moved: Dagster's, its sensors' and the web ap
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import time_machine
-from dagster import AssetMaterialization, DagsterInstance, DagsterRunStatus
+from dagster import AssetMaterialization, DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.test_utils import create_run_for_test
 from django.db import transaction
@@ -161,7 +162,11 @@ def test_a_run_of_a_worker_whose_clock_is_off_has_its_time_to_notice_that_it_is_
     row = build_row(status=Status.DISPATCHED)
     with time_machine.travel(datetime.now().astimezone() + skewed):
         tags = Ticket(row.pk, row.generation).tags()
-        create_run_for_test(instance, job_name="report_job", status=DagsterRunStatus.STARTED, tags=tags)
+        run = create_run_for_test(instance, job_name="report_job", status=DagsterRunStatus.STARTING, tags=tags)
+        instance.report_dagster_event(DagsterEvent(DagsterEventType.RUN_START.value, "report_job"), run.run_id)
+    (record,) = instance.get_run_records()
+    assert record.start_time is not None
+    assert abs(record.start_time - time.time() - skewed.total_seconds()) < 30
     queue.start(row.pk, generation=1, run_id="quicker")
     assert StrayRuns().end(instance, make_client()) == 0
 

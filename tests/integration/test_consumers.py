@@ -69,7 +69,10 @@ def test_with_schedules_a_consumer_of_their_pattern_is_expected(
     assert reasons(client) == []
     ReportConsumer.objects.update(seen_at=minutes_ago(180))
     (reason,) = reasons(client)
-    assert "UTC, by somebody." in reason
+    assert " UTC. Is its sensor" in reason
+    assert "somebody" not in reason, "it may be the name of a user, and the caller has no login"
+    (silence,) = triggers.silent()
+    assert " UTC, by somebody. Is its sensor" in str(silence)
     ReportSchedule.objects.filter(pk=schedule.pk).update(enabled=False)
     assert reasons(client) == []
 
