@@ -62,7 +62,7 @@ def materialization(plan: Plan) -> AssetMaterialization:
 def report_cron_schedules(report_queue: ReportQueueResource) -> MaterializeResult[None]:
     """Read the schedules from the web app."""
     with closing(report_queue.client()) as client:
-        return MaterializeResult(metadata=metadata_of(client.plan("asset")))
+        return MaterializeResult(metadata=metadata_of(client.plan("asset").plan))
 
 
 def build_schedules_refresh(

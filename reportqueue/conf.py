@@ -30,6 +30,8 @@ class Conf:
     """The share of a delay that is random, so that reports that failed together are not all retried together."""
     max_releases: int = 10
     """How often runs may begin a report and give it back; each time after that uses up an attempt."""
+    max_unstarted_runs: int = 20
+    """How many runs in a row may end without starting a row; then the row fails. With the default delays, 14 hours."""
     misfire_grace_seconds: int = 60
     """A firing that is found later than this was missed: the schedule's catch-up policy decides what becomes of it."""
     expand_on_claim: bool = True
@@ -59,6 +61,7 @@ class Conf:
         _between("retry_backoff_max_seconds", self.retry_backoff_max_seconds, 0, bounds.MAX_DELAY_SECONDS)
         _between("retry_jitter", self.retry_jitter, 0, 1)
         _between("max_releases", self.max_releases, 0, 1_000)
+        _between("max_unstarted_runs", self.max_unstarted_runs, 1, 1_000)
         _between("misfire_grace_seconds", self.misfire_grace_seconds, 1, bounds.MAX_LEASE_SECONDS)
         if not isinstance(self.expand_on_claim, bool):
             raise ImproperlyConfigured("REPORTQUEUE['EXPAND_ON_CLAIM'] must be True or False.")
@@ -68,8 +71,11 @@ class Conf:
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
         _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
         _between("stalled_seconds", self.stalled_seconds, 1, bounds.MAX_LEASE_SECONDS)
-        if not isinstance(self.run_url, str) or (self.run_url and "{run_id}" not in self.run_url):
-            raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must be a URL that contains {run_id}.")
+        # It becomes a link in the admin: with another scheme it could be a script.
+        if not isinstance(self.run_url, str) or not re.fullmatch(r"((https?:/)?/[^\s/\\]\S*)?", self.run_url):
+            raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must be an http:// or https:// address, or a path.")
+        if self.run_url and "{run_id}" not in self.run_url:
+            raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must contain {run_id}.")
         if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):
             raise ImproperlyConfigured("REPORTQUEUE['DAGSTER_URL'] must be an http:// or https:// address, or empty.")
 

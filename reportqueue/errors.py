@@ -48,5 +48,9 @@ class HandoverRefused(ReportQueueError):
     """The firings cannot go to another pattern like this."""
 
 
+class FiringTooEarly(ReportQueueError):
+    """The firing's instant has not come yet by the database's clock: try again then."""
+
+
 class FiringRefused(ReportQueueError):
     """The schedule has no such firing, or the firing does not belong to this caller."""

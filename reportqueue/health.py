@@ -67,7 +67,7 @@ def _reasons(connection: Any) -> list[str]:
 
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
-    """How many rows are due and at work, and whether any start: 200 also at a standstill, 503 without a database."""
+    """How many rows are due and at work, whether any start, and whether consumers ask: 503 without a database."""
     rows = ReportQueue.objects
     try:
         with _quick():
@@ -78,9 +78,10 @@ def status(request: HttpRequest) -> JsonResponse:
             }
             counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
             stalled = queue.standstill()
+            reasons = [*([str(stalled)] if stalled else []), *(silence.without_name() for silence in triggers.silent())]
     except Error:
         return JsonResponse({"status": "unknown", "reasons": ["The database does not answer."]}, status=503)
-    document = {"status": "stalled" if stalled else "moving", "reasons": [str(stalled)] if stalled else []}
+    document = {"status": "stalled" if reasons else "moving", "reasons": reasons}
     return JsonResponse({**document, **counts, "counted_up_to": COUNTED})
 
 

@@ -27,7 +27,8 @@ class Status(models.TextChoices):
     SUCCEEDED = "succeeded", _("Succeeded")
     """Final: the report was made. Leaves by requeue."""
     FAILED = "failed", _("Failed")
-    """Final: its attempts are used up, or its error was reported as not retryable. Leaves by requeue."""
+    """Final: its attempts are used up, its error was reported as not retryable, or no run has ever started it. Leaves
+    by requeue."""
     CANCELLED = "cancelled", _("Cancelled")
     """Final: a person or its run cancelled it. Leaves by requeue."""
     SKIPPED = "skipped", _("Skipped")
@@ -80,8 +81,9 @@ TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
     },
     Verb.COMPLETE: {Status.RUNNING: frozenset({Status.SUCCEEDED})},
     Verb.FAIL: {
-        Status.CLAIMED: frozenset({Status.QUEUED}),
-        Status.DISPATCHED: frozenset({Status.QUEUED}),
+        # Failed: one run after the other has ended without starting the row.
+        Status.CLAIMED: frozenset({Status.QUEUED, Status.FAILED}),
+        Status.DISPATCHED: frozenset({Status.QUEUED, Status.FAILED}),
         Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
     },
     Verb.RELEASE: {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,6 +28,8 @@ from reportqueue.states import Source
 ROTATION = timedelta(hours=24)
 """How long the secret before a rotation is accepted, while the sender changes over."""
 MAX_DELIVERY_ID = 140
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+"""A number as a text, as many systems write their ids."""
 _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
@@ -74,18 +77,23 @@ def verified_source(name: str, body: bytes, headers: Mapping[str, str]) -> Webho
 def accept(source: WebhookSource, delivery_id: str, payload: Any) -> queue.Enqueued:
     """Queue the report that a verified delivery asks for. A redelivery gets the row of the first delivery.
 
-    Raises `ValidationError` naming what of the payload is missing or wrong, `IdempotencyKeyReused` if the id is known
-    with another payload.
+    A redelivery is known by its id and payload alone: the source may have been edited in between. Raises
+    `ValidationError` naming what of the payload is missing or wrong, `IdempotencyKeyReused` if the id is known with
+    another payload.
     """
     if len(delivery_id) > MAX_DELIVERY_ID:
         raise ValidationError({"webhook-id": f"Must have at most {MAX_DELIVERY_ID} characters."})
+    key, digest = f"webhook:{source.name}:{delivery_id}", queue.digest_of(payload)
+    if (row := queue.known(key, digest)) is not None:
+        return queue.Enqueued(row, created=False)
     report = queue.NewReport(
         report_id=source.report_id,
         modifier_id=_modifier(source, payload),
         params={name: _value(payload, path, f"params.{name}") for name, path in source.params_paths.items()},
         priority=source.priority,
         max_attempts=source.max_attempts,
-        idempotency_key=f"webhook:{source.name}:{delivery_id}",
+        idempotency_key=key,
+        request_digest=digest,
     )
     return queue.enqueue_many([report], source=Source.WEBHOOK)[0]
 
@@ -94,8 +102,11 @@ def _modifier(source: WebhookSource, payload: Any) -> int:
     if source.modifier_id is not None:
         return source.modifier_id
     found = _value(payload, source.modifier_path, "modifier_id")
+    if isinstance(found, str) and _WHOLE_NUMBER.fullmatch(found):
+        return int(found)
     if isinstance(found, bool) or not isinstance(found, int):
-        raise ValidationError({"modifier_id": f"The payload's {source.modifier_path} must be a whole number."})
+        text = f"The payload's {source.modifier_path} must be a whole number, which may be in quotes."
+        raise ValidationError({"modifier_id": text})
     return found
 
 

@@ -2,7 +2,7 @@
 
 from dagster_reportqueue.client.client import MAX_BATCH_ROWS, ReportQueueClient, Results
 from dagster_reportqueue.client.responses import Claim, Content, HeldRow, PendingReport, QueueItem, Started
-from dagster_reportqueue.client.transport import ApiError, ApiRefused, ApiUnreachable, Conflict
+from dagster_reportqueue.client.transport import ApiError, ApiRefused, ApiUnreachable, Conflict, TooEarly
 
 __all__ = [
     "MAX_BATCH_ROWS",
@@ -18,4 +18,5 @@ __all__ = [
     "ReportQueueClient",
     "Results",
     "Started",
+    "TooEarly",
 ]

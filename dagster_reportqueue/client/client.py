@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
-from dagster_reportqueue.client.plan import Plan
+from dagster_reportqueue.client.plan import Plan, PlanReading
 from dagster_reportqueue.client.responses import Claim, Content, HeldRow, PendingReport, QueueItem, Started
 from dagster_reportqueue.client.transport import ApiRefused, ApiUnreachable, Conflict, Transport
 
@@ -77,10 +77,10 @@ class ReportQueueClient(Transport):
     def _rows(self, chosen: Mapping[str, Any], pages: int) -> Iterator[HeldRow]:
         path: str | None = f"/api/report-queue/?{urlencode({**chosen, 'limit': PAGE})}"
         while path is not None and pages > 0:
-            answer = self.request("GET", path)
+            answer = self.answer("GET", path)
             pages -= 1
-            yield from _parsed("a list of rows", partial(_held_rows, answer))
-            following = urlsplit(answer["next"] or "")
+            yield from _parsed("a list of rows", partial(_held_rows, answer.content, answer.time))
+            following = urlsplit(answer.content["next"] or "")
             path = f"/api/report-queue/?{following.query}" if following.query else None
 
     def row(self, queue_id: int) -> HeldRow:
@@ -93,16 +93,16 @@ class ReportQueueClient(Transport):
         answer = self.request("GET", f"/api/report-queue/{queue_id}/")
         return _parsed("a row", lambda: Content(datetime.fromisoformat(answer["trigger_time"]), dict(answer["params"])))
 
-    def plan(self, pattern: str, *, known: Plan | None = None) -> Plan:
-        """The schedules that a sensor of this pattern (`cron` or `asset`) fires; `known` if nothing has changed.
+    def plan(self, pattern: str, *, known: Plan | None = None) -> PlanReading:
+        """The schedules that a sensor of this pattern (`cron` or `asset`) fires, and the time.
 
-        Needs the permission to view schedules.
+        The plan is `known` if nothing has changed. Needs the permission to view schedules.
         """
         headers = {} if known is None else {"If-None-Match": f'W/"{known.version}"'}
-        answer = self.request("GET", f"/api/reports/?pattern={pattern}", headers=headers)
-        if answer is None and known is not None:
-            return known
-        return _parsed("a list of schedules", lambda: Plan.parse(answer))
+        answer = self.answer("GET", f"/api/reports/?pattern={pattern}", headers=headers)
+        if answer.content is None and known is not None:
+            return PlanReading(known, answer.time)
+        return _parsed("a list of schedules", lambda: PlanReading(Plan.parse(answer.content), answer.time))
 
     def pending(self) -> list[PendingReport]:
         """Due rows that are unclaimed, in claim order; at most 1,000. Needs the permission to view."""
@@ -254,9 +254,12 @@ class ReportQueueClient(Transport):
         }
         return self._post_for_row(queue_id, "fail", body)
 
-    def fail_launch(self, queue_id: int, *, generation: int, run_id: str, error: str) -> str:
-        """Report that a run ended, or could not be made, before it started the row; return the row's new status."""
-        body = {"generation": generation, "run_id": run_id, "error": storable(error)}
+    def fail_launch(self, queue_id: int, *, generation: int, run_id: str, error: str, counts: bool = True) -> str:
+        """Report that a run ended, or could not be made, before it started the row; return the row's new status.
+
+        After `MAX_UNSTARTED_RUNS` reports in a row that count, the row fails. `counts` is False if no run has failed.
+        """
+        body = {"generation": generation, "run_id": run_id, "error": storable(error), "counts": counts}
         return self._post_for_row(queue_id, "fail", body)
 
     def release(
@@ -310,9 +313,9 @@ def _started(answer: Any) -> Started:
     return _parsed("a started row", lambda: Started.parse(answer))
 
 
-def _held_rows(answer: Any) -> list[HeldRow]:
+def _held_rows(answer: Any, now: datetime) -> list[HeldRow]:
     urlsplit(answer["next"] or "")
-    return [HeldRow.parse(item) for item in answer["queue"]]
+    return [HeldRow.parse(item, now) for item in answer["queue"]]
 
 
 def _row_refusal(row: Mapping[str, Any]) -> ApiRefused | ApiUnreachable:

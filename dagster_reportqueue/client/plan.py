@@ -86,6 +86,15 @@ class Plan:
         )
 
 
+@dataclass(frozen=True)
+class PlanReading:
+    """A plan as it was read from the web app."""
+
+    plan: Plan
+    now: datetime
+    """The database's time just before that, aware UTC: firings up to it are due."""
+
+
 def _instant(value: Any) -> datetime | None:
     return None if value is None else _aware(value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -79,9 +79,18 @@ class HeldRow:
     run_id: str
     cancel_requested: bool
     outcomes: Mapping[str, str]
+    read_at: datetime | None = None
+    """The database's time when the row was read; only a request for a list fills it."""
+
+    @property
+    def dispatched_for(self) -> timedelta:
+        """How long ago it was dispatched, by the database's clock; zero if that is unknown."""
+        if self.dispatched_at is None or self.read_at is None:
+            return timedelta(0)
+        return self.read_at - self.dispatched_at
 
     @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> HeldRow:
+    def parse(cls, data: Mapping[str, Any], read_at: datetime | None = None) -> HeldRow:
         """Parse the API's JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         at = data["dispatched_at"]
         return cls(
@@ -93,6 +102,7 @@ class HeldRow:
             run_id=str(data["run_id"]),
             cancel_requested=bool(data["cancel_requested"]),
             outcomes={str(one["run_id"]): str(one["outcome"]) for one in data.get("attempts", ())},
+            read_at=read_at,
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from urllib3.util import Retry
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
 RETRIES = 3
+TIME_HEADER = "Reportqueue-Time"
 MAX_BODY_BYTES = 1024 * 1024
 """More than any verb needs for one row. A larger body is not sent: its answer could be lost with the connection."""
 
@@ -25,6 +28,10 @@ class ApiError(Exception):
 
 class ApiUnreachable(ApiError):
     """The API, or a proxy in front of it, is down or restarting: no answer of the API. Repeat the call later."""
+
+
+class TooEarly(ApiUnreachable):
+    """The firing is still to come by the database's clock. Repeat the call later."""
 
 
 class ApiRefused(ApiError):
@@ -47,6 +54,30 @@ class Conflict(ApiRefused):
     def __init__(self, message: str, *, kind: str, current_status: str | None) -> None:
         super().__init__(message, status=409, kind=kind)
         self.current_status = current_status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the web app."""
+
+    content: Any
+    """Its JSON; None if nothing has changed."""
+    url: str
+    _time: str | None
+
+    @property
+    def time(self) -> datetime:
+        """The database's time when it was made, aware UTC. Raises `ApiUnreachable` for an answer without one."""
+        try:
+            found = datetime.fromisoformat(self._time or "")
+            if found.tzinfo is not None:
+                return found.astimezone(UTC)
+        except ValueError:
+            pass
+        raise ApiUnreachable(
+            f"{self.url} answered without a valid {TIME_HEADER} header: is it the queue's API, and does a proxy let "
+            "the header through?"
+        )
 
 
 class Transport:
@@ -96,6 +127,10 @@ class Transport:
         With an `If-None-Match` header, returns None if nothing has changed. `options` are those of `requests`; pass a
         body as `data`.
         """
+        return self.answer(method, path, read_timeout=read_timeout, **options).content
+
+    def answer(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Answer:
+        """As `request`, for an answer that tells the time."""
         url = f"{self.url}{path}"
         seconds = self._read_timeout if read_timeout is None else read_timeout
         options.setdefault("timeout", (min(CONNECT_TIMEOUT, seconds), seconds))
@@ -103,11 +138,12 @@ class Transport:
             response = self._session.request(method, url, allow_redirects=False, **options)
         except (OSError, HTTPError) as error:  # requests' own errors are OSErrors
             raise ApiUnreachable(f"{url} does not answer ({_reason(error)}); is the web app running?") from None
+        time = response.headers.get(TIME_HEADER)
         if response.status_code == 304 and "If-None-Match" in options.get("headers", {}):
-            return None
+            return Answer(None, url, time)
         if 200 <= response.status_code < 300:
             try:
-                return response.json()
+                return Answer(response.json(), url, time)
             except (ValueError, RecursionError):
                 raise ApiUnreachable(f"{url} answered something that is not JSON; is it the queue's API?") from None
         raise _refusal(response, url)
@@ -164,6 +200,8 @@ def _refusal(response: requests.Response, url: str) -> ApiError:
     status = response.status_code
     kind = _string(problem.get("type")) or ""
     detail = _one_line(problem.get("detail") or response.reason or "no reason given")
+    if status == 409 and kind == "too-early":
+        return TooEarly(detail)
     if status == 409 and kind:
         return Conflict(detail, kind=kind, current_status=_string(problem.get("current_status")))
     hint = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from dagster import MetadataValue
 
@@ -44,15 +45,37 @@ class ReportRun:
 
 Work = Callable[[ReportRun], Mapping[str, Any] | None]
 """The report's code: makes the report and returns its result, a JSON object of at most 64 KiB. In it,
-`{"artifacts": {name: address}}` becomes links in the queue's admin and in the run's metadata."""
+`{"artifacts": {name: address}}` becomes links in the queue's admin and in the run's metadata: http(s) addresses, in the
+admin also paths of its site. Any other address is shown as a text."""
+
+
+def is_web_address(address: object) -> bool:
+    """Whether an address may become a link in Dagster's UI: http(s) with a host, and nothing else.
+
+    Browsers drop tabs and newlines and read `\\` as `/`: what contains one could be a script, or lead elsewhere. A path
+    would lead into Dagster's own site.
+    """
+    if not isinstance(address, str) or any(character <= " " or character in "\\\x7f" for character in address):
+        return False
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def result_metadata(result: Mapping[str, Any]) -> dict[str, MetadataValue]:
-    """Convert a result to Dagster metadata: `artifacts` as links, everything else as JSON."""
+    """Convert a result to Dagster metadata: `artifacts` as links, everything else as JSON.
+
+    An artifact whose address is not a web address becomes a text: Dagster's UI would make a link of any address.
+    """
     artifacts = result.get("artifacts")
     links = artifacts if isinstance(artifacts, Mapping) else {}
     rest = {name: value for name, value in result.items() if name != "artifacts"}
-    metadata: dict[str, MetadataValue] = {str(name): MetadataValue.url(str(url)) for name, url in links.items()}
+    metadata: dict[str, MetadataValue] = {
+        str(name): MetadataValue.url(str(url)) if is_web_address(url) else MetadataValue.text(str(url))
+        for name, url in links.items()
+    }
     if rest:
         metadata["result"] = MetadataValue.json(rest)
     return metadata

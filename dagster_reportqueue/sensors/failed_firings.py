@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
-from dagster_reportqueue.client import ApiRefused, ReportQueueClient
+from dagster_reportqueue.client import ApiRefused, ReportQueueClient, TooEarly
 from dagster_reportqueue.tickets import FiringTicket
 
 SETTLED = timedelta(seconds=60)
@@ -23,7 +23,8 @@ RUNS = 200
 def queue_firing(client: ReportQueueClient, run: DagsterRun, firing: FiringTicket) -> str:
     """Queue a firing whose run failed before it started the row, and say what was done. May be repeated.
 
-    Raises `ApiError` if the web app does not answer, or refuses although the firing has to be made.
+    Raises `ApiError` if the web app does not answer, or refuses although the firing has to be made; `TooEarly` if the
+    firing is still to come.
     """
     try:
         row_id = client.queue_firing(firing.schedule_id, trigger_time=firing.trigger_time)
@@ -49,12 +50,16 @@ def queue_failed_firings(
         order_by="update_timestamp",
         ascending=True,
     )
-    found = 0
+    found, waiting = 0, []
     for record in records:
         firing = FiringTicket.of_run(record.dagster_run.tags)
         if firing is not None:
-            queue_firing(client, record.dagster_run, firing)
-            found += 1
+            try:
+                queue_firing(client, record.dagster_run, firing)
+                found += 1
+            except TooEarly:
+                waiting.append(record.update_timestamp)
     until = now - SETTLED if len(records) < RUNS else records[-1].update_timestamp
+    until = min(until, *waiting) if waiting else until
     # Further runs may have ended at the same instant.
     return found, max(after, until - timedelta(microseconds=1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from dagster_reportqueue.client.plan import Plan, PlannedSchedule
+from dagster_reportqueue.client.plan import Period, Plan, PlannedSchedule
 from reportcron import CronError, next_after
 
 MAX_CACHED = 20_000
@@ -42,6 +42,17 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where a tick starts."""
+
+    made: Position
+    new_schedules: frozenset[int] = frozenset()
+    """The ids of schedules that start at their `fires_after` instead, also if that is earlier."""
+    new_periods: frozenset[datetime] = frozenset()
+    """The beginnings of periods whose firings start there instead, also if that is earlier."""
+
+
+@dataclass(frozen=True)
 class DueFiring:
     """One schedule's firing at an instant (aware UTC)."""
 
@@ -61,24 +72,27 @@ class DueFirings:
 
     _next: dict[tuple[str, str], tuple[datetime, datetime]] = field(default_factory=dict)
 
-    def due(self, plan: Plan, made: Position, until: datetime) -> Iterator[DueFiring]:
-        """Yield the plan's firings after `made` and up to `until`, in order; they are evaluated lazily."""
+    def due(self, plan: Plan, start: Start, until: datetime) -> Iterator[DueFiring]:
+        """Yield the plan's firings from `start` and up to `until`, in order; they are evaluated lazily."""
         same_report = _same_report(plan)
         for period in plan.periods:
-            after, last = made, until
-            if period.since is not None:
-                after = max(after, Position(period.since - _TICK))
-            if period.until is not None:
-                last = min(last, period.until - _TICK)
-            for instant, schedule in self._merged(plan, after, last):
+            last = until if period.until is None else min(until, period.until - _TICK)
+            for instant, schedule in self._merged(plan, period, start, last):
                 yield DueFiring(schedule, instant, self._run_key(schedule, instant, same_report))
 
-    def _merged(self, plan: Plan, after: Position, last: datetime) -> Iterator[tuple[datetime, PlannedSchedule]]:
+    def _merged(
+        self, plan: Plan, period: Period, start: Start, last: datetime
+    ) -> Iterator[tuple[datetime, PlannedSchedule]]:
         heap: list[tuple[datetime, int, PlannedSchedule]] = []
+        made = start.made
         for schedule in plan.schedules:
-            # At the instant of the position, only schedules with a larger id are still to fire.
-            start = after.instant if schedule.schedule_id <= after.schedule_id else after.instant - _TICK
-            self._push(heap, schedule, max(start, schedule.fires_after), last)
+            begin = schedule.fires_after
+            if period.since is not None:
+                begin = max(begin, period.since - _TICK)
+            if schedule.schedule_id not in start.new_schedules and period.since not in start.new_periods:
+                # At the instant of the position, only schedules with a larger id are still to fire.
+                begin = max(begin, made.instant if schedule.schedule_id <= made.schedule_id else made.instant - _TICK)
+            self._push(heap, schedule, begin, last)
         while heap:
             instant, _, schedule = heapq.heappop(heap)
             yield instant, schedule

@@ -23,6 +23,8 @@ from dagster_reportqueue.sensors.grouping import Group, grouped
 from dagster_reportqueue.sensors.ticks import (
     MAX_BATCH,
     AnyJob,
+    check_job,
+    check_jobs_of_tick,
     check_limit,
     interval,
     launch_tags,
@@ -78,9 +80,12 @@ def build_queue_sensor(
     are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to 100)
     in each, and a tick claims up to `limit` times `batch_size` rows, at most 1,000. A row with which a run has died is
     alone in its next run; the other rows of that run go into smaller batches.
-    Raises `ValueError` for a bound exceeded.
+    Raises `ValueError` for a bound exceeded, and for a job with partitions.
     """
     check_limit(limit)
+    check_job(job)
+    if batch_job is not None:
+        check_job(batch_job)
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
     if batch_job is not None:
@@ -101,6 +106,7 @@ def build_queue_sensor(
         description="Claims due reports from the report queue and launches one run for each, or one run for several.",
     )
     def queue_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult | SkipReason:
+        check_jobs_of_tick(context, job.name)
         with queue_client(report_queue) as client:
             claim = client.claim(
                 consumer_name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
@@ -64,7 +64,7 @@ def reconcile(
     Safe at any time and in several processes: the queue refuses a repair if the row has changed since.
     """
     done = Reconciled()
-    settled = datetime.now(UTC) - timedelta(seconds=grace_seconds)
+    grace = timedelta(seconds=grace_seconds)
     rows = [row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by in consumers]
     done.compared = len(rows)
     # Read the runs after the rows: if a run starts a row in between, the queue refuses the repair of that row.
@@ -79,7 +79,7 @@ def reconcile(
             if run is not None and waits.does(run):
                 waiting.setdefault(run.run_id, {})[row.queue_id] = row.generation
             elif run is not None or batches is None or batches.all_known:
-                _repair(client, row, run, settled, done)
+                _repair(client, row, run, grace, done)
     for run_id, generations in waiting.items():
         answers = client.renew_dispatch_many(generations, run_id=run_id)
         done.kept_waiting += sum(answer is True for answer in answers.values())
@@ -136,18 +136,19 @@ class _Batches:
 
 
 def _repair(
-    client: ReportQueueClient, row: HeldRow, run: DagsterRun | None, settled: datetime, done: Reconciled
+    client: ReportQueueClient, row: HeldRow, run: DagsterRun | None, grace: timedelta, done: Reconciled
 ) -> None:
     try:
         if run is None:
-            if row.dispatched_at is not None and row.dispatched_at < settled:
+            if row.dispatched_for > grace:
                 # Dagster dropped the run request, as it does after a tick that failed twice.
                 text = "Dagster has no run for the row."
-                client.fail_launch(row.queue_id, generation=row.generation, run_id="none", error=text)
+                client.fail_launch(row.queue_id, generation=row.generation, run_id="none", error=text, counts=False)
                 done.launched_again += 1
         elif run.status in _ENDED:
             text = f"Dagster shows the run as {run.status.value}."
-            client.fail_launch(row.queue_id, generation=row.generation, run_id=run.run_id, error=text)
+            counts = run.status != DagsterRunStatus.CANCELED
+            client.fail_launch(row.queue_id, generation=row.generation, run_id=run.run_id, error=text, counts=counts)
             done.launched_again += 1
     except ApiRefused as refused:
         if not refused.moved_on:

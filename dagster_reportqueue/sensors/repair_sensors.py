@@ -36,8 +36,8 @@ def build_repair_sensors(
     """The sensors `report_launch_failed`, `report_launch_cancelled` and `report_reconciler`.
 
     The first two report runs that ended before they started their row. The row is then launched again, later each
-    time. A row that the run had started is left to its lease. A firing of the patterns `cron` or `asset` is queued,
-    and then a queue sensor launches it.
+    time; if run after run fails like that, the row fails. A row that the run had started is left to its lease. A firing
+    of the patterns `cron` or `asset` is queued, and then a queue sensor launches it.
 
     The reconciler finds what the first two missed: such firings, rows without a run, ended runs, and waiting runs
     whose rows have ended. It renews the lease of rows whose run waits, in Dagster's queue or in the warm launcher. It
@@ -87,7 +87,13 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
 def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, message: str) -> ApiRefused | None:
     """Report that the launch failed; return the refusal if the row has changed since, else None."""
     try:
-        client.fail_launch(ticket.queue_id, generation=ticket.generation, run_id=run.run_id, error=message)
+        client.fail_launch(
+            ticket.queue_id,
+            generation=ticket.generation,
+            run_id=run.run_id,
+            error=message,
+            counts=run.status != DagsterRunStatus.CANCELED,
+        )
     except ApiRefused as refused:
         if refused.moved_on or refused.status == 404:
             return refused

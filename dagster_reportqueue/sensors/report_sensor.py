@@ -13,7 +13,7 @@ from dagster import (
 from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
-from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, interval, queue_client
+from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, check_job, check_jobs_of_tick, interval, queue_client
 
 
 def build_report_cron_sensor(
@@ -28,11 +28,12 @@ def build_report_cron_sensor(
     """A sensor that launches `job` (from `build_report_job`) once for each firing of the schedules that it reads.
 
     Suitable for some hundred schedules. A tick asks the web app whether the schedules have changed, and fires what has
-    become due since the last tick, `limit` (1 to 100) at once. After an outage it launches missed firings that are at
-    most `catch_up_seconds` old. It fires only in the periods that `manage.py switch_pattern` assigns to `cron`. It
-    needs the resource `report_queue`; the token's user needs the permissions to view schedules and to consume. Raises
-    `ValueError` for a bound exceeded.
+    become due since the last tick by the database's clock, `limit` (1 to 100) at once. After an outage it launches
+    missed firings that are at most `catch_up_seconds` old. It fires only in the periods that `manage.py switch_pattern`
+    assigns to `cron`. It needs the resource `report_queue`; the token's user needs the permissions to view schedules
+    and to consume. Raises `ValueError` for a bound exceeded.
     """
+    check_job(job)
     evaluator = Evaluator(limit, catch_up_seconds)
     last: Plan | None = None
 
@@ -44,10 +45,11 @@ def build_report_cron_sensor(
         description="Reads the schedules, evaluates their cron expressions, and launches one run for each firing.",
     )
     def report_cron_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
+        check_jobs_of_tick(context, job.name)
         nonlocal last
         with queue_client(report_queue) as client:
-            plan = client.plan("cron", known=last)
-        last = plan
-        return evaluator.tick(context, plan, kept={})
+            reading = client.plan("cron", known=last)
+        last = reading.plan
+        return evaluator.tick(context, reading, kept={})
 
     return report_cron_sensor

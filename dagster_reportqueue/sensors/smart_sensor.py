@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from dagster import (
@@ -12,17 +13,29 @@ from dagster import (
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
+    SkipReason,
     sensor,
 )
 
 from dagster_reportqueue.assets import SCHEDULES, materialization, plan_of
 from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.database_clock import DatabaseClock
 from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
-from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, cursor_field, interval, queue_client
+from dagster_reportqueue.sensors.ticks import (
+    MAX_BATCH,
+    AnyJob,
+    check_job,
+    check_jobs_of_tick,
+    cursor_field,
+    interval,
+    queue_client,
+)
 
 EVENTS_PER_TICK = 1_000
 """Events of the asset read in one tick; the next tick reads the rest."""
+ASK_SECONDS = 3_600.0
+"""After how long without a question the web app is asked for the time, and whether its schedules have changed."""
 EVENTS_SEARCHED = 50
 """Events in which a newly loaded sensor looks for its plan before it asks the web app."""
 
@@ -38,11 +51,14 @@ def build_smart_cron_sensor(
 ) -> SensorDefinition:
     """A sensor that launches `job` (from `build_report_job`) once for each firing of the schedules in the asset.
 
-    Suitable for some thousand schedules. Between changes it sends the web app no request. After an edit, the web app
-    materializes the asset `report_cron_schedules` without the schedules. The sensor then reads the schedules once, and
-    stores them in a materialization of its own. Otherwise as `build_report_cron_sensor`, for the pattern `asset`.
+    Suitable for some thousand schedules. After an edit, the web app materializes the asset `report_cron_schedules`
+    without the schedules. The sensor then reads the schedules once, and stores them in a materialization of its own.
+    Otherwise it asks the web app for the time: before it fires, and once an hour. Apart from that, as
+    `build_report_cron_sensor`, for the pattern `asset`.
     """
+    check_job(job)
     evaluator = Evaluator(limit, catch_up_seconds)
+    clock = DatabaseClock(min(ASK_SECONDS, catch_up_seconds / 2))
     last: tuple[int, Plan] | None = None
 
     @sensor(
@@ -53,6 +69,7 @@ def build_smart_cron_sensor(
         description="Evaluates the cron expressions of the asset report_cron_schedules: one run for each firing.",
     )
     def smart_cron_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
+        check_jobs_of_tick(context, job.name)
         nonlocal last
         seen = cursor_field(context, "seen", int)
         news = _events_after(context.instance, seen)
@@ -62,14 +79,22 @@ def build_smart_cron_sensor(
             # The plan in memory may belong to a tick that was never stored.
             plan = last[1] if last is not None and last[0] == seen else _plan_at(context.instance, seen)
         events = []
-        # A plan that was stored after a change may have been read before the change.
-        if plan is None or None in plans:
-            with queue_client(report_queue) as client:
-                plan = client.plan("asset")
-            events.append(materialization(plan))
         seen = news[-1].storage_id if news else seen or 0
-        last = (seen, plan)
-        return evaluator.tick(context, plan, kept={"seen": seen}, asset_events=events)
+        now = clock.estimate()
+        # A plan that was stored after a change may have been read before the change.
+        if plan is not None and None not in plans and now is not None and not evaluator.is_due(context, plan, now):
+            last = (seen, plan)
+            return SensorResult(
+                skip_reason=SkipReason(f"None of {len(plan.schedules):,} schedules is due."),
+                cursor=json.dumps({**json.loads(context.cursor or "{}"), "seen": seen}),
+            )
+        with queue_client(report_queue) as client:
+            reading = client.plan("asset", known=plan)
+        clock.set(reading.now)
+        if reading.plan is not plan:
+            events.append(materialization(reading.plan))
+        last = (seen, reading.plan)
+        return evaluator.tick(context, reading, kept={"seen": seen}, asset_events=events)
 
     return smart_cron_sensor
 

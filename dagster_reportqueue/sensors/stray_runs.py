@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
-from dagster._core.storage.dagster_run import RunRecord
 
 from dagster_reportqueue.client import HeldRow, ReportQueueClient
 from dagster_reportqueue.sensors.reconciliation import FINAL, find_row
@@ -26,14 +24,18 @@ PAGES = 10
 STUBBORN_SECONDS = 60.0
 """How long a report may continue after its cancel was requested; a heartbeat has told its run by then."""
 TOO_LATE_SECONDS = 120
-"""How long a run may take to notice that another run already owns or has made its rows."""
+"""How long a run may go on although another run owns or has made its rows; it notices when it wants to start them."""
 
 
 class StrayRuns:
-    """Finds and terminates stray runs; remembers since when it has seen each cancel request."""
+    """Finds and terminates stray runs; remembers since when it has seen each cancel request and each late run.
+
+    It measures with its own monotonic clock: the clocks of workers may differ from this one.
+    """
 
     def __init__(self) -> None:
         self._cancels: dict[tuple[int, str], float] = {}
+        self._late: dict[str, float] = {}
 
     def end(self, instance: DagsterInstance, client: ReportQueueClient) -> int:
         """Terminate stray runs and return their number. The launcher kills a run that does not end in time.
@@ -50,15 +52,21 @@ class StrayRuns:
         owners = {row.run_id for row in running}
         stubborn = self._stubborn(running)
         check = _Check(client)
+        seen_late, self._late = self._late, {}
         ended = 0
         for record in ours:
             run = record.dagster_run
             if run.run_id in stubborn:
                 reason = "Its report was cancelled in the queue, and the run has not ended since."
-            elif run.run_id in owners or not check.is_stray(record):
+            elif run.run_id in owners or (relation := check.relation(run)) not in (_Relation.LOST, _Relation.TOO_LATE):
                 continue
             else:
                 reason = "It no longer owns any of its reports: their leases have expired, or other runs own them."
+                if relation is _Relation.TOO_LATE:
+                    now = time.monotonic()
+                    self._late[run.run_id] = since = seen_late.get(run.run_id, now)
+                    if now - since < TOO_LATE_SECONDS:
+                        continue
             # Its other reports are to be made: the run returns them to the queue, where a person's termination cancels.
             instance.add_run_tags(run.run_id, {STRAY_TAG: "true"})
             instance.report_engine_event(f"The run is terminated. {reason}", run)
@@ -77,15 +85,15 @@ def _is_ours(run: DagsterRun) -> bool:
 
 
 class _Relation(Enum):
-    """How a run is related to one of its rows."""
+    """How a run is related to one of its rows. For all of its rows the first one counts."""
 
     OWN = auto()
     WAITS = auto()
     """The run may still start the row."""
-    ENDED = auto()
-    """The run has made or released the row. Its job may have more to do."""
     LOST = auto()
     """The run had started the row, and its lease expired."""
+    ENDED = auto()
+    """The run has made or released the row. Its job may have more to do."""
     TOO_LATE = auto()
     """Another run owns or has made the row, or the row was deleted."""
 
@@ -97,13 +105,10 @@ class _Check:
         self._client = client
         self._left = ROWS
 
-    def is_stray(self, record: RunRecord) -> bool:
-        """Whether the run has lost its rows and none waits for it; False if that is unknown."""
-        run_id = record.dagster_run.run_id
-        found = {_relation(row, generation, run_id) for row, generation in self._rows_of(record.dagster_run)}
-        if found & {_Relation.OWN, _Relation.WAITS}:
-            return False
-        return _Relation.LOST in found or (found == {_Relation.TOO_LATE} and _age(record) > TOO_LATE_SECONDS)
+    def relation(self, run: DagsterRun) -> _Relation | None:
+        """How the run is related to its rows: the first of `_Relation` that holds for one; None if that is unknown."""
+        found = {_relation(row, generation, run.run_id) for row, generation in self._rows_of(run)}
+        return next((relation for relation in _Relation if relation in found), None)
 
     def _rows_of(self, run: DagsterRun) -> list[tuple[HeldRow | None, int]]:
         """The run's rows, each with the generation of its launch; None for a deleted row. Empty if too many."""
@@ -126,8 +131,3 @@ def _relation(row: HeldRow | None, generation: int, run_id: str) -> _Relation:
     if outcome is None:
         return _Relation.WAITS if row.generation <= generation else _Relation.TOO_LATE
     return {"": _Relation.OWN, "expired": _Relation.LOST}.get(outcome, _Relation.ENDED)
-
-
-def _age(record: RunRecord) -> float:
-    began = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else record.update_timestamp
-    return (datetime.now(UTC) - began.astimezone(UTC)) / timedelta(seconds=1)

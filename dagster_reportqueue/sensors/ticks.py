@@ -59,6 +59,29 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
 
 
+def check_job(job: AnyJob) -> None:
+    """Raises `ValueError` for a job with partitions: each of its runs would need one, and a report has none."""
+    if job.partitions_def is not None:
+        raise ValueError(
+            f"The job {job.name} has partitions, and a run for a report has none: each of its runs would fail. Give "
+            "the sensor a job without partitions; a report's modifier and params say what it is to make."
+        )
+
+
+def check_jobs_of_tick(context: SensorEvaluationContext, *names: str) -> None:
+    """As `check_job`, for asset jobs: only a loaded code location knows the partitions of their assets.
+
+    Call it before anything is claimed. Raises `TickFailed`.
+    """
+    if context.repository_def is None:
+        return
+    for name in names:
+        try:
+            check_job(context.repository_def.get_job(name))
+        except ValueError as error:
+            raise TickFailed(str(error)) from None
+
+
 def cursor_field(context: SensorEvaluationContext, name: str, parse: Any) -> Any:
     """A field of the cursor; None in the first tick, or if a person has changed the cursor."""
     if not context.cursor:

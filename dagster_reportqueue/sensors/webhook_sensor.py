@@ -14,7 +14,15 @@ from dagster import (
 
 from dagster_reportqueue.client import ApiRefused, PendingReport, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.sensors.ticks import AnyJob, check_limit, interval, queue_client, report_tags
+from dagster_reportqueue.sensors.ticks import (
+    AnyJob,
+    check_job,
+    check_jobs_of_tick,
+    check_limit,
+    interval,
+    queue_client,
+    report_tags,
+)
 from dagster_reportqueue.tickets import Ticket
 
 
@@ -34,6 +42,7 @@ def build_webhook_sensor(
     `report_queue`; the token's user needs the permissions to view and to consume. Raises `ValueError` for a bound
     exceeded.
     """
+    check_job(job)
     check_limit(limit)
 
     @sensor(
@@ -44,6 +53,7 @@ def build_webhook_sensor(
         description="Launches one run for each due report, and marks the report as processed once Dagster has its run.",
     )
     def webhook_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
+        check_jobs_of_tick(context, job.name)
         with queue_client(report_queue) as client:
             for row_id in _launched(context):
                 _mark(context, client, row_id)

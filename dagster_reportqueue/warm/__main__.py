@@ -1,7 +1,8 @@
-"""`python -m dagster_reportqueue.warm FOLDER LISTENER OWNER [LOADS]`: load the code location, then serve.
+"""`python -m dagster_reportqueue.warm FOLDER CONFIG LISTENER OWNER [LOADS]`: load the code location, then serve.
 
-`server_process.ServerProcess` starts it. LISTENER and OWNER are file descriptors: the socket on which it answers, and
-a connection to the process that started it. When that connection is closed, the server takes no more runs.
+`server_process.ServerProcess` starts it. CONFIG, LISTENER and OWNER are file descriptors: the file with its
+configuration, the socket on which it answers, and a connection to the process that started it. When that connection is
+closed, the server takes no more runs.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ SLOTS = "warm_runs"
 """A folder of the Dagster instance."""
 
 
-def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
+def main(folder: Path, settings: int, listener: int, owner: int, loads: int = 1) -> int:
     """Load the code and serve; return the exit code. `loads` counts the loads so far, this one included."""
     began = time.time_ns()
-    config = ServerConfig.read(folder)
+    config = ServerConfig.read(settings)
     with socket.socket(fileno=listener) as listening, socket.socket(fileno=owner) as owning:
         try:
             instance = DagsterInstance.from_ref(deserialize_value(config.instance_ref, InstanceRef))
@@ -54,9 +55,9 @@ def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
         changed = sources.changed_since(began)
         if changed is not None and loads < MAX_LOADS:
             # The code changed while it was loaded: this process may have a mixture of old and new. Load it again.
-            for kept in (listener, owner):
+            for kept in (settings, listener, owner):
                 os.set_inheritable(kept, True)
-            again = [str(folder), str(listener), str(owner), str(loads + 1)]
+            again = [str(folder), str(settings), str(listener), str(owner), str(loads + 1)]
             os.execv(sys.executable, [sys.executable, "-m", "dagster_reportqueue.warm", *again])  # noqa: S606
         if changed is not None:
             _refuse(
@@ -65,6 +66,7 @@ def main(folder: Path, listener: int, owner: int, loads: int = 1) -> int:
                 "import, let it write it elsewhere, or at another time.",
             )
             return REFUSED
+        os.close(settings)
         Server(instance, listening, owning, slots, sources, config).serve()
     return 0
 

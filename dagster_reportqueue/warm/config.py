@@ -1,12 +1,14 @@
-"""The configuration of a warm server: a file beside the server's socket, in a folder that only its user may enter."""
+"""The configuration of a warm server. It may contain passwords: it is passed in an open file that has no name."""
 
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import IO
 
-CONFIG, SOCKET = "config.json", "socket"
+SOCKET = "socket"
 LOAD_SECONDS = 100
 """How long a server may take to load its code location."""
 REFUSED = 3
@@ -17,7 +19,7 @@ REFUSED = 3
 class ServerConfig:
     """What a server needs to load its code location and to supervise its runs.
 
-    Dagster's objects are in Dagster's own serialization. The instance's may contain a password.
+    Dagster's objects are in Dagster's own serialization. The instance's may contain the password of a database.
     """
 
     instance_ref: str
@@ -36,11 +38,15 @@ class ServerConfig:
     audit_seconds: float
     """How often the server asks Dagster whether runs that still have a process have ended."""
 
-    def write(self, folder: Path) -> None:
-        """Store it in the server's folder."""
-        (folder / CONFIG).write_text(json.dumps(asdict(self)))
+    def open_file(self) -> IO[bytes]:
+        """A temporary file that contains it. It has no name: it is gone with the processes that have it open."""
+        file = tempfile.TemporaryFile(prefix="reportqueue-")  # noqa: SIM115
+        file.write(json.dumps(asdict(self)).encode())
+        file.flush()
+        return file
 
     @classmethod
-    def read(cls, folder: Path) -> ServerConfig:
-        """Load it from the server's folder."""
-        return cls(**json.loads((folder / CONFIG).read_text()))
+    def read(cls, descriptor: int) -> ServerConfig:
+        """Load it from the file with this descriptor; the file stays open, and may be read again."""
+        size = os.fstat(descriptor).st_size
+        return cls(**json.loads(os.pread(descriptor, size, 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from dagster_reportqueue.warm.lost_runs import how_it_ended
 ANSWER_SECONDS = LOAD_SECONDS + 20.0
 """How long a launch waits for the server's answer: the server may still be loading its code location."""
 BACKLOG = 128
+PREFIX = "reportqueue-warm-"
+"""The beginning of the names of the servers' folders, in the folder for temporary files."""
 
 OnDeath = Callable[[str, str, frozenset[str]], None]
 
@@ -32,27 +35,30 @@ class ServerProcess:
         If it dies, `on_death` is called in a thread with its address tag, the reason, and the runs whose launch has
         failed already. Raises `OSError` if the process cannot be started.
         """
+        remove_leftovers()
         # In the folder for temporary files: a socket's path may have at most about 100 characters.
-        folder = Path(tempfile.mkdtemp(prefix="warm-"))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         try:
-            config.write(folder)
             path = str(folder / SOCKET)
             owner, owned = socket.socketpair()
-            with socket.socket(socket.AF_UNIX) as listener, owned:
-                listener.bind(path)
+            with socket.socket(socket.AF_UNIX) as listener, owned, config.open_file() as file:
+                listener.bind(f"{path}.new")
                 listener.listen(BACKLOG)
+                # It has its name only once it accepts calls: a socket that does not is a leftover.
+                os.rename(f"{path}.new", path)
                 self._process = subprocess.Popen(  # noqa: S603
                     [
                         python,
                         "-m",
                         __package__,
                         str(folder),
+                        str(file.fileno()),
                         str(listener.fileno()),
                         str(owned.fileno()),
                     ],
                     cwd=directory,
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(listener.fileno(), owned.fileno()),
+                    pass_fds=(file.fileno(), listener.fileno(), owned.fileno()),
                 )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -85,6 +91,21 @@ class ServerProcess:
     def retire(self) -> None:
         """Tell it to take no more runs, and to end after its last run."""
         self._owner.close()
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of servers that were killed together with the process that had started them."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{SOCKET}"):
+        try:
+            if path.lstat().st_uid != os.getuid():
+                continue
+            with socket.socket(socket.AF_UNIX) as question:
+                question.settimeout(0)
+                question.connect(str(path))
+        except ConnectionRefusedError:
+            shutil.rmtree(path.parent, ignore_errors=True)
+        except OSError:
+            continue  # it is another server's, which is busy or has just ended
 
 
 def _wait(

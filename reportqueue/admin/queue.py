@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import queue
 from reportqueue.admin import actions, formats, search
 from reportqueue.admin.changelists import QueueChangeList
+from reportqueue.admin.consumers import warn_of_silence
 from reportqueue.admin.filters import (
     DueFilter,
     ProcessedFilter,
@@ -77,9 +78,13 @@ class ReportQueueAdmin(OperableAdmin):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list, with a warning above it at a standstill. Its template shows how many rows an action takes."""
+        """The list, with a warning above it at a standstill, and if nobody asks for rows.
+
+        Its template shows how many rows an action takes.
+        """
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
             messages.warning(request, str(stalled))
+        warn_of_silence(request)
         return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
 
     def render_change_form(

@@ -6,12 +6,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import webhooks
+from reportqueue.admin.consumers import warn_of_silence
 from reportqueue.admin.waiting import PatientAdmin
 from reportqueue.models import WebhookSource
 
@@ -30,6 +31,11 @@ class WebhookSourceAdmin(PatientAdmin):
         (_("What a delivery asks for"), {"fields": ["report_id", "modifier_id", "modifier_path", "params_paths"]}),
         (_("How"), {"fields": ["priority", "max_attempts"]}),
     ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list, with a warning above it if nobody asks for the rows of deliveries."""
+        warn_of_silence(request)
+        return super().changelist_view(request, extra_context)
 
     def save_model(self, request: HttpRequest, obj: WebhookSource, form: Any, change: bool) -> None:
         """Save, and show a new source's secret once."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from django.db import transaction
+from django.http import HttpResponseBase
 from django.utils.decorators import method_decorator
 from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.exceptions import ValidationError
@@ -13,10 +15,25 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from reportqueue import bounds
 from reportqueue.api import problems
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
 from reportqueue.api.serializers import queue as shapes
+
+TIME_HEADER = "Reportqueue-Time"
+R = TypeVar("R", bound=HttpResponseBase)
+
+
+def told_time(response: R, now: datetime) -> R:
+    """Add the database's time to an answer. Sensors decide by it what is due: their own clock may differ."""
+    response[TIME_HEADER] = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return response
+
+
+def user_of(request: Request) -> str:
+    """The name of the caller's user, as far as a consumer's name may be long."""
+    return str(request.user.get_username())[: bounds.MAX_NAME_LENGTH]
 
 
 class OneFormat(DefaultContentNegotiation):

@@ -51,6 +51,7 @@ _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.LeaseLost, "stale-lease", status.HTTP_409_CONFLICT),
     (errors.InvalidTransition, "invalid-state", status.HTTP_409_CONFLICT),
     (errors.FiringRefused, "firing-refused", status.HTTP_409_CONFLICT),
+    (errors.FiringTooEarly, "too-early", status.HTTP_409_CONFLICT),
     (errors.IdempotencyKeyReused, "idempotency-key-reused", status.HTTP_409_CONFLICT),
     (errors.RowBusy, "busy", status.HTTP_503_SERVICE_UNAVAILABLE),
 ]
@@ -60,6 +61,7 @@ _TITLES = {
     "stale-lease": "The lease is not yours",
     "invalid-state": "The report's status does not allow this",
     "firing-refused": "The schedule has no such firing to run",
+    "too-early": "The firing is still to come",
     "idempotency-key-reused": "Idempotency key reused",
     "busy": "Held by another transaction",
     "unavailable": "The database is not available",

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("reportqueue", "0008_suspects")]
+    dependencies = [("reportqueue", "0009_turns")]
 
     operations = [
         migrations.AddField(

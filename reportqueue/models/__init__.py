@@ -1,6 +1,7 @@
-"""The tables: schedules and their calendars, the queue and its attempts, webhook sources, and trigger periods."""
+"""The tables: schedules, calendars, the queue and its attempts, webhook sources, trigger periods, and consumers."""
 
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
+from reportqueue.models.consumer import ReportConsumer
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
 from reportqueue.models.schedule import ReportSchedule
@@ -11,6 +12,7 @@ __all__ = [
     "BlackoutDays",
     "BlackoutHours",
     "ReportAttempt",
+    "ReportConsumer",
     "ReportQueue",
     "ReportSchedule",
     "TriggerPeriod",

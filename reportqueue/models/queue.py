@@ -194,6 +194,11 @@ class ReportQueue(models.Model):
     launch_failures = models.PositiveSmallIntegerField(
         default=0, help_text=_("Launches in a row that never started; they delay, but use up no attempt.")
     )
+    unstarted_runs = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text=_("Runs in a row that ended without starting it; many of them end the report."),
+    )
     releases = models.PositiveSmallIntegerField(
         default=0,
         db_default=0,

@@ -24,7 +24,7 @@ from reportqueue.queue.firings import (
     enqueue_firings,
     enter_launched,
 )
-from reportqueue.queue.intake import Enqueued, NewReport, enqueue, enqueue_many
+from reportqueue.queue.intake import Enqueued, NewReport, digest_of, enqueue, enqueue_many, known
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
@@ -49,6 +49,7 @@ __all__ = [
     "claim",
     "complete",
     "complete_many",
+    "digest_of",
     "enqueue",
     "enqueue_firings",
     "enqueue_many",
@@ -57,6 +58,7 @@ __all__ = [
     "fail_launch",
     "heartbeat",
     "heartbeat_many",
+    "known",
     "mark_processed",
     "must_wait",
     "prunable",

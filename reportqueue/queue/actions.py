@@ -61,6 +61,7 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
             now,
             attempt=0,
             launch_failures=0,
+            unstarted_runs=0,
             releases=0,
             finished_at=None,
             result=None,

@@ -217,11 +217,18 @@ def mark_processed(pk: int) -> ReportQueue:
         return finish(row, Verb.MARK_PROCESSED, Status.SUCCEEDED, now, error="", generation=generation)
 
 
-def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQueue:
+def _failed_unstarted(row: ReportQueue) -> bool:
+    """Whether `fail_launch` has ended the row: a start sets the counter to 0."""
+    return row.status == Status.FAILED and row.unstarted_runs > 0
+
+
+def fail_launch(pk: int, *, generation: int, run_id: str, error: str, counts: bool = True) -> ReportQueue:
     """Report a run that ended without ever starting its row: the row is queued again, later each time.
 
-    No attempt is used. A repeat, or a report about an older generation, changes nothing. Raises `InvalidTransition` if
-    the row is running or final, or if the generation was never handed out.
+    No attempt is used. But a run that fails each time has a standing reason: after `MAX_UNSTARTED_RUNS` of them in a
+    row, the row fails. `counts` is False if no run has failed: Dagster has none, or a person cancelled it. A repeat, or
+    a report about an older generation, changes nothing. Raises `InvalidTransition` if the row is running or final, or
+    if the generation was never handed out.
     """
     with locked(pk) as (row, now):
         if generation > row.generation:
@@ -229,15 +236,18 @@ def fail_launch(pk: int, *, generation: int, run_id: str, error: str) -> ReportQ
                 f"Generation {generation} was never handed out; the row is at {row.generation}.",
                 current_status=row.status,
             )
-        if generation < row.generation or row.status == Status.QUEUED:
+        if generation < row.generation or row.status == Status.QUEUED or _failed_unstarted(row):
             return row
         if row.status not in WITH_CONSUMER:
             raise invalid(row, "reported as never started")
         failures = one_more(row.launch_failures)
-        return return_to_queue(
-            row,
-            Verb.FAIL,
-            now + backoff(failures),
-            launch_failures=failures,
-            error=bounds.last_bytes(f"Run {run_id} ended without starting: {error}"),
-        )
+        unstarted = one_more(row.unstarted_runs) if counts else row.unstarted_runs
+        counted = {"launch_failures": failures, "unstarted_runs": unstarted}
+        error = f"Run {run_id} ended without starting: {error}"
+        if counts and unstarted >= conf().max_unstarted_runs:
+            error += (
+                f"\n{unstarted:,} runs in a row have ended without starting this report (MAX_UNSTARTED_RUNS): it has "
+                "failed, and no attempt was used. Remove the reason, then requeue the report."
+            )
+            return finish(row, Verb.FAIL, Status.FAILED, now, error=bounds.last_bytes(error), **counted)
+        return return_to_queue(row, Verb.FAIL, now + backoff(failures), error=bounds.last_bytes(error), **counted)

@@ -31,16 +31,26 @@ class NewReport:
     priority: int = 0
     max_attempts: int = bounds.DEFAULT_ATTEMPTS
     idempotency_key: str | None = None
+    request_digest: str | None = None
+    """With a key: the digest of the request, if settings that may change have made this content from it."""
 
     def digest(self) -> str:
-        """A digest of the content: it tells a repeated request from another request under the same key."""
+        """A digest of the request or the content: it tells a repeated request from another one under the same key."""
+        if self.request_digest is not None:
+            return self.request_digest
         content = asdict(self)
+        del content["request_digest"]
         if self.trigger_time is not None:
             content["trigger_time"] = self.trigger_time.astimezone(UTC).isoformat()
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return digest_of(content)
 
 
-_ASKED_FOR = {field.name for field in fields(NewReport)} - {"trigger_time"}
+def digest_of(content: Any) -> str:
+    """The digest of a JSON value; the order of an object's fields does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+_ASKED_FOR = {field.name for field in fields(NewReport)} - {"trigger_time", "request_digest"}
 _NOT_ASKED_FOR = [field.name for field in ReportQueue._meta.fields if field.name not in _ASKED_FOR]
 
 
@@ -98,14 +108,25 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
         answers = []
         for row in rows:
             kept = by_key[row.idempotency_key] if row.idempotency_key else row
-            if kept.idempotency_digest != row.idempotency_digest:
-                # A row of this list is about to be rolled back: its number would lead nowhere.
-                where = "in this list" if any(kept is one for one in rows) else f"for row {kept.pk}"
-                raise IdempotencyKeyReused(
-                    f"Idempotency key {row.idempotency_key!r} was first used with other content, {where}."
-                )
+            # A row of this list is about to be rolled back: its number would lead nowhere.
+            where = "in this list" if any(kept is one for one in rows) else f"for row {kept.pk}"
+            _require_same(kept, row.idempotency_digest, where)
             answers.append(Enqueued(kept, created=kept is row))
     return answers
+
+
+def known(idempotency_key: str, digest: str) -> ReportQueue | None:
+    """The row of a key, if the key is known. Raises `IdempotencyKeyReused` if it is known with another digest."""
+    row = ReportQueue.objects.filter(idempotency_key=idempotency_key).first()
+    if row is not None:
+        _require_same(row, digest, f"for row {row.pk}")
+    return row
+
+
+def _require_same(kept: ReportQueue, digest: str | None, where: str) -> None:
+    if kept.idempotency_digest != digest:
+        key = kept.idempotency_key
+        raise IdempotencyKeyReused(f"Idempotency key {key!r} was first used with other content, {where}.")
 
 
 def _new_row(report: NewReport, now: datetime, source: Source, *, place: str) -> ReportQueue:

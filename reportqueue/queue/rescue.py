@@ -128,7 +128,7 @@ def _not_begun(rows: Sequence[ReportQueue]) -> set[int]:
 
 def _let_off(row: ReportQueue, now: datetime, error: str) -> None:
     if row.cancel_requested:
-        finish(row, Verb.RESCUE, Status.CANCELLED, now, error=error)
+        finish(row, Verb.RESCUE, Status.CANCELLED, now, error=error, alone=True)
         return
     error = f"{error} It was making an earlier report: this one gets a run of its own, and no attempt is used."
     return_to_queue(row, Verb.RESCUE, now, attempt=row.attempt - 1, alone=True, error=error)

@@ -163,6 +163,7 @@ def _make_running(
             Status.RUNNING,
             {"lease_token": tokens, "attempt": attempts, **({"concurrency_key": keys} if again else {})},
             launch_failures=0,
+            unstarted_runs=0,
             **({"releases": 0} if again else {}),
             run_id=run.run_id,
             lease_expires_at=now + run.lease,

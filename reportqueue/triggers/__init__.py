@@ -1,5 +1,6 @@
 """Which pattern owns an instant: switches from one pattern to another, and the firings that sensors launch."""
 
+from reportqueue.triggers.consumers import Silence, saw, silence_of, silent
 from reportqueue.triggers.handovers import (
     Current,
     Handover,
@@ -15,6 +16,7 @@ from reportqueue.triggers.sensor_firings import queue_firing, start_firing
 __all__ = [
     "Current",
     "Handover",
+    "Silence",
     "cancel_planned",
     "current",
     "hand_over",
@@ -22,5 +24,8 @@ __all__ = [
     "overdue",
     "pattern_at",
     "queue_firing",
+    "saw",
+    "silence_of",
+    "silent",
     "start_firing",
 ]

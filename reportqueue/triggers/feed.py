@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -15,9 +16,10 @@ _SCHEDULES = ReportSchedule._meta.db_table
 _PERIODS = TriggerPeriod._meta.db_table
 # Each edit changes a schedule's version. A sum of hashes does not depend on the order of the rows. Together with the
 # count, two changes cancel each other out only with a chance of one in 2^64. The periods count, too: a switch of the
-# pattern changes what sensors fire.
+# pattern changes what sensors fire. The time is not after the statement's snapshot: a change that this reading does not
+# show was committed later.
 _EDITION = f"""
-    count(*), sum(hashtextextended(id || ':' || version, 0)),
+    statement_timestamp(), count(*), sum(hashtextextended(id || ':' || version, 0)),
     (SELECT sum(hashtextextended(concat_ws('|', id, since, until), 0)) FROM {_PERIODS})
 """  # noqa: S608
 _INSTANT = "(to_json({0} AT TIME ZONE 'UTC') #>> '{{{{}}}}') || 'Z'"
@@ -46,6 +48,8 @@ class Edition:
     """Changes with every edit."""
     count: int
     """The number of all schedules."""
+    read_at: datetime
+    """The database's time when it was read, aware UTC."""
 
 
 def edition() -> Edition:
@@ -81,8 +85,8 @@ def sensors_document(pattern: Pattern) -> tuple[Edition, str]:
     return found, f'{{"version":"{found.version}","periods":{periods},"reports":{reports}}}'
 
 
-def _edition(count: int, schedules: Any, periods: Any) -> Edition:
-    return Edition(hashlib.sha256(f"{count}:{schedules}:{periods}".encode()).hexdigest()[:16], count)
+def _edition(read_at: datetime, count: int, schedules: Any, periods: Any) -> Edition:
+    return Edition(hashlib.sha256(f"{count}:{schedules}:{periods}".encode()).hexdigest()[:16], count, read_at)
 
 
 def _read(sql: str, *values: Any) -> tuple[Any, ...]:

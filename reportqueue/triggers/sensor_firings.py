@@ -12,14 +12,12 @@ from django.core.exceptions import ValidationError
 import reportcron
 from reportqueue import bounds, locks, queue
 from reportqueue.clock import database_now
-from reportqueue.errors import FiringRefused
+from reportqueue.errors import FiringRefused, FiringTooEarly
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED
 from reportqueue.timing import NeverFires
 from reportqueue.triggers.handovers import pattern_at
 
-CLOCK_SECONDS = 60
-"""How far the sensor's clock may be ahead of the database's."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -36,9 +34,10 @@ def start_firing(
 
     So a firing has one row, and only one run that works on it, also if other sensors launch the same firing. The row
     has one attempt, since no consumer claims it. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now
-    is, has no such firing, or if the firing does not belong to a sensor; `ValidationError` for an instant out of
-    bounds; `InvalidTransition` if another run has started the row, or if the schedule no longer allows overlaps and
-    another of its reports is unfinished: then the firing's row stays in the queue.
+    is, has no such firing, or if the firing does not belong to a sensor; `FiringTooEarly` if it is still to come;
+    `ValidationError` for an instant out of bounds; `InvalidTransition` if another run has started the row, or if the
+    schedule no longer allows overlaps and another of its reports is unfinished: then the firing's row stays in the
+    queue.
     """
     start = partial(
         queue.start,
@@ -61,7 +60,7 @@ def start_firing(
 def queue_firing(pk: int, trigger_time: datetime) -> ReportQueue:
     """Queue a firing whose run ended before it started its row. If the firing has a row, that is returned as it is.
 
-    Raises `ScheduleNotFound`, `FiringRefused` and `ValidationError` as `start_firing`.
+    Raises `ScheduleNotFound`, `FiringRefused`, `FiringTooEarly` and `ValidationError` as `start_firing`.
     """
     with _firing(pk, trigger_time) as (schedule, row):
         if row is not None:
@@ -93,11 +92,12 @@ def _require_own_firing(schedule: ReportSchedule, instant: datetime) -> None:
         raise FiringRefused(f"{named} is paused.")
     if instant <= schedule.timing_set_at:
         raise FiringRefused(f"{named} was changed or resumed after {instant.isoformat()}: that fires no more.")
-    if instant > database_now() + timedelta(seconds=CLOCK_SECONDS):
-        raise FiringRefused(f"{instant.isoformat()} is still to come; is Dagster's clock right?")
     try:
         fires = schedule.timing().next_firing(instant - _TICK) == instant
     except (reportcron.CronError, NeverFires) as error:
         raise FiringRefused(f"{named} cannot fire: {error}") from None
     if not fires:
         raise FiringRefused(f"{named} does not fire at {instant.isoformat()}, as it now is.")
+    if instant > database_now():
+        # A refusal would lose the firing: its run would end without work, and Dagster would not use its run key again.
+        raise FiringTooEarly(f"{named}'s firing at {instant.isoformat()} is still to come by the database's clock.")

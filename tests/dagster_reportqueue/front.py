@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 
 from tests.dagster_reportqueue.waiting import until
 
+PASSED_ON = ("Content-Type", "ETag", "Reportqueue-Time", "Retry-After")
+"""Headers of the web app's answers."""
+
 
 class Fault(Enum):
     """What happens to a request that is not passed on and back."""
@@ -126,19 +129,20 @@ class Front:
         if fault in (Fault.HANG, Fault.DROP):
             request.close_connection = True
             return
-        status, kind, content = self._pass_on(call, body)
+        status, headers, content = self._pass_on(call, body)
         if fault is Fault.LOSE:
             request.close_connection = True
             return
-        self._answer(request, status, kind, content, {})
+        self._answer(request, status, headers.pop("Content-Type", ""), content, headers)
 
-    def _pass_on(self, call: Call, body: bytes) -> tuple[int, str, bytes]:
+    def _pass_on(self, call: Call, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self._backend.hostname or "", self._backend.port, timeout=60)
         try:
             headers = {name: value for name, value in call.headers.items() if name not in ("Host", "Connection")}
             connection.request(call.method, call.path, body, headers)
             answer = connection.getresponse()
-            return answer.status, answer.headers["Content-Type"], answer.read()
+            passed = {name: text for name in PASSED_ON if (text := answer.headers[name]) is not None}
+            return answer.status, passed, answer.read()
         finally:
             connection.close()
 

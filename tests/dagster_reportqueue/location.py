@@ -8,6 +8,7 @@ from dagster import (
     Definitions,
     EnvVar,
     OpExecutionContext,
+    StaticPartitionsDefinition,
     asset,
     define_asset_job,
     in_process_executor,
@@ -96,6 +97,17 @@ def report_asset(report_queue: ReportQueueResource) -> None:
     """Something to launch."""
 
 
+@asset(partitions_def=StaticPartitionsDefinition(["2025", "2026"]))
+def partitioned_asset() -> None:
+    """Something that needs a partition."""
+
+
+@job(partitions_def=StaticPartitionsDefinition(["2025", "2026"]))
+def partitioned_job() -> None:
+    """Anybody's job, each of whose runs needs a partition."""
+    render()
+
+
 report_sensor = build_queue_sensor(report_job, name="report_sensor", wait_seconds=0.1, max_in_flight=50)
 batch_sensor = build_queue_sensor(
     report_job, name="batch_sensor", limit=4, max_in_flight=100, batch_job=batch_job, batch_from=3, batch_size=4
@@ -108,9 +120,17 @@ asset_sensor = build_queue_sensor(
 polling_sensor = build_webhook_sensor(report_job, name="polling_sensor", minimum_interval_seconds=1)
 cron_sensor = build_report_cron_sensor(report_job, name="cron_sensor", limit=3, minimum_interval_seconds=1)
 smart_sensor = build_smart_cron_sensor(report_job, name="smart_sensor", limit=3, minimum_interval_seconds=1)
+partitioned_asset_job = define_asset_job("partitioned_asset_job", [partitioned_asset])
+"""Its definition does not know that it has partitions: its asset does."""
+partitioned_sensors = [
+    build_queue_sensor(partitioned_asset_job, name="partitioned_queue_sensor", run_config=None),
+    build_webhook_sensor(partitioned_asset_job, name="partitioned_polling_sensor"),
+    build_report_cron_sensor(partitioned_asset_job, name="partitioned_cron_sensor"),
+    build_smart_cron_sensor(partitioned_asset_job, name="partitioned_smart_sensor"),
+]
 schedules_asset, refresh_job, refresh_schedule = build_schedules_refresh()
 defs = Definitions(
-    assets=[report_asset, schedules_asset],
+    assets=[report_asset, partitioned_asset, schedules_asset],
     jobs=[report_job, batch_job, own_job, default_job, year_job, refresh_job],
     schedules=[refresh_schedule],
     sensors=[
@@ -122,6 +142,7 @@ defs = Definitions(
         polling_sensor,
         cron_sensor,
         smart_sensor,
+        *partitioned_sensors,
     ],
     executor=in_process_executor,
     resources={"report_queue": ReportQueueResource(url=EnvVar("REPORTQUEUE_URL"), token=EnvVar("REPORTQUEUE_TOKEN"))},

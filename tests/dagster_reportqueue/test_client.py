@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -284,11 +285,13 @@ def test_redirects_are_not_followed(lost: ReportQueueClient, stranger: Front, lo
 
 
 def test_nothing_has_changed_only_for_who_has_something(lost: ReportQueueClient, stranger: Front):
-    stranger.fail(Reply(304))
+    stranger.fail(Reply(304, headers={"Reportqueue-Time": "2026-11-30T01:02:03.5Z"}))
     with pytest.raises(ApiUnreachable, match="answered 304"):
         lost.plan("cron")
     known = Plan("abc", (), ())
-    assert lost.plan("cron", known=known) is known
+    reading = lost.plan("cron", known=known)
+    assert reading.plan is known
+    assert reading.now == datetime(2026, 11, 30, 1, 2, 3, 500_000, tzinfo=UTC)
     assert stranger.calls[-1].headers["If-None-Match"] == 'W/"abc"'
 
 

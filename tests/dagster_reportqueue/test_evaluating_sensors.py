@@ -291,6 +291,10 @@ class TestAsset:
         for _ in range(5):
             sensor.tick()
         assert front.calls == []
+        build_schedule(report_id=5, cron="0 0 1 1 *")  # the web app is not asked, and nobody tells
+        for _ in range(5):
+            sensor.tick()
+        assert front.calls == []
         self.change(sensor.instance)
         for _ in range(5):
             sensor.tick()
@@ -314,7 +318,9 @@ class TestAsset:
         # Another process has nothing in its memory.
         command = [sys.executable, "-m", "tests.dagster_reportqueue.daemon", SENSORS[pattern], "TICK_HELD"]
         assert subprocess.run(command, timeout=60, check=False).returncode == -9
-        assert front.calls == []
+        assert [(call.verb, "If-None-Match" in call.headers) for call in front.calls] == [("?pattern=asset", True)], (
+            "it asks for the time, and whether the schedules it knows from the asset are still those"
+        )
         assert each_firing_has_had_one_run(instance, [since])
 
     def test_a_change_that_came_while_it_read_is_read_too(self, sensor: Daemon, front: Front, pattern: Pattern):
@@ -345,7 +351,7 @@ class TestAsset:
         before = {"instant": (since - MINUTE).isoformat(), "schedule_id": schedule.pk}
         sensor.cursor = json.dumps({**json.loads(sensor.cursor or ""), "made": before})
         settle(sensor)
-        assert self.asked(front) == 1
+        assert self.asked(front) == 2, "and the sensor, for the time, before it fires"
         assert ReportQueue.objects.count() == 1
 
     def test_a_change_is_not_forgotten_when_the_tick_after_it_fails(

@@ -15,6 +15,8 @@ from dagster import (
     ReexecutionOptions,
     RetryPolicy,
     RetryRequested,
+    TextMetadataValue,
+    UrlMetadataValue,
     asset,
     define_asset_job,
     execute_job,
@@ -453,3 +455,37 @@ def test_a_result_becomes_links_and_the_rest_as_it_is():
     assert result_metadata({"artifacts": ["not", "a", "mapping"], "rows": 1}) == {
         "result": MetadataValue.json({"rows": 1})
     }
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        "java\tscript:alert(1)",
+        " javascript:alert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "file:///etc/passwd",
+        "//elsewhere.example/x",
+        "/admin/",
+        "http:///no-host",
+        "https:\\\\elsewhere.example",
+        "http://[::1",
+        "",
+        17,
+        None,
+        ["http://web/page"],
+    ],
+    ids=repr,
+)
+def test_what_is_no_web_address_becomes_no_link_in_dagster(address: object):
+    (found,) = result_metadata({"artifacts": {"page": address}}).values()
+    # Dagster's values of different kinds may be equal.
+    assert (type(found), found.value) == (TextMetadataValue, str(address))
+
+
+@pytest.mark.parametrize("address", ["http://web/page", "https://web.example:8443/a?b=c#d", "HTTPS://web/page"])
+def test_a_web_address_becomes_a_link_in_dagster(address: str):
+    (found,) = result_metadata({"artifacts": {"page": address}}).values()
+    assert (type(found), found.value) == (UrlMetadataValue, address)

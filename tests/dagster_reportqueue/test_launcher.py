@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dagster._core.launcher.base import WorkerStatus
 
 from dagster_reportqueue.warm import launcher as launcher_module
 from dagster_reportqueue.warm.address import TAG, Address
+from dagster_reportqueue.warm.server_process import remove_leftovers
 from tests.dagster_reportqueue.daemon import ROOT
 from tests.dagster_reportqueue.waiting import until
 from tests.dagster_reportqueue.warm import Warm, end_runs, gone, two_at_once
@@ -312,3 +314,42 @@ def test_a_server_whose_output_nobody_reads_any_more_keeps_its_runs(warm: Warm):
     assert warm.launcher.terminate(runs[0])
     assert warm.ended(runs[0]) == CANCELED
     until(lambda: gone(warm.server(runs[0]).pid), what="the end of the server")
+
+
+def test_a_server_that_is_killed_with_its_daemon_leaves_no_password_and_its_folder_is_removed_later(
+    warm: Warm, monkeypatch: pytest.MonkeyPatch
+):
+    with tempfile.TemporaryDirectory(prefix="rq") as folder:  # a socket's path has to be short
+
+        def told() -> list[Path]:
+            """The files that hold the address of the database."""
+            files = [path for path in Path(folder).rglob("*") if path.is_file()]
+            return [path for path in files if b"postgresql+psycopg2://" in path.read_bytes()]
+
+        run = warm.create("wait")
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "tests.dagster_reportqueue.warm", run],
+            cwd=ROOT,
+            env={**warm.environment(), "TMPDIR": folder},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        with daemon:
+            warm.started(run)
+            server = warm.server(run)
+            assert Path(server.path).exists()
+            assert told() == []
+            monkeypatch.setattr(tempfile, "tempdir", folder)
+            remove_leftovers()
+            assert Path(server.path).exists(), "its server answers"
+            daemon.kill()
+            os.kill(server.pid, signal.SIGKILL)
+            daemon.wait(30)
+        until(lambda: gone(server.pid), what="the end of the server")
+        assert told() == []
+        assert Path(server.path).exists()
+        remove_leftovers()
+        assert not Path(server.path).parent.exists()
+        fresh = warm.run(run)
+        if not fresh.is_finished:
+            warm.instance.report_run_failed(fresh)

@@ -113,6 +113,7 @@ def test_a_row_whose_run_ended_without_starting_it_is_launched_again(
     assert reconcile(instance, client, [SENSOR]).launched_again == 1
     row.refresh_from_db()
     assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
+    assert row.unstarted_runs == (status != DagsterRunStatus.CANCELED), "a person's doing is no reason to give up"
     assert run.run_id in row.error
     assert reconcile(instance, client, [SENSOR]).launched_again == 0
 
@@ -345,8 +346,20 @@ def test_a_run_that_failed_before_it_started_its_row_is_reported(
     run = failed_run(instance, row)
     sensor_named("report_launch_failed")(end_of(instance, run, resource))
     row.refresh_from_db()
-    assert (row.status, row.attempt, row.launch_failures) == (Status.QUEUED, 0, 1)
+    assert (row.status, row.attempt, row.launch_failures, row.unstarted_runs) == (Status.QUEUED, 0, 1, 1)
     assert "image could not be pulled" in row.error
+
+
+def test_a_run_that_a_person_cancelled_before_it_started_its_row_does_not_count(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    row = dispatched()
+    tags = Ticket(row.pk, row.generation).tags()
+    run = create_run_for_test(instance, job_name="report_job", status=DagsterRunStatus.STARTING, tags=tags)
+    instance.report_run_canceled(run)
+    sensor_named("report_launch_cancelled")(end_of(instance, run, resource))
+    row.refresh_from_db()
+    assert (row.status, row.launch_failures, row.unstarted_runs) == (Status.QUEUED, 1, 0)
 
 
 def test_a_batch_that_failed_before_it_started_some_of_its_rows_is_reported_for_those(

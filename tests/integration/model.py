@@ -31,6 +31,7 @@ SETTINGS = {
     "RETRY_BACKOFF_MAX_SECONDS": 400,
     "RETRY_JITTER": 0,
     "MAX_RELEASES": 2,
+    "MAX_UNSTARTED_RUNS": 2,
 }
 """All times are multiples of 100 s: no test takes that long, so the real clock never decides anything."""
 
@@ -93,6 +94,7 @@ class Row:
     generation: int = 0
     attempt: int = 0
     launch_failures: int = 0
+    unstarted_runs: int = 0
     releases: int = 0
     alone: bool = False
     consumer: str = ""
@@ -290,15 +292,18 @@ class Model:
         row.launch_failures += 1
         return self._back(row, "release", self.now + wait)
 
-    def fail_launch(self, n: int, generation: int, run_id: str) -> int:
+    def fail_launch(self, n: int, generation: int, run_id: str, counts: bool = True) -> int:
         row = self._row(n)
         if generation > row.generation:
             raise Refused("state", row.status)
-        if generation < row.generation or row.status == QUEUED:
+        if generation < row.generation or row.status == QUEUED or (row.status == FAILED and row.unstarted_runs):
             return n
         if row.status not in WITH_CONSUMER:
             raise Refused("state", row.status)
         row.launch_failures += 1
+        row.unstarted_runs += counts
+        if counts and row.unstarted_runs >= SETTINGS["MAX_UNSTARTED_RUNS"]:
+            return self._end(row, "fail", FAILED)
         return self._back(row, "fail", self.now + backoff(row.launch_failures))
 
     # A run
@@ -325,7 +330,7 @@ class Model:
         row.attempts.append(Attempt(run_id, parent, generation, row.attempt, row.cycle, self.started))
         row.token, row.lease = FRESH, until
         row.finished = row.result = None
-        row.launch_failures = 0
+        row.launch_failures = row.unstarted_runs = 0
         self._to(row, "start", RUNNING)
         return n
 
@@ -405,7 +410,7 @@ class Model:
         if row.status not in (SUCCEEDED, FAILED, CANCELLED):
             raise Refused("state", row.status)
         row.cycle += 1
-        row.attempt = row.launch_failures = row.releases = 0
+        row.attempt = row.launch_failures = row.unstarted_runs = row.releases = 0
         row.finished = row.result = None
         row.waiting = not self._may_enter(row)
         row.limited = self._limited_by(row)

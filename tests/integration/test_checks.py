@@ -30,6 +30,9 @@ def test_the_demo_project_passes():
         ({"MAX_BODY_BYTES": True}, "MAX_BODY_BYTES"),
         ({"MAX_WAITERS": -1}, "MAX_WAITERS"),
         ({"RUN_URL": "http://dagster/runs"}, "run_id"),
+        ({"RUN_URL": "javascript:alert('{run_id}')"}, "RUN_URL"),
+        ({"RUN_URL": "//elsewhere/{run_id}"}, "RUN_URL"),
+        ({"MAX_UNSTARTED_RUNS": 0}, "MAX_UNSTARTED_RUNS"),
         ([], "must be a dict"),
     ],
 )

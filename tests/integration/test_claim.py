@@ -185,6 +185,53 @@ def test_a_launch_that_never_started_is_offered_again_later_each_time(make_row: 
     assert delays == [100, 200, 400]
 
 
+def test_a_report_that_no_run_ever_starts_fails_in_the_end_and_says_why(make_row: RowFactory, settings):
+    settings.REPORTQUEUE = {"MAX_UNSTARTED_RUNS": 3}
+    row = make_row(status=Status.DISPATCHED, max_attempts=1)
+
+    def fail(generation: int, **how: Any) -> ReportQueue:
+        return queue.fail_launch(row.pk, generation=generation, run_id="r", error="the job has partitions", **how)
+
+    def hand_out() -> None:
+        ReportQueue.objects.update(available_at=minutes_ago(1))
+        assert [claimed.pk for claimed in queue.claim("sensor").rows] == [row.pk]
+
+    for generation in (1, 2):
+        assert fail(generation).status == Status.QUEUED
+        hand_out()
+    for generation in range(3, 9):
+        # Dagster was down: that says nothing of the report.
+        assert fail(generation, counts=False).status == Status.QUEUED
+        hand_out()
+    failed = fail(9)
+    assert (failed.status, failed.attempt, failed.unstarted_runs) == (Status.FAILED, 0, 3)
+    assert "the job has partitions" in failed.error
+    assert "3 runs in a row have ended without starting this report (MAX_UNSTARTED_RUNS)" in failed.error
+    assert fail(9).finished_at == failed.finished_at, "the answer was lost, and the call is repeated"
+
+    requeued = queue.requeue(row.pk)
+    assert (requeued.status, requeued.unstarted_runs, requeued.launch_failures) == (Status.QUEUED, 0, 0)
+    hand_out()
+    assert fail(10).status == Status.QUEUED
+    hand_out()
+    queue.start(row.pk, generation=11, run_id="at last")
+    row.refresh_from_db()
+    assert row.unstarted_runs == 0
+
+
+def test_launches_that_are_lost_never_end_a_report(make_row: RowFactory, settings):
+    settings.REPORTQUEUE = {"MAX_UNSTARTED_RUNS": 1}
+    row = make_row(status=Status.DISPATCHED)
+    ReportQueue.objects.update(lease_expires_at=minutes_ago(1))
+    queue.rescue_expired()
+    ReportQueue.objects.update(available_at=minutes_ago(1))
+    (claimed,) = queue.claim("sensor").rows
+    assert claimed.claim_id is not None
+    queue.release_claimed(row.pk, claim_id=claimed.claim_id)
+    row.refresh_from_db()
+    assert (row.status, row.launch_failures, row.unstarted_runs) == (Status.QUEUED, 2, 0)
+
+
 def test_late_news_of_a_launch_changes_nothing(make_row: RowFactory):
     row = make_row(status=Status.CLAIMED, generation=3)
     for generation in (1, 2):

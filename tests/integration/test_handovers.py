@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 
 from reportqueue import queue, schedules, triggers
 from reportqueue.clock import database_now
-from reportqueue.errors import FiringRefused, HandoverRefused, InvalidTransition, ScheduleNotFound
+from reportqueue.errors import FiringRefused, FiringTooEarly, HandoverRefused, InvalidTransition, ScheduleNotFound
 from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Source, Status
@@ -251,7 +251,7 @@ def test_a_firing_whose_run_has_its_row_is_not_queued():
     row = start(schedule, this_minute())
     assert triggers.queue_firing(schedule.pk, row.trigger_time).status == Status.RUNNING
     assert ReportQueue.objects.count() == 1
-    with pytest.raises(FiringRefused, match="still to come"):
+    with pytest.raises(FiringTooEarly, match="still to come"):
         triggers.queue_firing(schedule.pk, this_minute() + 5 * MINUTE)
 
 
@@ -268,8 +268,8 @@ def test_a_row_that_a_run_brought_is_not_queued_a_second_time():
     ("instant", "text"),
     [
         (lambda: this_minute() - 20 * MINUTE, "was changed or resumed after"),
-        (lambda: this_minute() + 5 * MINUTE, "still to come"),
         (lambda: this_minute() - timedelta(seconds=30), "does not fire at"),
+        (lambda: this_minute() + timedelta(seconds=330), "does not fire at"),
     ],
 )
 def test_no_run_starts_for_what_is_no_firing(instant: Any, text: str):
@@ -277,6 +277,15 @@ def test_no_run_starts_for_what_is_no_firing(instant: Any, text: str):
     periods((Pattern.CRON, None, None))
     with pytest.raises(FiringRefused, match=text):
         start(schedule, instant())
+    assert not ReportQueue.objects.exists()
+
+
+def test_a_firing_that_is_still_to_come_is_not_refused_for_good():
+    schedule = due_since(3)
+    periods((Pattern.CRON, None, None))
+    for minutes in (1, 5):
+        with pytest.raises(FiringTooEarly, match="still to come by the database's clock"):
+            start(schedule, this_minute() + minutes * MINUTE)
     assert not ReportQueue.objects.exists()
 
 

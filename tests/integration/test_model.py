@@ -187,6 +187,7 @@ EVENTS = st.one_of(
         back=BACK,
         off=st.sampled_from([0, 0, 0, 0, 1, -1]),
         delay=DELAYS,
+        counts=LIKELY,
         how=HOW,
     ),
     *_event(
@@ -282,7 +283,9 @@ class QueueMachine(RuleBasedStateMachine):
         """Its own open one, an old one, or another consumer's."""
         self._claim(consumer, self._launch(back, stale).claim, how, limit=limit)
 
-    def a_launch_comes_to_something(self, end: str, stale: bool, back: int, off: int, delay: int, how: str) -> None:
+    def a_launch_comes_to_something(
+        self, end: str, stale: bool, back: int, off: int, delay: int, counts: bool, how: str
+    ) -> None:
         """A run starts, one that has others starts it too, or never starts, or is not even tried.
 
         `off`: it makes up a generation.
@@ -296,7 +299,8 @@ class QueueMachine(RuleBasedStateMachine):
             self.runs.append(shared)
             self._start(shared, how)
         elif end == "fail_launch":
-            self.do("fail_launch", how, n=launch.n, generation=max(generation, 1), run_id="never-started")
+            failed = {"n": launch.n, "generation": max(generation, 1), "run_id": "never-started"}
+            self.do("fail_launch", how, **failed, counts=counts)
         else:
             self.do("release_claimed", how, n=launch.n, claim=launch.claim, delay=delay)
 
@@ -576,6 +580,7 @@ class QueueMachine(RuleBasedStateMachine):
             "modifier_id": row.content.modifier,
             "idempotency_key": row.content.key,
             "launch_failures": row.launch_failures,
+            "unstarted_runs": row.unstarted_runs,
             "releases": row.releases,
             "alone": row.alone,
             "claimed_by": row.consumer,
@@ -751,8 +756,8 @@ class QueueMachine(RuleBasedStateMachine):
     def _call_release_claimed(self, n: int, claim: UUID, delay: int = 0) -> Any:
         return queue.release_claimed(self.pks[n], claim_id=claim, delay_seconds=delay)
 
-    def _call_fail_launch(self, n: int, generation: int, run_id: str) -> Any:
-        return queue.fail_launch(self.pks[n], generation=generation, run_id=run_id, error="no image")
+    def _call_fail_launch(self, n: int, generation: int, run_id: str, counts: bool = True) -> Any:
+        return queue.fail_launch(self.pks[n], generation=generation, run_id=run_id, error="no image", counts=counts)
 
     def _call_start(self, n: int, generation: int, run_id: str, parent: str = "", lease: int | None = None) -> Any:
         return queue.start(self.pks[n], generation=generation, run_id=run_id, parent_run_id=parent, lease_seconds=lease)

@@ -10,9 +10,10 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from reportqueue import queue
+from reportqueue.conf import conf
 from reportqueue.errors import ReportQueueError
 from reportqueue.models import ReportAttempt, ReportQueue
-from reportqueue.states import FINAL, TRANSITIONS, Status, Verb
+from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
 from tests.conftest import RowFactory, minutes_ago
 
 Act = Callable[[ReportQueue], Any]
@@ -75,6 +76,8 @@ def test_a_verb_moves_a_row_as_the_table_says_and_no_other_way(
         fields: dict[str, Any] = {"status": status, "generation": 1}
         if variant == "last attempt" and status is Status.RUNNING:
             fields["max_attempts"] = 1
+        if variant == "last attempt" and status in WITH_CONSUMER:
+            fields["unstarted_runs"] = conf().max_unstarted_runs - 1
         if variant == "cancel requested" and status is Status.RUNNING:
             fields["cancel_requested"] = True
         if (after := changed(make_row(**fields), act)) is not None:

@@ -74,6 +74,45 @@ def test_a_delivery_that_comes_again_is_answered_with_its_first_row(source: Webh
     assert ReportQueue.objects.count() == 1
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"priority": 5},
+        {"max_attempts": 9},
+        {"report_id": 4},
+        {"modifier_path": "", "modifier_id": 99},
+        {"modifier_path": "data.account"},
+        {"params_paths": {"id": "data.id"}},
+        {"params_paths": {"id": "no.longer.there"}},
+    ],
+    ids=str,
+)
+def test_a_delivery_that_comes_again_after_an_edit_of_its_source_is_answered_with_its_first_row(
+    source: WebhookSource, edit: dict[str, Any]
+):
+    """Senders disable an endpoint that refuses their redeliveries."""
+    first = deliver(source)
+    WebhookSource.objects.update(**edit)
+    again = deliver(source)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert ReportQueue.objects.count() == 1
+    other = deliver(source, {**PAYLOAD, "type": "order.refunded"})
+    assert (other.status_code, other.json()["type"]) == (409, "idempotency-key-reused")
+
+
+@pytest.mark.parametrize(("written", "number"), [("17", 17), ("0", 0), ("9223372036854775807", 2**63 - 1)])
+def test_a_modifier_may_be_in_quotes(source: WebhookSource, written: str, number: int):
+    assert deliver(source, {"data": {"id": 1, "customer": {"id": written}}}).status_code == 201
+    assert ReportQueue.objects.get().modifier_id == number
+
+
+def test_a_name_with_dots_may_be_in_a_path(db: None):
+    made = make_source(modifier_path=r"labels.app\.example\.com/id", params_paths={"key": r"a\\b"})
+    assert deliver(made, {"labels": {"app.example.com/id": "7"}, r"a\b": "k"}).status_code == 201
+    row = ReportQueue.objects.get()
+    assert (row.modifier_id, row.params) == (7, {"key": "k"})
+
+
 def test_an_id_that_is_known_with_another_payload_is_refused(source: WebhookSource):
     deliver(source)
     other = deliver(source, {"data": {"id": "o-8", "customer": {"id": 17}}})
@@ -137,7 +176,13 @@ def test_a_body_that_is_no_json_is_refused_without_a_server_error(source: Webhoo
     [
         ({"data": {"customer": {"id": 17}}}, "params.order"),
         ({"data": {"id": 1, "customer": {}}}, "modifier_id"),
-        ({"data": {"id": 1, "customer": {"id": "17"}}}, "modifier_id"),
+        ({"data": {"id": 1, "customer": {"id": "17a"}}}, "modifier_id"),
+        ({"data": {"id": 1, "customer": {"id": "017"}}}, "modifier_id"),
+        ({"data": {"id": 1, "customer": {"id": " 17"}}}, "modifier_id"),
+        ({"data": {"id": 1, "customer": {"id": "-1"}}}, "modifier_id"),
+        ({"data": {"id": 1, "customer": {"id": "\u0661"}}}, "modifier_id"),
+        ({"data": {"id": 1, "customer": {"id": "9223372036854775808"}}}, "modifier_id"),
+        ({"data": {"id": 1, "customer": {"id": 17.0}}}, "modifier_id"),
         ({"data": {"id": 1, "customer": {"id": True}}}, "modifier_id"),
         ({"data": {"id": 1, "customer": {"id": -1}}}, "modifier_id"),
         ({"data": {"id": 1, "customer": {"id": 2**63}}}, "modifier_id"),
@@ -210,6 +255,8 @@ def test_a_rotation_of_the_projects_key_keeps_the_secrets(source: WebhookSource,
         ({"modifier_path": ""}, "modifier_id"),
         ({"modifier_id": 4}, "modifier_id"),
         ({"modifier_path": "a..b"}, "modifier_path"),
+        ({"modifier_path": r"a\b"}, "modifier_path"),
+        ({"params_paths": {"a": "b\\"}}, "params_paths"),
         ({"params_paths": []}, "params_paths"),
         ({"params_paths": {"a": 1}}, "params_paths"),
         ({"params_paths": {"a": ".."}}, "params_paths"),

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
 BACKEND_SECONDS = 60.0
+PASSED_ON = ("content-type", "etag", "reportqueue-time", "retry-after")
+"""Headers of the web app's answers that its callers read."""
 
 
 @dataclass
@@ -150,7 +152,7 @@ class Proxy:
             kept = {name: value for name, value in call.headers.items() if name.lower() not in ("connection", "host")}
             connection.request(call.method, call.path, call.body or None, kept)
             response = connection.getresponse()
-            headers = [(name, value) for name, value in response.getheaders() if name.lower() in ("content-type",)]
+            headers = [(name, value) for name, value in response.getheaders() if name.lower() in PASSED_ON]
             return Answer(response.status, headers, response.read())
         finally:
             connection.close()

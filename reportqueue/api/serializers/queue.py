@@ -175,6 +175,7 @@ class FailLaunchBody(Body):
     generation = generation_field()
     run_id = _text(bounds.MAX_NAME_LENGTH)
     error = ErrorField()
+    counts = serializers.BooleanField(default=True)
 
 
 class ReleaseBody(Body):
@@ -264,6 +265,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "attempt",
             "max_attempts",
             "launch_failures",
+            "unstarted_runs",
             "releases",
             "alone",
             "waiting",

@@ -10,12 +10,14 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue import bounds, queue, schedules
+from reportqueue import bounds, queue, schedules, triggers
 from reportqueue.api import filters
-from reportqueue.api.base import ApiView
+from reportqueue.api.base import ApiView, told_time
 from reportqueue.api.serializers import queue as shapes
+from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
+from reportqueue.patterns import Pattern
 from reportqueue.states import Source
 from reportqueue.wakeup import claims
 
@@ -35,9 +37,10 @@ class QueueView(ApiView):
     parameters = filters.QUEUE_PARAMETERS
 
     def get(self, request: Request) -> Response:
-        """A page in claim order."""
+        """A page in claim order, and the time before it was read."""
+        now = database_now()
         page = filters.queue_page(request)
-        return Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data))
+        return told_time(Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data)), now)
 
     def post(self, request: Request) -> Response:
         """201; 200 if every key was known with the same content."""
@@ -81,6 +84,7 @@ class ClaimView(ApiView):
     def post(self, request: Request) -> Response:
         """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
         asked = self.body(request, shapes.ClaimBody)
+        triggers.saw(Pattern.QUEUE, asked["consumer"])
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = claims.listener.heard()
         claim = self._claim(asked)

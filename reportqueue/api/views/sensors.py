@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from reportqueue import bounds, queue, schedules, triggers
 from reportqueue.api import preconditions
-from reportqueue.api.base import ApiView
+from reportqueue.api.base import ApiView, told_time, user_of
 from reportqueue.api.serializers import queue as serializers
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
@@ -24,17 +24,20 @@ class ReportsView(ApiView):
     parameters = ["pattern"]
 
     def get(self, request: Request) -> HttpResponseBase:
-        """The feed and its version; 304 if the caller has that version."""
+        """The feed, its version and the time; 304 if the caller has that version."""
         pattern = self._pattern(request)
+        if pattern is not None:
+            triggers.saw(pattern, user_of(request))
         if pattern is not None and conf().expand_on_claim:
             # Schedules that were written without `save()` are planned first: without a plan, no sensor fires them.
             schedules.enqueue_due(batches=1)
         if "If-None-Match" in request.headers:
-            tag = _tag(feed.edition())
-            if preconditions.is_known(request, tag):
-                return preconditions.not_modified(tag)
+            edition = feed.edition()
+            if preconditions.is_known(request, _tag(edition)):
+                return told_time(preconditions.not_modified(_tag(edition)), edition.read_at)
         edition, body = feed.document() if pattern is None else feed.sensors_document(pattern)
-        return HttpResponse(body, content_type="application/json", headers={"ETag": _tag(edition)})
+        answer = HttpResponse(body, content_type="application/json", headers={"ETag": _tag(edition)})
+        return told_time(answer, edition.read_at)
 
     def _pattern(self, request: Request) -> Pattern | None:
         if (name := request.query_params.get("pattern")) is None:
@@ -73,6 +76,7 @@ class PendingView(ApiView):
 
     def get(self, request: Request) -> Response:
         """The first `MAX_PENDING` of them, each with the run key of its next generation."""
+        triggers.saw(Pattern.WEBHOOK, user_of(request))
         if conf().expand_on_claim:
             schedules.enqueue_due(batches=1)
         rows = ReportQueue.objects.pending()[: bounds.MAX_PENDING]

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
-from reportqueue import queue, schedules
+from reportqueue import queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -39,7 +39,7 @@ class Command(BaseCommand):
     )
 
     _quiet_until = 0.0
-    """Until then (`time.monotonic()`), a standstill is not logged again."""
+    """Until then (`time.monotonic()`), a standstill and silent consumers are not logged again."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
@@ -95,18 +95,21 @@ class Command(BaseCommand):
             "expired rows queued again": rescued.queued,
             "expired rows ended": rescued.ended,
         }
-        self._warn_of_standstill()
+        self._warn()
         if not quiet or any(counts.values()):
             said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "enqueued")
             self.stdout.write(f"{database_now():%Y-%m-%d %H:%M:%SZ}  {said}")
         return done
 
-    def _warn_of_standstill(self) -> None:
-        """Log a standstill, once per `STALLED_SECONDS` while it lasts."""
-        if time.monotonic() < self._quiet_until or (stalled := queue.standstill()) is None:
+    def _warn(self) -> None:
+        """Log a standstill and silent consumers, once per `STALLED_SECONDS` while that lasts."""
+        if time.monotonic() < self._quiet_until:
             return
-        self._quiet_until = time.monotonic() + conf().stalled_seconds
-        logger.warning("%s", stalled)
+        stalled = queue.standstill()
+        if found := [*([stalled] if stalled else []), *triggers.silent()]:
+            self._quiet_until = time.monotonic() + conf().stalled_seconds
+        for one in found:
+            logger.warning("%s", one)
 
     def _loop(self, interval: float) -> None:
         stop = threading.Event()

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say whether it can be done, change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print what was done, the current pattern, and the planned hand-over."""
+        """Print what was done, the current pattern, the planned hand-over, and whether a consumer of them is silent."""
         if options["to"] is None and (options["at"] is not None or options["dry_run"]):
             raise CommandError("--at and --dry-run go with --to.", returncode=2)
         try:
@@ -49,6 +49,10 @@ class Command(BaseCommand):
         self.stdout.write(f"Firings belong to {state.pattern}{since}.")
         if state.planned is not None:
             self.stdout.write(f"From {_text(state.planned.at)} on they belong to {state.planned.after}.")
+        concerned = [state.pattern, options["to"], state.planned.after if state.planned else None]
+        for pattern in dict.fromkeys(filter(None, concerned)):
+            if (silence := triggers.silence_of(Pattern(pattern))) is not None:
+                self.stderr.write(str(silence))
 
     def _hand_over(self, to: Pattern, at: datetime | None, *, dry_run: bool) -> None:
         done = triggers.hand_over(to, at=at, by=_user(), dry_run=dry_run)

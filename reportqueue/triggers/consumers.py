@@ -1,0 +1,128 @@
+"""Which consumers have asked lately, and which ones are expected and silent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models.functions import Now
+
+from reportqueue import locks
+from reportqueue.clock import ClockTimestamp, database_now
+from reportqueue.conf import conf
+from reportqueue.errors import RowBusy
+from reportqueue.models import ReportConsumer, ReportQueue, ReportSchedule, TriggerPeriod, WebhookSource
+from reportqueue.models.period import InPeriodsOf
+from reportqueue.patterns import SENSOR_FIRED, Pattern
+from reportqueue.triggers.handovers import pattern_at
+
+NOTED_SECONDS = 30
+"""A consumer's last call is written down at most this often."""
+BUSY_SECONDS = 0.1
+FORGOTTEN = timedelta(days=30)
+MAX_CONSUMERS = 1_000
+"""Further names are not written down."""
+EXPECTED_SECONDS = {Pattern.CRON: 900, Pattern.ASSET: 7_200}
+"""How long the sensors that fire schedules may be silent: one reads them every 30 s, the other once an hour."""
+_DOES = {
+    Pattern.QUEUE: ("Nobody claims reports", "The last claim"),
+    Pattern.WEBHOOK: ("Nobody polls for reports", "The last poll"),
+    Pattern.CRON: ("No sensor of the pattern cron reads the schedules", "The last reading"),
+    Pattern.ASSET: ("No sensor of the pattern asset reads the schedules", "The last reading"),
+}
+
+
+@dataclass(frozen=True)
+class Silence:
+    """No consumer of the pattern has asked for longer than is usual."""
+
+    pattern: Pattern
+    last: ReportConsumer | None
+    """The one that asked last."""
+    why: str
+    """Why one is expected; may be empty."""
+
+    def __str__(self) -> str:
+        return self._text(f", by {self.last.name}" if self.last else "")
+
+    def without_name(self) -> str:
+        """As a text for callers without a login: the name may be a user's."""
+        return self._text("")
+
+    def _text(self, by: str) -> str:
+        text, last = _DOES[self.pattern]
+        text += f", although {self.why}." if self.why else "."
+        text += f" {last} was at {self.last.seen_at:%Y-%m-%d %H:%M} UTC{by}." if self.last else " None ever has."
+        return f"{text} Is its sensor switched on in Dagster, and does Dagster's daemon run?"
+
+
+def saw(pattern: Pattern, name: str) -> None:
+    """Note that a consumer has just asked. Nothing depends on it: if its row is locked, it is noted next time."""
+    mine = ReportConsumer.objects.filter(pattern=pattern, name=name)
+    if mine.filter(seen_at__gt=Now() - timedelta(seconds=NOTED_SECONDS)).exists():
+        return
+    try:
+        with locks.bounded(BUSY_SECONDS):
+            if mine.update(seen_at=ClockTimestamp()):
+                return
+            ReportConsumer.objects.filter(seen_at__lt=Now() - FORGOTTEN).delete()
+            if ReportConsumer.objects.count() < MAX_CONSUMERS:
+                ReportConsumer.objects.bulk_create([ReportConsumer(pattern=pattern, name=name)], ignore_conflicts=True)
+    except RowBusy:
+        pass
+
+
+def silent() -> list[Silence]:
+    """The patterns of which a consumer is expected, while none has asked for `STALLED_SECONDS`.
+
+    A consumer is expected of the pattern that owns the schedules' firings now, if there are enabled schedules; of the
+    one that gets the rows of webhook sources; and where rows have been due for `STALLED_SECONDS`.
+    """
+    now = database_now()
+    last = _last()
+    current = pattern_at(now)
+    missing = [pattern for pattern in (current, Pattern.WEBHOOK, Pattern.QUEUE) if _is_silent(pattern, last, now)]
+    return [
+        Silence(pattern, last.get(pattern), why)
+        for pattern in dict.fromkeys(missing)
+        if (why := _expected(pattern, current))
+    ]
+
+
+def silence_of(pattern: Pattern) -> Silence | None:
+    """The silence of a pattern's consumers, whether or not they are expected now."""
+    last = _last()
+    return Silence(pattern, last.get(pattern), "") if _is_silent(pattern, last, database_now()) else None
+
+
+def _last() -> dict[Pattern, ReportConsumer]:
+    newest = ReportConsumer.objects.order_by("pattern", "-seen_at").distinct("pattern")
+    return {Pattern(consumer.pattern): consumer for consumer in newest}
+
+
+def _is_silent(pattern: Pattern, last: dict[Pattern, ReportConsumer], now: datetime) -> bool:
+    heard = _heard(pattern, last, now)
+    if not heard and pattern is Pattern.QUEUE and _heard(Pattern.WEBHOOK, last, now):
+        # Without a period of the queue, a sensor that polls gets the rows, too.
+        return TriggerPeriod.objects.at(Now()).filter(pattern=Pattern.QUEUE).exists()
+    return not heard
+
+
+def _heard(pattern: Pattern, last: dict[Pattern, ReportConsumer], now: datetime) -> bool:
+    bound = max(conf().stalled_seconds, EXPECTED_SECONDS.get(pattern, 0))
+    return pattern in last and last[pattern].seen_at >= now - timedelta(seconds=bound)
+
+
+def _expected(pattern: Pattern, current: Pattern) -> str:
+    """Why a consumer of the pattern is expected; empty if none is."""
+    if pattern not in SENSOR_FIRED:
+        late = ReportQueue.objects.due().filter(available_at__lt=Now() - timedelta(seconds=conf().stalled_seconds))
+        polled = InPeriodsOf(Pattern.WEBHOOK, "available_at")
+        if (late.filter(polled) if pattern is Pattern.WEBHOOK else late.exclude(polled)).exists():
+            return f"reports have been due for more than {conf().stalled_seconds:,} seconds"
+        gets_new_rows = Pattern.WEBHOOK if current is Pattern.WEBHOOK else Pattern.QUEUE
+        if pattern is gets_new_rows and WebhookSource.objects.filter(enabled=True).exists():
+            return "webhook sources are enabled"
+    if pattern is current and ReportSchedule.objects.filter(enabled=True).exists():
+        return "schedules are enabled"
+    return ""
