@@ -12,7 +12,9 @@ from dagster_reportqueue.client.transport import RETRIES
 class ReportQueueResource(ConfigurableResource[ReportQueueClient]):
     """Where the queue is. Read both values from the environment with `EnvVar`: run config and tags are public."""
 
-    url: str = Field(description="The web app's address, for instance http://127.0.0.1:8000.")
+    url: str = Field(
+        description="The API's address, for instance http://127.0.0.1:8000/api; without a path it means /api."
+    )
     token: str = Field(description="An API token whose user has reportqueue's consume permission.")
 
     def client(self, *, retries: int = RETRIES) -> ReportQueueClient:

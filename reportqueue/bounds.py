@@ -23,6 +23,8 @@ MAX_ERROR_BYTES = 16 * 1024
 MAX_KEY_LENGTH = 200
 MAX_NAME_LENGTH = 100
 """Of a consumer's name and of a run id."""
+MAX_USER_LENGTH = 150
+"""Of a user's name, of which the first characters are stored: a project's user model may allow longer names."""
 MAX_REASON_LENGTH = 1_000
 MAX_PROGRESS_LENGTH = 200
 MAX_CLAIM = 1_000

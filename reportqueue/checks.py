@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 from django.apps import AppConfig, apps
+from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, router
+from django.db import DEFAULT_DB_ALIAS, connection, router
+from psycopg import sql
 
+import reportcron
 from reportqueue.conf import conf
+from reportqueue.wakeup.listening import Address
+
+OLDEST_SERVER = 15
+"""The oldest PostgreSQL that the tests run on."""
+NAMED = 10
+"""How many time zones or tables a message names."""
+ASK_SECONDS = 2
+"""How long a check may wait for the database: for the connection, and for each answer."""
+Configs = Sequence[AppConfig] | None
+Found = list[checks.CheckMessage]
 
 
 @checks.register
-def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E001: the `REPORTQUEUE` dict makes sense. E003: the apps that the API needs are installed."""
-    problems: list[checks.CheckMessage] = []
+def check_settings(app_configs: Configs, **kwargs: Any) -> Found:
+    """E001: the `REPORTQUEUE` dict makes sense. E003: the apps that the API needs are installed. E004: `USE_TZ`."""
+    problems: Found = []
     try:
         conf()
     except ImproperlyConfigured as error:
         problems.append(checks.Error(str(error), hint="See docs/settings.md.", id="reportqueue.E001"))
-    return problems + [
+    problems += [
         checks.Error(
             f"reportqueue's API needs {name}.",
             hint=f'Add "{name}" to INSTALLED_APPS and run migrate.',
@@ -30,21 +44,158 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         for name in ("rest_framework", "rest_framework.authtoken")
         if not apps.is_installed(name)
     ]
+    if not settings.USE_TZ:
+        problems.append(
+            checks.Error(
+                "reportqueue needs USE_TZ = True: without it Django has no instants, only readings of a clock.",
+                hint="Set USE_TZ = True; Django's documentation of time zones has a migration guide.",
+                id="reportqueue.E004",
+            )
+        )
+    return problems
 
 
 @checks.register
-def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """E002: the queue needs PostgreSQL, for SKIP LOCKED, advisory locks and partial indexes."""
-    from reportqueue.models import ReportQueue
+def check_database(app_configs: Configs, **kwargs: Any) -> Found:
+    """E002: the queue needs PostgreSQL. E005: it has one database, `default`. E006: READ COMMITTED and autocommit."""
+    problems: Found = []
+    if elsewhere := _elsewhere():
+        problems.append(
+            checks.Error(
+                f"reportqueue uses the database {DEFAULT_DB_ALIAS!r} alone; DATABASE_ROUTERS send {elsewhere}.",
+                hint="Have the routers leave out the app label 'reportqueue', for reads as well as for writes: the "
+                "queue must see what it has just written, and its statements go to one database.",
+                id="reportqueue.E005",
+            )
+        )
+    if connection.vendor != "postgresql":
+        problems.append(
+            checks.Error(
+                f"reportqueue needs PostgreSQL; the database {connection.alias!r} is {connection.vendor}.",
+                hint='Set "ENGINE": "django.db.backends.postgresql".',
+                id="reportqueue.E002",
+            )
+        )
+        return problems
+    if not connection.settings_dict.get("AUTOCOMMIT", True):
+        problems.append(
+            checks.Error(
+                "reportqueue needs AUTOCOMMIT: without it Django commits nothing that the queue writes.",
+                hint=f'Leave "AUTOCOMMIT" out of DATABASES[{connection.alias!r}].',
+                id="reportqueue.E006",
+            )
+        )
+    level = connection.settings_dict["OPTIONS"].get("isolation_level")
+    if level not in (None, psycopg.IsolationLevel.READ_COMMITTED):
+        name = getattr(level, "name", str(level)).replace("_", " ")
+        problems.append(_wrong_isolation(name, f'"isolation_level" out of the OPTIONS of {connection.alias!r}'))
+    return problems
 
-    alias = router.db_for_write(ReportQueue)
-    vendor = connections[alias].vendor
-    if vendor == "postgresql":
+
+def _elsewhere() -> str:
+    """Which of the app's tables a router sends to another database, and where."""
+    found = []
+    for model in apps.get_app_config("reportqueue").get_models():
+        aliases = {"reads": router.db_for_read(model), "writes": router.db_for_write(model)}
+        wrong = [f"{what} to {alias!r}" for what, alias in aliases.items() if alias != DEFAULT_DB_ALIAS]
+        if wrong:
+            found.append(f"{model.__name__}'s {' and '.join(wrong)}")
+    return "; ".join(found[:NAMED])
+
+
+def _wrong_isolation(level: str, remedy: str) -> checks.Error:
+    return checks.Error(
+        f"reportqueue needs the isolation level READ COMMITTED; it is {level}. With another one, calls that meet at a "
+        "row fail instead of waiting for each other.",
+        hint=f"Leave {remedy}.",
+        id="reportqueue.E006",
+    )
+
+
+@checks.register
+def check_server(app_configs: Configs, **kwargs: Any) -> Found:
+    """What the database says. E006: its isolation level. E007: its encoding. W001: time zones. W002: its version.
+
+    This asks the database, unlike most checks: no setting shows these mistakes. It says nothing if the database does
+    not answer, or is not migrated: the command that is run will say so.
+    """
+    if connection.vendor != "postgresql":
+        return []
+    try:
+        address = Address.of()
+        with address.connect("reportqueue-check", connect_timeout=ASK_SECONDS) as asked:
+            asked.execute("SELECT set_config('statement_timeout', %s, false)", [f"{ASK_SECONDS}s"])
+            return [*_server_problems(asked), *_missing_zones(asked)]
+    except (psycopg.Error, ImproperlyConfigured):
+        return []
+
+
+def _server_problems(asked: psycopg.Connection[Any]) -> Found:
+    problems: Found = []
+    encoding = asked.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        problems.append(
+            checks.Error(
+                f"reportqueue needs a database with the encoding UTF8; this one has {encoding}, and cannot store every "
+                "text.",
+                hint="Create a database with ENCODING 'UTF8' TEMPLATE template0, and move the data by pg_dump.",
+                id="reportqueue.E007",
+            )
+        )
+    if "isolation_level" not in connection.settings_dict["OPTIONS"]:
+        (level,) = _row(asked, "SHOW default_transaction_isolation")
+        if level != "read committed":
+            remedy = "default_transaction_isolation at its default, for this server, database and role"
+            problems.append(_wrong_isolation(level.upper(), remedy))
+    if (version := asked.info.server_version // 10_000) < OLDEST_SERVER:
+        problems.append(
+            checks.Warning(
+                f"PostgreSQL {version} is older than {OLDEST_SERVER}, the oldest that reportqueue is tested on.",
+                hint=f"Upgrade to PostgreSQL {OLDEST_SERVER} or later.",
+                id="reportqueue.W002",
+            )
+        )
+    return problems
+
+
+def _missing_zones(asked: psycopg.Connection[Any]) -> Found:
+    from reportqueue.models import ReportSchedule
+
+    table = ReportSchedule._meta.db_table
+    if _row(asked, "SELECT to_regclass(%s)", table) == (None,):
+        return []
+    query = sql.SQL("SELECT timezone, count(*) FROM {} WHERE enabled GROUP BY timezone ORDER BY timezone")
+    found = asked.execute(query.format(sql.Identifier(table))).fetchall()
+    known = reportcron.zone_names()
+    missing = [f"{name} ({count:,})" for name, count in found if name not in known]
+    if not missing or not known:  # without any zones, E008 says it all
+        return []
+    more = " and more" if len(missing) > NAMED else ""
+    return [
+        checks.Warning(
+            "Enabled schedules have time zones that this machine does not know, and cannot fire here: "
+            f"{', '.join(missing[:NAMED])}{more}.",
+            hint="Update the package tzdata, or give these schedules another time zone.",
+            id="reportqueue.W001",
+        )
+    ]
+
+
+def _row(asked: psycopg.Connection[Any], query: Any, *values: Any) -> tuple[Any, ...]:
+    found = asked.execute(query, values).fetchone()
+    assert found is not None  # noqa: S101  # each of these queries has one row
+    return tuple(found)
+
+
+@checks.register
+def check_time_zones(app_configs: Configs, **kwargs: Any) -> Found:
+    """E008: this machine has time zones."""
+    if "UTC" in reportcron.zone_names():
         return []
     return [
         checks.Error(
-            f"reportqueue needs PostgreSQL; the database {alias!r} is {vendor}.",
-            hint='Set "ENGINE": "django.db.backends.postgresql", or route reportqueue to such a database.',
-            id="reportqueue.E002",
+            "This machine has no time zones: no schedule could be saved, and the scheduler would disable all of them.",
+            hint="Install the package tzdata, which belongs to reportqueue[django], or your system's.",
+            id="reportqueue.E008",
         )
     ]

@@ -38,14 +38,16 @@ class Conf:
     """Whether a claim also queues the due firings of schedules: a small installation needs no scheduler process."""
     wait_poll_seconds: float = 0.5
     """Poll interval of a waiting claim when LISTEN/NOTIFY does not work. With NOTIFY it polls every 5 s."""
+    listen_database: str = ""
+    """The alias in `DATABASES` of a connection without a pool, for LISTEN; empty: the queue's own connection."""
     max_waiters: int = 8
     """How many claims may wait in one process, each in a thread. A further claim is answered at once, empty."""
     lock_timeout_seconds: float = 2
     """How long a call waits for a row that another transaction holds, before it is answered with 503."""
     max_body_bytes: int = 8 * 1024 * 1024
     """A larger request body is answered with 413."""
-    ready_overdue_seconds: int = 300
-    """`/readyz` says no when a schedule is overdue by more than this: no scheduler is running."""
+    overdue_seconds: int = 300
+    """`/status` says so when a schedule is overdue by more than this: no scheduler runs, and nothing claims."""
     stalled_seconds: int = 300
     """`/status`, the admin and the scheduler's log say so when no launched report has started for this long."""
     run_url: str = ""
@@ -66,10 +68,12 @@ class Conf:
         if not isinstance(self.expand_on_claim, bool):
             raise ImproperlyConfigured("REPORTQUEUE['EXPAND_ON_CLAIM'] must be True or False.")
         _between("wait_poll_seconds", self.wait_poll_seconds, 0.05, bounds.MAX_WAIT_SECONDS)
+        if self.listen_database not in ("", *settings.DATABASES):
+            raise ImproperlyConfigured("REPORTQUEUE['LISTEN_DATABASE'] must be an alias in DATABASES, or empty.")
         _between("max_waiters", self.max_waiters, 0, 10_000)
         _between("lock_timeout_seconds", self.lock_timeout_seconds, 0.05, 30)
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
-        _between("ready_overdue_seconds", self.ready_overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
+        _between("overdue_seconds", self.overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
         _between("stalled_seconds", self.stalled_seconds, 1, bounds.MAX_LEASE_SECONDS)
         # It becomes a link in the admin: with another scheme it could be a script.
         if not isinstance(self.run_url, str) or not re.fullmatch(r"((https?:/)?/[^\s/\\]\S*)?", self.run_url):

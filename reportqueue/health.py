@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from django.db import Error, connections, router, transaction
+from django.contrib.auth.decorators import login_not_required
+from django.db import Error, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from reportqueue import queue, triggers
+from reportqueue import locks, queue, triggers
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 
+View = Callable[[HttpRequest], JsonResponse]
 PROBE_SECONDS = 2
 """How long each of a probe's statements may take."""
 COUNTED = 1_000
-"""Overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
+"""Rows and overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
+NO_DATABASE = "The database does not answer."
 
 
 @require_safe
@@ -31,62 +34,83 @@ def live(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when the database answers, migrations are applied and no schedule is overdue; else 503 with the reasons."""
+    """200 when this process can serve: its database answers and its migrations are applied; else 503 with the reason.
+
+    Nothing that another process must do belongs here. A load balancer takes a process that is not ready out, and all
+    web processes would fail together: then no claim, no heartbeat and no completion could arrive.
+    """
     try:
-        with _quick() as connection:
-            reasons = _reasons(connection)
+        with _quick():
+            reason = _unmigrated()
     except Error:
-        reasons = ["The database does not answer."]
-    if reasons:
-        return JsonResponse({"status": "not ready", "reasons": reasons}, status=503)
+        reason = NO_DATABASE
+    if reason:
+        return JsonResponse({"status": "not ready", "reasons": [reason]}, status=503)
     return JsonResponse({"status": "ready"})
 
 
 @contextmanager
-def _quick() -> Iterator[Any]:
-    """The queue's database, with a time limit for each statement: a locked table must not hold the thread."""
-    alias = router.db_for_write(ReportQueue)
-    with transaction.atomic(using=alias):
-        with connections[alias].cursor() as cursor:
+def _quick() -> Iterator[None]:
+    """A transaction with a time limit for each statement: a locked table must not hold the thread."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{round(PROBE_SECONDS * 1000)}ms"])
-        yield connections[alias]
+        yield
 
 
-def _reasons(connection: Any) -> list[str]:
+def _unmigrated() -> str:
     executor = MigrationExecutor(connection)
     targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "reportqueue"]
     if executor.migration_plan(targets):
-        return ["Migrations of reportqueue are not applied: run manage.py migrate."]
-    bound = conf().ready_overdue_seconds
-    overdue = triggers.overdue(bound)[: COUNTED + 1].count()
-    if not overdue:
-        return []
-    more = " or more" if overdue > COUNTED else ""
-    return [f"Schedules overdue by more than {bound} s: {min(overdue, COUNTED)}{more}. Is a scheduler running?"]
+        return "Migrations of reportqueue are not applied: run manage.py migrate."
+    return ""
 
 
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
-    """How many rows are due and at work, whether any start, and whether consumers ask: 503 without a database."""
+    """Whether the installation moves, for monitoring: 200 also if it has stalled, 503 without a database.
+
+    It counts the schedules that are overdue, and the rows that are due, dispatched and running. The reasons also name
+    the consumers that are expected and silent.
+    """
     rows = ReportQueue.objects
     try:
         with _quick():
             counted = {
+                "overdue_schedules": triggers.overdue(conf().overdue_seconds),
                 "due": rows.due(),
                 "dispatched": rows.filter(status=Status.DISPATCHED),
                 "running": rows.filter(status=Status.RUNNING),
             }
             counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
             stalled = queue.standstill()
-            reasons = [*([str(stalled)] if stalled else []), *(silence.without_name() for silence in triggers.silent())]
+            silent = triggers.silent()
     except Error:
-        return JsonResponse({"status": "unknown", "reasons": ["The database does not answer."]}, status=503)
+        return JsonResponse({"status": "unknown", "reasons": [NO_DATABASE]}, status=503)
+    reasons = [
+        *_overdue(counts["overdue_schedules"]),
+        *([str(stalled)] if stalled else []),
+        *(silence.without_name() for silence in silent),
+    ]
     document = {"status": "stalled" if reasons else "moving", "reasons": reasons}
     return JsonResponse({**document, **counts, "counted_up_to": COUNTED})
 
 
+def _overdue(count: int) -> list[str]:
+    if not count:
+        return []
+    more = " or more" if count == COUNTED else ""
+    bound = conf().overdue_seconds
+    return [f"Schedules overdue by more than {bound} s: {count:,}{more}. Does a scheduler run, or a consumer claim?"]
+
+
+def _probe(view: View) -> View:
+    """A view for programs, whatever the project has for people: without login, cached answers and transactions."""
+    return login_not_required(never_cache(locks.without_request_transaction(view)))
+
+
 urlpatterns = [
-    path("healthz", live, name="healthz"),
-    path("readyz", ready, name="readyz"),
-    path("status", status, name="status"),
+    path("healthz", _probe(live), name="healthz"),
+    path("readyz", _probe(ready), name="readyz"),
+    path("status", _probe(status), name="status"),
 ]

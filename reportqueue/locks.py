@@ -1,13 +1,14 @@
-"""Bounded waits for row locks (at most `LOCK_TIMEOUT_SECONDS`), and advisory locks by name."""
+"""Bounded waits for row locks (at most `LOCK_TIMEOUT_SECONDS`), advisory locks by name, views without a transaction."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from psycopg import errors
 
 from reportqueue.conf import conf
@@ -18,6 +19,7 @@ PATIENT = 4
 threads waited, no other request would be answered."""
 IMPATIENT_SECONDS = 0.25
 """How long every further transaction waits."""
+View = TypeVar("View", bound=Callable[..., Any])
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
 
@@ -67,3 +69,13 @@ def lock_until_commit(name: str) -> None:
     key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+
+
+def without_request_transaction(view: View) -> View:
+    """Have no transaction around the view, also if the project has ATOMIC_REQUESTS for any of its databases.
+
+    A view that waits must not hold one, and a view must be able to answer when a database is away.
+    """
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view

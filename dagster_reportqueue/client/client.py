@@ -75,22 +75,22 @@ class ReportQueueClient(Transport):
         return self._rows({"report_id": report_id, "modifier_id": modifier_id, "processed": "any", **instants}, 1)
 
     def _rows(self, chosen: Mapping[str, Any], pages: int) -> Iterator[HeldRow]:
-        path: str | None = f"/api/report-queue/?{urlencode({**chosen, 'limit': PAGE})}"
+        path: str | None = f"report-queue/?{urlencode({**chosen, 'limit': PAGE})}"
         while path is not None and pages > 0:
             answer = self.answer("GET", path)
             pages -= 1
             yield from _parsed("a list of rows", partial(_held_rows, answer.content, answer.time))
             following = urlsplit(answer.content["next"] or "")
-            path = f"/api/report-queue/?{following.query}" if following.query else None
+            path = f"report-queue/?{following.query}" if following.query else None
 
     def row(self, queue_id: int) -> HeldRow:
         """One row as it is now. Needs the permission to view."""
-        answer = self.request("GET", f"/api/report-queue/{queue_id}/")
+        answer = self.request("GET", f"report-queue/{queue_id}/")
         return _parsed("a row", lambda: HeldRow.parse(answer))
 
     def content(self, queue_id: int) -> Content:
         """A row's parameters and trigger time. Needs the permission to view."""
-        answer = self.request("GET", f"/api/report-queue/{queue_id}/")
+        answer = self.request("GET", f"report-queue/{queue_id}/")
         return _parsed("a row", lambda: Content(datetime.fromisoformat(answer["trigger_time"]), dict(answer["params"])))
 
     def plan(self, pattern: str, *, known: Plan | None = None) -> PlanReading:
@@ -99,19 +99,19 @@ class ReportQueueClient(Transport):
         The plan is `known` if nothing has changed. Needs the permission to view schedules.
         """
         headers = {} if known is None else {"If-None-Match": f'W/"{known.version}"'}
-        answer = self.answer("GET", f"/api/reports/?pattern={pattern}", headers=headers)
+        answer = self.answer("GET", f"reports/?pattern={pattern}", headers=headers)
         if answer.content is None and known is not None:
             return PlanReading(known, answer.time)
         return _parsed("a list of schedules", lambda: PlanReading(Plan.parse(answer.content), answer.time))
 
     def pending(self) -> list[PendingReport]:
         """Due rows that are unclaimed, in claim order; at most 1,000. Needs the permission to view."""
-        answer = self.request("GET", "/api/pending-reports/")
+        answer = self.request("GET", "pending-reports/")
         return _parsed("a list of pending reports", lambda: [PendingReport.parse(row) for row in answer["pending"]])
 
     def mark_processed(self, row_id: int) -> None:
         """Mark a row as processed once its run is launched. Raises `Conflict` if a run owns the row."""
-        answer = self.post(f"/api/reports/{row_id}/mark-processed/", {})
+        answer = self.post(f"reports/{row_id}/mark-processed/", {})
 
         if not isinstance(answer, dict) or (answer.get("id"), answer.get("processed")) != (row_id, True):
             raise _unexpected("this row")
@@ -122,7 +122,7 @@ class ReportQueueClient(Transport):
         Raises `Conflict` if the firing does not belong to a sensor.
         """
         body = {"trigger_time": trigger_time.isoformat()}
-        answer = self.post(f"/api/schedules/{schedule_id}/queue-firing/", body)
+        answer = self.post(f"schedules/{schedule_id}/queue-firing/", body)
         return _parsed("a row", lambda: int(answer["queue_id"]))
 
     def start(
@@ -163,7 +163,7 @@ class ReportQueueClient(Transport):
             "worker": worker,
             "lease_seconds": lease_seconds,
         }
-        return _started(self.post(f"/api/schedules/{schedule_id}/start-firing/", _given(body)))
+        return _started(self.post(f"schedules/{schedule_id}/start-firing/", _given(body)))
 
     def heartbeat(
         self,
@@ -300,8 +300,8 @@ class ReportQueueClient(Transport):
         return _parsed("an answer for each row", parsed)
 
     def _post(self, path: str, body: Mapping[str, Any], *, read_timeout: float | None = None) -> Any:
-        """POST to a path below `/api/report-queue/`."""
-        return self.post(f"/api/report-queue/{path}", _given(body), read_timeout=read_timeout)
+        """POST to a path below `report-queue/`."""
+        return self.post(f"report-queue/{path}", _given(body), read_timeout=read_timeout)
 
 
 def _given(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -18,6 +18,8 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
 RETRIES = 3
 TIME_HEADER = "Reportqueue-Time"
+DEFAULT_PATH = "/api"
+"""The path of the API for an address that has none."""
 MAX_BODY_BYTES = 1024 * 1024
 """More than any verb needs for one row. A larger body is not sent: its answer could be lost with the connection."""
 
@@ -84,11 +86,13 @@ class Transport:
     """A session with the web app, for one thread; `clone()` makes one for another thread."""
 
     def __init__(self, url: str, token: str, *, retries: int = RETRIES, read_timeout: float = READ_TIMEOUT) -> None:
-        """`url` is the web app's address, with or without `/api`. `url` and `token` may end in a newline, as files do.
+        """`url` is the API's address: where the web app includes `reportqueue.api.urls`. No path means `/api`.
 
-        Raises `ValueError` for an invalid value; the message does not contain the value, which may be secret.
+        `url` and `token` may end in a newline, as files do. Raises `ValueError` for an invalid value; the message does
+        not contain the value, which may be secret.
         """
         self.url = _checked_url(url)
+        self._host = urljoin(self.url, "/")
         self._token = _checked_token(token)
         self._retries = retries
         self._read_timeout = read_timeout
@@ -124,14 +128,17 @@ class Transport:
     def request(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Any:
         """Call the web app with the client's token and return the answer's JSON. Raises `ApiError`s.
 
-        With an `If-None-Match` header, returns None if nothing has changed. `options` are those of `requests`; pass a
-        body as `data`.
+        `path` is resolved against the API's address, as a link on a page is: `reports/` is below it, `/files/` is at
+        the root of the same host. With an `If-None-Match` header, returns None if nothing has changed. `options` are
+        those of `requests`; pass a body as `data`.
         """
         return self.answer(method, path, read_timeout=read_timeout, **options).content
 
     def answer(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Answer:
         """As `request`, for an answer that tells the time."""
-        url = f"{self.url}{path}"
+        url = urljoin(f"{self.url}/", path)
+        if not url.startswith(self._host):
+            raise ValueError(f"{path} is on another host than the API: the token must not be sent there.")
         seconds = self._read_timeout if read_timeout is None else read_timeout
         options.setdefault("timeout", (min(CONNECT_TIMEOUT, seconds), seconds))
         try:
@@ -175,10 +182,11 @@ def _checked_url(url: str) -> str:
     # Credentials in the URL would replace the token in requests, and every message would show them.
     if not fine or parts.query or parts.fragment or "@" in parts.netloc or any(map(str.isspace, parts.path)):
         raise ValueError(
-            "REPORTQUEUE_URL must be the web app's address, with http:// or https:// and without credentials or query: "
-            "for instance http://127.0.0.1:8000."
+            "REPORTQUEUE_URL must be the web app's address, with http:// or https:// and without credentials or query, "
+            f"and with the path of the API unless that is {DEFAULT_PATH}: for instance http://127.0.0.1:8000."
         )
-    return parts.geturl().rstrip("/").removesuffix("/api")
+    address = parts.geturl().rstrip("/")
+    return address if parts.path.strip("/") else f"{address}{DEFAULT_PATH}"
 
 
 def _checked_token(token: str) -> str:
@@ -198,7 +206,8 @@ def _refusal(response: requests.Response, url: str) -> ApiError:
     if not isinstance(problem, dict):
         problem = {}
     status = response.status_code
-    kind = _string(problem.get("type")) or ""
+    # The API names the path if it has no such address. Then the client's address is wrong, and no row is gone.
+    kind = "" if "path" in problem else _string(problem.get("type")) or ""
     detail = _one_line(problem.get("detail") or response.reason or "no reason given")
     if status == 409 and kind == "too-early":
         return TooEarly(detail)
@@ -207,7 +216,7 @@ def _refusal(response: requests.Response, url: str) -> ApiError:
     hint = {
         401: "; check REPORTQUEUE_TOKEN",
         403: "; the token's user lacks a permission of reportqueue",
-        404: "" if kind else "; check REPORTQUEUE_URL",
+        404: "" if kind else "; reportqueue.api.urls is not included at this address: check REPORTQUEUE_URL",
     }.get(status, "; redirects are not followed, check REPORTQUEUE_URL" if 300 <= status < 400 else "")
     text = f"{url} answered {status}: {detail}{hint}"
     # A 409 without a type, a redirect and a gateway's timeout do not come from the API itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from django.contrib import admin, messages
@@ -66,7 +67,7 @@ class WebhookSourceAdmin(PatientAdmin):
     @admin.display(description=_("earlier secret accepted until (UTC)"))
     def rotation(self, source: WebhookSource) -> str:
         """The end of the time in which both secrets are accepted."""
-        return f"{source.previous_until:%Y-%m-%d %H:%M}" if source.previous_until else "-"
+        return f"{source.previous_until.astimezone(UTC):%Y-%m-%d %H:%M}" if source.previous_until else "-"
 
     def _show(self, request: HttpRequest, source: WebhookSource, secret: str) -> None:
         text = gettext("The secret of {name}, shown this once: {secret}")

@@ -5,17 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from django.db import transaction
 from django.http import HttpResponseBase
+from django.utils.cache import add_never_cache_headers
 from django.utils.decorators import method_decorator
 from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from reportqueue import bounds
+from reportqueue import bounds, locks
 from reportqueue.api import problems
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
@@ -44,16 +45,18 @@ class OneFormat(DefaultContentNegotiation):
         return renderers
 
 
-# Without the request's transaction of the project's ATOMIC_REQUESTS: a claim must not wait inside one.
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
+@method_decorator(locks.without_request_transaction, name="dispatch")
 class ApiView(APIView):
-    """The base of all endpoints. It has its own error format and ignores the project's DRF settings."""
+    """The base of all endpoints. It has its own error format and sets every policy of DRF, whatever the project has."""
 
     authentication_classes = [TokenAuthentication, SessionAuthentication]
     permission_classes = [Scopes]
     parser_classes = [BoundedJSONParser]
     renderer_classes = [JSONRenderer]
     content_negotiation_class = OneFormat
+    # A limit that the project sets for people would refuse claims and heartbeats, and runs would lose their leases.
+    throttle_classes: list[Any] = []
+    metadata_class = None
     versioning_class = None
     scopes: dict[str, str | tuple[str, ...]] = {}
     parameters: list[str] = []
@@ -72,6 +75,11 @@ class ApiView(APIView):
             raise ValidationError({name: [text] for name in unknown})
         if "Transfer-Encoding" in request.headers and not request.META.get("CONTENT_LENGTH"):
             raise problems.LengthRequired("Send the body with a Content-Length, not in chunks.")
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
+        """Also keep the answer out of every cache, such as the one of the project's cache middleware."""
+        add_never_cache_headers(response)
+        return super().finalize_response(request, response, *args, **kwargs)
 
     def get_exception_handler(self) -> Any:
         """Problem documents."""

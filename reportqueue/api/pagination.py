@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from reportqueue import bounds
+from reportqueue import bounds, keyset
 
 PAGE = 100
 PARAMETERS = ["cursor", "limit"]
@@ -56,7 +56,7 @@ def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
     cursor = request.query_params.get("cursor")
     backwards, place = _read_cursor(cursor, order) if cursor else (False, None)
     if place is not None:
-        rows = rows.filter(_beyond(order.fields, place, backwards=backwards))
+        rows = rows.filter(keyset.beyond(order.fields, place, backwards=backwards))
     fields = [_reversed(name) for name in order.fields] if backwards else order.fields
     found = list(rows.order_by(*fields)[: limit + 1])
     more, found = len(found) > limit, found[:limit]
@@ -76,17 +76,6 @@ def whole_number(request: Request, name: str, *, default: int, most: int) -> int
     if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most:
         return int(text)
     raise ValidationError({name: [f"Must be a whole number from 1 to {most:,}."]})
-
-
-def _beyond(fields: Sequence[str], place: Place, *, backwards: bool) -> Q:
-    """The rows after a place in the list, or before it: compared by the first field, then by the next ones."""
-    found = Q()
-    for name, value in zip(reversed(fields), reversed(place), strict=True):
-        field = name.removeprefix("-")
-        descending = name.startswith("-") != backwards
-        further = Q((f"{field}__{'lt' if descending else 'gt'}", value))
-        found = further | Q((field, value)) & found if found else further
-    return found
 
 
 def _reversed(name: str) -> str:

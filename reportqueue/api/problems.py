@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import psycopg
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import InterfaceError, OperationalError
 from django.http import Http404
@@ -17,6 +18,8 @@ from rest_framework.views import set_rollback
 from reportqueue import errors, locks
 
 logger = logging.getLogger("reportqueue")
+_NOT_SERVING = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout)
+"""Django takes these for errors of its own, not of the server: it is a replica since a failover, or hung up."""
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 """How long a caller is told to wait before it repeats the call."""
@@ -41,6 +44,16 @@ class PreconditionFailed(exceptions.APIException):
 
     status_code = status.HTTP_412_PRECONDITION_FAILED
     default_code = "precondition-failed"
+
+
+class UnknownPath(exceptions.NotFound):
+    """The API has no such address: a client that gets this has another address than the API's."""
+
+    default_code = "not-found"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"There is no {path} here.")
+        self.path = path
 
 
 _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
@@ -73,7 +86,6 @@ _TITLES = {
     "unsupported-media-type": "Unsupported media type",
     "not-acceptable": "Not acceptable",
     "precondition-failed": "Changed meanwhile",
-    "throttled": "Too many requests",
     "body-too-large": "Request body too large",
     "length-required": "Length required",
 }
@@ -89,7 +101,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 def answer(error: Exception) -> Response | None:
     """The answer for an expected error; None for any other."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, OperationalError | InterfaceError) or isinstance(error.__cause__, _NOT_SERVING):
         if locks.is_busy(error):
             error = errors.RowBusy()
         else:
@@ -124,12 +136,11 @@ def answer(error: Exception) -> Response | None:
         exceptions.MethodNotAllowed: "method-not-allowed",
         exceptions.UnsupportedMediaType: "unsupported-media-type",
         exceptions.NotAcceptable: "not-acceptable",
-        exceptions.Throttled: "throttled",
     }.get(type(error), error.default_code)
-    response = problem(kind, error.status_code, str(error.detail))
-    for name, header in (("auth_header", "WWW-Authenticate"), ("wait", "Retry-After")):
-        if (value := getattr(error, name, None)) is not None:
-            response[header] = str(value)
+    named = {"path": _whole(error.path)} if isinstance(error, UnknownPath) else {}
+    response = problem(kind, error.status_code, str(error.detail), **named)
+    if (scheme := getattr(error, "auth_header", None)) is not None:
+        response["WWW-Authenticate"] = str(scheme)
     return response
 
 

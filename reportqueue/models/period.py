@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from reportqueue import bounds
 from reportqueue.clock import ClockTimestamp
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
@@ -43,7 +44,7 @@ class TriggerPeriod(models.Model):
     pattern = models.CharField(max_length=10, choices=Pattern.choices)
     since = models.DateTimeField(null=True, help_text=_("The first instant; empty: from the beginning."))
     until = models.DateTimeField(null=True, help_text=_("The first instant after it; empty: until further notice."))
-    switched_by = models.CharField(max_length=150, blank=True)
+    switched_by = models.CharField(max_length=bounds.MAX_USER_LENGTH, blank=True)
     created_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
 
     objects = TriggerPeriodQuerySet.as_manager()

@@ -164,7 +164,7 @@ class ReportSchedule(models.Model):
     )
     enabled = models.BooleanField(default=True)
     paused_at = models.DateTimeField(null=True, editable=False)
-    paused_by = models.CharField(max_length=150, blank=True, editable=False)
+    paused_by = models.CharField(max_length=bounds.MAX_USER_LENGTH, blank=True, editable=False)
     pause_note = models.CharField(
         max_length=bounds.MAX_REASON_LENGTH, blank=True, validators=[bounds.validate_text], editable=False
     )
@@ -363,6 +363,7 @@ class ReportSchedule(models.Model):
         Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`. The row is locked
         meanwhile, so that an edit and the scheduler cannot overwrite each other's `next_run_at`.
         """
+        self.paused_by = self.paused_by[: bounds.MAX_USER_LENGTH]
         self.full_clean(validate_unique=False, validate_constraints=False)
         with locks.bounded():
             stored = ReportSchedule.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None

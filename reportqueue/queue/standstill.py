@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models.functions import Now
 
@@ -38,9 +38,10 @@ class Standstill:
         )
         if self.longest is None:
             return f"{text} Does Dagster start runs? Its run launcher and its daemon's log say more."
+        started = self.longest.started_at.astimezone(UTC) if self.longest.started_at else self.since
         return (
             f"{text} Do running reports hang? The oldest is #{self.longest.pk}, run {self.longest.run_id}, started "
-            f"{self.longest.started_at:%Y-%m-%d %H:%M} UTC. Terminate a run that hangs in Dagster."
+            f"{started:%Y-%m-%d %H:%M} UTC. Terminate a run that hangs in Dagster."
         )
 
 
@@ -60,4 +61,4 @@ def standstill() -> Standstill | None:
     count = waiting[: COUNTED + 1].count()
     running = ReportQueue.objects.filter(status=Status.RUNNING).order_by("started_at").first()
     minutes = int((now - since) / timedelta(minutes=1))
-    return Standstill(min(count, COUNTED), count > COUNTED, since, minutes, running)
+    return Standstill(min(count, COUNTED), count > COUNTED, since.astimezone(UTC), minutes, running)

@@ -30,7 +30,7 @@ def pause(pk: int, *, by: str, note: str = "") -> ReportSchedule:
         schedule = ReportSchedule.objects.locked(pk)
         if schedule.enabled:
             schedule.enabled = False
-            schedule.paused_by, schedule.pause_note = by[:150], note
+            schedule.paused_by, schedule.pause_note = by, note
             schedule.save(update_fields=["enabled"])
         return schedule
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import reportcron
+from reportqueue import keyset
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import BlackoutCalendar, ReportSchedule
 from reportqueue.models.schedule import ReportScheduleQuerySet
@@ -149,7 +150,7 @@ def _compared(wanted: ReportScheduleQuerySet, sides: _Sides) -> Iterator[Compare
     calendars = BlackoutCalendar.values_of(
         set(wanted.exclude(calendar=None).order_by().values_list("calendar_id", flat=True).distinct())
     )
-    for schedule in wanted.filter(enabled=True).order_by("pk").defer("params").iterator(chunk_size=1_000):
+    for schedule in keyset.in_chunks(wanted.filter(enabled=True).defer("params"), "pk"):
         if schedule.calendar_id is not None and schedule.calendar_id not in calendars:
             calendars |= BlackoutCalendar.values_of([schedule.calendar_id])  # it was given one meanwhile
         try:

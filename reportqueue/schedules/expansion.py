@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
 
 from reportcron import CronError
-from reportqueue import locks, queue
+from reportqueue import keyset, locks, queue
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
@@ -141,8 +141,8 @@ def preview(limit: int) -> Preview:
     """What a pass would do now; at most `limit` rows. Nothing is written."""
     work = _Expansion.now()
     found = Preview([], [])
-    due = ReportSchedule.objects.due(work.until).order_by("next_run_at").values_list(*_FIELDS)
-    for values in due.iterator():
+    due = ReportSchedule.objects.due(work.until).values_list(*_FIELDS, named=True)
+    for values in keyset.in_chunks(due, "next_run_at", "pk"):
         schedule = DueSchedule(*values)
         try:
             caught_up = work.caught_up(schedule, _calendars([schedule]))

@@ -22,7 +22,8 @@ _EDITION = f"""
     statement_timestamp(), count(*), sum(hashtextextended(id || ':' || version, 0)),
     (SELECT sum(hashtextextended(concat_ws('|', id, since, until), 0)) FROM {_PERIODS})
 """  # noqa: S608
-_INSTANT = "(to_json({0} AT TIME ZONE 'UTC') #>> '{{{{}}}}') || 'Z'"
+# No braces: this text goes through `format` in some statements, and not in others.
+_INSTANT = "(to_json({0} AT TIME ZONE 'UTC') #>> ARRAY[]::text[]) || 'Z'"
 # The list and its version come from one statement, so from one snapshot. PostgreSQL builds the JSON: ten thousand
 # schedules take a quarter of the time that Python objects would take.
 _REPORTS = f"""(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from django.db.models import QuerySet
 
-from reportqueue import notices
-from reportqueue.bounds import EARLIEST
+from reportqueue import bounds, notices
 from reportqueue.clock import database_now
 from reportqueue.errors import HandoverRefused
 from reportqueue.locks import bounded, lock_until_commit
@@ -46,7 +45,7 @@ def _window(periods: list[TriggerPeriod], now: datetime) -> Window:
         # The scheduler queues for both `queue` and `webhook`: adjoining periods of them are one range.
         joins = found is not None and period.since is not None and found.last + _TICK == period.since
         found = Window(found.first if found is not None and joins else period.since, last)
-    return found or Window(None, EARLIEST)
+    return found or Window(None, bounds.EARLIEST)
 
 
 def scheduler_from(planned: datetime, now: datetime) -> datetime | None:
@@ -129,8 +128,8 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
         at = state.now if at is None else at
         if state.planned is not None:
             raise HandoverRefused(
-                f"A hand-over to {state.planned.after} at {state.planned.at:%Y-%m-%d %H:%M:%S}Z is planned already: "
-                "cancel it first."
+                f"A hand-over to {state.planned.after} at {state.planned.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z is "
+                "planned already: cancel it first."
             )
         if to == state.pattern:
             raise HandoverRefused(f"Firings belong to {to} already.")
@@ -143,7 +142,7 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
         if not dry_run:
             if not TriggerPeriod.objects.filter(until=None).update(until=at):
                 TriggerPeriod.objects.create(pattern=state.pattern, until=at)
-            TriggerPeriod.objects.create(pattern=to, since=at, switched_by=by[:150])
+            TriggerPeriod.objects.create(pattern=to, since=at, switched_by=by[: bounds.MAX_USER_LENGTH])
             notices.schedules_changed()
         return Handover(state.pattern, to, at)
 

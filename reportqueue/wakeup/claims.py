@@ -3,7 +3,7 @@
 Claims are notified when a row is committed, and when time alone makes a row due: a retry's delay is over, a schedule
 fires, a lease ends. No claim depends on that: a waiting claim also polls, every `HEARING_POLL_SECONDS` while
 notifications are known to arrive, and every `WAIT_POLL_SECONDS` otherwise. So a lost listener, or a connection pool
-that lets no notification through, costs time and no row.
+that delivers no notifications, costs time and no row.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.notices import ROWS, SCHEDULES
+from reportqueue.wakeup.listening import Address, Pooled
 
 logger = logging.getLogger("reportqueue")
 NAME = "reportqueue-listener"
 """The name of the thread, and of its connection in `pg_stat_activity`."""
+ECHO = "reportqueue_echo"
+"""The channel of the self-test. It has always the same name: were it left on a connection, it would be left once."""
 RECONNECT_SECONDS = 1.0
 LEAVE_SECONDS = 0.2
 """How long it goes on listening when no claim waits any more."""
@@ -36,7 +39,7 @@ HEARING_POLL_SECONDS = 5.0
 ECHO_SECONDS = 1.0
 """Timeout of the self-test: the listener sends itself a NOTIFY through another connection and must receive it."""
 DEAF_SECONDS = 30.0
-"""How long after a failed self-test the next one follows."""
+"""How long after a failed self-test the next one follows; and after a connection pool was found, the next look."""
 LOOK_PAUSE_SECONDS = 0.02
 """The least time between two polls of a waiting claim: with a thousand rows a second, one poll takes many."""
 
@@ -50,6 +53,7 @@ class Listener:
         self._heard = 0
         self._hears_until = 0.0
         self._thread: threading.Thread | None = None
+        self._warned_of_pool = False
 
     @contextmanager
     def waiting(self) -> Iterator[bool]:
@@ -58,8 +62,8 @@ class Listener:
             admitted = self._waiters < conf().max_waiters
             self._waiters += admitted
             if admitted and (self._thread is None or not self._thread.is_alive()):
-                parameters = connection.get_connection_params()
-                self._thread = threading.Thread(target=self._listen, args=[parameters], name=NAME, daemon=True)
+                addresses = Address.for_listening(), Address.of()
+                self._thread = threading.Thread(target=self._listen, args=addresses, name=NAME, daemon=True)
                 self._thread.start()
         try:
             yield admitted
@@ -82,17 +86,24 @@ class Listener:
         """Whether notifications are known to arrive. When that ends, the waiting claims are notified."""
         return time.monotonic() < self._hears_until
 
-    def _listen(self, parameters: dict[str, Any]) -> None:
+    def _listen(self, here: Address, queue: Address) -> None:
+        """Listen `here` for what is committed in the queue's database, while a claim waits."""
         while self._wanted():
             try:
-                self._listen_once(parameters)
+                self._listen_once(here, queue)
+            except Pooled as error:
+                self._declare(False)
+                if not self._warned_of_pool:
+                    self._warned_of_pool = True
+                    logger.warning("%s Until then waiting claims poll.", error)
+                self._pause(DEAF_SECONDS)
             except psycopg.Error as error:
                 self._declare(False)
                 logger.warning("Listening for rows failed, claims poll meanwhile: %s", str(error).strip()[:200])
                 time.sleep(RECONNECT_SECONDS)
 
-    def _listen_once(self, parameters: dict[str, Any]) -> None:
-        with psycopg.connect(**{**parameters, "application_name": NAME}, autocommit=True) as listening:
+    def _listen_once(self, here: Address, queue: Address) -> None:
+        with here.connect_directly(NAME) as listening:
             listening.execute(f"LISTEN {ROWS}")
             listening.execute(f"LISTEN {SCHEDULES}")
             alarm = _Alarm(listening)
@@ -101,7 +112,7 @@ class Listener:
             while self._wanted():
                 if not hears and time.monotonic() >= called + DEAF_SECONDS:
                     called = time.monotonic()
-                    hears = self._receives_own_notice(listening, parameters)
+                    hears = self._receives_own_notice(listening, queue)
                 # This queries through the connection, and so proves that it still works.
                 alarm.set(_poll_seconds(hears))
                 self._declare(hears)
@@ -109,28 +120,28 @@ class Listener:
                     self._notify()
                     time.sleep(LOOK_PAUSE_SECONDS)
 
-    def _receives_own_notice(self, listening: psycopg.Connection[Any], parameters: dict[str, Any]) -> bool:
-        """The self-test: whether a NOTIFY of another connection arrives. Behind a connection pool it does not."""
-        channel = f"reportqueue_echo_{uuid.uuid4().hex}"
+    def _receives_own_notice(self, listening: psycopg.Connection[Any], queue: Address) -> bool:
+        """The self-test: whether a NOTIFY arrives that is sent as those of rows are."""
+        word = uuid.uuid4().hex
         try:
-            listening.execute(f"LISTEN {channel}")
-            with psycopg.connect(**{**parameters, "application_name": f"{NAME}-echo"}, autocommit=True) as calling:
-                calling.execute(f"NOTIFY {channel}")
+            listening.execute(f"LISTEN {ECHO}")
+            with queue.connect(f"{NAME}-echo") as calling:
+                calling.execute("SELECT pg_notify(%s, %s)", [ECHO, word])
             until = time.monotonic() + ECHO_SECONDS
             while (left := until - time.monotonic()) > 0:
                 for notice in listening.notifies(timeout=left, stop_after=1):
-                    if notice.channel == channel:
+                    if (notice.channel, notice.payload) == (ECHO, word):
                         until = 0.0
-                    else:
+                    elif notice.channel != ECHO:  # the self-test of another process
                         self._notify()
-            listening.execute(f"UNLISTEN {channel}")
+            listening.execute(f"UNLISTEN {ECHO}")
         except psycopg.Error as error:
             if listening.closed:
                 raise
             logger.warning("The self-test of notifications failed, claims poll: %s", str(error).strip()[:200])
             return False
         if until:
-            logger.warning("Notifications of rows do not arrive, as behind a connection pool: claims poll.")
+            logger.warning("Notifications of rows do not arrive: claims poll. Is LISTEN_DATABASE the queue's own?")
         return not until
 
     def _declare(self, hears: bool) -> None:
@@ -152,6 +163,12 @@ class Listener:
         with self._changed:
             self._heard += 1
             self._changed.notify_all()
+
+    def _pause(self, seconds: float) -> None:
+        """Do nothing for so long, or until no claim waits any more."""
+        until = time.monotonic() + seconds
+        while self._wanted() and time.monotonic() < until:
+            time.sleep(LEAVE_SECONDS)
 
     def _wanted(self) -> bool:
         """Whether a claim waits. If not, this thread is about to end, and the next waiting claim starts another."""

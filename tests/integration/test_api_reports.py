@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from reportqueue import schedules
-from reportqueue.models import ReportSchedule
+from reportqueue.models import ReportSchedule, TriggerPeriod
 from tests.conftest import ClientFactory, minutes_ago
 from tests.integration.test_api_endpoints import problem
 
@@ -160,3 +161,22 @@ def test_times_are_utc_whatever_the_project_has_set(api: APIClient, make_schedul
     settings.REST_FRAMEWORK = {"DATETIME_FORMAT": "%d.%m.%Y"}
     schedule = make_schedule()
     assert read(api)["reports"][0]["next_run_at"] == f"{schedule.next_run_at:%Y}-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("pattern", ["cron", "asset"])
+def test_a_sensor_s_plan_has_its_instants_as_the_contract_writes_them(
+    api: APIClient, make_schedule: ScheduleFactory, pattern: str
+):
+    """In JSON that PostgreSQL writes; an older one than 18 forgives nothing in these statements."""
+    schedule = make_schedule(cron="0 8 1 1 *")
+    instant = datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
+    ReportSchedule.objects.filter(pk=schedule.pk).update(timing_set_at=instant, next_run_at=instant)
+    TriggerPeriod.objects.create(pattern=pattern, until=instant)
+    with CaptureQueriesContext(connection) as queries:
+        answer = api.get(ADDRESS, {"pattern": pattern})
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["periods"] == [{"since": None, "until": "2026-01-02T03:04:05.6Z"}]
+    (told,) = answer.json()["reports"]
+    assert (told["fires_after"], told["next_run_at"]) == ("2026-01-02T03:04:05.6Z", "2026-01-02T03:04:05.6Z")
+    (statement,) = [query["sql"] for query in queries if "json_agg" in query["sql"]]
+    assert not re.search("{{|}}", statement)

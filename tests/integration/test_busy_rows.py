@@ -343,13 +343,16 @@ def test_no_connection_is_answered_with_503_also_before_anybody_is_known(client_
     assert (answer.status_code, answer.json()["type"]) == (503, "unavailable")
 
 
-def test_a_probe_does_not_wait_for_a_table_that_is_locked(client: Client):
+@pytest.mark.parametrize(
+    ("path", "table"), [("/readyz", "django_migrations"), ("/status", "reportqueue_reportschedule")]
+)
+def test_a_probe_does_not_wait_for_a_table_that_is_locked(client: Client, path: str, table: str):
     with (
         mock.patch("reportqueue.health.PROBE_SECONDS", 0.2),
-        held("LOCK TABLE reportqueue_reportschedule IN ACCESS EXCLUSIVE MODE"),
+        held(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
     ):
         assert client.get("/healthz").status_code == 200
-        answer = client.get("/readyz")
+        answer = client.get(path)
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["The database does not answer."])
 
 

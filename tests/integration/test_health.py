@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: what a load balancer hears."""
+"""`/healthz` and `/readyz`, for load balancers, and `/status`, for monitoring."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from django.urls import reverse
 
 from reportqueue.management.commands.enqueue_due_reports import Command
 from reportqueue.models import ReportSchedule
-from reportqueue.models.schedule import ReportScheduleQuerySet as Schedules
 from reportqueue.states import Status
-from tests.conftest import RowFactory, minutes_ago
+from tests.conftest import ClientFactory, RowFactory, minutes_ago
 
 ScheduleFactory = Callable[..., ReportSchedule]
 
@@ -61,24 +60,39 @@ def test_not_ready_when_the_database_goes_away_meanwhile(
     def fail(*arguments: Any) -> None:
         raise error("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(Schedules, "due", fail)
+    monkeypatch.setattr(MigrationRecorder, "applied_migrations", fail)
     assert reasons(client) == ["The database does not answer."]
 
 
-def test_ready_when_every_schedule_is_served(client: Client, make_schedule: ScheduleFactory):
-    make_schedule()
-    make_schedule(next_run_at=minutes_ago(4.9))
-    make_schedule(enabled=False)
+def test_ready_whatever_others_have_left_undone(
+    client: Client, make_schedule: ScheduleFactory, make_row: RowFactory, client_with: ClientFactory
+):
+    """No scheduler, no consumer, no start for an hour: the processes that could mend it stay in the load balancer."""
+    schedule = make_schedule(cron="0 * * * *", next_run_at=minutes_ago(60), catch_up_window_seconds=86_400)
+    make_row(status=Status.DISPATCHED, dispatched_at=minutes_ago(60))
+    make_row(status=Status.RUNNING, lease_expires_at=minutes_ago(60))
+    assert client.get("/status").json()["status"] == "stalled"
     response = client.get("/readyz")
     assert (response.status_code, response.json()) == (200, {"status": "ready"})
     assert client.head("/readyz").status_code == 200
 
+    api = client_with("consume_reportqueue")
+    claimed = api.post("/api/report-queue/claim/", {"consumer": "back again"}, format="json").json()["queue"]
+    assert schedule.pk in {row["schedule_id"] for row in claimed}, "the claim has queued what was overdue"
 
-def test_not_ready_when_schedules_are_overdue(client: Client, make_schedule: ScheduleFactory, settings: Any):
+
+def test_the_status_tells_of_overdue_schedules(client: Client, make_schedule: ScheduleFactory, settings: Any):
+    make_schedule()
+    make_schedule(next_run_at=minutes_ago(4.9))
+    make_schedule(enabled=False)
+    assert client.get("/status").json()["reasons"] == []
     make_schedule(next_run_at=minutes_ago(5.1))
-    assert reasons(client) == ["Schedules overdue by more than 300 s: 1. Is a scheduler running?"]
-    settings.REPORTQUEUE = {"READY_OVERDUE_SECONDS": 600}
-    assert client.get("/readyz").status_code == 200
+    told = client.get("/status")
+    assert (told.status_code, told.json()["status"], told.json()["overdue_schedules"]) == (200, "stalled", 1)
+    (reason,) = told.json()["reasons"]
+    assert reason.startswith("Schedules overdue by more than 300 s: 1. ")
+    settings.REPORTQUEUE = {"OVERDUE_SECONDS": 600}
+    assert client.get("/status").json()["status"] == "moving"
 
 
 def test_not_ready_with_unapplied_migrations(db: None, client: Client):
@@ -91,7 +105,7 @@ def test_ready_whatever_the_migrations_of_other_apps(db: None, client: Client):
     assert client.get("/readyz").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/status"])
 def test_a_probe_changes_nothing_and_needs_no_token(db: None, client: Client, path: str):
     assert client.get(path)["Content-Type"] == "application/json"
     assert client.post(path).status_code == 405
@@ -104,6 +118,7 @@ def test_the_status_counts_what_is_under_way(client: Client, make_row: RowFactor
     assert client.get("/status").json() == {
         "status": "moving",
         "reasons": [],
+        "overdue_schedules": 0,
         "due": 1,
         "dispatched": 2,
         "running": 1,

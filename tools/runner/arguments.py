@@ -34,7 +34,8 @@ def parse() -> argparse.Namespace:
     demo.add_argument("--timeout", type=_seconds, default=900, help="with --once: give up after SECONDS (default 900)")
     test = commands.add_parser(
         "test",
-        help="run the tests, or with --long those that take minutes; passes other arguments to pytest",
+        help="run the tests, with --long those that take minutes, with --oldest those of the database on the oldest "
+        "PostgreSQL that is supported; passes other arguments to pytest",
         add_help=False,
     )
     test.set_defaults(pytest=[])

@@ -13,33 +13,47 @@ from pathlib import Path
 from typing import IO
 
 from project.environment import BASE_DIR
+from reportqueue.checks import OLDEST_SERVER
 from tools.runner import stop_signals
-from tools.runner.postgres import EmbeddedPostgres
+from tools.runner.postgres import EmbeddedPostgres, installed_programs
 from tools.runner.processes import POLL_SECONDS, ChildFailed, Children
 
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 30.0
 """How long a check may take to end after a signal: the acceptance tests tear down what they have set up."""
 
+DEBIAN_PACKAGE = f"apt-get install postgresql-{OLDEST_SERVER}"
 WORKERS = 2
 """Processes for the tests that may run in parallel; each has its own database."""
 ALONE = ("tests/acceptance", "tests/chaos")
 """These tests start whole demos and time them, so nothing else may run at the same time."""
 LONG = "tests/long"
 """These tests take many minutes each: `run.py test --long`."""
+OLDEST = "tests/integration"
+"""What `run.py test --oldest` runs, unless it is told which tests: those of what is done in the database."""
 
 
 def test(pytest_arguments: list[str]) -> int:
     """Run pytest with `DATABASE_URL`, or with a temporary PostgreSQL; return the exit code.
 
     Without arguments, all tests except the long ones run, in two parts. The second part runs even if the first fails,
-    and the exit code is 1 if one has failed. `--long` runs the long tests.
+    and the exit code is 1 if one has failed. `--long` runs the long tests. `--oldest` runs tests on the oldest
+    PostgreSQL that is supported.
     """
-    if os.environ.get("DATABASE_URL"):
+    programs = None
+    if "--oldest" in pytest_arguments:
+        if (programs := installed_programs(OLDEST_SERVER)) is None:
+            print(f"error: PostgreSQL {OLDEST_SERVER} is not installed; on Debian: {DEBIAN_PACKAGE}", file=sys.stderr)
+            return 1
+        pytest_arguments = [argument for argument in pytest_arguments if argument != "--oldest"]
+        if not any(argument.startswith("tests") for argument in pytest_arguments):
+            pytest_arguments.append(OLDEST)
+        print(f"--- PostgreSQL of {programs}", flush=True)
+    elif os.environ.get("DATABASE_URL"):
         return _pytest(pytest_arguments)
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-test-"))
     children = Children(folder / "logs")
-    postgres = EmbeddedPostgres(folder, children, durable=False)
+    postgres = EmbeddedPostgres(folder, children, durable=False, programs=programs)
     try:
         os.environ["DATABASE_URL"] = postgres.start()
         code = _pytest(pytest_arguments)

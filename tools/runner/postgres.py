@@ -1,4 +1,7 @@
-"""The PostgreSQL of demo and tests: runs the embedded server that pip installed, and creates databases."""
+"""The PostgreSQL of demo and tests: runs a server of its own, and creates databases.
+
+The server is the embedded one that pip installed, or another version that is installed on this machine.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,25 @@ MAX_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 107 on Linux and 103 on macOS."""
 
 
+INSTALLED = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/opt/homebrew/opt/postgresql@{}/bin")
+"""Where Debian, Red Hat and Homebrew install the programs of a version of PostgreSQL."""
+
+
+def installed_programs(version: int) -> Path | None:
+    """The folder of the programs of this version of PostgreSQL; None if it is not installed."""
+    folders = [Path(place.format(version)) for place in INSTALLED]
+    return next((folder for folder in folders if (folder / "initdb").exists()), None)
+
+
 class EmbeddedPostgres:
     """A PostgreSQL server on a Unix socket with its data below `folder`; it is one of `children`."""
 
-    def __init__(self, folder: Path, children: Children, *, durable: bool = True) -> None:
-        """`durable=False` is faster, but loses data in a crash: for temporary data."""
+    def __init__(self, folder: Path, children: Children, *, durable: bool = True, programs: Path | None = None) -> None:
+        """`durable=False` is faster, but loses data in a crash: for temporary data.
+
+        `programs` is the folder of other programs than the embedded ones, for a folder without data.
+        """
+        self._programs = programs
         self._cluster = folder / "postgres"
         self._children = children
         self._durable = durable
@@ -56,7 +73,15 @@ class EmbeddedPostgres:
             raise ChildFailed(f"the database cluster could not be created; see {log}") from None
         user = None if server.system_user is None else pwd.getpwnam(server.system_user).pw_uid
         sockets = self._sockets(user)
-        command = [str(server.bin_path / "postgres"), "-D", str(self._cluster), "-k", str(sockets), "-p", "5432"]
+        command = [
+            str((self._programs or server.bin_path) / "postgres"),
+            "-D",
+            str(self._cluster),
+            "-k",
+            str(sockets),
+            "-p",
+            "5432",
+        ]
         child = self._children.start(
             "postgres",
             [*command, "-c", "listen_addresses=", *(() if self._durable else ("-F", "-c", "full_page_writes=off"))],
@@ -89,7 +114,10 @@ class EmbeddedPostgres:
         new = self._cluster.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        server_class(new).ensure_pgdata_inited()
+        if self._programs is None:
+            server_class(new).ensure_pgdata_inited()
+        else:
+            _initialize(new, self._programs, server.system_user)
         new.rename(self._cluster)
         return server
 
@@ -100,6 +128,15 @@ class EmbeddedPostgres:
         if user is not None:
             shutil.chown(self._socket_folder, user)
         return self._socket_folder
+
+
+def _initialize(cluster: Path, programs: Path, user: str | None) -> None:
+    """Create a cluster with these programs, as the library does with its own. Raises `CalledProcessError`."""
+    if user is not None:
+        shutil.chown(cluster, user)
+        cluster.parent.chmod(0o755)
+    command = [str(programs / "initdb"), "--auth=trust", "--encoding=UTF8", "--username=postgres", "-D", str(cluster)]
+    subprocess.run(command, user=user, cwd="/", check=True, capture_output=True)
 
 
 def with_database(url: str, name: str) -> str:

@@ -14,7 +14,6 @@ from reportqueue.models import ReportSchedule
 
 FIRINGS = 5
 """Firings in a preview, by default."""
-MAX_USER = ReportSchedule._meta.get_field("paused_by").max_length
 
 
 class ScheduleSerializer(RowSerializer[ReportSchedule]):
@@ -71,7 +70,7 @@ class ScheduleSerializer(RowSerializer[ReportSchedule]):
     def save_as(self, user: str) -> ReportSchedule:
         """Save it. A user who disables it has paused it. Raises `ValidationError` naming the field."""
         pauses = not self.validated_data.get("enabled", True) and (self.instance is None or self.instance.enabled)
-        return self.save(**({"paused_by": user[:MAX_USER]} if pauses else {}))
+        return self.save(**({"paused_by": user} if pauses else {}))
 
 
 class PreviewBody(ScheduleSerializer):

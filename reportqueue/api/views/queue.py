@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, NoReturn
 
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reportqueue import bounds, queue, schedules, triggers
-from reportqueue.api import filters
+from reportqueue.api import filters, problems
 from reportqueue.api.base import ApiView, told_time
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.clock import database_now
@@ -27,7 +27,7 @@ class UnknownEndpoint(ApiView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:
         """404 for every method and every caller."""
-        raise NotFound(f"There is no {request.path} here.")
+        raise problems.UnknownPath(request.path)
 
 
 class QueueView(ApiView):

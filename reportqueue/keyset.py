@@ -1,0 +1,40 @@
+"""Long lists of rows, read from place to place: a place is a row's values of the fields that order the list.
+
+Django's `iterator()` holds a cursor in the server. Behind a connection pool such as PgBouncer, the next statement goes
+through another connection, which does not know that cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from django.db.models import Model, Q, QuerySet
+
+CHUNK = 1_000
+"""Rows in one query."""
+M = TypeVar("M", bound=Model)
+Row = TypeVar("Row")
+
+
+def beyond(fields: Sequence[str], place: Sequence[Any], *, backwards: bool = False) -> Q:
+    """The rows after a place, or before it. `fields` are those of `order_by`: the last is unique, none may be NULL."""
+    found = Q()
+    for name, value in zip(reversed(fields), reversed(place), strict=True):
+        field = name.removeprefix("-")
+        descending = name.startswith("-") != backwards
+        further = Q((f"{field}__{'lt' if descending else 'gt'}", value))
+        found = further | Q((field, value)) & found if found else further
+    return found
+
+
+def in_chunks(rows: QuerySet[M, Row], *fields: str) -> Iterator[Row]:
+    """All rows in the order of the fields, `CHUNK` in a query. Each row needs these fields as attributes."""
+    left = rows.order_by(*fields)
+    while True:
+        found = list(left[:CHUNK])
+        yield from found
+        if len(found) < CHUNK:
+            return
+        place = [getattr(found[-1], name.removeprefix("-")) for name in fields]
+        left = rows.filter(beyond(fields, place)).order_by(*fields)
