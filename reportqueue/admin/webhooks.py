@@ -12,17 +12,21 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import webhooks
-from reportqueue.admin.waiting import PatientAdmin
+from reportqueue.admin import search
+from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.filters import EnabledFilter
 from reportqueue.models import WebhookSource
 
 
 @admin.register(WebhookSource)
-class WebhookSourceAdmin(PatientAdmin):
+class WebhookSourceAdmin(ListAdmin):
     """The senders of deliveries, and the report of each."""
 
     list_display = ["name", "enabled", "report_id", "modifier", "rotation"]
-    list_filter = ["enabled"]
-    search_fields = ["name"]
+    list_filter = [EnabledFilter]
+    find = search.find_by_name
+    search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
+    search_help_text = _("A part of the name.")
     actions = ["rotate_secret"]
     readonly_fields = ["address", "rotation"]
     fieldsets = [
