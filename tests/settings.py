@@ -4,4 +4,4 @@ import os
 
 os.environ.setdefault("SECRET_KEY", "of-the-tests-and-of-nothing-else")  # the processes that tests start have it, too
 
-from project.settings import *  # noqa: E402, F403
+from project.settings import *  # noqa: F403

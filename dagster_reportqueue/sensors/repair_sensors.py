@@ -89,7 +89,7 @@ def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, message:
     try:
         client.fail_launch(ticket.queue_id, generation=ticket.generation, run_id=run.run_id, error=message)
     except ApiRefused as refused:
-        if refused.moved_on or refused.status == 404:
+        if refused.moved_on or refused.held_by_another or refused.status == 404:
             return refused
         raise
     return None

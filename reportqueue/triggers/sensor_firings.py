@@ -29,6 +29,7 @@ def start_firing(
     run_id: str,
     parent_run_id: str = "",
     worker: str = "",
+    user: str = "",
     lease_seconds: int | None = None,
 ) -> ReportQueue:
     """Make `run_id` the owner of a firing's row, as `queue.start` does. If the firing has no row yet, insert it.
@@ -36,7 +37,7 @@ def start_firing(
     So a firing has one row, and only one run that works on it, also if other sensors launch the same firing. The row
     has one attempt, since no consumer claims it. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now
     is, has no such firing, or if the firing does not belong to a sensor; `ValidationError` for an instant out of
-    bounds; `InvalidTransition` if another run has started the row.
+    bounds; `InvalidTransition` if another run has started the row, `HeldByAnother` if it is another API user's.
     """
     with _firing(pk, trigger_time) as (schedule, row):
         if row is None:
@@ -48,6 +49,7 @@ def start_firing(
             run_id=run_id,
             parent_run_id=parent_run_id,
             worker=worker,
+            user=user,
             lease_seconds=lease_seconds,
         )
 
