@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import JSONField, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
 from reportqueue import locks
+from reportqueue.admin.json_input import JSONInput
 from reportqueue.errors import RowBusy
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ EACH_SECONDS = 0.1
 
 class PatientAdmin(AnyModelAdmin):
     """Everything that a person posts is a transaction with bounded waits, or one for each row."""
+
+    formfield_overrides = {JSONField: {"form_class": JSONInput}}
 
     def changeform_view(
         self,

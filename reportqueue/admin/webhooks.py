@@ -28,9 +28,9 @@ class WebhookSourceAdmin(ListAdmin):
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the name.")
     actions = ["rotate_secret"]
-    readonly_fields = ["address", "rotation"]
+    readonly_fields = ["deliveries_to", "rotation"]
     fieldsets = [
-        (None, {"fields": ["name", "enabled", "address", "rotation"]}),
+        (None, {"fields": ["name", "enabled", "deliveries_to", "rotation"]}),
         (_("What a delivery asks for"), {"fields": ["report_id", "modifier_id", "modifier_path", "params_paths"]}),
         (_("How"), {"fields": ["priority", "max_attempts"]}),
     ]
@@ -57,7 +57,7 @@ class WebhookSourceAdmin(ListAdmin):
         return str(source.modifier_id) if source.modifier_id is not None else source.modifier_path
 
     @admin.display(description=_("address"))
-    def address(self, source: WebhookSource) -> str:
+    def deliveries_to(self, source: WebhookSource) -> str:
         """The end of the URL for deliveries; the project decides where the API is mounted."""
         return f"webhooks/{source.name}/" if source.pk else "-"
 

@@ -40,11 +40,15 @@ def test_every_list_has_the_base_that_refuses():
 @pytest.mark.parametrize(("model", "page"), OURS, ids=[model.__name__ for model, _ in OURS])
 def test_a_condition_that_the_list_does_not_offer_is_refused(viewer: Client, model: type[Model], page: Any):
     offered = {chosen.parameter_name for chosen in page.list_filter if hasattr(chosen, "parameter_name")}
-    offered |= {name for chosen in page.list_filter if hasattr(chosen, "form_class") for name in chosen.form_class.base_fields}
+    offered |= {
+        name for chosen in page.list_filter if hasattr(chosen, "form_class") for name in chosen.form_class.base_fields
+    }
     fields = [field.name for field in model._meta.get_fields() if isinstance(field, Field)]
     tried = [f"{field}{lookup}" for field in fields for lookup in LOOKUPS]
     tried += ["schedule__params__has_key", "calendar__name__startswith", "attempts__lease_token__startswith"]
-    assert [name for name in tried if name not in offered and not is_refused(viewer.get(address(model), {name: "a"}))] == []
+    assert [
+        name for name in tried if name not in offered and not is_refused(viewer.get(address(model), {name: "a"}))
+    ] == []
 
 
 def test_the_seed_of_a_webhook_cannot_be_found_out_letter_by_letter(viewer: Client):
