@@ -1,4 +1,4 @@
-"""The files of the demo's runs, in Django's default storage, shown to people who may see the queue.
+"""The files of the demo's runs, below `MEDIA_ROOT`, shown to people who may see the queue.
 
 Runs may be on another machine: they upload their files by HTTP, under their run id and the row's id. So no run can
 overwrite the files of another run, or of another report.
@@ -6,25 +6,39 @@ overwrite the files of another run, or of another report.
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 from django.http import HttpResponse
-from rest_framework.exceptions import NotAuthenticated, NotFound, ValidationError
+from rest_framework import status
+from rest_framework.exceptions import APIException, NotAuthenticated, NotFound, ValidationError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from project.storage import WholeFileStorage
+from reportqueue import bounds
 from reportqueue.api.base import ApiView
 from reportqueue.api.problems import BodyTooLarge
-from reportqueue.errors import LeaseLost
+from reportqueue.errors import HeldByAnother, InvalidTransition, LeaseLost
 from reportqueue.models import ReportAttempt
 
 MAX_BYTES = 5 * 1024 * 1024
 KINDS = {"html": "text/html; charset=utf-8", "csv": "text/csv; charset=utf-8"}
+FULL = (errno.ENOSPC, errno.EDQUOT)
+storage = WholeFileStorage(file_permissions_mode=0o600, directory_permissions_mode=0o700)
+"""Other users of the machine may not read it."""
+
+
+class StorageFull(APIException):
+    """There is no room for the file; the file that it should replace is unchanged."""
+
+    status_code = status.HTTP_507_INSUFFICIENT_STORAGE
+    default_detail = "There is no room for the file. Nothing was changed."
+    default_code = "storage-full"
 
 
 class FileParser(BaseParser):
@@ -57,23 +71,50 @@ class ArtifactView(ApiView):
     def get(self, request: Request, run_id: str, name: str, queue_id: int | None = None) -> HttpResponse:
         """The file. Its page may run no script and load nothing."""
         path, kind = _place(run_id, queue_id, name)
-        if not default_storage.exists(path):
+        if not storage.exists(path):
             raise NotFound(f"Run {run_id} has left no {name}.")
-        with default_storage.open(path) as file:
-            answer = HttpResponse(file.read(), content_type=kind)
+        answer = HttpResponse(_read(path), content_type=kind)
         answer["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
         answer["X-Content-Type-Options"] = "nosniff"
         return answer
 
     def put(self, request: Request, run_id: str, name: str, queue_id: int | None = None) -> Response:
-        """Store the file; returns its URL. A run that no longer owns its row is refused."""
+        """Store the file; returns its URL.
+
+        Only the API user whose run it is may store it, while the run owns its row. The queue does not follow a run that
+        has started no row, so it does not know whose run that is: nobody overwrites its files.
+        """
         path, _ = _place(run_id, queue_id, name)
-        ended = ReportAttempt.objects.filter(run_id=run_id).exclude(outcome="")
-        if (ended if queue_id is None else ended.filter(queue=queue_id)).exists():
-            raise LeaseLost(f"Run {run_id} has ended its attempt.")
-        default_storage.delete(path)
-        default_storage.save(path, ContentFile(request.data))
+        content = request.data if isinstance(request.data, bytes) else b""  # an empty body is not parsed
+        followed = self._owns(request, run_id, queue_id)
+        try:
+            if followed:
+                storage.save(path, ContentFile(content))
+            elif not storage.create(path, ContentFile(content)) and _read(path) != content:
+                raise InvalidTransition(f"Run {run_id} has a {name} already, and the queue does not follow the run.")
+        except OSError as error:
+            if error.errno in FULL:
+                raise StorageFull from None
+            raise
         return Response({"url": request.build_absolute_uri(request.path)})
+
+    def _owns(self, request: Request, run_id: str, queue_id: int | None) -> bool:
+        """Whether the queue follows the run. Raises `LeaseLost`, or `HeldByAnother` if it is another user's run."""
+        attempts = ReportAttempt.objects.filter(run_id=run_id)
+        if queue_id is not None:
+            attempts = attempts.filter(queue=queue_id)
+        found = list(attempts.values_list("outcome", "queue__api_user"))
+        if any(outcome for outcome, _ in found):
+            raise LeaseLost(f"Run {run_id} has ended its attempt.")
+        if any(owner not in ("", self.user(request)) for _, owner in found):
+            raise HeldByAnother
+        return bool(found)
+
+
+def _read(path: str) -> bytes:
+    with storage.open(path) as file:
+        content: bytes = file.read()
+    return content
 
 
 def _place(run_id: str, queue_id: int | None, name: str) -> tuple[str, str]:
@@ -82,4 +123,6 @@ def _place(run_id: str, queue_id: int | None, name: str) -> tuple[str, str]:
         raise ValidationError({"name": ["A run id and a plain file name are wanted."]})
     if kind is None:
         raise ValidationError({"name": [f"Files end in {', '.join(sorted(KINDS))}."]})
+    if queue_id is not None and queue_id > bounds.MAX_ID:
+        raise NotFound("There is no such report.")
     return f"{run_id}/{name}" if queue_id is None else f"{run_id}/{queue_id}/{name}", kind

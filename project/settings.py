@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from django.core.exceptions import ImproperlyConfigured
+
 from project.environment import DATA_DIR, database, variable
 
-SECRET_KEY = variable("SECRET_KEY", "insecure: set SECRET_KEY")
 DEBUG = variable("DEBUG", "") == "1"
+# Sessions and the secrets of webhook sources are derived from this key. With a public key, anybody could forge both. So
+# there is no default for a machine that others can reach.
+SECRET_KEY = variable("SECRET_KEY", "django-insecure-only-with-DEBUG" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured(
+        "The environment variable SECRET_KEY is not set. Set it to a long random text that only this installation "
+        "knows, for instance that of: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'. It must stay the "
+        "same after a restart. `python3 run.py demo` makes and keeps a key of its own. On your own machine alone, "
+        "DEBUG=1 is enough."
+    )
 ALLOWED_HOSTS = variable("ALLOWED_HOSTS", "127.0.0.1,localhost").split(",")
 
 INSTALLED_APPS = [

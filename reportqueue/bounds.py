@@ -19,12 +19,18 @@ MAX_COUNT, MAX_SMALL_COUNT = 2**31 - 1, 2**15 - 1
 """The largest `integer` and `smallint` of PostgreSQL: a counter ends there."""
 MIN_ATTEMPTS, MAX_ATTEMPTS, DEFAULT_ATTEMPTS = 1, 100, 3
 MAX_JSON_BYTES = 64 * 1024
+MAX_JSON_DEPTH = 100
+"""How deep objects and lists may be nested. Deeper JSON exhausts the stack of code that copies or stores it."""
 MAX_ERROR_BYTES = 16 * 1024
 MAX_KEY_LENGTH = 200
 MAX_NAME_LENGTH = 100
 """Of a consumer's name and of a run id."""
 MAX_USER_LENGTH = 150
 """Of a user's name, of which the first characters are stored: a project's user model may allow longer names."""
+MAX_API_USER_LENGTH = 255
+"""Of the primary key of an API user, as a text."""
+MAX_SCOPE_LENGTH = MAX_API_USER_LENGTH + 45
+"""Of the text that says whose idempotency key it is."""
 MAX_REASON_LENGTH = 1_000
 MAX_PROGRESS_LENGTH = 200
 MAX_CLAIM = 1_000
@@ -36,6 +42,12 @@ MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
 MAX_DELAY_SECONDS = 30 * 86_400
 """The longest that a retry or a release may put a row off."""
 MAX_PAGE = 1_000
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""Of parameters, results and errors: once the rows of a page or of a claim have so many, it ends."""
+ROWS_AT_ONCE = 100
+"""Rows of a page or of a claim that are read before their size is known."""
+MAX_ATTEMPTS_SHOWN = 500
+"""Attempts in the answer for one row, the newest."""
 MAX_PENDING = 1_000
 """Rows in the answer to one poll of pending rows."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
@@ -69,6 +81,41 @@ def validate_text(value: str) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise ValidationError("Lone surrogates (half a character) are not allowed.", code="surrogate") from None
+
+
+def json_size(*values: Any) -> int:
+    """About how many bytes the values have as JSON."""
+    return sum(len(json.dumps(value)) for value in values)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text as RFC 8259 has it; bytes may be in any Unicode encoding.
+
+    Raises `ValidationError` for anything else, for JSON that is nested too deeply, and for huge integers.
+    """
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValidationError("The JSON is nested too deeply.", code="depth") from None
+    except ValueError as error:
+        raise ValidationError(f"This is not valid JSON: {error}.", code="not-json") from None
+    if _depth(data) > MAX_JSON_DEPTH:
+        text = f"The JSON is nested too deeply: objects and lists may be {MAX_JSON_DEPTH} inside each other."
+        raise ValidationError(text, code="depth")
+    return data
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _depth(data: Any) -> int:
+    """How deep objects and lists are nested; counted level by level, without recursion."""
+    depth, level = 0, [data]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
+    return depth
 
 
 def validate_json_object(value: Any) -> None:

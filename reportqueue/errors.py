@@ -36,6 +36,10 @@ class LeaseLost(ReportQueueError):
     """The lease token is not the row's: another owner, the rescuer or a cancel has taken the row."""
 
 
+class HeldByAnother(ReportQueueError):
+    """The row was handed out to another API user. That user alone may go on with it, until its lease ends."""
+
+
 class RowBusy(ReportQueueError):
     """Another transaction holds its lock and did not release it in time: try again soon."""
 

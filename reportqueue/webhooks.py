@@ -31,6 +31,10 @@ MAX_DELIVERY_ID = 140
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 """A number as a text, as many systems write their ids."""
 _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+_SIGNATURE = re.compile(r"(?:^| )v1,[A-Za-z0-9+/]{43}=(?: |$)")
+"""What one of the signatures in the header must look like: 32 bytes, as base64."""
+_NOT_SIGNED = "The signature is not that of a known secret."
+_WRONG_TIME = "The delivery's timestamp is more than five minutes off."
 
 
 def secret(source: WebhookSource) -> str:
@@ -49,8 +53,8 @@ def rotate(source: WebhookSource) -> str:
     return secret(source)
 
 
-def verified_source(name: str, body: bytes, headers: Mapping[str, str]) -> WebhookSource:
-    """The source that has signed this delivery.
+def sender(name: str, headers: Mapping[str, str]) -> WebhookSource:
+    """The source of this name, after a check of what the headers alone tell: call it before the body is read.
 
     Raises `SourceNotFound`, also for a disabled source, and `BadSignature`. Its message tells of missing headers and a
     wrong time, and nothing more: a sender that cannot sign learns nothing else.
@@ -58,20 +62,35 @@ def verified_source(name: str, body: bytes, headers: Mapping[str, str]) -> Webho
     source = WebhookSource.objects.filter(name=name, enabled=True).first()
     if source is None:
         raise SourceNotFound(f"There is no webhook source {name!r}.")
-    given = {name: headers.get(name, "") for name in _HEADERS}
+    given = _signature_headers(headers)
     if missing := [name for name, value in given.items() if not value]:
         raise BadSignature(f"The delivery lacks the header {', '.join(missing)}.")
-    refusal = "The signature is not that of a known secret."
-    for key in _secrets(source, database_now()):
-        try:
-            # For malformed signatures and bodies, the library raises whatever its decoding raises.
-            Webhook(key).verify(body, given, json_parse=False)
-        except (WebhookVerificationError, ValueError) as error:
-            if "timestamp" in str(error):
-                refusal = "The delivery's timestamp is more than five minutes off."
-            continue
-        return source
-    raise BadSignature(refusal)
+    refusal = _refusal(secret(source), b"", given)
+    if refusal == _WRONG_TIME or not _SIGNATURE.search(given["webhook-signature"]):
+        raise BadSignature(refusal)
+    return source
+
+
+def verify(source: WebhookSource, body: bytes, headers: Mapping[str, str]) -> None:
+    """Check that the source has signed this body. Raises `BadSignature`, as `sender`."""
+    given = _signature_headers(headers)
+    refusals = [_refusal(key, body, given) for key in _secrets(source, database_now())]
+    if all(refusals):
+        raise BadSignature(refusals[-1])
+
+
+def _signature_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: headers.get(name, "") for name in _HEADERS}
+
+
+def _refusal(key: str, body: bytes, given: dict[str, str]) -> str:
+    """Why the body is not signed with this secret; empty if it is."""
+    try:
+        # For malformed signatures and bodies, the library raises whatever its decoding raises.
+        Webhook(key).verify(body, given, json_parse=False)
+    except (WebhookVerificationError, ValueError) as error:
+        return _WRONG_TIME if "timestamp" in str(error) else _NOT_SIGNED
+    return ""
 
 
 def accept(source: WebhookSource, delivery_id: str, payload: Any) -> queue.Enqueued:
@@ -84,7 +103,9 @@ def accept(source: WebhookSource, delivery_id: str, payload: Any) -> queue.Enque
     if len(delivery_id) > MAX_DELIVERY_ID:
         raise ValidationError({"webhook-id": f"Must have at most {MAX_DELIVERY_ID} characters."})
     key, digest = f"webhook:{source.name}:{delivery_id}", queue.digest_of(payload)
-    if (row := queue.known(key, digest)) is not None:
+    # By the source's number, not by its name: a source that is made again under an old name has known no delivery yet.
+    scope = f"webhook:{source.pk}"
+    if (row := queue.known(key, digest, scope=scope)) is not None:
         return queue.Enqueued(row, created=False)
     report = queue.NewReport(
         report_id=source.report_id,
@@ -95,7 +116,7 @@ def accept(source: WebhookSource, delivery_id: str, payload: Any) -> queue.Enque
         idempotency_key=key,
         request_digest=digest,
     )
-    return queue.enqueue_many([report], source=Source.WEBHOOK)[0]
+    return queue.enqueue_many([report], source=Source.WEBHOOK, scope=scope)[0]
 
 
 def _modifier(source: WebhookSource, payload: Any) -> int:

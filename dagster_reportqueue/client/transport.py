@@ -49,6 +49,11 @@ class ApiRefused(ApiError):
         """Whether the row has changed since the caller read it: another run owns it, it has ended, or was deleted."""
         return self.status == 409 or (self.status == 404 and self.kind == "not-found")
 
+    @property
+    def held_by_another(self) -> bool:
+        """Whether the row was handed out to another API user: this token's user cannot go on with it."""
+        return self.status == 403 and self.kind == "held-by-another"
+
 
 class Conflict(ApiRefused):
     """409: the row has changed since the caller read it; `kind` is `stale-lease` or `invalid-state`."""
@@ -215,7 +220,7 @@ def _refusal(response: requests.Response, url: str) -> ApiError:
         return Conflict(detail, kind=kind, current_status=_string(problem.get("current_status")))
     hint = {
         401: "; check REPORTQUEUE_TOKEN",
-        403: "; the token's user lacks a permission of reportqueue",
+        403: "" if kind == "held-by-another" else "; the token's user lacks a permission of reportqueue",
         404: "" if kind else "; reportqueue.api.urls is not included at this address: check REPORTQUEUE_URL",
     }.get(status, "; redirects are not followed, check REPORTQUEUE_URL" if 300 <= status < 400 else "")
     text = f"{url} answered {status}: {detail}{hint}"

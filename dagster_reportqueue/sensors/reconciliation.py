@@ -151,9 +151,10 @@ def _repair(
             client.fail_launch(row.queue_id, generation=row.generation, run_id=run.run_id, error=text, counts=counts)
             done.launched_again += 1
     except ApiRefused as refused:
-        if not refused.moved_on:
+        if not (refused.moved_on or refused.held_by_another):
             raise
-        # The row was started, ended or claimed again since the list was read: nothing to repair.
+        # The row was started, ended or claimed again since the list was read: nothing to repair. Or it is that of a
+        # consumer of this name with another API user: another Dagster, or this one before its user was changed.
 
 
 def _runs_of(instance: DagsterInstance, rows: Sequence[HeldRow]) -> dict[Ticket, DagsterRun]:

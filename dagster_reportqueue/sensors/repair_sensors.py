@@ -95,7 +95,7 @@ def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, message:
             counts=run.status != DagsterRunStatus.CANCELED,
         )
     except ApiRefused as refused:
-        if refused.moved_on or refused.status == 404:
+        if refused.moved_on or refused.held_by_another or refused.status == 404:
             return refused
         raise
     return None

@@ -85,7 +85,7 @@ def _mark(context: SensorEvaluationContext, client: ReportQueueClient, row_id: i
     try:
         client.mark_processed(row_id)
     except ApiRefused as refused:
-        if not (refused.moved_on or refused.status == 404):
+        if not (refused.moved_on or refused.held_by_another or refused.status == 404):
             raise
         context.log.warning(f"Row {row_id} is not marked as processed: {refused}")
 

@@ -75,7 +75,7 @@ class BlackoutCalendarAdmin(ListAdmin):
     """Calendars, with how many schedules use each; one in use is not deleted."""
 
     list_display = ["name", "closed_days", "closed_hours", "used_by"]
-    find = search.find_calendars
+    find = search.find_by_name
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the name.")
     inlines = [DaysInline, HoursInline]

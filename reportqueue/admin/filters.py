@@ -116,7 +116,7 @@ class CalendarFilter(ChosenFilter):
 
 
 class EnabledFilter(YesNoFilter):
-    """Whether a schedule fires."""
+    """Whether a schedule fires, or a webhook source accepts deliveries."""
 
     title = _("enabled")
     parameter_name = "enabled"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html
@@ -62,7 +63,10 @@ class ReportQueueAdmin(OperableAdmin):
         (None, {"fields": ["report_id", "modifier_id", "status_now", "lateness", "run", "artifacts", "error_text"]}),
         (_("History"), {"fields": ["timeline", "attempts"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
-        (_("Protocol"), {"fields": ["source", "schedule", "priority", "attempts_used", "goes_alone", "run_key"]}),
+        (
+            _("Protocol"),
+            {"fields": ["source", "schedule", "priority", "attempts_used", "goes_alone", "run_key", "holder"]},
+        ),
     ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -245,6 +249,14 @@ class ReportQueueAdmin(OperableAdmin):
         if not row.alone:
             return gettext("may make other reports as well")
         return gettext("makes this report alone: an earlier run ended with it, or was interrupted in it")
+
+    @admin.display(description=_("API user"))
+    def holder(self, row: ReportQueue) -> str:
+        """The user whose consumer or run has the row: no other user may go on with it."""
+        if not row.api_user:
+            return formats.EMPTY
+        user = get_user_model()._default_manager.filter(pk=row.api_user).first()
+        return gettext("%(key)s, deleted") % {"key": row.api_user} if user is None else user.get_username()
 
     @admin.display(description=_("run key"))
     def run_key(self, row: ReportQueue) -> str:

@@ -62,11 +62,11 @@ def find_schedules(schedules: QuerySet[M], text: str) -> QuerySet[M]:
     return schedules
 
 
-def find_calendars(calendars: QuerySet[M], text: str) -> QuerySet[M]:
-    """Calendars whose name contains every word; there are few."""
+def find_by_name(named: QuerySet[M], text: str) -> QuerySet[M]:
+    """Calendars or webhook sources whose name contains every word; there are few."""
     for _name, word in _words(text, set()):
-        calendars = calendars.filter(name__icontains=word)
-    return calendars
+        named = named.filter(name__icontains=word)
+    return named
 
 
 def number(text: str, name: str) -> int:

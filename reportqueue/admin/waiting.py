@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import JSONField, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
 from reportqueue import locks
 from reportqueue.admin.instants import in_utc
+from reportqueue.admin.json_input import JSONInput
 from reportqueue.errors import RowBusy
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ EACH_SECONDS = 0.1
 
 class PatientAdmin(AnyModelAdmin):
     """Everything that a person posts is a transaction with bounded waits, or one for each row."""
+
+    formfield_overrides = {JSONField: {"form_class": JSONInput}}
 
     @in_utc
     def changeform_view(

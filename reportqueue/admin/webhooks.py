@@ -13,22 +13,26 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import webhooks
+from reportqueue.admin import search
+from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.consumers import warn_of_silence
-from reportqueue.admin.waiting import PatientAdmin
+from reportqueue.admin.filters import EnabledFilter
 from reportqueue.models import WebhookSource
 
 
 @admin.register(WebhookSource)
-class WebhookSourceAdmin(PatientAdmin):
+class WebhookSourceAdmin(ListAdmin):
     """The senders of deliveries, and the report of each."""
 
     list_display = ["name", "enabled", "report_id", "modifier", "rotation"]
-    list_filter = ["enabled"]
-    search_fields = ["name"]
+    list_filter = [EnabledFilter]
+    find = search.find_by_name
+    search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
+    search_help_text = _("A part of the name.")
     actions = ["rotate_secret"]
-    readonly_fields = ["address", "rotation"]
+    readonly_fields = ["deliveries_to", "rotation"]
     fieldsets = [
-        (None, {"fields": ["name", "enabled", "address", "rotation"]}),
+        (None, {"fields": ["name", "enabled", "deliveries_to", "rotation"]}),
         (_("What a delivery asks for"), {"fields": ["report_id", "modifier_id", "modifier_path", "params_paths"]}),
         (_("How"), {"fields": ["priority", "max_attempts"]}),
     ]
@@ -60,7 +64,7 @@ class WebhookSourceAdmin(PatientAdmin):
         return str(source.modifier_id) if source.modifier_id is not None else source.modifier_path
 
     @admin.display(description=_("address"))
-    def address(self, source: WebhookSource) -> str:
+    def deliveries_to(self, source: WebhookSource) -> str:
         """The end of the URL for deliveries; the project decides where the API is mounted."""
         return f"webhooks/{source.name}/" if source.pk else "-"
 

@@ -85,6 +85,10 @@ class ApiView(APIView):
         """Problem documents."""
         return problems.handle
 
+    def user(self, request: Request) -> str:
+        """The key of the caller's user: what is handed out to one user, no other user may go on with."""
+        return str(request.user.pk)
+
     def body(self, request: Request, shape: type[shapes.Body]) -> dict[str, Any]:
         """The body's validated fields. Raises `ValidationError` naming the field."""
         form = shape(data=request.data)

@@ -117,5 +117,5 @@ def _id_place(pk: Any) -> pagination.Place:
     return (int(pk),)
 
 
-_CLAIM_ORDER = pagination.Order(("-priority", "available_at", "id"), _claim_place)
-_BY_ID = pagination.Order(("id",), _id_place)
+_CLAIM_ORDER = pagination.Order(("-priority", "available_at", "id"), _claim_place, ("params", "result", "error"))
+_BY_ID = pagination.Order(("id",), _id_place, ("params", "error"))

@@ -15,7 +15,7 @@ from django.db.models import Model, QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from reportqueue import bounds, keyset
+from reportqueue import bounds
 
 PAGE = 100
 PARAMETERS = ["cursor", "limit"]
@@ -32,6 +32,8 @@ class Order:
     fields: tuple[str, ...]
     read: Callable[..., Place]
     """Turns the values of a cursor into a valid place. Raises `TypeError`, `ValueError` or `OverflowError`."""
+    large: tuple[str, ...]
+    """The fields whose values may be large."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,13 @@ class Page(Generic[M]):
 def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
     """The page that the request's `cursor` and `limit` name. Raises `ValidationError` naming the parameter.
 
-    Rows that leave the list meanwhile make no other row appear twice or be left out. Nothing is counted.
+    Rows that leave the list meanwhile make no other row appear twice or be left out. Nothing is counted. A page ends
+    before its `limit` once its rows have `MAX_ANSWER_BYTES`.
     """
     limit = whole_number(request, "limit", default=PAGE, most=bounds.MAX_PAGE)
     cursor = request.query_params.get("cursor")
     backwards, place = _read_cursor(cursor, order) if cursor else (False, None)
-    if place is not None:
-        rows = rows.filter(keyset.beyond(order.fields, place, backwards=backwards))
-    fields = [_reversed(name) for name in order.fields] if backwards else order.fields
-    found = list(rows.order_by(*fields)[: limit + 1])
-    more, found = len(found) > limit, found[:limit]
+    found, more = _bounded(rows, order, place, limit, backwards=backwards)
     if backwards:
         found.reverse()
     has_next, has_previous = (True, more) if backwards else (more, place is not None)
@@ -68,6 +67,27 @@ def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
         _link(request, order, found[-1], backwards=False) if found and has_next else None,
         _link(request, order, found[0], backwards=True) if found and has_previous else None,
     )
+
+
+def _bounded(
+    rows: QuerySet[M], order: Order, after: Place | None, limit: int, *, backwards: bool
+) -> tuple[list[M], bool]:
+    """The rows beyond a place, at most `limit` and about `MAX_ANSWER_BYTES`; and whether there are more."""
+    ordered = rows.order_by(*([_reversed(name) for name in order.fields] if backwards else order.fields))
+    found: dict[Any, M] = {}  # a row that moves down the list between two statements is in the page once
+    size = 0
+    while True:
+        wanted = min(limit - len(found), bounds.ROWS_AT_ONCE) + 1
+        beyond = ordered if after is None else ordered.filter(keyset.beyond(order.fields, after, backwards=backwards))
+        some = list(beyond[:wanted])
+        for row in some:
+            if len(found) == limit or size >= bounds.MAX_ANSWER_BYTES:
+                return list(found.values()), True
+            found.setdefault(row.pk, row)
+            size += bounds.json_size(*(getattr(row, name) for name in order.large))
+        if len(some) < wanted:
+            return list(found.values()), False
+        after = tuple(getattr(some[-1], name.removeprefix("-")) for name in order.fields)
 
 
 def whole_number(request: Request, name: str, *, default: int, most: int) -> int:

@@ -115,13 +115,13 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         if taking_turns.update(concurrency_key=None, waiting=False):
             notices.notify(notices.ROWS)
 
-    def held_by(self, consumer: str) -> Self:
-        """Unfinished rows that were handed to this consumer."""
-        return self.filter(claimed_by=consumer, status__in=LEASED)
+    def held_by(self, consumer: str, user: str = "") -> Self:
+        """Unfinished rows that were handed to this user's consumer."""
+        return self.filter(claimed_by=consumer, api_user=user, status__in=LEASED)
 
-    def unacknowledged_by(self, consumer: str) -> Self:
-        """Rows handed to this consumer that it has not confirmed."""
-        return self.filter(claimed_by=consumer, status=Status.CLAIMED)
+    def unacknowledged_by(self, consumer: str, user: str = "") -> Self:
+        """Rows handed to this user's consumer that it has not confirmed."""
+        return self.filter(claimed_by=consumer, api_user=user, status=Status.CLAIMED)
 
     def expired(self) -> Self:
         """Rows whose lease has run out; only leased rows have one."""
@@ -176,6 +176,14 @@ class ReportQueue(models.Model):
         blank=True,
         validators=[MinLengthValidator(1), bounds.validate_text],
     )
+    idempotency_scope = models.CharField(
+        max_length=bounds.MAX_SCOPE_LENGTH,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("Whose key it is: an API user's, a webhook source's; empty: that of this project's code."),
+    )
     idempotency_digest = models.CharField(
         max_length=64,
         null=True,
@@ -212,6 +220,14 @@ class ReportQueue(models.Model):
 
     claim_id = models.UUIDField(null=True)
     claimed_by = models.CharField(max_length=bounds.MAX_NAME_LENGTH, blank=True)
+    api_user = models.CharField(
+        max_length=bounds.MAX_API_USER_LENGTH,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("The key of the API user who claimed or started it; empty: code of this project did."),
+    )
     claimed_at = models.DateTimeField(null=True)
     dispatched_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
@@ -248,7 +264,9 @@ class ReportQueue(models.Model):
             # Every claim uses these two. They serve it however many rows are under way and whatever the statistics say:
             # only rows with a lease are in the first, and with the status in the second no dispatched row is read.
             models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(lease_expires_at__isnull=False)),
-            models.Index("claimed_by", "status", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))),
+            models.Index(
+                "claimed_by", "api_user", "status", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))
+            ),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
             models.Index("trigger_time", name="reportqueue_trigger_time"),
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
@@ -271,7 +289,10 @@ class ReportQueue(models.Model):
                 name="reportqueue_only_unfinished_wait",
                 condition=Q(waiting=False) | Q(concurrency_key__isnull=False, status__in=sorted(UNFINISHED)),
             ),
-            models.UniqueConstraint("idempotency_key", name="reportqueue_idempotency_key"),
+            # The key first: people search by it.
+            models.UniqueConstraint(
+                fields=["idempotency_key", "idempotency_scope"], name="reportqueue_idempotency_key"
+            ),
             models.CheckConstraint(name="reportqueue_status", condition=Q(status__in=sorted(Status))),
             models.CheckConstraint(name="reportqueue_ids", condition=Q(report_id__gte=0, modifier_id__gte=0)),
             models.CheckConstraint(

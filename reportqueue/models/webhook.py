@@ -96,5 +96,9 @@ class WebhookSource(models.Model):
                     validate_path(path)
                 except ValidationError as error:
                     problems["params_paths"] = [f"{name[:100]}: {message}" for message in error.messages]
+            try:
+                bounds.validate_json_object(paths)
+            except ValidationError as error:
+                problems["params_paths"] = error.messages
         if problems:
             raise ValidationError(problems)

@@ -31,7 +31,7 @@ _QUEUE, _PERIODS = ReportQueue._meta.db_table, TriggerPeriod._meta.db_table
 _HAND_OUT = f"""
 UPDATE {_QUEUE}
 SET status = '{Status.CLAIMED}', generation = generation + 1, claim_id = %(claim_id)s, claimed_by = %(consumer)s,
-    claimed_at = statement_timestamp(), lease_expires_at = statement_timestamp() + %(lease)s
+    api_user = %(user)s, claimed_at = statement_timestamp(), lease_expires_at = statement_timestamp() + %(lease)s
 WHERE id = ANY (ARRAY(
     SELECT id FROM {_QUEUE}
     WHERE status = '{Status.QUEUED}' AND NOT waiting AND available_at <= statement_timestamp()
@@ -46,7 +46,7 @@ WHERE id = ANY (ARRAY(
 RETURNING *
 """  # noqa: S608  # names of tables and words of the vocabulary
 
-# `claimed_by` and `status` are those of the index `reportqueue_held`: what others hold costs nothing.
+# `claimed_by`, `api_user` and `status` are those of the index `reportqueue_held`: what others hold costs nothing.
 # The times are taken when each row is written: a row's start must not lie before its dispatch.
 # It returns what `announce` reads and no more.
 _ACKNOWLEDGE = f"""
@@ -55,23 +55,23 @@ SET status = '{Status.DISPATCHED}', dispatched_at = clock_timestamp(),
     lease_expires_at = clock_timestamp() + %(lease)s
 WHERE id = ANY (ARRAY(
     SELECT id FROM {_QUEUE}
-    WHERE claimed_by = %(consumer)s AND status = '{Status.CLAIMED}' AND claim_id = %(claim_id)s
+    WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}' AND claim_id = %(claim_id)s
     FOR UPDATE SKIP LOCKED
 ))
 RETURNING id, {", ".join(ANNOUNCED)}
 """  # noqa: S608
 
 
-def hand_out(consumer: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:
-    """Hand the first due rows that are not locked, at most `limit`, to the consumer; returned in no order.
+def hand_out(consumer: str, user: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:
+    """Hand the first due rows that are not locked, at most `limit`, to the user's consumer; returned in no order.
 
     Raises `DataError` if one of them is at the end of its generations.
     """
-    values = {"consumer": consumer, "claim_id": claim_id, "limit": limit, "lease": lease}
+    values = {"consumer": consumer, "user": user, "claim_id": claim_id, "limit": limit, "lease": lease}
     return transition_matching(_HAND_OUT, values, Verb.CLAIM, Status.QUEUED, Status.CLAIMED)
 
 
-def acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
-    """Mark the claimed rows of a consumer's claim as dispatched, but for rows that are locked."""
-    values = {"consumer": consumer, "claim_id": claim_id, "lease": lease}
+def acknowledge(consumer: str, user: str, claim_id: UUID, lease: timedelta) -> None:
+    """Mark the claimed rows of a claim of the user's consumer as dispatched, but for rows that are locked."""
+    values = {"consumer": consumer, "user": user, "claim_id": claim_id, "lease": lease}
     transition_matching(_ACKNOWLEDGE, values, Verb.ACKNOWLEDGE, Status.CLAIMED, Status.DISPATCHED)

@@ -13,7 +13,7 @@ from django.db import DataError
 
 from reportqueue import bounds, locks
 from reportqueue.conf import conf
-from reportqueue.errors import InvalidTransition, LeaseLost
+from reportqueue.errors import HeldByAnother, InvalidTransition, LeaseLost
 from reportqueue.locks import lock_until_commit
 from reportqueue.models import ReportQueue
 from reportqueue.queue import claim_sql
@@ -26,9 +26,11 @@ from reportqueue.queue.transitions import (
     fetch_locked,
     finish,
     invalid,
+    is_held_by_another,
     locked,
     locked_many,
     one_more,
+    refuse_another,
     return_to_queue,
     single,
     write_all,
@@ -55,13 +57,14 @@ class Claim:
 def claim(
     consumer: str,
     *,
+    user: str = "",
     ack: UUID | None = None,
     limit: int = 25,
     lease_seconds: int | None = None,
     dispatch_lease_seconds: int | None = None,
     max_in_flight: int | None = None,
 ) -> Claim:
-    """Hand due rows to `consumer`, a stable name.
+    """Hand due rows to `consumer`, a stable name. With `user`, the key of an API user, it is that user's consumer.
 
     `ack` is the id of the last claim that the consumer has safely stored: its rows become dispatched. If the consumer
     has a claim that it did not acknowledge, it gets that claim again, with the same id, the same run keys and a new
@@ -74,47 +77,47 @@ def claim(
         try:
             with locks.bounded():
                 # One call of a consumer at a time: an earlier process of that name may still be running.
-                lock_until_commit(f"reportqueue:{consumer}")
+                lock_until_commit(f"reportqueue:{user}:{consumer}")
                 if ack is not None:
-                    _acknowledge(consumer, ack, dispatch_lease)
+                    _acknowledge(consumer, user, ack, dispatch_lease)
                 if not ReportQueue.objects.expired().exists():
-                    return _claim(consumer, limit, lease, max_in_flight)
+                    return _claim(consumer, user, limit, lease, max_in_flight)
             # In a transaction of its own: a second update of a row in one transaction makes PostgreSQL recheck its
             # foreign key, and the claim would wait for an edit of a rescued row's schedule.
             rescue_expired()
             with locks.bounded():
-                lock_until_commit(f"reportqueue:{consumer}")
-                return _claim(consumer, limit, lease, max_in_flight)
+                lock_until_commit(f"reportqueue:{user}:{consumer}")
+                return _claim(consumer, user, limit, lease, max_in_flight)
         except DataError:
             # A row at the end of its generations must not block the other rows.
             if not _end_used_up():
                 raise
 
 
-def _acknowledge(consumer: str, claim_id: UUID, lease: timedelta) -> None:
+def _acknowledge(consumer: str, user: str, claim_id: UUID, lease: timedelta) -> None:
     """Mark the claim's rows as dispatched; try again shortly for rows that another transaction has locked.
 
     A claim of another consumer locks rows that it has looked at and that are no longer queued, for as long as it takes:
     some milliseconds. Left out of the acknowledgement, they would be handed out again under the same run key.
     """
-    claim_sql.acknowledge(consumer, claim_id, lease)
+    claim_sql.acknowledge(consumer, user, claim_id, lease)
     for pause in LOCKED_PAUSES:
-        if not ReportQueue.objects.unacknowledged_by(consumer).filter(claim_id=claim_id).exists():
+        if not ReportQueue.objects.unacknowledged_by(consumer, user).filter(claim_id=claim_id).exists():
             return
         time.sleep(pause)
-        claim_sql.acknowledge(consumer, claim_id, lease)
+        claim_sql.acknowledge(consumer, user, claim_id, lease)
 
 
-def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | None) -> Claim:
+def _claim(consumer: str, user: str, limit: int, lease: timedelta, max_in_flight: int | None) -> Claim:
     """The consumer's open claim, or a new one.
 
     Rows that another transaction has locked are left out. A row that was left out of its claim's acknowledgement stays
     claimed under its old claim id. Its run may start it all the same. If it does not, the consumer gets the row again
     once it has no other open claim, or the row is queued again when its lease runs out.
     """
-    mine = ReportQueue.objects.unacknowledged_by(consumer).order_by("claimed_at", "pk")
+    mine = ReportQueue.objects.unacknowledged_by(consumer, user).order_by("claimed_at", "pk")
     held = fetch_locked(mine.select_for_update(skip_locked=True))
-    in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer).count()
+    in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer, user).count()
     if held:
         # One claim at a time, since one id acknowledges it. Rows of another claim follow after that.
         held = [row for row in held if row.claim_id == held[0].claim_id]
@@ -125,9 +128,24 @@ def _claim(consumer: str, limit: int, lease: timedelta, max_in_flight: int | Non
     if limit < 1:
         return Claim(None, [], in_flight)
     claim_id = uuid4()
-    rows = claim_sql.hand_out(consumer, claim_id, limit, lease)
+    rows = _hand_out(consumer, user, claim_id, limit, lease)
     in_flight = None if in_flight is None else in_flight + len(rows)
     return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
+
+
+def _hand_out(consumer: str, user: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:
+    """Hand out due rows: at most `limit`, or fewer once they have `MAX_ANSWER_BYTES`."""
+    rows: list[ReportQueue] = []
+    size = 0
+    while len(rows) < limit and size < bounds.MAX_ANSWER_BYTES:
+        wanted = min(limit - len(rows), bounds.ROWS_AT_ONCE)
+        some = claim_sql.hand_out(consumer, user, claim_id, wanted, lease)
+        rows += some
+        if len(some) < wanted:
+            break
+        if len(rows) < limit:
+            size += sum(bounds.json_size(row.params, row.error) for row in some)
+    return rows
 
 
 def _end_used_up() -> bool:
@@ -166,23 +184,26 @@ def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: 
         return return_to_queue(row, Verb.RELEASE, now + delay, launch_failures=failures, error=reason)
 
 
-def renew_dispatch(pk: int, *, generation: int, run_id: str, lease_seconds: int | None = None) -> Heartbeat:
+def renew_dispatch(
+    pk: int, *, generation: int, run_id: str, user: str = "", lease_seconds: int | None = None
+) -> Heartbeat:
     """Renew the lease of a row whose run `run_id` exists but waits to start, for instance in a long run queue.
 
-    Raises `InvalidTransition` if the row has started or is final, `LeaseLost` if it was handed out again since.
+    Raises `InvalidTransition` if the row has started or is final, `LeaseLost` if it was handed out again since,
+    `HeldByAnother` if that was to another API user.
     """
-    return single(renew_dispatch_many({pk: generation}, run_id=run_id, lease_seconds=lease_seconds))
+    return single(renew_dispatch_many({pk: generation}, run_id=run_id, user=user, lease_seconds=lease_seconds))
 
 
 def renew_dispatch_many(
-    generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
+    generations: Mapping[int, int], *, run_id: str, user: str = "", lease_seconds: int | None = None
 ) -> Results[Heartbeat]:
     """Renew the leases of several rows of one waiting run, given with their generations: each as `renew_dispatch`."""
     lease = timedelta(seconds=lease_seconds or conf().dispatch_lease_seconds)
-    return as_batch(generations, partial(_renew_dispatch, run_id=run_id, lease=lease))
+    return as_batch(generations, partial(_renew_dispatch, run_id=run_id, user=user, lease=lease))
 
 
-def _renew_dispatch(generations: Mapping[int, int], *, run_id: str, lease: timedelta) -> Results[Heartbeat]:
+def _renew_dispatch(generations: Mapping[int, int], *, run_id: str, user: str, lease: timedelta) -> Results[Heartbeat]:
     results: Results[Heartbeat] = {}
     with locked_many(generations, results) as (rows, now):
         waiting = []
@@ -192,6 +213,8 @@ def _renew_dispatch(generations: Mapping[int, int], *, run_id: str, lease: timed
                 results[row.pk] = LeaseLost(text)
             elif row.status not in WITH_CONSUMER:
                 results[row.pk] = invalid(row, f"waiting for run {run_id}")
+            elif is_held_by_another(row, user):
+                results[row.pk] = HeldByAnother(current_status=row.status)
             else:
                 waiting.append(row)
                 results[row.pk] = Heartbeat(now + lease, cancel_requested=False)
@@ -200,17 +223,19 @@ def _renew_dispatch(generations: Mapping[int, int], *, run_id: str, lease: timed
     return results
 
 
-def mark_processed(pk: int) -> ReportQueue:
+def mark_processed(pk: int, *, user: str = "") -> ReportQueue:
     """Record that a consumer which polls has launched the row's run: succeeded, as far as the queue can know.
 
     A row that has ended already is returned as it is. The launch counts as a generation, so that a requeued row is
-    launched under a new run key. Raises `InvalidTransition` for a row that a run owns.
+    launched under a new run key. Raises `InvalidTransition` for a row that a run owns, `HeldByAnother` for one that
+    another API user has claimed.
     """
     with locked(pk) as (row, now):
         if row.status in FINAL:
             return row
         if row.status not in TRANSITIONS[Verb.MARK_PROCESSED]:
             raise invalid(row, "marked as processed")
+        refuse_another(row, user)
         generation = min(row.generation + (row.status == Status.QUEUED), bounds.MAX_COUNT)
         # Use one UPDATE: a second update of the row in this transaction makes PostgreSQL recheck its foreign key and
         # wait for a lock on the schedule.
@@ -222,13 +247,15 @@ def _failed_unstarted(row: ReportQueue) -> bool:
     return row.status == Status.FAILED and row.unstarted_runs > 0
 
 
-def fail_launch(pk: int, *, generation: int, run_id: str, error: str, counts: bool = True) -> ReportQueue:
+def fail_launch(
+    pk: int, *, generation: int, run_id: str, error: str, counts: bool = True, user: str = ""
+) -> ReportQueue:
     """Report a run that ended without ever starting its row: the row is queued again, later each time.
 
     No attempt is used. But a run that fails each time has a standing reason: after `MAX_UNSTARTED_RUNS` of them in a
     row, the row fails. `counts` is False if no run has failed: Dagster has none, or a person cancelled it. A repeat, or
     a report about an older generation, changes nothing. Raises `InvalidTransition` if the row is running or final, or
-    if the generation was never handed out.
+    if the generation was never handed out; `HeldByAnother` if another API user has it.
     """
     with locked(pk) as (row, now):
         if generation > row.generation:
@@ -240,6 +267,7 @@ def fail_launch(pk: int, *, generation: int, run_id: str, error: str, counts: bo
             return row
         if row.status not in WITH_CONSUMER:
             raise invalid(row, "reported as never started")
+        refuse_another(row, user)
         failures = one_more(row.launch_failures)
         unstarted = one_more(row.unstarted_runs) if counts else row.unstarted_runs
         counted = {"launch_failures": failures, "unstarted_runs": unstarted}

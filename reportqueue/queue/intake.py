@@ -90,20 +90,22 @@ def enqueue(
     return enqueue_many([new], source=source)[0].row
 
 
-def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) -> list[Enqueued]:
+def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE, scope: str = "") -> list[Enqueued]:
     """Put reports into the queue, all or none; the results are in the order of the reports.
 
-    Raises as `enqueue`; with several reports, the field is named with its place: `[3].priority`.
+    `scope` says whose the idempotency keys are; empty: this project's code. Keys of different scopes are independent,
+    so that no caller from outside can use up another's key, or see its row. Raises as `enqueue`; with several reports,
+    the field is named with its place: `[3].priority`.
     """
     if len(reports) > bounds.MAX_BULK:
         raise ValidationError(f"At most {bounds.MAX_BULK:,} reports at once; there are {len(reports):,}.")
     now = database_now()
     rows = [
-        _new_row(report, now, source, place=f"[{place}]." if len(reports) > 1 else "")
+        _new_row(report, now, source, scope, place=f"[{place}]." if len(reports) > 1 else "")
         for place, report in enumerate(reports)
     ]
     with locks.bounded():
-        by_key = _insert_once(rows)
+        by_key = _insert_once(rows, scope)
         announce(Verb.ENQUEUE, [row for row in rows if by_key.get(row.idempotency_key, row) is row], before="")
         answers = []
         for row in rows:
@@ -115,9 +117,12 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE) 
     return answers
 
 
-def known(idempotency_key: str, digest: str) -> ReportQueue | None:
-    """The row of a key, if the key is known. Raises `IdempotencyKeyReused` if it is known with another digest."""
-    row = ReportQueue.objects.filter(idempotency_key=idempotency_key).first()
+def known(idempotency_key: str, digest: str, *, scope: str) -> ReportQueue | None:
+    """The row of a key of this scope, if the key is known.
+
+    Raises `IdempotencyKeyReused` if it is known with another digest.
+    """
+    row = ReportQueue.objects.filter(idempotency_key=idempotency_key, idempotency_scope=scope).first()
     if row is not None:
         _require_same(row, digest, f"for row {row.pk}")
     return row
@@ -129,7 +134,7 @@ def _require_same(kept: ReportQueue, digest: str | None, where: str) -> None:
         raise IdempotencyKeyReused(f"Idempotency key {key!r} was first used with other content, {where}.")
 
 
-def _new_row(report: NewReport, now: datetime, source: Source, *, place: str) -> ReportQueue:
+def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, place: str) -> ReportQueue:
     problems: dict[str, Any] = {}
     due = report.trigger_time or now
     try:
@@ -163,16 +168,19 @@ def _new_row(report: NewReport, now: datetime, source: Source, *, place: str) ->
         raise ValidationError({f"{place}{name}": messages for name, messages in problems.items()})
     if row.idempotency_key:
         row.idempotency_digest = report.digest()
+        row.idempotency_scope = scope
     return row
 
 
-def _insert_once(rows: list[ReportQueue]) -> dict[str | None, ReportQueue]:
-    """Insert the rows without a known key; returns each key's row. Of two callers with one key, the second waits."""
+def _insert_once(rows: list[ReportQueue], scope: str) -> dict[str | None, ReportQueue]:
+    """Insert the rows without a known key of the scope; returns each key's row.
+
+    Of two callers with one key, the second waits.
+    """
     keys = {row.idempotency_key for row in rows if row.idempotency_key}
     while True:
-        by_key: dict[str | None, ReportQueue] = (
-            {row.idempotency_key: row for row in ReportQueue.objects.filter(idempotency_key__in=keys)} if keys else {}
-        )
+        known = ReportQueue.objects.filter(idempotency_key__in=keys, idempotency_scope=scope) if keys else []
+        by_key: dict[str | None, ReportQueue] = {row.idempotency_key: row for row in known}
         # Sorted: two bulk inserts that share keys then wait for each other in one order, never in a circle.
         fresh = [
             row

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 
 from reportqueue import bounds
 from reportqueue.conf import conf
-from reportqueue.errors import InvalidTransition, LeaseLost
+from reportqueue.errors import HeldByAnother, InvalidTransition, LeaseLost, ReportQueueError
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue import turns
 from reportqueue.queue.transitions import (
@@ -29,6 +29,7 @@ from reportqueue.queue.transitions import (
     finish,
     finish_all,
     invalid,
+    is_held_by_another,
     locked,
     locked_many,
     one_more,
@@ -49,6 +50,7 @@ def start(
     run_id: str,
     parent_run_id: str = "",
     worker: str = "",
+    user: str = "",
     lease_seconds: int | None = None,
 ) -> ReportQueue:
     """Make `run_id` the row's owner: the row is running, with a `lease_token` for every later call of the run.
@@ -56,11 +58,17 @@ def start(
     The first run that starts the row wins, of whatever generation. A repeat by the same run gets the same token and a
     new lease. A final row starts only for a re-execution by a person: `parent_run_id` is the row's last run, and its
     attempts are counted afresh. If its schedule does not allow overlaps, a row starts only while no other report of the
-    schedule is unfinished. Raises `InvalidTransition` for every other run, which must end without work.
+    schedule is unfinished. Raises `InvalidTransition` for every other run, which must end without work;
+    `HeldByAnother` if the row was handed out to another API user than `user`, the run's.
     """
     return single(
         start_many(
-            {pk: generation}, run_id=run_id, parent_run_id=parent_run_id, worker=worker, lease_seconds=lease_seconds
+            {pk: generation},
+            run_id=run_id,
+            parent_run_id=parent_run_id,
+            worker=worker,
+            user=user,
+            lease_seconds=lease_seconds,
         )
     )
 
@@ -71,11 +79,12 @@ def start_many(
     run_id: str,
     parent_run_id: str = "",
     worker: str = "",
+    user: str = "",
     lease_seconds: int | None = None,
 ) -> Results[ReportQueue]:
     """Start several rows, given with their generations, each as `start` does."""
     lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
-    run = _Run(run_id, parent_run_id, worker, lease)
+    run = _Run(run_id, parent_run_id, worker, user, lease)
     return as_batch(generations, partial(_start, run=run))
 
 
@@ -86,6 +95,7 @@ class _Run:
     run_id: str
     parent_run_id: str
     worker: str
+    user: str
     lease: timedelta
 
 
@@ -96,7 +106,8 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         mine: list[ReportQueue] = []
         others: list[ReportQueue] = []
         for row in rows:
-            (mine if row.status == Status.RUNNING and row.run_id == run.run_id else others).append(row)
+            again = row.status == Status.RUNNING and row.run_id == run.run_id and not is_held_by_another(row, run.user)
+            (mine if again else others).append(row)
         if mine:
             write_all(mine, lease_expires_at=now + run.lease)
         refused = _refusals(others, generations, run)
@@ -116,7 +127,7 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
     return results
 
 
-def _refusals(rows: Sequence[ReportQueue], generations: Mapping[int, int], run: _Run) -> dict[int, InvalidTransition]:
+def _refusals(rows: Sequence[ReportQueue], generations: Mapping[int, int], run: _Run) -> dict[int, ReportQueueError]:
     """Why the run may not start some of the rows, by the row's id."""
     refused = {row.pk: why for row in rows if (why := _not_to_start(row, generations[row.pk], run)) is not None}
     if allowed := {row.pk: row for row in rows if row.pk not in refused}:
@@ -127,13 +138,15 @@ def _refusals(rows: Sequence[ReportQueue], generations: Mapping[int, int], run: 
     return refused
 
 
-def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> InvalidTransition | None:
+def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> ReportQueueError | None:
     if not 1 <= generation <= row.generation:
         text = f"Generation {generation} was never handed out; the row is at {row.generation}."
         return InvalidTransition(text, current_status=row.status)
     again = row.status in FINAL and bool(run.parent_run_id) and run.parent_run_id == row.run_id
-    if row.status == Status.RUNNING or (row.status in FINAL and not again):
+    if (row.status == Status.RUNNING and row.run_id != run.run_id) or (row.status in FINAL and not again):
         return invalid(row, f"started by run {run.run_id}")
+    if is_held_by_another(row, run.user):
+        return HeldByAnother(current_status=row.status)
     return _out_of_turn(row) if row.waiting else None
 
 
@@ -166,6 +179,7 @@ def _make_running(
             unstarted_runs=0,
             **({"releases": 0} if again else {}),
             run_id=run.run_id,
+            api_user=run.user,
             lease_expires_at=now + run.lease,
             started_at=now,
             finished_at=None,

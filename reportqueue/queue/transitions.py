@@ -18,7 +18,14 @@ from django.db.models import Case, Value, When
 from reportqueue import bounds, locks
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
-from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError, RowBusy, RowNotFound
+from reportqueue.errors import (
+    HeldByAnother,
+    InvalidTransition,
+    LeaseLost,
+    ReportQueueError,
+    RowBusy,
+    RowNotFound,
+)
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue import turns
 from reportqueue.signals import announce
@@ -36,6 +43,7 @@ SINGLE_SECONDS = 0.02
 _NO_HOLDER: dict[str, Any] = {
     "claim_id": None,
     "claimed_by": "",
+    "api_user": "",
     "claimed_at": None,
     "dispatched_at": None,
     "started_at": None,
@@ -271,6 +279,16 @@ def end_attempts(rows: Sequence[ReportQueue], outcome: Outcome, now: datetime, e
 def owns(row: ReportQueue, lease_token: UUID) -> bool:
     """Whether the token is that of the row's running attempt."""
     return row.status == Status.RUNNING and row.lease_token == lease_token
+
+
+def is_held_by_another(row: ReportQueue, user: str) -> bool:
+    """Whether the row was handed out to an API user, and `user` is another one. Code of the project has no user."""
+    return bool(user) and row.api_user not in ("", user)
+
+
+def refuse_another(row: ReportQueue, user: str) -> None:
+    if is_held_by_another(row, user):
+        raise HeldByAnother(current_status=row.status)
 
 
 def require_owner(row: ReportQueue, lease_token: UUID) -> None:

@@ -28,6 +28,7 @@ def start_firing(
     run_id: str,
     parent_run_id: str = "",
     worker: str = "",
+    user: str = "",
     lease_seconds: int | None = None,
 ) -> ReportQueue:
     """Make `run_id` the owner of a firing's row, as `queue.start` does. If the firing has no row yet, insert it.
@@ -35,9 +36,9 @@ def start_firing(
     So a firing has one row, and only one run that works on it, also if other sensors launch the same firing. The row
     has one attempt, since no consumer claims it. Raises `ScheduleNotFound`; `FiringRefused` if the schedule, as it now
     is, has no such firing, or if the firing does not belong to a sensor; `FiringTooEarly` if it is still to come;
-    `ValidationError` for an instant out of bounds; `InvalidTransition` if another run has started the row, or if the
-    schedule no longer allows overlaps and another of its reports is unfinished: then the firing's row stays in the
-    queue.
+    `ValidationError` for an instant out of bounds; `HeldByAnother` if another API user has the row;
+    `InvalidTransition` if another run has started it, or if the schedule no longer allows overlaps and another of its
+    reports is unfinished: then the firing's row stays in the queue.
     """
     start = partial(
         queue.start,
@@ -45,6 +46,7 @@ def start_firing(
         run_id=run_id,
         parent_run_id=parent_run_id,
         worker=worker,
+        user=user,
         lease_seconds=lease_seconds,
     )
     with _firing(pk, trigger_time) as (schedule, row):

@@ -164,7 +164,10 @@ def their_project(wheel: Path, folder: Path) -> Path:
     home = folder / "theirs"
     home.mkdir()
     _python(sys.executable, "-m", "venv", str(home / "venv"), cwd=home)
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "requirements.txt"))
+    # Without the hashes: with them, pip would want one for the wheel, too.
+    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith(" ")]
+    (home / "pinned.txt").write_text("".join(f"{line.removesuffix(chr(92))}\n" for line in pinned))
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(home / "pinned.txt"))
     _python(_venv_python(home), *pip, f"reportqueue[django] @ {wheel.as_uri()}", cwd=home)
     _python(_venv_python(home), "-m", "django", "startproject", "theirs", ".", cwd=home)
     with (home / "theirs" / "settings.py").open("a") as settings:

@@ -175,6 +175,16 @@ def test_a_wrong_token_is_refused_with_a_hint(make_client: ClientFactory):
     assert "0123456789abcdef" not in str(refusal.value)
 
 
+def test_a_row_of_another_user_is_refused_with_its_own_reason(client: ReportQueueClient):
+    row = build_row(status=Status.DISPATCHED, api_user="another")
+    with pytest.raises(ApiRefused, match=r"answered 403: .*another API user.*lease ends\.$") as refusal:
+        client.start(row.pk, generation=1, run_id="run")
+    assert (refusal.value.held_by_another, refusal.value.moved_on) == (True, False)
+    answer = client.start_many({row.pk: 1}, run_id="run")[row.pk]
+    assert isinstance(answer, ApiRefused)
+    assert answer.held_by_another
+
+
 def test_a_missing_permission_is_refused_with_a_hint(make_client: ClientFactory):
     token = Token.objects.create(user=User.objects.create_user("nobody")).key
     with pytest.raises(ApiRefused, match=r"answered 403: .*lacks a permission of reportqueue$") as refusal:

@@ -118,6 +118,22 @@ def test_a_row_whose_run_ended_without_starting_it_is_launched_again(
     assert reconcile(instance, client, [SENSOR]).launched_again == 0
 
 
+def test_rows_of_another_users_consumer_of_the_same_name_are_left_alone(
+    instance: DagsterInstance, client: ReportQueueClient
+):
+    then = minutes_ago(10)
+    theirs = [dispatched(api_user="another", dispatched_at=then) for _ in range(3)]
+    run_for(instance, theirs[1], DagsterRunStatus.FAILURE)
+    run_for(instance, theirs[2], DagsterRunStatus.QUEUED)
+    before = list(ReportQueue.objects.order_by("pk").values())
+    ours = dispatched(dispatched_at=then)
+    done = reconcile(instance, client, [SENSOR])
+    assert (done.compared, done.kept_waiting, done.launched_again) == (4, 0, 1)
+    ours.refresh_from_db()
+    assert ours.status == Status.QUEUED
+    assert list(ReportQueue.objects.exclude(pk=ours.pk).order_by("pk").values()) == before
+
+
 @pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
 def test_a_row_whose_run_is_about_to_start_it_is_left_alone(
     instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus

@@ -292,7 +292,7 @@ def test_what_is_under_way_costs_a_claim_nothing_whatever_the_statistics_know(ma
     assert "reportqueue_lease" in expired
     unacknowledged = ReportQueue.objects.unacknowledged_by("sensor").explain()
     assert "reportqueue_held" in unacknowledged
-    assert "Filter" not in unacknowledged, "it reads what is dispatched too"
+    assert "Filter" not in unacknowledged, "it reads what is dispatched, or another user's, too"
 
 
 def test_what_others_hold_costs_an_acknowledgement_nothing(make_row: RowFactory):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import html
 import json
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.test import Client, override_settings
 from django.utils import timezone
+from pytest_django.live_server_helper import LiveServer
 from standardwebhooks import Webhook
 
 from reportqueue import webhooks
 from reportqueue.models import ReportQueue, WebhookSource
 from reportqueue.states import Source, Status
 from tests.concurrency import at_once
+from tests.conftest import ClientFactory
 
 PAYLOAD = {"type": "order.paid", "data": {"id": "o-7", "customer": {"id": 17}}}
 
@@ -248,6 +252,81 @@ def test_a_rotation_of_the_projects_key_keeps_the_secrets(source: WebhookSource,
     assert deliver(source, secret=secret).status_code == 201
 
 
+# The keys of deliveries are the source's own.
+
+
+def test_no_api_user_can_use_up_the_id_of_a_delivery(source: WebhookSource, client_with: ClientFactory):
+    api = client_with("add_reportqueue")
+    taken = {"report_id": 9, "modifier_id": 9, "idempotency_key": "webhook:shop:msg_1"}
+    assert api.post("/api/report-queue/", taken, format="json").status_code == 201
+    answer = deliver(source)
+    assert answer.status_code == 201, answer.content
+    assert ReportQueue.objects.get(pk=answer.json()["queue_id"]).source == Source.WEBHOOK
+
+
+def test_a_source_that_is_made_again_under_its_name_knows_no_earlier_delivery(source: WebhookSource):
+    first = deliver(source)
+    source.delete()
+    again = deliver(make_source(report_id=4))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert ReportQueue.objects.get(pk=again.json()["queue_id"]).report_id == 4
+
+
+# Before the body is read.
+
+
+class Unread:
+    """A body that never comes."""
+
+    def read(self, *_: int) -> bytes:
+        raise AssertionError("the body was read")
+
+    readline = read
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code"),
+    [
+        ("other", {}, 404),
+        ("shop", {"webhook_signature": ""}, 401),
+        ("shop", {"webhook_id": ""}, 401),
+        ("shop", {"webhook_timestamp": ""}, 401),
+        ("shop", {"webhook_signature": "v1"}, 401),
+        ("shop", {"webhook_signature": "v1,AAAA"}, 401),
+        ("shop", {"webhook_signature": "v1a,AAAA v2,AAAA"}, 401),
+        ("shop", {"off": timedelta(minutes=-6)}, 401),
+        ("shop", {"off": timedelta(minutes=6)}, 401),
+    ],
+)
+def test_what_the_headers_tell_is_refused_before_the_body_is_read(
+    source: WebhookSource, name: str, options: dict[str, Any], code: int
+):
+    sent = {k: v for k, v in headers(webhooks.secret(source), b"{}", **options).items() if v}
+    unread: dict[str, Any] = {"wsgi.input": Unread(), "CONTENT_LENGTH": "2"}
+    address = f"/api/webhooks/{name}/"
+    answer = Client().post(address, b"{}", content_type="application/json", headers=sent, **unread)
+    assert answer.status_code == code, answer.content
+
+
+def test_a_body_that_is_said_to_be_too_large_is_not_read(source: WebhookSource):
+    sent = headers(webhooks.secret(source), b"{}")
+    unread: dict[str, Any] = {"wsgi.input": Unread(), "CONTENT_LENGTH": str(9 * 1024 * 1024)}
+    answer = Client().post("/api/webhooks/shop/", b"{}", content_type="application/json", headers=sent, **unread)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("webhooks/nobody/", 404), ("report-queue/", 401), ("report-queue/claim/", 401)]
+)
+@pytest.mark.django_db(transaction=True)
+def test_a_stranger_whose_body_does_not_come_is_answered_at_once(live_server: LiveServer, path: str, code: int):
+    place = urlsplit(live_server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=30) as connection:
+        lines = f"POST /api/{path} HTTP/1.1", f"Host: {place.netloc}", "Content-Type: application/json"
+        connection.sendall("\r\n".join([*lines, "Content-Length: 1000", "", "{"]).encode())
+        assert connection.recv(100).decode().split()[1] == str(code)
+
+
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [
@@ -260,6 +339,10 @@ def test_a_rotation_of_the_projects_key_keeps_the_secrets(source: WebhookSource,
         ({"params_paths": []}, "params_paths"),
         ({"params_paths": {"a": 1}}, "params_paths"),
         ({"params_paths": {"a": ".."}}, "params_paths"),
+        ({"params_paths": {"a\0b": "a"}}, "params_paths"),
+        ({"params_paths": {"\ud800": "a"}}, "params_paths"),
+        ({"params_paths": {"a": "\udc00"}}, "params_paths"),
+        ({"params_paths": {"x" * 70_000: "a"}}, "params_paths"),
         ({"params_paths": {str(n): "a" for n in range(51)}}, "params_paths"),
         ({"priority": 101}, "priority"),
         ({"report_id": -1}, "report_id"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -25,6 +26,7 @@ def run(name: str, options: list[str]) -> int:
         os.environ |= {
             "DATABASE_URL": postgres.start(),
             "DJANGO_SETTINGS_MODULE": "project.settings",
+            "SECRET_KEY": secrets.token_urlsafe(48),
             "BENCHMARK_FOLDER": str(folder),
         }
         with log.open("w") as errors:

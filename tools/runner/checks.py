@@ -87,7 +87,7 @@ def lint() -> int:
         # Ignore its warning that there is no database to compare with.
         "migrations": [
             *(sys.executable, "-W", "ignore::RuntimeWarning", "manage.py"),
-            *("makemigrations", "--check", "--dry-run"),
+            *("makemigrations", "--check", "--dry-run", "--settings", "tests.settings"),
         ],
     }
     failed = []

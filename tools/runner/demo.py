@@ -26,12 +26,16 @@ from tools.runner.stack import environment as common_environment
 from tools.runner.stop_signals import Stopped
 
 LOGS = DATA_DIR / "logs"
+PRIVATE = (LOGS.name, "artifacts", "dagster")
+"""Folders that other users of the machine may not enter: parameters, errors and reports are in them."""
 
 
 def run(arguments: Namespace) -> int:
     """Run the demo; returns 0 if a person stopped it, or if every report of `--once` succeeded."""
     try:
-        LOGS.mkdir(parents=True, exist_ok=True)
+        DATA_DIR.mkdir(parents=True, exist_ok=True)
+        for name in PRIVATE:
+            _make_private(DATA_DIR / name)
         lock = (DATA_DIR / "demo.lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -207,6 +211,12 @@ def _secrets() -> dict[str, str]:
         "REPORTQUEUE_TOKEN": secrets.token_hex(20),
     }
     return {name: os.environ.get(name) or str(stored.get(name) or value) for name, value in new.items()}
+
+
+def _make_private(folder: Path) -> None:
+    """Create the folder, or close one of an earlier demo: only its owner may enter it."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
 
 
 def _write_privately(path: Path, text: str) -> None:

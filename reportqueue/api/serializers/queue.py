@@ -332,7 +332,12 @@ class StartedInBatchSerializer(RowSerializer[ReportQueue]):
 class ItemWithAttemptsSerializer(ItemSerializer):
     """A queue row with its history."""
 
-    attempts = AttemptSerializer(many=True)
+    attempts = serializers.SerializerMethodField()
 
     class Meta(ItemSerializer.Meta):
         fields = [*ItemSerializer.Meta.fields, "attempts"]
+
+    def get_attempts(self, row: ReportQueue) -> Any:
+        """The newest attempts, the last one last: a row that is often requeued has very many."""
+        newest = row.attempts.order_by("-pk")[: bounds.MAX_ATTEMPTS_SHOWN]
+        return AttemptSerializer(list(newest)[::-1], many=True).data

@@ -91,7 +91,8 @@ class StartView(ApiView):
         """For each row the fields that a run needs, with its `lease_token`."""
         asked = self.body(request, StartBody)
         rows = asked.pop("rows")
-        results = queue.start_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+        generations = {row["queue_id"]: row["generation"] for row in rows}
+        results = queue.start_many(generations, user=self.user(request), **asked)
         return _batch_response(rows, results, lambda row: shapes.StartedInBatchSerializer(row).data)
 
 
@@ -105,7 +106,8 @@ class HeartbeatView(ApiView):
         if isinstance(request.data, dict) and "run_id" in request.data:
             asked = self.body(request, RenewDispatchBody)
             rows = asked.pop("rows")
-            results = queue.renew_dispatch_many({row["queue_id"]: row["generation"] for row in rows}, **asked)
+            generations = {row["queue_id"]: row["generation"] for row in rows}
+            results = queue.renew_dispatch_many(generations, user=self.user(request), **asked)
         else:
             asked = self.body(request, HeartbeatBody)
             rows = asked.pop("rows")

@@ -59,7 +59,8 @@ class QueueView(ApiView):
             asked = [self.body(request, shapes.EnqueueBody)]
         if header is not None and asked[0].setdefault("idempotency_key", header) != header:
             raise ValidationError({"idempotency_key": ["Differs from the Idempotency-Key header."]})
-        done = queue.enqueue_many([queue.NewReport(**item) for item in asked], source=Source.API)
+        new = [queue.NewReport(**item) for item in asked]
+        done = queue.enqueue_many(new, source=Source.API, scope=f"user:{self.user(request)}")
         items = shapes.ItemSerializer([enqueued.row for enqueued in done], many=True).data
         code = 201 if any(enqueued.created for enqueued in done) else 200
         return Response(items if many else items[0], status=code)
@@ -72,7 +73,7 @@ class ItemView(ApiView):
 
     def get(self, request: Request, pk: int) -> Response:
         """The row."""
-        row = get_object_or_404(ReportQueue.objects.prefetch_related("attempts"), pk=pk)
+        row = get_object_or_404(ReportQueue, pk=pk)
         return Response(shapes.ItemWithAttemptsSerializer(row).data)
 
 
@@ -83,7 +84,7 @@ class ClaimView(ApiView):
 
     def post(self, request: Request) -> Response:
         """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
-        asked = self.body(request, shapes.ClaimBody)
+        asked = {**self.body(request, shapes.ClaimBody), "user": self.user(request)}
         triggers.saw(Pattern.QUEUE, asked["consumer"])
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = claims.listener.heard()
@@ -111,7 +112,8 @@ class StartView(ApiView):
 
     def post(self, request: Request, pk: int) -> Response:
         """The row with its `lease_token`."""
-        return Response(shapes.StartedSerializer(queue.start(pk, **self.body(request, shapes.StartBody))).data)
+        started = queue.start(pk, user=self.user(request), **self.body(request, shapes.StartBody))
+        return Response(shapes.StartedSerializer(started).data)
 
 
 class HeartbeatView(ApiView):
@@ -122,7 +124,7 @@ class HeartbeatView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The end of the lease, and whether a person asked the run to stop."""
         if "generation" in _fields(request):
-            renewed = queue.renew_dispatch(pk, **self.body(request, shapes.RenewDispatchBody))
+            renewed = queue.renew_dispatch(pk, user=self.user(request), **self.body(request, shapes.RenewDispatchBody))
         else:
             renewed = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
         return Response(shapes.HeartbeatSerializer(renewed).data)
@@ -146,7 +148,7 @@ class FailView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The row, queued again or failed."""
         if "generation" in _fields(request):
-            return _item(queue.fail_launch(pk, **self.body(request, shapes.FailLaunchBody)))
+            return _item(queue.fail_launch(pk, user=self.user(request), **self.body(request, shapes.FailLaunchBody)))
         return _item(queue.fail(pk, **self.body(request, shapes.FailBody)))
 
 

@@ -54,7 +54,7 @@ class StartFiringView(ApiView):
 
     def post(self, request: Request, pk: int) -> Response:
         """The row with its `lease_token`."""
-        row = triggers.start_firing(pk, **self.body(request, serializers.StartFiringBody))
+        row = triggers.start_firing(pk, user=self.user(request), **self.body(request, serializers.StartFiringBody))
         return Response(serializers.StartedSerializer(row).data)
 
 
@@ -91,7 +91,7 @@ class MarkProcessedView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """200, also for a row that is processed already."""
         self.body(request, serializers.Body)
-        row = queue.mark_processed(pk)
+        row = queue.mark_processed(pk, user=self.user(request))
         return Response({"id": row.pk, "processed": row.processed})
 
 

@@ -1,0 +1,7 @@
+"""The demo's settings for tests and for mypy, with a key that is nobody's secret."""
+
+import os
+
+os.environ.setdefault("SECRET_KEY", "of-the-tests-and-of-nothing-else")  # the processes that tests start have it, too
+
+from project.settings import *  # noqa: F403

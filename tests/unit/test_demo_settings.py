@@ -1,0 +1,43 @@
+"""The demo's settings: what they take from the environment, and what they refuse."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(data: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Load the settings in a process of its own, with a data folder and these variables."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("SECRET_KEY", "DEBUG")}
+    environment = kept | {"REPORTQUEUE_DATA_DIR": str(data), "DJANGO_SETTINGS_MODULE": "project.settings"} | variables
+    code = "from django.conf import settings; print(settings.SECRET_KEY)"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("variables", [{}, {"SECRET_KEY": ""}, {"DEBUG": ""}, {"DEBUG": "0"}, {"DEBUG": "true"}])
+def test_without_a_key_nothing_starts_and_the_message_names_the_variable(tmp_path: Path, variables: dict[str, str]):
+    refused = start(tmp_path, **variables)
+    assert refused.returncode != 0
+    assert refused.stdout == ""
+    said = refused.stderr.strip().splitlines()[-1]
+    assert "ImproperlyConfigured: The environment variable SECRET_KEY is not set" in said
+    assert "secrets.token_urlsafe" in said
+
+
+def test_the_key_comes_from_the_environment_or_from_the_demo(tmp_path: Path):
+    assert start(tmp_path, SECRET_KEY="own").stdout == "own\n"
+    (tmp_path / "demo.json").write_text('{"SECRET_KEY": "of the demo"}')
+    assert start(tmp_path).stdout == "of the demo\n"
+    assert start(tmp_path, SECRET_KEY="own").stdout == "own\n"
+
+
+def test_on_a_persons_own_machine_debug_is_enough(tmp_path: Path):
+    key = start(tmp_path, DEBUG="1")
+    assert key.returncode == 0, key.stderr
+    assert key.stdout.startswith("django-insecure-")  # `check --deploy` warns of it
