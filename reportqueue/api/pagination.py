@@ -15,7 +15,7 @@ from django.db.models import Model, QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from reportqueue import bounds
+from reportqueue import bounds, keyset
 
 PAGE = 100
 PARAMETERS = ["cursor", "limit"]
