@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
@@ -38,8 +39,11 @@ SETTLE_SECONDS = 1.0
 """How long processes that an ended run has left may take to end by themselves, as helpers that watch the run do."""
 LAST_REPORT_SECONDS = 5.0
 """How long reporters may go on when the server is to end."""
+EXHAUSTED_SECONDS = 0.1
+"""The pause if the machine has no file or memory left for a caller, who still waits: the selector does not pause."""
 MAX_REFUSED = 1000
 """Terminated runs that are refused should they be launched later."""
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass
@@ -143,8 +147,10 @@ class Server:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:
-            return  # the caller has closed the connection already
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                time.sleep(EXHAUSTED_SECONDS)
+            return  # otherwise, the caller has closed the connection already
         verbs = {"launch": self._launch, "terminate": self._terminate, "state": self._state}
         match messages.receive(connection):
             case {"verb": str(verb), "run_id": str(run_id)} if verb in verbs:

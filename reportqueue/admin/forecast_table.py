@@ -35,7 +35,7 @@ def table(schedule: ReportSchedule, count: int, *, after: datetime | None = None
     """
     try:
         found = schedules.forecast(schedule, count, after=after)
-        lines = _lines(schedule, found)
+        lines = _lines(schedule, found.instants)
     except (ValueError, OverflowError) as error:  # written past the checks: the page must work, to correct it
         return str(error)
     fires = sum(not line.closed for line in lines)
@@ -44,6 +44,7 @@ def table(schedule: ReportSchedule, count: int, *, after: datetime | None = None
         "zone": schedule.timezone,
         "fires": fires,
         "complete": fires == count,
+        "ended_early": not found.complete,
         "more_closed": len(lines) - fires == SKIPS_SHOWN,
         "closed_shown": SKIPS_SHOWN,
     }

@@ -14,10 +14,14 @@ from django.db import IntegrityError, transaction
 
 from reportqueue import bounds, locks
 from reportqueue.clock import database_now
-from reportqueue.errors import IdempotencyKeyReused
+from reportqueue.errors import IdempotencyKeyReused, RowBusy
 from reportqueue.models import ReportQueue
 from reportqueue.signals import announce
 from reportqueue.states import Source, Verb
+
+LOOKUPS = 20
+"""How often a known key is looked up again after an insert found it taken. A caller's transaction of the isolation
+REPEATABLE READ never sees it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +179,11 @@ def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, pl
 def _insert_once(rows: list[ReportQueue], scope: str) -> dict[str | None, ReportQueue]:
     """Insert the rows without a known key of the scope; returns each key's row.
 
-    Of two callers with one key, the second waits.
+    Of two callers with one key, the second waits. Raises `RowBusy` if a key stays taken by a row that the caller's
+    transaction cannot see.
     """
     keys = {row.idempotency_key for row in rows if row.idempotency_key}
-    while True:
+    for _ in range(LOOKUPS):
         known = ReportQueue.objects.filter(idempotency_key__in=keys, idempotency_scope=scope) if keys else []
         by_key: dict[str | None, ReportQueue] = {row.idempotency_key: row for row in known}
         # Sorted: two bulk inserts that share keys then wait for each other in one order, never in a circle.
@@ -197,3 +202,4 @@ def _insert_once(rows: list[ReportQueue], scope: str) -> dict[str | None, Report
                 row.pk = None
             continue  # another transaction committed one of the keys since the look-up: look it up again
         return by_key
+    raise RowBusy("A row with this idempotency key is there, but not for this transaction: repeat the transaction.")

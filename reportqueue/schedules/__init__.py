@@ -6,7 +6,7 @@ Each function is one short transaction, or several in turn. When a function rais
 from reportqueue.schedules.actions import MAX_BACKFILL, Backfill, backfill, pause, resume, run_now
 from reportqueue.schedules.comparison import MAX_HOURS, Compared, Difference, compare
 from reportqueue.schedules.expansion import Pass, Preview, enqueue_due, next_due, preview
-from reportqueue.schedules.forecast import MAX_FORECAST, Forecast, forecast
+from reportqueue.schedules.forecast import MAX_FORECAST, Forecast, Outlook, forecast
 
 __all__ = [
     "MAX_BACKFILL",
@@ -16,6 +16,7 @@ __all__ = [
     "Compared",
     "Difference",
     "Forecast",
+    "Outlook",
     "Pass",
     "Preview",
     "backfill",

@@ -10,7 +10,8 @@ import reportcron
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED
-from reportqueue.timing import NeverFires, Occurrence, Timing
+from reportqueue.timing import NeverFires, Occurrence, Timing, effort
+from reportqueue.timing.policies import Blackout
 from reportqueue.triggers.handovers import pattern_at
 
 MAX_FORECAST = 100
@@ -19,8 +20,8 @@ SKIPS_SHOWN = 20
 """Closed instants shown between the firings: a schedule that fires each minute has hundreds in a closed night."""
 SKIPS_EXAMINED = 1_000
 """After this many closed instants in a row, the forecast jumps to the next firing."""
-MAX_JUMPS = 3
-"""Each jump may be a search of a second. If a calendar needs more of them, the forecast ends early."""
+BUDGET = 20_000
+"""A forecast ends early when it has examined this many instants (`effort`): about a second of computing."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -40,22 +41,33 @@ class Forecast:
     """Why the calendar skips it; empty if it fires."""
 
 
-def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = None) -> list[Forecast]:
+@dataclass(frozen=True)
+class Outlook:
+    """The instants to come."""
+
+    instants: list[Forecast]
+    complete: bool
+    """False if the search ended early: the calendar closes so much that further firings would take long to find."""
+
+
+def forecast(schedule: ReportSchedule, count: int, *, after: datetime | None = None) -> Outlook:
     """The next `count` firings (1 to `MAX_FORECAST`) and the closed instants between them, in order.
 
     They come after `after`; without it, from the schedule's planned firing on, or from now if it has none. There are
-    fewer where the calendar closes so much that they would take long to find. The schedule need not be saved, nor
-    enabled. Raises `reportcron.CronError` for a schedule that cannot fire.
+    fewer if no more are left, or if the search ended early. The schedule need not be saved, nor enabled. Raises
+    `reportcron.CronError` for a schedule that cannot fire.
     """
     timing = schedule.timing()
     found: list[Forecast] = []
     firings = 0
     for occurrence in _shown(timing, _begin(schedule) if after is None else after):
+        if occurrence is None:
+            return Outlook(found, complete=False)
         found.append(_forecast(timing, occurrence))
         firings += not occurrence.closed
         if firings == count:
             break
-    return found
+    return Outlook(found, complete=True)
 
 
 def _begin(schedule: ReportSchedule) -> datetime:
@@ -69,9 +81,15 @@ def _begin(schedule: ReportSchedule) -> datetime:
     return planned - _TICK
 
 
-def _shown(timing: Timing, after: datetime) -> Iterator[Occurrence]:
-    """The firings after an instant, and the first `SKIPS_SHOWN` closed instants; long closed times are jumped over."""
-    closed = in_a_row = jumps = 0
+def _shown(timing: Timing, after: datetime) -> Iterator[Occurrence | None]:
+    """The firings after an instant, and the first `SKIPS_SHOWN` closed instants; long closed times are jumped over.
+
+    None comes last if the search ends early.
+    """
+    closed = in_a_row = 0
+    # A jump over skipped instants is cheap. With moves, it begins a month earlier.
+    jump_from = 1 if timing.blackout == Blackout.SKIP else SKIPS_EXAMINED
+    begun = effort.spent()
     occurrences = timing.occurrences(after)
     while (occurrence := next(occurrences, None)) is not None:
         if not occurrence.closed:
@@ -81,19 +99,19 @@ def _shown(timing: Timing, after: datetime) -> Iterator[Occurrence]:
         closed, in_a_row = closed + 1, in_a_row + 1
         if closed <= SKIPS_SHOWN:
             yield occurrence
-        elif in_a_row > SKIPS_EXAMINED:
-            following = _next_firing(timing, occurrence.instant) if jumps < MAX_JUMPS else None
+            continue
+        if effort.spent() - begun >= BUDGET:
+            yield None
+            return
+        if in_a_row >= jump_from:
+            try:
+                following = timing.next_firing(occurrence.instant)
+            except NeverFires:
+                return  # the scheduler disables such a schedule
             if following is None:
                 return
-            in_a_row, jumps = 0, jumps + 1
+            in_a_row = 0
             occurrences = timing.occurrences(following - _TICK)
-
-
-def _next_firing(timing: Timing, after: datetime) -> datetime | None:
-    try:
-        return timing.next_firing(after)
-    except NeverFires:
-        return None
 
 
 def _forecast(timing: Timing, occurrence: Occurrence) -> Forecast:

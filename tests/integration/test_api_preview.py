@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from rest_framework.test import APIClient
 
-from reportqueue.models import BlackoutCalendar, ReportSchedule
+from reportqueue.models import BlackoutCalendar, BlackoutHours, ReportSchedule
 from tests.conftest import ClientFactory, minutes_ago
 from tests.integration.test_api_endpoints import SCHEDULE, problem, tables
 
@@ -112,6 +112,17 @@ def test_a_preview_says_by_which_rule_two_day_fields_are_combined(api: APIClient
     assert preview(api, cron="0 7 13 * FRI")["note"] == ""
 
 
+def test_a_preview_says_when_its_search_ended_early(api: APIClient):
+    calendar = BlackoutCalendar.objects.create(name="c")
+    for weekday in range(7):
+        BlackoutHours.objects.create(calendar=calendar, weekday=weekday, end=None if weekday else time(23, 45))
+    given = {"cron": "*/15 * * * *", "calendar_id": calendar.pk, "blackout": "next_open_day"}
+    answer = preview(api, **given, count=100)
+    assert not answer["complete"]
+    assert 1 <= sum(column(answer, "fires")) < 100
+    assert preview(api, cron="@daily")["complete"]
+
+
 def test_a_preview_of_an_interval(api: APIClient):
     body = {"report_id": 1, "modifier_id": 2, "interval_seconds": 5400, "start_at": "2030-01-01T00:00:00Z"}
     answer = api.post(f"{ADDRESS}preview/", body, format="json").json()
@@ -120,7 +131,7 @@ def test_a_preview_of_an_interval(api: APIClient):
 
 
 def test_a_preview_with_no_firing_left_is_empty(api: APIClient, make_schedule: ScheduleFactory):
-    nothing = {"words": "At 08:00, only on Monday", "note": "", "occurrences": []}
+    nothing = {"words": "At 08:00, only on Monday", "note": "", "occurrences": [], "complete": True}
     assert preview(api, end_at="2020-01-01T00:00:00Z") == nothing
     assert shown(api, make_schedule(cron=SCHEDULE["cron"], end_at=minutes_ago(5))) == nothing
 

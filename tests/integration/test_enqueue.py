@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from reportqueue import queue
-from reportqueue.errors import IdempotencyKeyReused
+from reportqueue.errors import IdempotencyKeyReused, RowBusy
 from reportqueue.models import ReportQueue
 from reportqueue.states import Source, Status
 from tests.concurrency import at_once, wait_for_a_blocked_connection
@@ -25,6 +25,18 @@ def test_a_rolled_back_enqueue_leaves_nothing():
         transaction.set_rollback(True)
     assert not ReportQueue.objects.exists()
     assert queue.enqueue(1, 2, idempotency_key="order-7").pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_the_transaction_can_never_see_is_an_error_and_no_endless_loop():
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT 1 FROM reportqueue_reportqueue")  # from here on, it sees no other commit
+        (other,) = at_once([lambda: queue.enqueue(1, 2, idempotency_key="order-7")])
+        with pytest.raises(RowBusy, match="repeat the transaction"):
+            queue.enqueue(1, 2, idempotency_key="order-7")
+    assert isinstance(other, ReportQueue)
+    assert queue.enqueue(1, 2, idempotency_key="order-7").pk == other.pk
 
 
 @pytest.mark.django_db(transaction=True)

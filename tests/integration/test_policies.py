@@ -14,9 +14,10 @@ from django.utils import timezone
 from reportqueue import queue, schedules
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
 from reportqueue.schedules import expansion
+from reportqueue.schedules.forecast import BUDGET
 from reportqueue.signals import transitioned
 from reportqueue.states import Source, Status, Verb
-from reportqueue.timing import Timing, jitter
+from reportqueue.timing import Timing, effort, jitter
 from reportqueue.timing.catch_up import catch_up
 from tests.concurrency import at_once
 from tests.conftest import minutes_ago
@@ -491,10 +492,38 @@ def test_a_backfill_does_not_look_at_a_million_closed_instants_for_a_few_open_on
         schedules.backfill(schedule.pk, datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def test_a_forecast_over_long_closures_is_shorter_rather_than_slow(make_schedule: Any):
+def test_a_forecast_jumps_over_what_is_skipped_however_long_it_is(make_schedule: Any):
     schedule = make_schedule(cron="* * * * *", calendar=almost_always_closed())
+    before = effort.spent()
     found = schedules.forecast(schedule, 100)
-    assert 1 <= sum(not one.closed for one in found) <= 5
+    assert sum(not one.closed for one in found.instants) == 100
+    assert found.complete
+    assert effort.spent() - before < 5_000
+
+
+@pytest.mark.parametrize("blackout", ["next_open_day", "previous_open_day", "skip"])
+@pytest.mark.parametrize("minutes", [60, 30, 15])
+@pytest.mark.parametrize("length", [40, 20])
+def test_a_forecast_over_many_closures_is_shorter_rather_than_slow(
+    holidays: BlackoutCalendar, blackout: str, minutes: int, length: int
+):
+    """Closed but for an hour of every day, and for weeks again and again: 116,000 instants for a hundred firings."""
+    for weekday in range(7):
+        BlackoutHours.objects.create(calendar=holidays, weekday=weekday, end=time(23))
+    for number in range(56):
+        first = date(2027, 1, 1) + number * timedelta(days=length + 1)
+        last = first + timedelta(days=length - 1)
+        BlackoutDays.objects.create(calendar=holidays, first_day=first, last_day=last)
+    schedule = ReportSchedule(
+        report_id=1, modifier_id=1, cron=f"*/{minutes} * * * *", calendar=holidays, blackout=blackout
+    )
+    before = effort.spent()
+    found = schedules.forecast(schedule, 100, after=datetime(2027, 1, 1, tzinfo=UTC))
+    assert effort.spent() - before < 2 * BUDGET
+    firings = [one for one in found.instants if not one.closed]
+    assert firings
+    assert found.complete == (len(firings) == 100)
+    assert found.complete or blackout != "skip"
 
 
 def test_a_backfill_of_a_schedule_without_overlaps_runs_one_after_the_other(make_schedule: Any):
@@ -590,23 +619,23 @@ def test_what_fires_all_day_cannot_be_moved_to_another(make_schedule: Any, close
 
 def test_a_forecast_marks_clock_changes_moves_and_skips(make_schedule: Any):
     gap = ReportSchedule(report_id=1, modifier_id=1, cron="30 2 * * *", timezone="Europe/Paris")
-    found = schedules.forecast(gap, 2, after=datetime(2026, 3, 28, 12, tzinfo=UTC))
+    found = schedules.forecast(gap, 2, after=datetime(2026, 3, 28, 12, tzinfo=UTC)).instants
     assert [(f"{one.instant:%d %H:%M}", one.clock_change) for one in found] == [
         ("29 01:00", "skipped"),
         ("30 00:30", None),
     ]
     twice = ReportSchedule(report_id=1, modifier_id=1, cron="0 * * * *", timezone="Europe/Paris")
-    found = schedules.forecast(twice, 4, after=datetime(2026, 10, 24, 23, 30, tzinfo=UTC))
+    found = schedules.forecast(twice, 4, after=datetime(2026, 10, 24, 23, 30, tzinfo=UTC)).instants
     assert [(f"{one.reading:%H:%M%z}", one.clock_change) for one in found] == [
         *(("02:00+0200", "repeated"), ("02:00+0100", "repeated"), ("03:00+0100", None), ("04:00+0100", None))
     ]
     calendar = BlackoutCalendar.objects.create(name="c")
     BlackoutDays.objects.create(calendar=calendar, first_day=date(2026, 5, 1), last_day=date(2026, 5, 2))
     closed = ReportSchedule(report_id=1, modifier_id=1, cron="0 8 * * *", calendar=calendar)
-    found = schedules.forecast(closed, 1, after=datetime(2026, 5, 1, tzinfo=UTC))
+    found = schedules.forecast(closed, 1, after=datetime(2026, 5, 1, tzinfo=UTC)).instants
     assert [(one.instant.day, one.closed) for one in found] == [(1, "c"), (2, "c"), (3, "")]
     closed.blackout = "previous_open_day"
-    found = schedules.forecast(closed, 1, after=datetime(2026, 4, 29, 12, tzinfo=UTC))
+    found = schedules.forecast(closed, 1, after=datetime(2026, 4, 29, 12, tzinfo=UTC)).instants
     assert [(one.instant.day, one.moved_from) for one in found] == [(30, None)], "moved ones fall together with it"
 
 

@@ -180,4 +180,5 @@ def _preview(schedule: ReportSchedule, count: int) -> Response:
         said = {"words": schedule.in_words, "note": schedule.day_note}
     except reportcron.CronError as error:
         raise ValidationError({error.field: str(error)}) from None
-    return Response({**said, "occurrences": shapes.ForecastSerializer(found, many=True).data})
+    occurrences = shapes.ForecastSerializer(found.instants, many=True).data
+    return Response({**said, "occurrences": occurrences, "complete": found.complete})
