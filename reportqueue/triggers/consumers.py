@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,7 +15,6 @@ from reportqueue.errors import RowBusy
 from reportqueue.models import ReportConsumer, ReportQueue, ReportSchedule, TriggerPeriod, WebhookSource
 from reportqueue.models.period import InPeriodsOf
 from reportqueue.patterns import SENSOR_FIRED, Pattern
-from reportqueue.triggers.handovers import pattern_at
 
 NOTED_SECONDS = 30
 """A consumer's last call is written down at most this often."""
@@ -78,34 +78,41 @@ def silent() -> list[Silence]:
     A consumer is expected of the pattern that owns the schedules' firings now, if there are enabled schedules; of the
     one that gets the rows of webhook sources; and where rows have been due for `STALLED_SECONDS`.
     """
-    now = database_now()
-    last = _last()
-    current = pattern_at(now)
-    missing = [pattern for pattern in (current, Pattern.WEBHOOK, Pattern.QUEUE) if _is_silent(pattern, last, now)]
+    now, last, periods = database_now(), _last(), list(TriggerPeriod.objects.all())
+    current = _current(periods, now)
+    concerned = {current: None, Pattern.QUEUE: None}
+    if any(period.pattern == Pattern.WEBHOOK for period in periods):
+        concerned[Pattern.WEBHOOK] = None
     return [
         Silence(pattern, last.get(pattern), why)
-        for pattern in dict.fromkeys(missing)
-        if (why := _expected(pattern, current))
+        for pattern in concerned
+        if _is_silent(pattern, last, periods, now) and (why := _expected(pattern, current))
     ]
 
 
 def silence_of(pattern: Pattern) -> Silence | None:
     """The silence of a pattern's consumers, whether or not they are expected now."""
-    last = _last()
-    return Silence(pattern, last.get(pattern), "") if _is_silent(pattern, last, database_now()) else None
+    last, periods = _last(), list(TriggerPeriod.objects.all())
+    return Silence(pattern, last.get(pattern), "") if _is_silent(pattern, last, periods, database_now()) else None
 
 
 def _last() -> dict[Pattern, ReportConsumer]:
-    newest = ReportConsumer.objects.order_by("pattern", "-seen_at").distinct("pattern")
-    return {Pattern(consumer.pattern): consumer for consumer in newest}
+    return {Pattern(consumer.pattern): consumer for consumer in ReportConsumer.objects.order_by("seen_at")}
 
 
-def _is_silent(pattern: Pattern, last: dict[Pattern, ReportConsumer], now: datetime) -> bool:
-    heard = _heard(pattern, last, now)
-    if not heard and pattern is Pattern.QUEUE and _heard(Pattern.WEBHOOK, last, now):
-        # Without a period of the queue, a sensor that polls gets the rows, too.
-        return TriggerPeriod.objects.at(Now()).filter(pattern=Pattern.QUEUE).exists()
-    return not heard
+def _current(periods: Sequence[TriggerPeriod], now: datetime) -> Pattern:
+    there = [one for one in periods if (one.since or now) <= now and (one.until is None or one.until > now)]
+    return Pattern(there[0].pattern) if there else Pattern.QUEUE
+
+
+def _is_silent(
+    pattern: Pattern, last: dict[Pattern, ReportConsumer], periods: Sequence[TriggerPeriod], now: datetime
+) -> bool:
+    if _heard(pattern, last, now):
+        return False
+    # Without a period of the queue, a sensor that polls gets the rows, too.
+    polled = pattern is Pattern.QUEUE and not any(period.pattern == Pattern.QUEUE for period in periods)
+    return not (polled and _heard(Pattern.WEBHOOK, last, now))
 
 
 def _heard(pattern: Pattern, last: dict[Pattern, ReportConsumer], now: datetime) -> bool:

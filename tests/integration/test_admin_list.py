@@ -8,7 +8,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from reportqueue import triggers
 from reportqueue.admin.changelists import BoundedPaginator
+from reportqueue.patterns import Pattern
 from reportqueue.states import FINAL, Source, Status
 from tests.conftest import RowFactory
 from tests.integration.test_admin_permissions import (
@@ -187,10 +189,12 @@ def test_the_list_takes_the_same_queries_however_many_rows(
                 fields = {"result": {"artifacts": {"a": "/a"}}} if status == Status.SUCCEEDED else {}
                 make_row(status=status, schedule=make_schedule(timezone="Europe/Paris"), error="Traceback", **fields)
 
+    triggers.saw(Pattern.QUEUE, "lane")
     fill(1)
     few = queries_of(viewer, QUEUE)
     fill(3)
-    assert len(queries_of(viewer, QUEUE)) == len(few) == 7  # session, user, permissions (2), standstill, count, rows
+    # Session, user, permissions (2), standstill, silent consumers (3), count, rows.
+    assert len(queries_of(viewer, QUEUE)) == len(few) == 10
 
 
 def test_the_list_does_not_read_what_it_does_not_show(viewer: Client, make_row: RowFactory):
