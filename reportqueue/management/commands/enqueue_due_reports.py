@@ -14,9 +14,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
-from reportqueue import queue, schedules
+from reportqueue import locks, queue, schedules
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -124,14 +124,16 @@ class Command(BaseCommand):
                     if (due := schedules.next_due()) is not None:
                         least = PUT_OFF_SECONDS if done.put_off else 0.0  # its schedules are still due
                         pause = min(interval, max(least, (due - database_now()).total_seconds()))
-                except (OperationalError, InterfaceError) as error:
-                    # The database restarts or is out of reach: waiting for it loses nothing.
-                    logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
-                    connection.close()
-                    pause = min(interval, RECONNECT_SECONDS)
-                except Exception:
-                    # The process goes on: the other schedules and later passes need it.
-                    logger.exception("A pass failed, trying again in %s s.", interval)
+                except Exception as error:
+                    if locks.is_away(error):
+                        # The database restarts or is out of reach: waiting for it loses nothing.
+                        said = str(error).strip().splitlines()[0]
+                        logger.warning("The database does not answer, trying again: %s", said)
+                        connection.close()
+                        pause = min(interval, RECONNECT_SECONDS)
+                    else:
+                        # The process goes on: the other schedules and later passes need it.
+                        logger.exception("A pass failed, trying again in %s s.", interval)
                 if not stop.is_set():
                     watch.wait(pause)
 
