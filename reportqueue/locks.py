@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from django.db import OperationalError, connection, connections, transaction
+import psycopg
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from psycopg import errors
 
 from reportqueue.conf import conf
@@ -22,6 +23,8 @@ IMPATIENT_SECONDS = 0.25
 View = TypeVar("View", bound=Callable[..., Any])
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+_NOT_SERVING = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout)
+"""PostgreSQL counts these among errors in the program: it is a replica since a failover, or has hung up."""
 
 
 @contextmanager
@@ -50,6 +53,19 @@ def bounded(seconds: float | None = None) -> Iterator[None]:
 def is_busy(error: BaseException) -> bool:
     """Whether the database refused because another transaction holds a lock: the call may be repeated soon."""
     return isinstance(error.__cause__, _BUSY)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database does not answer, hangs up or takes no writes: the call may be repeated soon."""
+    if is_busy(error):
+        return False
+    if isinstance(error, OperationalError | InterfaceError):
+        return True
+    cause = error.__cause__
+    # An error that has no code of the server is psycopg's own. It raises one if the server's farewell arrives together
+    # with the answer to BEGIN or COMMIT.
+    own = isinstance(cause, psycopg.InternalError) and cause.sqlstate is None
+    return own or isinstance(cause, _NOT_SERVING)
 
 
 @contextmanager

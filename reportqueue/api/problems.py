@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import psycopg
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -18,8 +17,6 @@ from rest_framework.views import set_rollback
 from reportqueue import errors, locks
 
 logger = logging.getLogger("reportqueue")
-_NOT_SERVING = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout)
-"""Django takes these for errors of its own, not of the server: it is a replica since a failover, or hung up."""
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 """How long a caller is told to wait before it repeats the call."""
@@ -103,10 +100,10 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
 
 def answer(error: Exception) -> Response | None:
     """The answer for an expected error; None for any other."""
-    if isinstance(error, OperationalError | InterfaceError) or isinstance(error.__cause__, _NOT_SERVING):
+    if isinstance(error, DatabaseError | InterfaceError):
         if locks.is_busy(error):
             error = errors.RowBusy()
-        else:
+        elif locks.is_away(error):
             # It is restarting, out of reach, or out of connections. Its message may name hosts and users: only log it.
             logger.warning("The database does not do what was asked: %s", " ".join(str(error).split())[:300])
             text = "The database does not answer, or takes no more connections: try again soon."

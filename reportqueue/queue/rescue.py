@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import InterfaceError, OperationalError
-
 from reportqueue import locks
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
@@ -55,9 +53,9 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
     taken: list[int] = []
     try:
         return _rescue(expired, limit, taken)
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception:
+    except Exception as error:
+        if locks.is_away(error):
+            raise
         # One row made the whole batch fail. Each gets a transaction of its own, to find out which.
         done = [_rescue_alone(pk) for pk in taken]
         return Rescued(sum(each.queued for each in done), sum(each.ended for each in done))
@@ -66,11 +64,11 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
 def _rescue_alone(pk: int) -> Rescued:
     try:
         return _rescue(ReportQueue.objects.expired().filter(pk=pk), 1, [])
-    except (OperationalError, InterfaceError):
-        raise
     except RowBusy:
         logger.warning("Report %s: its lease has run out, but another transaction holds a lock that it needs.", pk)
-    except Exception:
+    except Exception as error:
+        if locks.is_away(error):
+            raise
         logger.exception("Report %s: its lease has run out, but it cannot be taken back.", pk)
     return Rescued(0, 0)
 

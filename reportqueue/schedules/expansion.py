@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
+from django.db import DataError, IntegrityError, connection
 
 from reportcron import CronError
 from reportqueue import keyset, locks, queue
@@ -184,10 +184,8 @@ class _Expansion:
         try:
             with locks.bounded(BUSY_SECONDS):
                 done = self._batch(ReportSchedule.objects.all(), size, tried)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:
-            if not tried:
+        except Exception as error:
+            if not tried or locks.is_away(error):
                 raise
             # One schedule made the whole batch fail. Each gets a transaction of its own, to find out which.
             done = Pass()
@@ -200,8 +198,6 @@ class _Expansion:
         try:
             with locks.bounded(BUSY_SECONDS):
                 return self._batch(ReportSchedule.objects.filter(pk=pk), 1, [])
-        except (OperationalError, InterfaceError):
-            raise
         except RowBusy:
             return self._later(pk)
         except (IntegrityError, DataError) as error:
@@ -212,7 +208,9 @@ class _Expansion:
             except RowBusy:
                 return self._later(pk)
             return Pass(disabled=1)
-        except Exception:
+        except Exception as error:
+            if locks.is_away(error):
+                raise
             return self._failed(pk)
 
     def _later(self, pk: int) -> Pass:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from django.core import checks as django_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, connections
 from psycopg import IsolationLevel, sql
 
 from project.environment import BASE_DIR
@@ -259,7 +259,7 @@ def test_a_machine_without_any_zones_is_refused():
 def test_the_instants_of_the_database_are_in_utc_whatever_zone_its_connection_has(monkeypatch: pytest.MonkeyPatch):
     def connect_anew() -> None:
         for name in ("timezone", "timezone_name"):
-            connection.__dict__.pop(name, None)
+            connections["default"].__dict__.pop(name, None)
         connection.close()
 
     with monkeypatch.context() as patched:

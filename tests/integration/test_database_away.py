@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import select
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +17,7 @@ from django.urls import reverse
 from psycopg import errors
 from rest_framework.test import APIClient
 
-from reportqueue import health
+from reportqueue import health, locks
 from reportqueue.api import problems
 from reportqueue.api.urls import urlpatterns
 from reportqueue.models import WebhookSource
@@ -108,6 +112,60 @@ def test_a_server_that_takes_no_writes_is_away(client_with: ClientFactory):
     finally:
         connection.close()
     assert (answer.status_code, answer.json()["type"]) == (503, "unavailable")
+
+
+class Relay(socketserver.BaseRequestHandler):
+    """Passes a connection on to the tests' server, until it is cut: the next message is answered with two errors."""
+
+    backend = ""
+    cut = threading.Event()
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(self.backend)
+            while True:
+                for ready in select.select([self.request, server], [], [])[0]:
+                    data = ready.recv(65_536)
+                    if ready is self.request and self.cut.is_set():
+                        self.cut.clear()  # the next connection is a good one
+                        farewell = b"SFATAL\0C57P01\0Mterminating connection\0\0"
+                        self.request.sendall(2 * (b"E" + (4 + len(farewell)).to_bytes(4) + farewell))
+                        return
+                    if not data:
+                        return
+                    (server if ready is self.request else self.request).sendall(data)
+
+
+@pytest.fixture
+def relay(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Django's connection goes through a relay, and is idle; after the event it is cut."""
+    place = connection.settings_dict
+    if not place["HOST"].startswith("/"):
+        pytest.skip("the tests' server is not on a socket of this machine")
+    monkeypatch.setattr(Relay, "backend", f"{place['HOST']}/.s.PGSQL.{place['PORT'] or 5432}")
+    monkeypatch.setattr(Relay, "cut", threading.Event())
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as server, monkeypatch.context() as patched:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        patched.setitem(place, "HOST", "127.0.0.1")
+        patched.setitem(place, "PORT", str(server.server_address[1]))
+        patched.setitem(place, "CONN_HEALTH_CHECKS", False)  # or it is noticed before the transaction
+        connection.close()
+        connection.ensure_connection()
+        yield Relay.cut
+        connection.close()
+        server.shutdown()
+
+
+def test_a_connection_that_is_cut_as_a_transaction_begins(relay: threading.Event):
+    """Two errors arrive for BEGIN: the driver then raises an error of its own, which has no code of the server."""
+    relay.set()
+    with pytest.raises(InternalError, match="results from command") as caught, locks.bounded():
+        pass
+    assert locks.is_away(caught.value)
+    answer = problems.answer(caught.value)
+    assert answer is not None
+    assert (answer.status_code, answer.data["type"]) == (503, "unavailable")
 
 
 def test_a_delivery_is_asked_for_again(away: Callable[[], None]):

@@ -15,9 +15,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
-from reportqueue import queue, schedules, triggers
+from reportqueue import locks, queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -125,14 +125,16 @@ class Command(BaseCommand):
                 try:
                     watch.listen()
                     pause = min(interval, self._pass_and_pause(stop.is_set))
-                except (OperationalError, InterfaceError) as error:
-                    # The database restarts or is out of reach: waiting for it loses nothing.
-                    logger.warning("The database does not answer, trying again: %s", str(error).strip().splitlines()[0])
-                    connection.close()
-                    pause = min(interval, RECONNECT_SECONDS)
-                except Exception:
-                    # The process goes on: the other schedules and later passes need it.
-                    logger.exception("A pass failed, trying again in %s s.", interval)
+                except Exception as error:
+                    if locks.is_away(error):
+                        # The database restarts or is out of reach: waiting for it loses nothing.
+                        said = str(error).strip().splitlines()[0]
+                        logger.warning("The database does not answer, trying again: %s", said)
+                        connection.close()
+                        pause = min(interval, RECONNECT_SECONDS)
+                    else:
+                        # The process goes on: the other schedules and later passes need it.
+                        logger.exception("A pass failed, trying again in %s s.", interval)
                 if not stop.is_set():
                     watch.wait(pause)
 
