@@ -335,7 +335,7 @@ def test_a_server_that_is_killed_with_its_daemon_leaves_no_password_and_its_fold
             stdout=subprocess.DEVNULL,
         )
         with daemon:
-            warm.started(run)
+            until(lambda: warm.notes(run), 180, what="the start of the run, by a new daemon and a new server")
             server = warm.server(run)
             assert Path(server.path).exists()
             assert told() == []
