@@ -74,7 +74,9 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
                 if run.status == DagsterRunStatus.CANCELED:
                     return SkipReason(f"Run {run.run_id} was cancelled, so its report is not made.")
                 return SkipReason(queue_firing(client, run, firing))
-            settled = [_report(client, run, ticket, message) for ticket in tickets]
+            # A run that a person cancelled says nothing of the report.
+            counts = status != DagsterRunStatus.CANCELED
+            settled = [_report(client, run, ticket, message, counts=counts) for ticket in tickets]
         if refused := [one for one in settled if one is not None]:
             text = f"Of {len(tickets)} rows of run {run.run_id}, {len(refused)} had started or must not start"
             return SkipReason(f"{text}: {refused[0]}")
@@ -84,7 +86,9 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
     return run_end_sensor
 
 
-def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, message: str) -> ApiRefused | None:
+def _report(
+    client: ReportQueueClient, run: DagsterRun, ticket: Ticket, message: str, *, counts: bool
+) -> ApiRefused | None:
     """Report that the launch failed; return the refusal if the row has changed since, else None."""
     try:
         client.fail_launch(
@@ -92,7 +96,7 @@ def _report(client: ReportQueueClient, run: DagsterRun, ticket: Ticket, message:
             generation=ticket.generation,
             run_id=run.run_id,
             error=message,
-            counts=run.status != DagsterRunStatus.CANCELED,
+            counts=counts,
         )
     except ApiRefused as refused:
         if refused.moved_on or refused.held_by_another or refused.status == 404:

@@ -334,17 +334,19 @@ def test_a_server_that_is_killed_with_its_daemon_leaves_no_password_and_its_fold
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
-        with daemon:
-            warm.started(run)
+        try:
+            until(lambda: warm.notes(run), 180, what="the start of the run, by a new daemon and a new server")
             server = warm.server(run)
             assert Path(server.path).exists()
             assert told() == []
             monkeypatch.setattr(tempfile, "tempdir", folder)
             remove_leftovers()
             assert Path(server.path).exists(), "its server answers"
+        finally:
             daemon.kill()
-            os.kill(server.pid, signal.SIGKILL)
-            daemon.wait(30)
+            daemon.communicate(timeout=30)
+            if (address := Address.parse(warm.run(run).tags.get(TAG))) is not None:
+                os.kill(address.pid, signal.SIGKILL)
         until(lambda: gone(server.pid), what="the end of the server")
         assert told() == []
         assert Path(server.path).exists()
