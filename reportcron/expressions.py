@@ -14,8 +14,8 @@ from functools import lru_cache
 
 from croniter import croniter
 
-from reportcron import remedies
 from reportcron.errors import InvalidExpression
+from reportcron.remedies import remedy_for_expression, remedy_for_item, remedy_for_name
 
 MAX_EXPRESSION_LENGTH = 200
 TICK = timedelta(microseconds=1)
@@ -141,7 +141,7 @@ class _Field:
         return int(text)
 
     def _unreadable(self, item: str) -> str:
-        remedy = remedies.of_item(item, self.names)
+        remedy = remedy_for_item(item, self.names)
         return f"{item!r} cannot be read" + (f"; {remedy}" if remedy else "")
 
 
@@ -170,7 +170,7 @@ def plan_of(expression: str) -> Plan:
 def _parse(expression: str) -> Plan:
     texts = _written_out(expression).split()
     if (count := len(texts)) != len(_FIELDS):
-        remedy = remedies.of_expression(expression, len(_FIELDS))
+        remedy = remedy_for_expression(expression, len(_FIELDS))
         raise InvalidExpression(
             f"The number of fields is {count}{f'; {remedy}' if remedy else ''}. Accepted: {_SYNTAX}; no seconds, "
             "no years."
@@ -188,7 +188,7 @@ def _written_out(expression: str) -> str:
     if not name.startswith("@"):
         return expression
     if name.lower() not in _MACROS:
-        remedy = remedies.of_name(name)
+        remedy = remedy_for_name(name)
         raise InvalidExpression(f"{name!r} is not known{f'; {remedy}' if remedy else ''}. Accepted: {_SYNTAX}.")
     return _MACROS[name.lower()]
 

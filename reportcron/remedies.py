@@ -16,7 +16,7 @@ _SHOWN = 60
 """Characters of the given text that a remedy repeats."""
 
 
-def of_expression(expression: str, wanted: int) -> str:
+def remedy_for_expression(expression: str, wanted: int) -> str:
     """The remedy for an expression that has not the `wanted` number of fields; empty if none is known."""
     text = expression.strip()
     if (zone := _ZONE.match(text)) is not None:
@@ -39,7 +39,7 @@ def of_expression(expression: str, wanted: int) -> str:
     return ""
 
 
-def of_name(name: str) -> str:
+def remedy_for_name(name: str) -> str:
     """The remedy for an unknown name, such as `@every 1h`; empty if none is known."""
     if (every := _EVERY.fullmatch(name)) is not None:
         seconds = sum(int(number) * _SECONDS[unit.lower()] for number, unit in re.findall(r"(\d+)([hmsHMS])", every[1]))
@@ -51,7 +51,7 @@ def of_name(name: str) -> str:
     return ""
 
 
-def of_item(item: str, names: Sequence[str]) -> str:
+def remedy_for_item(item: str, names: Sequence[str]) -> str:
     """The remedy for an item of a field, whose `names` are given; empty if none is known."""
     if set(item) & _QUOTES:
         return "leave the quotation marks out"
