@@ -140,7 +140,7 @@ class Database:
 
     def _strikes(self, kinds: list[str], *, share: float = 0.5) -> str | None:
         world = machine.world
-        if world is None or world.current is None or self.faults is None:
+        if world is None or world.current is None or self.faults is None or not world.current.process.killable:
             return None
         return self.faults.strike(kinds, world.current, share=share)
 

@@ -44,8 +44,6 @@ class Door:
                     self._accepted(tokens[row["queue_id"]])
         elif found := _ONE.fullmatch(path):
             self._one(int(found[1]), found[2], asked, answer)
-        elif path == "/api/schedules/":
-            self._schedule(answer["schedule_id"], answer)
         elif found := _SCHEDULE.fullmatch(path):
             pk, verb = int(found[1]), found[2]
             if verb == "run":
@@ -87,7 +85,7 @@ class Door:
         self._history.write("accepted", row=row, run=run)
 
     def _schedule(self, pk: int, answer: Any) -> None:
-        fields = ("modifier_id", "cron", "enabled", "overlap", "catch_up")
+        fields = ("modifier_id", "cron", "enabled", "overlap")
         facts = {name: answer.get(name) for name in fields}
         self._history.write("schedule", id=pk, sure=True, deleted=False, **facts)
 

@@ -43,8 +43,9 @@ STRANGERS = (ROW_LOCKED, SCHEDULE_LOCKED, GENERATION_BOUND, LAUNCHES_BOUND, RUN_
 
 CRASHES = "report crashes its process"
 INTERRUPTS = "report interrupts its process"
+HANGS = "report hangs, heartbeats and all"
 RAISES = "report raises"
-REPORTS = (CRASHES, INTERRUPTS, RAISES)
+REPORTS = (CRASHES, INTERRUPTS, HANGS, RAISES)
 
 PROCESS_SHARE = 0.1
 """At a boundary, a process comes to harm this much more rarely than a call. Mostly there are five boundaries in a call."""

@@ -124,7 +124,8 @@ class Instance:
     def to(self, run_id: str, status: DagsterRunStatus) -> None:
         """Set a run's status; an ended run stays as it is."""
         record = self.records[run_id]
-        if record.dagster_run.status in ENDED:
+        caller = self._world.current
+        if record.dagster_run.status in ENDED or (caller is not None and caller.process.dead):
             return
         record.dagster_run = replace(record.dagster_run, status=status)
         record.update_timestamp = self._now()

@@ -27,7 +27,7 @@ ROW_FIELDS = (
     *("id", "status", "report_id", "modifier_id", "trigger_time", "error", "result", "idempotency_key"),
     *("attempt", "max_attempts", "generation", "source", "params", "schedule_id"),
 )
-ATTEMPT_FIELDS = ("id", "queue_id", "run_id", "outcome", "error")
+ATTEMPT_FIELDS = ("id", "queue_id", "run_id", "generation", "outcome", "error")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Attempt:
     id: int
     queue_id: int
     run_id: str
+    generation: int
+    """Of the launch."""
     outcome: str
     error: str
 
@@ -208,30 +210,28 @@ class _Judge:
         cycles = [float(line["t"]) for line in self._of_kind["cycle"] if line["row"] == row.id]
         runs = [attempt.run_id for attempt in self._attempts[row.id]]
         explained = 0
-        let_off = False
+        let_off: Attempt | None = None
         for attempt in self._attempts[row.id]:
-            how = self._explains(row.id, attempt, let_off=let_off)
+            how = self._explains(row.id, attempt, let_off)
             explained += how == "charged"
-            let_off = let_off or how == "let off"
-        used = row.attempt - (row.status == "succeeded")
-        if used > explained and not cycles and runs:
+            let_off = attempt if how == "let off" else let_off
+        if row.attempt > explained and not cycles and runs:
             self._add(LOST, row.id, f"used {row.attempt} attempts, of which {explained} had a cause")
-        if row.status == "failed" and not row.error.startswith("Handed out") and explained == 0:
+        good = sum(attempt.outcome == "succeeded" for attempt in self._attempts[row.id])
+        if row.status == "failed" and not row.error.startswith("Handed out") and explained == good:
             self._add(LOST, row.id, f"has failed, and none of its works did: {row.error[:100]!r}")
 
-    def _explains(self, pk: int, attempt: Attempt, *, let_off: bool) -> str:
-        if attempt.outcome in ("succeeded", "cancelled"):
-            return ""
-        if attempt.outcome == "failed":
+    def _explains(self, pk: int, attempt: Attempt, let_off: Attempt | None) -> str:
+        if attempt.outcome in ("succeeded", "cancelled", "failed"):
             return "charged"
         work = next((work for work in self._by_row[pk] if work.run == attempt.run_id), None)
         if attempt.outcome == "released":
             return "charged" if work is not None else ""
-        if let_off or self._in_hand(attempt.run_id) == pk or (work is not None and work.outcome != "ok"):
+        # A work that ended well was made, and its run fell silent before that was accepted.
+        if work is not None or self._in_hand(attempt.run_id) == pk:
             return "charged"
-        if work is not None:
-            return "charged"  # it was made, and its run fell silent before that was accepted
-        return "let off"
+        # Nobody is let off twice. After that a row goes alone, but a run that was launched before may have it beside others.
+        return "charged" if let_off is not None and attempt.generation <= let_off.generation else "let off"
 
     def _in_hand(self, run: str) -> int | None:
         """The first row that a run had started and that has no good end."""

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import InterfaceError, OperationalError, connection
+
 from dagster_reportqueue.client import ApiError, ApiRefused
+from reportqueue.errors import RowBusy
 from reportqueue.models import ReportQueue, ReportSchedule
 from tools.simulator import faults
 from tools.simulator.chance import Chance
@@ -37,8 +40,6 @@ class People:
     history: History
     database: Database
     instances: list[Instance]
-    schedules: list[int]
-    """The ids of the schedules that were created and not deleted."""
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the API, again while it does not answer; None if it refuses or never answers."""
@@ -71,22 +72,34 @@ class People:
         )
 
     def set_schedule(self, number: int, kind: str, *, seconds: tuple[float, float], attempts: int, overlap: str) -> None:
-        """Create a schedule; its modifier is its own."""
-        answer = self.call(
-            "POST",
-            "/api/schedules/",
-            {
-                "report_id": SCHEDULED_REPORT,
-                "modifier_id": number,
-                "cron": self.chance.pick(CRONS, "cron", number),
-                "overlap": overlap,
-                "catch_up": self.chance.pick(("all", "last", "skip"), "catch up", number),
-                "params": {"kind": kind, "seconds": seconds},
-                "max_attempts": attempts,
-            },
+        """Create a schedule; its modifier is its own. It is saved in Django: a repeated POST would make a second one."""
+        mine = ReportSchedule.objects.filter(modifier_id=number)
+        while not mine.exists():
+            try:
+                ReportSchedule(
+                    report_id=SCHEDULED_REPORT,
+                    modifier_id=number,
+                    cron=self.chance.pick(CRONS, "cron", number),
+                    overlap=overlap,
+                    catch_up=self.chance.pick(("all", "last", "skip"), "catch up", number),
+                    params={"kind": kind, "seconds": seconds},
+                    max_attempts=attempts,
+                ).save()
+            except (OperationalError, InterfaceError, RowBusy):
+                connection.close()
+                self.world.sleep(RETRY_SECONDS)
+        schedule = mine.get()
+        self.history.write(
+            "schedule",
+            id=schedule.pk,
+            sure=True,
+            deleted=False,
+            modifier_id=number,
+            cron=schedule.cron,
+            enabled=True,
+            overlap=overlap,
         )
-        if answer is not None:
-            self.schedules.append(answer["schedule_id"])
+        self.history.tell("person", f"schedule {schedule.pk} ({schedule.cron}, {overlap}) is set")
 
     def act(self, number: int) -> None:
         """One thing that a person does, chosen by its number."""
@@ -125,7 +138,6 @@ class People:
 
     def _delete(self, number: int) -> None:
         if (pk := self._schedule(number)) is not None:
-            self.schedules.remove(pk)
             self.call("DELETE", f"/api/schedules/{pk}/")
 
     def trouble(self, number: int) -> None:
@@ -169,7 +181,12 @@ class People:
         return self.chance.pick(rows, "row", number) if rows else None
 
     def _schedule(self, number: int) -> int | None:
-        return self.chance.pick(self.schedules, "schedule", number) if self.schedules else None
+        schedules = self.schedules()
+        return self.chance.pick(schedules, "schedule", number) if schedules else None
+
+    def schedules(self) -> list[int]:
+        """The ids of all schedules."""
+        return list(ReportSchedule.objects.order_by("pk").values_list("pk", flat=True))
 
 
 def kinds_of_reports(chance: Chance, number: int, share_bad: float) -> str:

@@ -29,16 +29,11 @@ from tools.simulator.network import Resource
 from tools.simulator.settings import LEASE_SECONDS
 from tools.simulator.world import Killed, Process, World
 
-OK, CRASH, CRASH_ONCE, RAISE, RAISE_ONCE, NOT_RETRYABLE, INTERRUPT = (
-    "ok",
-    "crash",
-    "crash once",
-    "raise",
-    "raise once",
-    "not retryable",
-    "interrupt",
-)
-BAD = (CRASH, CRASH_ONCE, RAISE, RAISE_ONCE, NOT_RETRYABLE, INTERRUPT)
+OK, CRASH, CRASH_ONCE, RAISE, RAISE_ONCE = "ok", "crash", "crash once", "raise", "raise once"
+NOT_RETRYABLE, INTERRUPT, HANG = "not retryable", "interrupt", "hang"
+BAD = (CRASH, CRASH_ONCE, RAISE, RAISE_ONCE, NOT_RETRYABLE, INTERRUPT, HANG)
+FOR_EVER = 10_000_000.0
+"""Seconds for which a report hangs: until its process is killed."""
 STOP_SECONDS = 10.0
 """How long a run that was told to end may take; then it is killed."""
 
@@ -76,30 +71,34 @@ class Runs:
 
     def _body(self, record: Record) -> None:
         """What a run's process does, from its start to its end in Dagster's storage."""
-        run = record.dagster_run
-        if record.dagster_run.status != DagsterRunStatus.STARTING:
-            return  # it was cancelled before it started
-        self.world.pause()
-        self.instance.to(run.run_id, DagsterRunStatus.STARTED)
-        context = self._context(record)
-        client = Resource().client()
+        run_id = record.dagster_run.run_id
         try:
-            if BATCH_TAG in run.tags:
-                config = run.run_config["ops"][BATCH_OP]["config"]
-                tickets = [Ticket.parse(row) for row in config["rows"]]
-                one_by_one = config.get("one_by_one", False)
-                run_reports(context, client, tickets, self.work, lease_seconds=LEASE_SECONDS, one_by_one=one_by_one)
-            else:
-                ticket = FiringTicket.of_run(run.tags) or Ticket.of_run(run.tags)
-                assert ticket is not None
-                run_report(context, client, ticket, self.work, lease_seconds=LEASE_SECONDS)
+            self.world.pause()
+            if record.dagster_run.status != DagsterRunStatus.STARTING:
+                return  # it was cancelled before it started
+            self.instance.to(run_id, DagsterRunStatus.STARTED)
+            self._execute(record)
             end = DagsterRunStatus.SUCCESS
         except (DagsterExecutionInterruptedError, Failure, ApiError, ReportFailed) as error:
-            self.history.tell(run.run_id, f"ends with {type(error).__name__}: {str(error)[:200]}")
+            self.history.tell(run_id, f"ends with {type(error).__name__}: {str(error)[:200]}")
             canceling = record.dagster_run.status == DagsterRunStatus.CANCELING
             end = DagsterRunStatus.CANCELED if canceling else DagsterRunStatus.FAILURE
+        process_now().handlers.clear()
         self.world.pause()
-        self.instance.to(run.run_id, end)
+        self.instance.to(run_id, end)
+
+    def _execute(self, record: Record) -> None:
+        run = record.dagster_run
+        context, client = self._context(record), Resource().client()
+        if BATCH_TAG in run.tags:
+            config = run.run_config["ops"][BATCH_OP]["config"]
+            tickets = [Ticket.parse(row) for row in config["rows"]]
+            one_by_one = config.get("one_by_one", False)
+            run_reports(context, client, tickets, self.work, lease_seconds=LEASE_SECONDS, one_by_one=one_by_one)
+        else:
+            ticket = FiringTicket.of_run(run.tags) or Ticket.of_run(run.tags)
+            assert ticket is not None
+            run_report(context, client, ticket, self.work, lease_seconds=LEASE_SECONDS)
 
     def _context(self, record: Record) -> Any:
         run_id = record.dagster_run.run_id
@@ -118,6 +117,8 @@ class Runs:
         """The report's code."""
         facts = {"row": run.queue_id, "run": run.run_id}
         process = process_now()
+        if process.dead:
+            raise Killed  # the product's handling of an error may have replaced the first one
         kind = str(run.params.get("kind", OK))
         once = ("work", run.queue_id, run.run_id)
         seconds = self.chance.between(*run.params.get("seconds", (0.1, 20)), *once)
@@ -125,9 +126,8 @@ class Runs:
         process.facts["row"] = run.queue_id
         self.history.write("begin", **facts)
         self.history.tell(run.run_id, f"begins row {run.queue_id} ({kind})")
-        bad = kind in (CRASH, RAISE, NOT_RETRYABLE, INTERRUPT) or (
-            kind in (CRASH_ONCE, RAISE_ONCE) and self.chance.happens(0.5, "once", run.queue_id, run.run_id)
-        )
+        sometimes = kind in (CRASH_ONCE, RAISE_ONCE)
+        bad = kind != OK and not (sometimes and self.chance.happens(0.5, "once", run.queue_id, run.run_id))
         place = self.chance.whole(0, steps - 1, "place", *once)
         try:
             for step in range(steps):
@@ -155,7 +155,7 @@ class Runs:
     def _misbehave(self, kind: str, facts: dict[str, Any]) -> None:
         process = process_now()
         name = f"{facts['run']}/{facts['row']}"
-        point = {CRASH: faults.CRASHES, CRASH_ONCE: faults.CRASHES, INTERRUPT: faults.INTERRUPTS}.get(kind, faults.RAISES)
+        point = _POINTS.get(kind, faults.RAISES)
         if not self.struck.note(name, point, process, row=facts["row"]):
             return
         if point == faults.CRASHES:
@@ -163,7 +163,19 @@ class Runs:
         if point == faults.INTERRUPTS:
             self.world.signal(process, signal.SIGTERM)
             return
+        if point == faults.HANGS:
+            self.history.write("stop", run=facts["run"])
+            self.world.freeze(process, FOR_EVER)
+            return
         raise Failure("never again", allow_retries=False) if kind == NOT_RETRYABLE else ReportFailed("as it was meant to")
+
+
+_POINTS = {
+    CRASH: faults.CRASHES,
+    CRASH_ONCE: faults.CRASHES,
+    INTERRUPT: faults.INTERRUPTS,
+    HANG: faults.HANGS,
+}
 
 
 def _interrupted(number: int, frame: Any) -> None:

@@ -25,7 +25,7 @@ from reportqueue.management.commands.enqueue_due_reports import Command
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import FINAL
 from tools.simulator import database as databases
-from tools.simulator import faults, judge
+from tools.simulator import faults, judge, people
 from tools.simulator.chance import Chance
 from tools.simulator.daemon import Deployment, Sensor
 from tools.simulator.database import Database
@@ -42,8 +42,10 @@ from tools.simulator.world import World
 
 QUIET_SECONDS = 60.0
 """Of the calm, before the schedules are paused."""
-CALM_SECONDS = 3_600.0
+CALM_SECONDS = 2_400.0
 """How long everything may take to come to its end after that."""
+STUCK_SECONDS = 500.0
+"""No lease and no delay is as long: after so long without a move nothing comes any more."""
 LOOK_SECONDS = 10.0
 PASS_SECONDS = 25.0
 """Between two passes of a scheduler."""
@@ -127,25 +129,27 @@ class _Scenario:
         self._web = Web(world, chance, Door(self.history))
         SimulatedClient.network = Network(world, chance, self.struck, self._web)
         self._instances: list[Instance] = []
-        self._people = People(world, chance, self.struck, self.history, database, self._instances, [])
+        self._people = People(world, chance, self.struck, self.history, database, self._instances)
         self._processes = processes
+        self._moved = 0.0
+        """When the last row moved."""
         self.settings = {**settings.REPORTQUEUE, "EXPAND_ON_CLAIM": self.cast.expand_on_claim}
 
     # The cast
 
     def _chosen(self) -> _Cast:
         chance = self.chance
-        kinds = chance.some(faults.ALL, chance.pick((0.25, 0.5, 1.0), "share of kinds"), "kinds")
+        kinds = chance.some(faults.ALL, chance.pick((0.4, 0.7, 1.0), "share of kinds"), "kinds")
         off = faults.CLOCK_OFF in kinds
         quick = chance.happens(0.4, "quick reports")
         return _Cast(
-            storm=chance.between(150, 400, "storm"),
-            share=chance.pick((0.05, 0.15, 0.3, 0.4), "share of faults"),
+            storm=chance.between(150, 350, "storm"),
+            share=chance.pick((0.1, 0.25, 0.35, 0.5), "share of faults"),
             kinds=kinds,
             skew=chance.pick((-300.0, -90.0, -30.0, 30.0, 90.0, 300.0), "skew") if off else 0.0,
             share_bad=chance.pick((0.0, 0.2, 0.5), "share of bad reports"),
-            seconds=(0.05, 0.5) if quick else (0.5, chance.pick((5.0, 30.0, 90.0), "seconds")),
-            expand_on_claim=chance.happens(0.5, "expand on claim"),
+            seconds=(0.05, 0.5) if quick else (0.5, chance.pick((5.0, 20.0, 50.0), "seconds")),
+            expand_on_claim=chance.happens(0.3, "expand on claim"),
         )
 
     def _takes_part(self, name: str) -> bool:
@@ -165,7 +169,7 @@ class _Scenario:
         for number in range(1, chance.whole(1, 2, "schedulers") + 1):
             if number == 1 or self._takes_part(f"scheduler {number}"):
                 self._scheduler(number, 0)
-        self._perform("report", chance.whole(1, 12, "reports"), self._enqueue, last=0.7)
+        self._perform("report", chance.whole(3, 16, "reports"), self._enqueue, last=0.7)
         self._perform("schedule", chance.pick((0, 0, 1, 2, 3), "schedules"), self._set_schedule, last=0.2)
         self._perform("person", chance.whole(0, 10, "people"), self._people.act, last=1.0)
         self._perform("trouble", chance.whole(0, 4, "troubles"), self._people.trouble, last=1.0)
@@ -181,6 +185,8 @@ class _Scenario:
             world.run(world.now + LOOK_SECONDS)
             if all(task.done for task in closing.tasks) and not self._unfinished():
                 break
+            if world.now - self._moved > STUCK_SECONDS:
+                break
         world.run(world.now + LOOK_SECONDS)
 
     def _perform(self, part: str, count: int, perform: Callable[[int], None], *, last: float) -> None:
@@ -190,14 +196,16 @@ class _Scenario:
             if self._takes_part(name):
                 process = self.world.process(name)
                 process.killable = False
-                delay = self.chance.between(0, last * self.cast.storm, "when", name)
+                # In three bursts: rows that come together are claimed together.
+                burst = self.chance.between(0, last * self.cast.storm, "burst", part, number % 3)
+                delay = burst + self.chance.between(0, 8.0, "when", name)
                 self.world.spawn(process, name, partial(perform, number), delay=delay)
 
     def _enqueue(self, number: int) -> None:
         self._people.enqueue(number, **self._content(f"report {number}", number))
 
     def _set_schedule(self, number: int) -> None:
-        overlap = self.chance.pick(("allow", "skip", "queue_one", "queue_one"), "overlap", number)
+        overlap = self.chance.pick(people.OVERLAPS, "overlap", number)
         self._people.set_schedule(number, **self._content(f"schedule {number}", 100 + number), overlap=overlap)
 
     def _content(self, name: str, number: int) -> dict[str, Any]:
@@ -208,7 +216,7 @@ class _Scenario:
         }
 
     def _close(self) -> None:
-        for pk in list(self._people.schedules):
+        for pk in self._people.schedules():
             self._people.call("POST", f"/api/schedules/{pk}/pause/")
 
     def _unfinished(self) -> bool:
@@ -269,6 +277,7 @@ class _Scenario:
         """Errors that the product logs are part of the history, its transitions of the story."""
 
         def moved(sender: Any, transition: Any, **_: Any) -> None:
+            self._moved = self.world.now
             before, after = transition.before or "new", transition.after
             self.history.tell("queue", f"row {transition.queue_id}: {before} -> {after} ({transition.verb})")
 
@@ -334,14 +343,14 @@ def _sensors(name: str, *, batch: bool) -> Sequence[Sensor]:
     """The product's sensors of a deployment, as a code server that has just started builds them."""
     job, batch_job = _jobs()
     consumer = f"{name}_queue"
-    options = {"batch_job": batch_job, "batch_from": 2, "batch_size": 5, "max_in_flight": 20} if batch else {}
+    options = {"batch_job": batch_job, "batch_from": 2, "batch_size": 8, "max_in_flight": 20} if batch else {}
     queue_sensor = build_queue_sensor(job, name=consumer, limit=5, **options)
     failed, cancelled, reconciler = build_repair_sensors(consumers=[consumer])
     return [
-        Sensor(consumer, _function(queue_sensor), 18.0),
+        Sensor(consumer, _function(queue_sensor), 25.0),
         Sensor(f"{name}_failed", _function(failed), 20.0, DagsterRunStatus.FAILURE),
         Sensor(f"{name}_cancelled", _function(cancelled), 20.0, DagsterRunStatus.CANCELED),
-        Sensor(f"{name}_reconciler", _function(reconciler), 60.0),
+        Sensor(f"{name}_reconciler", _function(reconciler), 70.0),
     ]
 
 

@@ -1,21 +1,27 @@
-"""A worker process: plays scenarios in a database of its own, one JSON line for each on its standard output."""
+"""A worker process: plays scenarios in a database of its own, and appends one JSON line for each to a file."""
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import django
 
 
-def work(seed: int, numbers: Iterator[int], put_back: str | None, *, tells: bool) -> None:
-    """Play scenarios until the numbers end; a failing one is shrunk, and its story is part of the line.
-
-    After each scenario it waits for a line on its standard input.
-    """
+def main() -> None:
+    """Play scenarios until the process is ended, or the only one that is wanted."""
+    parser = argparse.ArgumentParser(prog="tools.simulator.worker")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--first", type=int, required=True, help="the number of the first scenario")
+    parser.add_argument("--step", type=int, required=True, help="from one scenario to the next; 0: the first alone")
+    parser.add_argument("--put-back")
+    arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="dagster")
     django.setup()  # the modules below import models
     from tools.simulator.scenario import Plan
@@ -23,20 +29,23 @@ def work(seed: int, numbers: Iterator[int], put_back: str | None, *, tells: bool
     from tools.simulator.stage import stage
     from tools.simulator.story import story
 
-    with stage(put_back) as play:
+    numbers = itertools.count(arguments.first, arguments.step) if arguments.step else [arguments.first]
+    with arguments.results.open("a", buffering=1) as results, stage(arguments.put_back) as play:
         for number in numbers:
-            outcome = play(Plan(f"{seed}/{number}"))
+            outcome = play(Plan(f"{arguments.seed}/{number}"))
             line: dict[str, Any] = {
                 "scenario": number,
                 "kinds": outcome.kinds,
-                "seconds": outcome.seconds,
                 "digest": outcome.digest,
                 "wrong": [str(wrong) for wrong in outcome.wrong],
+                "story": "",
             }
             if outcome.wrong:
                 line["story"] = story(shrink(outcome, play))
-            elif tells:
+            elif not arguments.step:
                 line["story"] = story(outcome)
-            print(json.dumps(line), flush=True)
-            if sys.stdin.readline() == "":
-                return
+            results.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

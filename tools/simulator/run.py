@@ -1,0 +1,153 @@
+"""The whole thing: a PostgreSQL, worker processes that play scenarios, the table of the faults, and what went wrong."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.chaos.ledger import Line, Tail
+from tools.runner import stop_signals
+from tools.runner.postgres import EmbeddedPostgres, create_database, with_database
+from tools.runner.processes import ChildFailed, Children
+
+MOST_WORKERS = 8
+SAY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be simulated."""
+
+    seed: int
+    faults: int
+    scenario: int | None = None
+    """Play this one alone and tell its story."""
+    put_back: str | None = None
+    keep_going: bool = False
+
+
+@dataclass
+class _Sum:
+    """What the scenarios came to so far."""
+
+    scenarios: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    failed: list[Line] = field(default_factory=list)
+
+    @property
+    def faults(self) -> int:
+        """How many struck."""
+        return sum(self.kinds.values())
+
+    def add(self, line: Line) -> None:
+        """Add a scenario."""
+        self.scenarios += 1
+        self.kinds.update(line["kinds"])
+        if line["wrong"]:
+            self.failed.append(line)
+
+
+def simulate(
+    faults: int,
+    seed: int | None = None,
+    *,
+    scenario: int | None = None,
+    put_back: str | None = None,
+    keep_going: bool = False,
+) -> int:
+    """Play scenarios until so many faults have struck, or something is wrong.
+
+    Exit code 0 if nothing was lost, made twice, stuck or silent; 1 if something was; 2 if it could not be simulated.
+    `DATABASE_URL` names a server that may create databases; without it, a temporary PostgreSQL is started.
+    """
+    seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+    wanted = Wanted(seed, faults, scenario, put_back, keep_going)
+    folder = Path(tempfile.mkdtemp(prefix="reportqueue-simulator-"))
+    children = Children(folder / "logs")
+    postgres = EmbeddedPostgres(folder, children, durable=False)
+    code = 2
+    try:
+        url = os.environ.get("DATABASE_URL") or postgres.start()
+        code = _play(wanted, folder, children, url)
+    except stop_signals.Stopped:
+        code = 130
+    except ChildFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return code  # the folder stays: the log is in it
+    finally:
+        children.stop_all(3.0, 0, 3.0)
+        postgres.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    return code
+
+
+def _play(wanted: Wanted, folder: Path, children: Children, url: str) -> int:
+    began = time.monotonic()
+    alone = wanted.scenario is not None
+    workers = 1 if alone else min(os.cpu_count() or 1, MOST_WORKERS)
+    tails = []
+    for number in range(workers):
+        name = f"reportqueue_simulator_{os.getpid()}_{number}"
+        results = folder / f"results-{number}.jsonl"
+        results.touch()
+        tails.append(Tail(results))
+        database = with_database(url, name)
+        create_database(database)
+        first = wanted.scenario if wanted.scenario is not None else number
+        command = [sys.executable, "-m", "tools.simulator.worker", str(results), "--seed", str(wanted.seed)]
+        command += ["--first", str(first), "--step", "0" if alone else str(workers)]
+        command += ["--put-back", wanted.put_back] if wanted.put_back else []
+        environment = {
+            **os.environ,
+            "DATABASE_URL": database,
+            "DJANGO_SETTINGS_MODULE": "tools.simulator.settings",
+            "PYTHONHASHSEED": "0",  # the order of sets is part of a replay
+        }
+        children.start(f"worker-{number}", command, environment, passing=alone)
+    print(f"seed {wanted.seed}: repeat with --seed {wanted.seed}", flush=True)
+    done = _Sum()
+    said = began
+    while done.faults < wanted.faults and not (alone and done.scenarios):
+        children.check()
+        for line in (line for tail in tails for line in tail.lines()):
+            done.add(line)
+            if line["wrong"] or alone:
+                _tell(wanted, line, done)
+        if done.failed and not wanted.keep_going:
+            break
+        if time.monotonic() - said > SAY_SECONDS:
+            said = time.monotonic()
+            print(f"{said - began:5.0f} s  {done.faults:,} faults in {done.scenarios:,} scenarios", flush=True)
+        time.sleep(0.1)
+    _conclude(done, time.monotonic() - began)
+    return 1 if done.failed else 0
+
+
+def _tell(wanted: Wanted, line: Line, done: _Sum) -> None:
+    """One scenario, for people."""
+    print(f"\nScenario {line['scenario']} of seed {wanted.seed} (digest {line['digest']}):", flush=True)
+    if line["wrong"]:
+        back = f" --put-back {wanted.put_back}" if wanted.put_back else ""
+        print(f"after {done.faults:,} faults in {done.scenarios:,} scenarios; made smaller, it goes like this.")
+        print(f"Repeat it with: python3 run.py simulate --seed {wanted.seed} --scenario {line['scenario']}{back}")
+    print(line["story"], flush=True)
+
+
+def _conclude(done: _Sum, seconds: float) -> None:
+    print(f"\n{'fault':<45} {'times':>7}")
+    for kind, count in sorted(done.kinds.items()):
+        print(f"{kind:<45} {count:>7,}")
+    pace = done.faults / seconds if seconds else 0.0
+    print(f"\n{done.faults:,} faults in {done.scenarios:,} scenarios, {pace:.0f} a second")
+    if done.failed:
+        numbers = ", ".join(str(line["scenario"]) for line in done.failed)
+        print(f"Something is wrong in {len(done.failed)} scenarios: {numbers}")
+    else:
+        print("Nothing was lost, made twice, stuck or silent.")
