@@ -18,7 +18,8 @@ WITH_OPTIONS = {"patterns", "drain"}
 def parse() -> argparse.Namespace:
     """Parse the arguments; wrong ones exit with code 2 and a usage line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | simulate | chaos | bench")
+    names = "demo | test | lint | simulate | chaos | bench"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, print each result, and stop")
     demo.add_argument(

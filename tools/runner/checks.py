@@ -65,7 +65,7 @@ def chaos(minutes: int, seed: int | None, launcher: str, only: str | None) -> in
 
 
 def simulate(arguments: argparse.Namespace) -> int:
-    """Play scenarios in virtual time; returns 0 if nothing was lost, made twice, stuck or silent. See `tools/simulator`."""
+    """Play scenarios in virtual time; returns 0 if nothing was lost, twice, stuck or silent. See `tools/simulator`."""
     chosen = ["--faults", str(arguments.faults)]
     for name in ("seed", "scenario", "put_back"):
         if (value := getattr(arguments, name)) is not None:

@@ -1,1 +1,1 @@
-"""The simulator: the whole protocol in one process, with virtual time, against a real PostgreSQL (`run.py simulate`)."""
+"""The simulator: the whole protocol in one process, in virtual time, against a real PostgreSQL."""

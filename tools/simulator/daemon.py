@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from dagster import DagsterRunStatus, RunRequest, SensorResult, SkipReason
+from dagster import DagsterRunStatus, RunRequest, SensorResult
 
 from dagster_reportqueue.sensors.ticks import TickFailed
 from tools.simulator import faults
@@ -107,7 +107,9 @@ class Deployment:
         for sensor in self._sensors():
             state = self._stored.setdefault(sensor.name, _Stored())
             offset = self._chance.between(0, sensor.seconds, "offset", sensor.name, self._starts)
-            self._world.spawn(self._daemon, f"{self._daemon.name}/{sensor.name}", self._loop(sensor, state), delay=offset)
+            self._world.spawn(
+                self._daemon, f"{self._daemon.name}/{sensor.name}", self._loop(sensor, state), delay=offset
+            )
         self._world.spawn(self._daemon, f"{self._daemon.name}/queue", self._dequeue)
         self._world.spawn(self._daemon, f"{self._daemon.name}/monitor", self._monitor)
 
@@ -165,7 +167,11 @@ class Deployment:
         box: list[Any] = []
         waiting: list[Task] = []
         given = SimpleNamespace(
-            cursor=state.cursor, instance=self.instance, repository_def=None, log=_Log(self._history, self.name), **context
+            cursor=state.cursor,
+            instance=self.instance,
+            repository_def=None,
+            log=_Log(self._history, self.name),
+            **context,
         )
 
         def evaluate() -> None:

@@ -10,6 +10,7 @@ from tools.simulator.history import History
 
 _ONE = re.compile(r"/api/report-queue/(\d+)/(start|complete|fail|release|cancel|requeue)/")
 _SCHEDULE = re.compile(r"/api/schedules/(\d+)/(?:(pause|resume|run|start-firing)/)?")
+_DETAILS = ("run_id", "consumer", "generation", "begun")
 
 
 class Door:
@@ -93,7 +94,7 @@ class Door:
         short = path.removeprefix("/api/")
         details = []
         if isinstance(asked, dict):
-            details += [f"{name} {asked[name]}" for name in ("run_id", "consumer", "generation", "begun") if name in asked]
+            details += [f"{name} {asked[name]}" for name in _DETAILS if name in asked]
             if "rows" in asked:
                 details.append(f"rows {[row['queue_id'] for row in asked['rows']]}")
         said = ""

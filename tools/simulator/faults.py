@@ -48,7 +48,7 @@ RAISES = "report raises"
 REPORTS = (CRASHES, INTERRUPTS, HANGS, RAISES)
 
 PROCESS_SHARE = 0.1
-"""At a boundary, a process comes to harm this much more rarely than a call. Mostly there are five boundaries in a call."""
+"""At a boundary, a process comes to harm this much more rarely than a call: a call has several boundaries."""
 
 ALL = (*NETWORK, *DATABASE, *PROCESS, *LAUNCH, TICK_FAILS, *STRANGERS, CLOCK_OFF, *REPORTS)
 

@@ -1,8 +1,8 @@
 """The history of a scenario: what really happened, seen from outside of the product. The judge reads nothing else.
 
-One dict a line, as in `tools.chaos.ledger`: `t` (seconds since the beginning) and `kind`. The works of the reports write
-`begin` and `end`; the simulated machine writes `stop`, `cont` and `death` of processes, and `fault` for each injected
-fault; the web server's door writes what it accepted:
+One dict a line, as in `tools.chaos.ledger`: `t` (seconds since the beginning) and `kind`. The works of the reports
+write `begin` and `end`. The simulated machine writes `stop`, `cont` and `death` of processes, and `fault` for each
+injected fault. The web server's door writes what it accepted:
 
     requested      a report was enqueued: key, row
     started        a run owns a row: row, run

@@ -198,9 +198,7 @@ class _Judge:
     def _overlaps(self, done: Sequence[Work], row: int | None, which: str) -> None:
         for place, one in enumerate(done):
             for other in done[place + 1 :]:
-                together = max(
-                    (min(a[1], b[1]) - max(a[0], b[0]) for a in one.parts for b in other.parts), default=0.0
-                )
+                together = max((min(a[1], b[1]) - max(a[0], b[0]) for a in one.parts for b in other.parts), default=0.0)
                 if together > 0:
                     text = f"{which}runs {one.run} (row {one.row}) and {other.run} (row {other.row}) worked together"
                     self._add(TWICE, row, f"{text} for {together:.3f} s, from {max(one.begin, other.begin):.3f} s on")
@@ -230,7 +228,7 @@ class _Judge:
         # A work that ended well was made, and its run fell silent before that was accepted.
         if work is not None or self._in_hand(attempt.run_id) == pk:
             return "charged"
-        # Nobody is let off twice. After that a row goes alone, but a run that was launched before may have it beside others.
+        # Nobody is let off twice. After that a row goes alone, but a run that was launched before may have others too.
         return "charged" if let_off is not None and attempt.generation <= let_off.generation else "let off"
 
     def _in_hand(self, run: str) -> int | None:
@@ -290,7 +288,8 @@ class _Judge:
         asked = {line["row"] for line in self._of_kind["run now"]}
         ids = {line["id"]: line["modifier_id"] for line in self._of_kind["schedule"] if "modifier_id" in line}
         for pk, number in ids.items():
-            mine = [row for row in self._rows.values() if (row.report_id, row.modifier_id) == (SCHEDULED_REPORT, number)]
+            known = (SCHEDULED_REPORT, number)
+            mine = [row for row in self._rows.values() if (row.report_id, row.modifier_id) == known]
             settled, possible = self._due(pk)
             noted = [row for row in mine if row.id not in asked]
             fired = {row.trigger_time for row in noted}
@@ -315,12 +314,13 @@ class _Judge:
             rest = versions[place + 1 :]
             # A change of the overlap policy alone leaves the plan as it is.
             changed = next((one for one in rest if not one["sure"] or _timing(one) != _timing(line)), None)
-            until = self._end if changed is None else float(changed["t"])
+            until = self._end + 1 if changed is None else float(changed["t"])
             if place and versions[place - 1]["sure"] and _timing(versions[place - 1]) == _timing(line):
                 continue
             if not line["enabled"]:
                 continue
-            sure_until = max((one["since"] for one in self._of_kind["pass"] if one["whole"] and one["t"] < until), default=0)
+            passes = [one["since"] for one in self._of_kind["pass"] if one["whole"] and one["t"] < until]
+            sure_until = max(passes, default=0)
             for due in _minutes(line["cron"], self._instant(float(line["t"])), self._instant(until)):
                 may.add(due)
                 if due <= self._instant(sure_until):

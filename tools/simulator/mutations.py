@@ -99,9 +99,7 @@ def _waiting_reports_are_not_freed() -> list[Change]:
 
 def _one_run_key_for_a_row() -> list[Change]:
     """A row that was launched again had the run key of its first launch, which Dagster drops."""
-    from reportqueue.models import ReportQueue
-
-    return [("reportqueue.models.queue", "ReportQueue.run_key", property(lambda row: f"{row.pk}:1"))] if ReportQueue else []
+    return [("reportqueue.models.queue", "ReportQueue.run_key", property(lambda row: f"{row.pk}:1"))]
 
 
 def _missed_firings_leave_no_row() -> list[Change]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import responses
@@ -24,7 +22,7 @@ from tools.simulator.database import TOKEN
 from tools.simulator.door import Door
 from tools.simulator.faults import Faults
 from tools.simulator.machine import machine
-from tools.simulator.world import Process, Task, World
+from tools.simulator.world import Task, World
 
 URL = "http://simulated"
 RESTART_SECONDS = (0.5, 20.0)

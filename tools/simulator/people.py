@@ -71,8 +71,10 @@ class People:
             },
         )
 
-    def set_schedule(self, number: int, kind: str, *, seconds: tuple[float, float], attempts: int, overlap: str) -> None:
-        """Create a schedule; its modifier is its own. It is saved in Django: a repeated POST would make a second one."""
+    def set_schedule(
+        self, number: int, kind: str, *, seconds: tuple[float, float], attempts: int, overlap: str
+    ) -> None:
+        """Create a schedule with a modifier of its own, in Django: a repeated POST would make a second one."""
         mine = ReportSchedule.objects.filter(modifier_id=number)
         while not mine.exists():
             try:
@@ -159,7 +161,7 @@ class People:
             return
         if table:
             if self.struck.note(name, kind, row=pk if kind == faults.ROW_LOCKED else None):
-                self.database.hold(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [pk])  # noqa: S608
+                self.database.hold(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [pk])
                 self.world.sleep(self.chance.between(0.05, 20, "held", number))
                 self.database.release()
         elif self.struck.note(name, kind, row=pk):

@@ -9,13 +9,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psycopg
+from psycopg import sql
 
 from tools.chaos.ledger import Line, Tail
 from tools.runner import stop_signals
 from tools.runner.postgres import EmbeddedPostgres, create_database, with_database
-from tools.runner.processes import ChildFailed, Children
+from tools.runner.processes import Child, ChildFailed, Children
 
 MOST_WORKERS = 8
 SAY_SECONDS = 20.0
@@ -31,6 +35,11 @@ class Wanted:
     """Play this one alone and tell its story."""
     put_back: str | None = None
     keep_going: bool = False
+
+    @property
+    def workers(self) -> int:
+        """How many processes play."""
+        return min(os.cpu_count() or 1, MOST_WORKERS) if self.scenario is None else 1
 
 
 @dataclass
@@ -75,34 +84,39 @@ def simulate(
     code = 2
     try:
         url = os.environ.get("DATABASE_URL") or postgres.start()
-        code = _play(wanted, folder, children, url)
+        databases = [f"reportqueue_simulator_{os.getpid()}_{number}" for number in range(wanted.workers)]
+        for name in databases:
+            create_database(with_database(url, name))
+        workers: list[Child] = []
+        try:
+            code = _play(wanted, folder, children, [with_database(url, name) for name in databases], workers)
+        finally:
+            for worker in workers:
+                worker.kill(group=True)
+            _drop(url, databases)
     except stop_signals.Stopped:
         code = 130
     except ChildFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return code  # the folder stays: the log is in it
     finally:
-        children.stop_all(3.0, 0, 3.0)
+        children.stop_all(0, 0, 3.0)
         postgres.close()
     shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
-def _play(wanted: Wanted, folder: Path, children: Children, url: str) -> int:
+def _play(wanted: Wanted, folder: Path, children: Children, databases: Sequence[str], workers: list[Child]) -> int:
     began = time.monotonic()
     alone = wanted.scenario is not None
-    workers = 1 if alone else min(os.cpu_count() or 1, MOST_WORKERS)
     tails = []
-    for number in range(workers):
-        name = f"reportqueue_simulator_{os.getpid()}_{number}"
+    for number, database in enumerate(databases):
         results = folder / f"results-{number}.jsonl"
         results.touch()
         tails.append(Tail(results))
-        database = with_database(url, name)
-        create_database(database)
         first = wanted.scenario if wanted.scenario is not None else number
         command = [sys.executable, "-m", "tools.simulator.worker", str(results), "--seed", str(wanted.seed)]
-        command += ["--first", str(first), "--step", "0" if alone else str(workers)]
+        command += ["--first", str(first), "--step", "0" if alone else str(len(databases))]
         command += ["--put-back", wanted.put_back] if wanted.put_back else []
         environment = {
             **os.environ,
@@ -110,7 +124,7 @@ def _play(wanted: Wanted, folder: Path, children: Children, url: str) -> int:
             "DJANGO_SETTINGS_MODULE": "tools.simulator.settings",
             "PYTHONHASHSEED": "0",  # the order of sets is part of a replay
         }
-        children.start(f"worker-{number}", command, environment, passing=alone)
+        workers.append(children.start(f"worker-{number}", command, environment, passing=alone))
     print(f"seed {wanted.seed}: repeat with --seed {wanted.seed}", flush=True)
     done = _Sum()
     said = began
@@ -128,6 +142,12 @@ def _play(wanted: Wanted, folder: Path, children: Children, url: str) -> int:
         time.sleep(0.1)
     _conclude(done, time.monotonic() - began)
     return 1 if done.failed else 0
+
+
+def _drop(url: str, databases: Sequence[str]) -> None:
+    with psycopg.connect(with_database(url, "postgres"), autocommit=True) as server:
+        for name in databases:
+            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _tell(wanted: Wanted, line: Line, done: _Sum) -> None:

@@ -6,7 +6,6 @@ A report's kind is in its params: `ok`, or one of `BAD`. Each work writes its be
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -67,7 +66,12 @@ class Runs:
     def terminate(self, process: Process) -> None:
         """Tell a process to end, and kill it later."""
         self.world.signal(process, signal.SIGTERM)
-        self.world.later(STOP_SECONDS, f"kill {process.name}", lambda: None if process.gone else self.world.kill(process))
+
+        def kill() -> None:
+            if not process.gone:
+                self.world.kill(process)
+
+        self.world.later(STOP_SECONDS, f"kill {process.name}", kill)
 
     def _body(self, record: Record) -> None:
         """What a run's process does, from its start to its end in Dagster's storage."""
@@ -167,7 +171,9 @@ class Runs:
             self.history.write("stop", run=facts["run"])
             self.world.freeze(process, FOR_EVER)
             return
-        raise Failure("never again", allow_retries=False) if kind == NOT_RETRYABLE else ReportFailed("as it was meant to")
+        if kind == NOT_RETRYABLE:
+            raise Failure("never again", allow_retries=False)
+        raise ReportFailed("as it was meant to")
 
 
 _POINTS = {
@@ -180,5 +186,3 @@ _POINTS = {
 
 def _interrupted(number: int, frame: Any) -> None:
     raise DagsterExecutionInterruptedError
-
-

@@ -5,7 +5,7 @@ from project.settings import DATABASES, INSTALLED_APPS
 
 SCHEMA = "simulator"
 """Its functions come before PostgreSQL's own: `clock_timestamp()` is the scenario's time."""
-LEASE_SECONDS = 60
+LEASE_SECONDS = 30
 """Of a run."""
 MAX_RELEASES = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tools.simulator.scenario import Outcome, Plan
+from tools.simulator.outcome import Outcome, Plan
 
 MOST_PLAYS = 150
 """The scenario is played at most this often."""

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from tools.simulator import mutations
 from tools.simulator.database import Database, prepare
 from tools.simulator.machine import installed
-from tools.simulator.scenario import Outcome, Plan, play
+from tools.simulator.outcome import Outcome, Plan
+from tools.simulator.scenario import play
 
 
 @contextmanager

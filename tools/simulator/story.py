@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tools.simulator.scenario import Outcome
+from tools.simulator.outcome import Outcome
 
 MOST_LINES = 150
-_ROW = re.compile(r"(?:rows? |report-queue/|\b)(\d+)\b")
+_NUMBER = re.compile(r"(?<![\w.-])(\d+)(?![\w.-])")
 
 
 def story(outcome: Outcome) -> str:
@@ -42,8 +42,4 @@ def _matters(one: tuple[float, str, str], rows: set[int]) -> bool:
         return False
     if not rows or "schedules/" in text:
         return True
-    return any(int(number) in rows for number in _numbers(text))
-
-
-def _numbers(text: str) -> list[str]:
-    return re.findall(r"(?<![\w.-])(\d+)(?![\w.-])", text.replace("/", " ").replace(":", " "))
+    return any(int(number) in rows for number in _NUMBER.findall(text.replace("/", " ").replace(":", " ")))

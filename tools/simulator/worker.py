@@ -12,6 +12,8 @@ from typing import Any
 
 import django
 
+from tools.simulator.outcome import Plan
+
 
 def main() -> None:
     """Play scenarios until the process is ended, or the only one that is wanted."""
@@ -24,7 +26,6 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="dagster")
     django.setup()  # the modules below import models
-    from tools.simulator.scenario import Plan
     from tools.simulator.shrinker import shrink
     from tools.simulator.stage import stage
     from tools.simulator.story import story

@@ -182,7 +182,7 @@ class World:
         self.sleep(self._latency(task))
 
     def wait_for(self, predicate: Callable[[], bool], waiters: list[Task], timeout: float | None = None) -> bool:
-        """Wait until the predicate holds; False if it does not after `timeout` seconds. `wake(waiters)` has it tested."""
+        """Wait until the predicate holds; False if it does not within `timeout` seconds. `wake(waiters)` tests it."""
         task = self._me()
         # Rounded up: a wait that is a hair too short would be repeated without end.
         until = FOREVER if timeout is None else self._us + math.ceil(max(timeout, 0.0) * 1e6)
