@@ -24,8 +24,8 @@ STOP_SECONDS = 30.0
 
 WORKERS = 2
 """Processes for the tests that may run in parallel; each has its own database."""
-ALONE = ("tests/acceptance", "tests/chaos")
-"""These tests start whole demos and time them, so nothing else may run at the same time."""
+ALONE = ("tests/acceptance", "tests/chaos", "tests/simulator")
+"""These tests start whole demos and time them, or use all processors: nothing else may run at the same time."""
 LONG = "tests/long"
 """These tests take many minutes each: `run.py test --long`."""
 

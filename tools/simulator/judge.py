@@ -253,7 +253,10 @@ class _Judge:
     # Schedules
 
     def _limited_schedules(self) -> None:
-        """While a schedule limits overlaps, no work of it begins beside another one."""
+        """While a schedule limits overlaps, no report of it is started and worked on beside another one.
+
+        A row that a run had started before that stays with its run.
+        """
         by_schedule: dict[int, list[Work]] = defaultdict(list)
         for work in self._works:
             row = self._rows.get(work.row)
@@ -263,9 +266,14 @@ class _Judge:
             limits = self._limits(number)
             for place, one in enumerate(done):
                 for other in done[place + 1 :]:
-                    later = max(one.begin, other.begin)
+                    later = max(self._started(one), self._started(other))
                     if one.row != other.row and any(since <= later < until for since, until in limits):
                         self._overlaps([one, other], None, f"schedule {number}: ")
+
+    def _started(self, work: Work) -> float:
+        """When its run became the row's owner, as far as the web app's answers tell."""
+        lines = [line for line in self._of_kind["started"] if (line["row"], line["run"]) == (work.row, work.run)]
+        return min((float(line["t"]) for line in lines), default=work.begin)
 
     def _limits(self, number: int) -> list[tuple[float, float]]:
         """When the schedule certainly limited overlaps. After a deletion its rows keep to what was said last."""

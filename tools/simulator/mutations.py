@@ -82,19 +82,33 @@ def _a_stale_owner_completes() -> list[Change]:
 
 def _waiting_reports_are_not_freed() -> list[Change]:
     """A report that waited for another one was not freed when that one ended."""
-    from reportqueue.queue import transitions
+    return [("reportqueue.queue.turns", "pass_on", _same(None))]
 
-    real = transitions.finish_all
 
-    def finish_all(rows: Any, *how: Any, **changes: Any) -> None:
-        for row in rows:
-            row.schedule_id = None
-        real(rows, *how, **changes)
+def _a_deleted_schedule_strands_its_waiting_report() -> list[Change]:
+    """A report that waited for another one waited for ever if their schedule was deleted meanwhile."""
+    from reportqueue.models import ReportSchedule
+    from reportqueue.queue import turns
 
+    real = turns.pass_on
+
+    def pass_on(keys: Any) -> None:
+        real(ReportSchedule.objects.filter(pk__in=list(keys)).values_list("pk", flat=True))
+
+    return [("reportqueue.queue.turns", "pass_on", pass_on)]
+
+
+def _a_requeued_report_overlaps() -> list[Change]:
+    """A report that a person requeued ran beside another one of its schedule, which does not allow overlaps."""
     return [
-        ("reportqueue.queue.transitions", "finish_all", finish_all),
-        ("reportqueue.queue.runs", "finish_all", finish_all),
+        ("reportqueue.queue.turns", "Entry.key", _same(None)),
+        ("reportqueue.queue.turns", "Entry.must_wait", _same(False)),
     ]
+
+
+def _reports_of_a_tightened_policy_overlap() -> list[Change]:
+    """Reports that were queued while overlaps were allowed ran at the same time after that was forbidden."""
+    return [("reportqueue.models.queue", "ReportQueueQuerySet.line_up", _same(None))]
 
 
 def _one_run_key_for_a_row() -> list[Change]:
@@ -119,6 +133,9 @@ _CHANGES: dict[str, Callable[[], list[Change]]] = {
         _a_run_goes_on_without_its_lease,
         _a_stale_owner_completes,
         _waiting_reports_are_not_freed,
+        _a_deleted_schedule_strands_its_waiting_report,
+        _a_requeued_report_overlaps,
+        _reports_of_a_tightened_policy_overlap,
         _one_run_key_for_a_row,
         _missed_firings_leave_no_row,
     )

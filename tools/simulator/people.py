@@ -40,6 +40,8 @@ class People:
     history: History
     database: Database
     instances: list[Instance]
+    locked_until: float = -1.0
+    """When a stranger last held a schedule's lock; until then passes leave that schedule out."""
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the API, again while it does not answer; None if it refuses or never answers."""
@@ -162,7 +164,10 @@ class People:
         if table:
             if self.struck.note(name, kind, row=pk if kind == faults.ROW_LOCKED else None):
                 self.database.hold(f"SELECT FROM {table} WHERE id = %s FOR UPDATE", [pk])
-                self.world.sleep(self.chance.between(0.05, 20, "held", number))
+                seconds = self.chance.between(0.05, 20, "held", number)
+                if kind == faults.SCHEDULE_LOCKED:
+                    self.locked_until = self.world.now + seconds
+                self.world.sleep(seconds)
                 self.database.release()
         elif self.struck.note(name, kind, row=pk):
             field = "generation" if kind == faults.GENERATION_BOUND else "launch_failures"

@@ -234,7 +234,8 @@ class _Scenario:
             since = self.world.now
             try:
                 done = command._pass(quiet=True)
-                self.history.write("pass", since=since, whole=done.put_off == 0)
+                whole = done.put_off == 0 and self._people.locked_until < since
+                self.history.write("pass", since=since, whole=whole)
             except (OperationalError, InterfaceError):
                 connection.close()
             except RowBusy:
