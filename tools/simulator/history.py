@@ -10,6 +10,7 @@ injected fault. The web server's door writes what it accepted:
     given back     an end that is no success: row, run, verb
     cancel, cycle  a person cancelled a row, or asked for it once more: row
     schedule       a schedule was created, changed, or deleted: id, and the fields that the answer shows
+    calendar       the calendar of a schedule, named by its modifier, closes these minutes of the day
     run now        a person ran a schedule: row
     broken         an answer with status 500, or an error that nobody expected: text
     pass           a pass over the schedules has ended: `since` when it began

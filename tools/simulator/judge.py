@@ -4,7 +4,7 @@
 - A row that succeeded has one success, and its work ended well. What was accepted is a success.
 - No two works of a row at the same time, nor of a schedule that limits overlaps.
 - An attempt is used up only by a work that failed, or by the death or silence of the run that had the row in hand.
-- Every firing of a schedule is a row, and there are no other firings.
+- Every firing of a schedule is a row, and there are no other firings; none while its calendar is closed.
 - Nothing is silent: an end that is no success has a reason, every work an attempt, and nothing fails unexpectedly.
 """
 
@@ -305,11 +305,23 @@ class _Judge:
             spans = [(datetime.fromisoformat(first), datetime.fromisoformat(last)) for first, last in covered]
             for due in sorted(settled):
                 if due not in fired and not any(first <= due <= last for first, last in spans):
+                    if self._closed(number, due, any):
+                        continue  # it is noted when the calendar opens again
                     self._add(LOST, None, f"the firing of schedule {number} at {due:%H:%M} is in no row")
             for row in noted:
+                if row.status != "skipped" and row.source == "schedule" and self._closed(number, row.trigger_time, all):
+                    text = f"is a firing of schedule {number} at {row.trigger_time:%H:%M}, when its calendar is closed"
+                    self._add(TWICE, row.id, text)
                 if row.trigger_time not in possible and row.source == "schedule":
                     text = f"is a firing of schedule {number} at {row.trigger_time:%H:%M:%S.%f}, when it does not fire"
                     self._add(TWICE, row.id, text)
+
+    def _closed(self, number: int, due: datetime, how: Callable[[Iterable[bool]], bool]) -> bool:
+        """Whether one of its calendar's versions closes the instant, or all of them do."""
+        versions = [line["closed"] for line in self._of_kind["calendar"] if line["modifier_id"] == number]
+        minute = 60 * due.hour + due.minute
+        closes = [any(first <= minute < last for first, last in closed) for closed in versions]
+        return bool(closes) and how(closes)
 
     def _due(self, pk: int) -> tuple[set[datetime], set[datetime]]:
         """The instants whose firings must be rows, and those whose may be."""

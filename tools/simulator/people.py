@@ -11,13 +11,14 @@ from django.db import InterfaceError, OperationalError, connection
 
 from dagster_reportqueue.client import ApiError, ApiRefused
 from reportqueue.errors import RowBusy
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import BlackoutCalendar, BlackoutHours, ReportQueue, ReportSchedule
 from tools.simulator import faults
 from tools.simulator.chance import Chance
 from tools.simulator.database import Database
 from tools.simulator.faults import Faults
 from tools.simulator.history import History
 from tools.simulator.instance import ENDED, Instance
+from tools.simulator.machine import instant
 from tools.simulator.network import Resource
 from tools.simulator.runs import BAD, OK
 from tools.simulator.world import World
@@ -88,6 +89,7 @@ class People:
                     catch_up=self.chance.pick(("all", "last", "skip"), "catch up", number),
                     params={"kind": kind, "seconds": seconds},
                     max_attempts=attempts,
+                    calendar=self._new_calendar(number),
                 ).save()
             except (OperationalError, InterfaceError, RowBusy):
                 connection.close()
@@ -105,11 +107,51 @@ class People:
         )
         self.history.tell("person", f"schedule {schedule.pk} ({schedule.cron}, {overlap}) is set")
 
+    def _new_calendar(self, number: int) -> BlackoutCalendar | None:
+        """A calendar of the schedule's own, for some schedules; it closes some minutes."""
+        if not self.chance.happens(0.4, "calendar", number):
+            return None
+        calendar, new = BlackoutCalendar.objects.get_or_create(name=f"calendar {number}")
+        if new:
+            first = self.chance.whole(1, 5, "closed", number)
+            self._close_hours(calendar, number, first, self.chance.whole(1, 4, "closed for", number))
+        return calendar
+
+    def _close_hours(self, calendar: BlackoutCalendar, number: int, first: int, minutes: int) -> None:
+        """Close `minutes` from this minute of the scenario on; note all that the calendar closes."""
+        start = instant(60.0 * first)
+        end = instant(60.0 * (first + minutes))
+        BlackoutHours(calendar=calendar, weekday=start.weekday(), start=start.time(), end=end.time()).save()
+        self._note_calendar(calendar)
+
+    def _note_calendar(self, calendar: BlackoutCalendar) -> None:
+        closed = [
+            (60 * hours.start.hour + hours.start.minute, 60 * hours.end.hour + hours.end.minute)
+            for hours in BlackoutHours.objects.filter(calendar=calendar).order_by("pk")
+            if hours.end is not None
+        ]
+        modifier = int(calendar.name.removeprefix("calendar "))
+        self.history.write("calendar", modifier_id=modifier, closed=closed)
+        self.history.tell("person", f"calendar {modifier} closes {closed} (minutes of the day)")
+
+    def _edit_calendar(self, number: int) -> None:
+        """Open what a calendar closes, or close more."""
+        calendars = list(BlackoutCalendar.objects.order_by("pk"))
+        if not calendars:
+            return
+        calendar = self.chance.pick(calendars, "which calendar", number)
+        hours = BlackoutHours.objects.filter(calendar=calendar).order_by("pk").first()
+        if hours is not None and self.chance.happens(0.5, "open", number):
+            hours.delete()
+            self._note_calendar(calendar)
+        else:
+            self._close_hours(calendar, number, self.chance.whole(1, 8, "more closed", number), 2)
+
     def act(self, number: int) -> None:
         """One thing that a person does, chosen by its number."""
         verbs: list[Callable[[int], None]] = [
             *(self._cancel, self._requeue, self._requeue, self._run, self._run),
-            *(self._pause, self._edit, self._edit, self._delete),
+            *(self._pause, self._edit, self._edit, self._delete, self._edit_calendar),
         ]
         self.chance.pick(verbs, "act", number)(number)
 
