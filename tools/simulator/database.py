@@ -14,12 +14,12 @@ from typing import Any
 from unittest import mock
 
 import psycopg
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import OperationalError, connection, connections, transaction
 from rest_framework.authtoken.models import Token
 
-from reportqueue.models import BlackoutCalendar, ReportAttempt, ReportQueue, ReportSchedule, TriggerPeriod
 from tools.simulator import faults
 from tools.simulator.faults import Faults
 from tools.simulator.machine import instant, machine
@@ -57,8 +57,7 @@ def empty() -> None:
 
 
 def _tables() -> list[str]:
-    models = (ReportQueue, ReportAttempt, ReportSchedule, BlackoutCalendar, TriggerPeriod)
-    return [model._meta.db_table for model in models]
+    return [model._meta.db_table for model in apps.get_app_config("reportqueue").get_models()]
 
 
 class Database:
@@ -125,6 +124,7 @@ class Database:
     def release(self) -> None:
         """End the stranger's transaction."""
         if self._stranger is not None:
+            self._stranger.rollback()  # a closed connection's locks would go at some moment
             self._stranger.close()
             self._stranger = None
 
@@ -135,8 +135,17 @@ class Database:
         if kind == faults.DEADLOCK and connection.in_atomic_block:
             execute(_DEADLOCK, None, False, context)
         elif kind == faults.CONNECTION_CUT:
-            execute("SELECT pg_terminate_backend(pg_backend_pid())", None, False, context)
+            self._cut()
         return execute(statement, values, many, context)
+
+    def _cut(self) -> None:
+        """Lose the connection, as by `pg_terminate_backend`. That would free the locks at some moment; this does now."""
+        raw = connection.connection
+        raw.rollback()
+        raw.close()
+        connection.errors_occurred = True
+        cause = psycopg.errors.AdminShutdown("terminating connection due to administrator command")
+        raise OperationalError(str(cause)) from cause
 
     def _strikes(self, kinds: list[str], *, share: float = 0.5) -> str | None:
         world = machine.world

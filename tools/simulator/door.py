@@ -74,6 +74,8 @@ class Door:
             self._history.write("cycle", row=row, sure=True)
         elif token is not None:
             self._history.write("given back", row=row, run=self._runs[token][1], verb=verb, begun=asked.get("begun"))
+        elif verb == "fail":
+            self._history.write("launch failed", row=row, run=asked.get("run_id"))
         elif verb == "cancel":
             self._history.write("cancel", row=row, sure=True)
 

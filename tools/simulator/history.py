@@ -7,6 +7,7 @@ injected fault. The web server's door writes what it accepted:
     requested      a report was enqueued: key, row
     started        a run owns a row: row, run
     accepted       a completion: row, run
+    launch failed  a run was reported that never started its row: row, run
     given back     an end that is no success: row, run, verb
     cancel, cycle  a person cancelled a row, or asked for it once more: row
     schedule       a schedule was created, changed, or deleted: id, and the fields that the answer shows

@@ -23,6 +23,8 @@ SILENT = "silent"
 WAKE_SECONDS = 3.0
 """How long a process may go on after it was frozen, until its own threads have stopped it."""
 SCHEDULED_REPORT = 1
+LAUNCHES = 3
+"""After so many launches that came to nothing a row may fail without a work."""
 ROW_FIELDS = (
     *("id", "status", "report_id", "modifier_id", "trigger_time", "error", "result", "idempotency_key"),
     *("attempt", "max_attempts", "generation", "source", "params", "schedule_id"),
@@ -216,8 +218,13 @@ class _Judge:
         if row.attempt > explained and not cycles and runs:
             self._add(LOST, row.id, f"used {row.attempt} attempts, of which {explained} had a cause")
         good = sum(attempt.outcome == "succeeded" for attempt in self._attempts[row.id])
-        if row.status == "failed" and not row.error.startswith("Handed out") and explained == good:
+        if row.status == "failed" and explained == good and not self._never_launched(row.id):
             self._add(LOST, row.id, f"has failed, and none of its works did: {row.error[:100]!r}")
+
+    def _never_launched(self, pk: int) -> bool:
+        """Whether its launches came to nothing again and again, or a stranger brought a counter to its bound."""
+        failed = sum(line["row"] == pk for line in self._of_kind["launch failed"])
+        return failed >= LAUNCHES or any(line.get("row") == pk and "bound" in line for line in self._of_kind["fault"])
 
     def _explains(self, pk: int, attempt: Attempt, let_off: Attempt | None) -> str:
         if attempt.outcome in ("succeeded", "cancelled", "failed"):

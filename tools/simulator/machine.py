@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import copy
 import datetime as real_datetime
+import importlib
+import os
 import random
 import signal as real_signal
-from collections.abc import Callable, Iterator
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tools.simulator.world import Process, Task, World
 
@@ -64,6 +70,11 @@ def process_now() -> Process:
 def monotonic() -> float:
     """Of the running process; only differences count."""
     return 1_000.0 + machine.here.now
+
+
+def wall() -> float:
+    """The wall clock of the running process, in seconds since 1970."""
+    return instant(machine.here.now + process_now().skew).timestamp()
 
 
 def sleep(seconds: float) -> None:
@@ -204,8 +215,8 @@ class _Random:
         return machine.chance.random()
 
 
-TIME = SimpleNamespace(monotonic=monotonic, sleep=sleep)
-TIME_IN_TRANSACTION = SimpleNamespace(monotonic=monotonic, sleep=no_sleep)
+TIME = SimpleNamespace(monotonic=monotonic, sleep=sleep, time=wall)
+TIME_IN_TRANSACTION = SimpleNamespace(monotonic=monotonic, sleep=no_sleep, time=wall)
 THREADING = SimpleNamespace(
     Lock=Lock,
     Event=Event,
@@ -226,32 +237,42 @@ SIGNAL = SimpleNamespace(
 )
 
 
+_DAGSTER = ("dagster_reportqueue.execution.", "dagster_reportqueue.sensors.")
+_DJANGO = tuple(f"reportqueue.{room}." for room in ("queue", "schedules", "triggers", "api", "management"))
+_KEPT = ("dagster_reportqueue.execution.surroundings",)
+"""It restores what a report has changed in its real process."""
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """Let the product's modules use the stand-ins; the rest of Python keeps the real ones."""
-    from dagster_reportqueue.execution import batch, completions, interrupts, leases, retry, run
-    from dagster_reportqueue.sensors import evaluation, failed_firings, reconciliation, stray_runs
-    from reportqueue.api.views import queue as queue_views
-    from reportqueue.management.commands import enqueue_due_reports
-    from reportqueue.queue import claims, runs, transitions
-
-    places: list[tuple[Any, str, Any]] = [
-        *((module, "threading", THREADING) for module in (batch, completions, interrupts, leases)),
-        *((module, "time", TIME) for module in (batch, interrupts, leases, retry, run, reconciliation, stray_runs)),
-        *((module, "time", TIME) for module in (queue_views, enqueue_due_reports)),
-        *((module, "datetime", Datetime) for module in (evaluation, failed_firings, reconciliation, stray_runs)),
-        (claims, "time", TIME_IN_TRANSACTION),
-        (interrupts, "signal", SIGNAL),
-        (run, "socket", SimpleNamespace(gethostname=lambda: "simulated")),
-        (run, "os", SimpleNamespace(getpid=lambda: 1)),
-        *((module, "uuid4", make_uuid) for module in (claims, runs)),
-        (transitions, "random", _Random()),
-    ]
+    importlib.import_module("reportqueue.management.commands.enqueue_due_reports")
     with ExitStack() as stack:
         stack.enter_context(_remembered())
-        for module, name, stand_in in places:
-            stack.enter_context(mock.patch.object(module, name, stand_in))
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith((*_DAGSTER, *_DJANGO)) and name not in _KEPT:
+                for used, stand_in in _stand_ins(name, vars(module)).items():
+                    stack.enter_context(mock.patch.object(module, used, stand_in))
         yield
+
+
+def _stand_ins(name: str, used: Mapping[str, Any]) -> dict[str, Any]:
+    """What a module gets instead of what it has imported."""
+    in_transaction = name.startswith("reportqueue.queue.")
+    known = [
+        ("time", time, TIME_IN_TRANSACTION if in_transaction else TIME),
+        ("threading", threading, THREADING),
+        ("signal", real_signal, SIGNAL),
+        ("datetime", real_datetime.datetime, Datetime),
+        ("socket", socket, SimpleNamespace(gethostname=lambda: "simulated")),
+        ("os", os, SimpleNamespace(getpid=lambda: 1)),
+        ("uuid4", uuid4, make_uuid),
+        ("random", random, _Random()),
+    ]
+    if name.startswith(_DJANGO):
+        # Django's side goes by the database's clock, and its threads serve claims that wait: there are none.
+        known = [entry for entry in known if entry[0] in ("time", "uuid4", "random")]
+    return {key: stand_in for key, real, stand_in in known if used.get(key) is real}
 
 
 @contextmanager

@@ -211,7 +211,7 @@ class People:
                     self.locked_until = self.world.now + seconds
                 self.world.sleep(seconds)
                 self.database.release()
-        elif self.struck.note(name, kind, row=pk):
+        elif self.struck.note(name, kind, row=pk, bound=True):
             field = "generation" if kind == faults.GENERATION_BOUND else "launch_failures"
             most = 2**31 - 1 if field == "generation" else 2**15 - 1
             ReportQueue.objects.filter(pk=pk, status="queued").update(**{field: most})

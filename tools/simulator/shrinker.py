@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tools.simulator.outcome import Outcome, Plan
 
-MOST_PLAYS = 150
+MOST_PLAYS = 100
 """The scenario is played at most this often."""
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rest_framework.authentication import TokenAuthentication
+
 from tools.simulator import mutations
-from tools.simulator.database import Database, prepare
+from tools.simulator.database import TOKEN, Database, prepare
 from tools.simulator.machine import installed
 from tools.simulator.outcome import Outcome, Plan
 from tools.simulator.scenario import play
@@ -21,4 +23,6 @@ def stage(put_back: str | None = None) -> Iterator[Callable[[Plan], Outcome]]:
     prepare()
     database = Database()
     with installed(), database.installed(), mutations.installed(put_back):
+        # It is remembered. In the first scenario alone it would be one statement more, and the faults others.
+        TokenAuthentication().authenticate_credentials(TOKEN)
         yield lambda plan: play(plan, database)
