@@ -122,6 +122,7 @@ def _play(wanted: Wanted, folder: Path, children: Children, databases: Sequence[
             **os.environ,
             "DATABASE_URL": database,
             "DJANGO_SETTINGS_MODULE": "tools.simulator.settings",
+            "SECRET_KEY": os.environ.get("SECRET_KEY", "of a web app that nobody can reach"),
             "PYTHONHASHSEED": "0",  # the order of sets is part of a replay
         }
         workers.append(children.start(f"worker-{number}", command, environment, passing=alone))
