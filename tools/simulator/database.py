@@ -143,7 +143,7 @@ class Database:
         return execute(statement, values, many, context)
 
     def _cut(self) -> None:
-        """Lose the connection, as by `pg_terminate_backend`. That would free the locks at some moment; this does now."""
+        """Lose the connection, as by `pg_terminate_backend`; but its locks are free at once, not at some moment."""
         raw = connection.connection
         raw.rollback()
         raw.close()

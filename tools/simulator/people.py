@@ -150,8 +150,8 @@ class People:
     def act(self, number: int) -> None:
         """One thing that a person does, chosen by its number."""
         verbs: list[Callable[[int], None]] = [
-            *(self._cancel, self._requeue, self._requeue, self._run, self._run),
-            *(self._pause, self._edit, self._edit, self._delete, self._edit_calendar),
+            *(self._cancel, self._requeue, self._requeue, self._requeue, self._run, self._run, self._run),
+            *(self._pause, self._edit, self._edit, self._delete, self._delete, self._edit_calendar),
         ]
         self.chance.pick(verbs, "act", number)(number)
 

@@ -96,9 +96,9 @@ def simulate(
             _drop(url, databases)
     except stop_signals.Stopped:
         code = 130
-    except ChildFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return code  # the folder stays: the log is in it
+    except (ChildFailed, psycopg.Error) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2  # the folder stays: the log is in it
     finally:
         children.stop_all(0, 0, 3.0)
         postgres.close()

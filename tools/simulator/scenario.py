@@ -141,8 +141,8 @@ class _Scenario:
             if number == 1 or self._takes_part(f"scheduler {number}"):
                 self._scheduler(number, 0)
         self._perform("report", chance.whole(3, 16, "reports"), self._enqueue, last=0.7)
-        self._perform("schedule", chance.pick((0, 0, 1, 2, 3), "schedules"), self._set_schedule, last=0.2)
-        self._perform("person", chance.whole(0, 10, "people"), self._people.act, last=1.0)
+        self._perform("schedule", chance.pick((0, 1, 2, 3), "schedules"), self._set_schedule, last=0.2)
+        self._perform("person", chance.whole(0, 14, "people"), self._people.act, last=1.0)
         self._perform("trouble", chance.whole(0, 4, "troubles"), self._people.trouble, last=1.0)
         world.run(cast.storm)
         self.struck.active = False
@@ -176,7 +176,7 @@ class _Scenario:
         self._people.enqueue(number, **self._content(f"report {number}", number))
 
     def _set_schedule(self, number: int) -> None:
-        overlap = self.chance.pick(people.OVERLAPS, "overlap", number)
+        overlap = self.chance.pick((*people.OVERLAPS, "queue_one"), "overlap", number)
         self._people.set_schedule(number, **self._content(f"schedule {number}", 100 + number), overlap=overlap)
 
     def _content(self, name: str, number: int) -> dict[str, Any]:
