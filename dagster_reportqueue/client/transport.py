@@ -10,7 +10,7 @@ from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
@@ -106,6 +106,11 @@ class Transport:
         # Ignore proxies and .netrc of the environment: the token must be sent to this URL only.
         self._session.trust_env = False
         self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, self._adapter(retries))
+
+    def _adapter(self, retries: int) -> BaseAdapter:
+        """What carries the session's calls; a subclass may carry them in another way than over a socket."""
         retry = Retry(
             total=retries,
             backoff_factor=0.2,
@@ -114,8 +119,7 @@ class Transport:
             raise_on_status=False,
             respect_retry_after_header=False,  # a proxy could ask for a wait longer than the lease
         )
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+        return HTTPAdapter(max_retries=retry)
 
     def clone(self, *, retries: int | None = None, read_timeout: float | None = None) -> Self:
         """Another session with the same API, for another thread or with other limits."""

@@ -73,6 +73,7 @@ def claim(
     """
     lease = timedelta(seconds=lease_seconds or conf().claim_lease_seconds)
     dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
+    found_none = False
     while True:
         try:
             with locks.bounded():
@@ -89,9 +90,12 @@ def claim(
                 lock_until_commit(f"reportqueue:{user}:{consumer}")
                 return _claim(consumer, user, limit, lease, max_in_flight)
         except DataError:
-            # A row at the end of its generations must not block the other rows.
+            # A row at the end of its generations must not block the other rows. If none is left, another claim has
+            # ended it meanwhile: try again, once.
             if not _end_used_up():
-                raise
+                if found_none:
+                    raise
+                found_none = True
 
 
 def _acknowledge(consumer: str, user: str, claim_id: UUID, lease: timedelta) -> None:

@@ -19,6 +19,7 @@ from reportqueue.errors import InvalidTransition
 from reportqueue.management.commands import enqueue_due_reports
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
 from reportqueue.patterns import Pattern
+from reportqueue.queue import claims
 from reportqueue.schedules import expansion
 from reportqueue.states import Status
 from reportqueue.timing import Timing
@@ -62,6 +63,21 @@ def test_a_claim_ends_a_row_whose_generations_are_used_up_and_hands_out_the_othe
     assert queue.claim("sensor", ack=claim.claim_id).rows == []
     good.refresh_from_db()
     assert good.status == Status.DISPATCHED, "acknowledged, although the first try was rolled back"
+
+
+def test_a_claim_goes_on_if_another_one_has_ended_the_used_up_row_meanwhile(db: None):
+    bad, first, second = used_up(priority=5), build_row(priority=1), build_row()
+    end_used_up = claims._end_used_up
+
+    def come_second() -> bool:
+        with mock.patch.object(claims, "_end_used_up", end_used_up):
+            assert [row.pk for row in queue.claim("other", limit=1).rows] == [first.pk]
+        return end_used_up()
+
+    with mock.patch.object(claims, "_end_used_up", come_second):
+        assert [row.pk for row in queue.claim("sensor").rows] == [second.pk]
+    bad.refresh_from_db()
+    assert bad.status == Status.FAILED
 
 
 def test_a_poll_shows_every_row_and_marks_one_at_its_bound(db: None, client_with: ClientFactory):

@@ -23,6 +23,8 @@ def main() -> int:
 
     if chosen.command == "chaos":
         return checks.chaos(chosen.minutes, chosen.seed, chosen.launcher, chosen.only)
+    if chosen.command == "simulate":
+        return checks.simulate(chosen)
     return checks.lint() if chosen.command == "lint" else checks.test(chosen.pytest)
 
 

@@ -18,7 +18,8 @@ WITH_OPTIONS = {"patterns", "drain"}
 def parse() -> argparse.Namespace:
     """Parse the arguments; wrong ones exit with code 2 and a usage line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test | lint | chaos | bench")
+    names = "demo | test | lint | simulate | chaos | bench"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, print each result, and stop")
     demo.add_argument(
@@ -40,6 +41,14 @@ def parse() -> argparse.Namespace:
     )
     test.set_defaults(pytest=[])
     commands.add_parser("lint", help="ruff, mypy, import-linter, missing migrations")
+    simulate = commands.add_parser(
+        "simulate", help="play random scenarios of the whole protocol in virtual time, with faults, and judge each"
+    )
+    simulate.add_argument("--seed", type=int, help="play the same scenarios as an earlier run with this seed")
+    simulate.add_argument("--faults", type=_count, default=100_000, help="stop after so many faults (default 100000)")
+    simulate.add_argument("--scenario", type=int, help="with --seed: play this scenario alone and tell what happens")
+    simulate.add_argument("--put-back", metavar="NAME", help="play with a mended fault; a wrong NAME lists all names")
+    simulate.add_argument("--keep-going", action="store_true", help="do not stop at the first scenario that is wrong")
     chaos = commands.add_parser("chaos", help="kill, freeze and disconnect real processes, and count lost reports")
     chaos.add_argument("--minutes", type=_minutes, default=20, help="approximate duration (default 20)")
     chaos.add_argument("--seed", type=int, help="repeats the choices of an earlier run; the timing differs")
@@ -61,6 +70,8 @@ def parse() -> argparse.Namespace:
         arguments.options = rest
     elif rest:
         commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    if arguments.command == "simulate" and arguments.scenario is not None and arguments.seed is None:
+        simulate.error("--scenario needs the --seed of its run")
     if arguments.command == "demo" and arguments.port == arguments.dagster_port:
         demo.error("--port and --dagster-port must differ")
     return arguments
@@ -83,6 +94,12 @@ def _port(text: str) -> int:
 def _minutes(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 1440:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes from 1 to 1440")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
 
 

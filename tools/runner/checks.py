@@ -1,7 +1,8 @@
-"""`run.py test`, `run.py lint` and `run.py chaos`."""
+"""`run.py test`, `run.py lint`, `run.py simulate` and `run.py chaos`."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -25,8 +26,8 @@ STOP_SECONDS = 30.0
 DEBIAN_PACKAGE = f"apt-get install postgresql-{OLDEST_SERVER}"
 WORKERS = 2
 """Processes for the tests that may run in parallel; each has its own database."""
-ALONE = ("tests/acceptance", "tests/chaos")
-"""These tests start whole demos and time them, so nothing else may run at the same time."""
+ALONE = ("tests/acceptance", "tests/chaos", "tests/simulator")
+"""These tests start whole demos and time them, or use all processors: nothing else may run at the same time."""
 LONG = "tests/long"
 """These tests take many minutes each: `run.py test --long`."""
 OLDEST = "tests/integration"
@@ -75,6 +76,16 @@ def chaos(minutes: int, seed: int | None, launcher: str, only: str | None) -> in
     chosen += [] if only is None else ["--only", only]
     chosen += ["--minutes", str(minutes), "--launcher", launcher]
     return run_in_foreground([sys.executable, "-m", "tools.chaos", *chosen])
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """Play scenarios in virtual time; returns 0 if nothing was lost, twice, stuck or silent. See `tools/simulator`."""
+    chosen = ["--faults", str(arguments.faults)]
+    for name in ("seed", "scenario", "put_back"):
+        if (value := getattr(arguments, name)) is not None:
+            chosen += [f"--{name.replace('_', '-')}", str(value)]
+    chosen += ["--keep-going"] if arguments.keep_going else []
+    return run_in_foreground([sys.executable, "-m", "tools.simulator", *chosen])
 
 
 def lint() -> int:
