@@ -1,7 +1,6 @@
 """Mended faults of this project's history that can be put back: the simulator must find each of them.
 
-Each is a small change of the product, made in memory. `FOUND` says after how many faults it was found, by
-`run.py simulate --seed 1 --put-back NAME`.
+Each is a small change of the product, made in memory. docs/guarantees.md says after how many faults it was found.
 """
 
 from __future__ import annotations
