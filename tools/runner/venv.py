@@ -102,7 +102,8 @@ def _make(lock: IO[str]) -> None:
         problem = "the virtual environment could not be created (on Debian and Ubuntu, is python3-venv installed?)"
         _run(lock, [sys.executable, "-m", "venv", str(VENV)], problem)
         MADE_FOR.write_text(HERE)
-    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
+    # The lock names every package. Without `--no-deps`, pip refuses the hash of one that another wants with an extra.
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--no-deps", "-r", str(REQUIREMENTS)]
     _run(lock, pip, "pip could not install the requirements (no network?)")
 
 
