@@ -26,7 +26,7 @@ def whole_road(made: ReportQueueClient) -> None:
     for codename in ("view_reportqueue", "view_reportschedule"):
         allow_consumer(codename)
     schedule, rows = build_schedule(), [build_row() for _ in range(3)]
-    assert made.plan("cron").version
+    assert made.plan("cron").plan.version
     assert len(made.pending()) == 3
     assert [row.queue_id for row in made.rows("queued", pages=9)] == [row.pk for row in rows]
     first, second, third = made.claim("sensor").items

@@ -86,10 +86,6 @@ class Row:
     content: Content
     due: int
     available: int
-    schedule: int | None = None
-    limited: int | None = None
-    """The schedule whose reports take turns with this one, also after it is deleted."""
-    waiting: bool = False
     status: str = QUEUED
     generation: int = 0
     attempt: int = 0
@@ -102,6 +98,10 @@ class Row:
     lease: int | None = None
     token: UUID | None = None
     asked_to_cancel: bool = False
+    schedule: int | None = None
+    limited: int | None = None
+    """The schedule whose reports take turns with this one, also after it is deleted."""
+    waiting: bool = False
     finished: int | None = None
     result: Any = None
     cycle: int = 0

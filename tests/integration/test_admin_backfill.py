@@ -11,8 +11,9 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.test import Client
 from django.utils import timezone
 
-from reportqueue import schedules
+from reportqueue import schedules, triggers
 from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.patterns import Pattern
 from reportqueue.schedules import actions
 from reportqueue.states import Source, Status
 from tests.conftest import RowFactory
@@ -28,6 +29,12 @@ from tests.integration.test_admin_permissions import (
 )
 
 DAY = {"start": "2026-01-05T00:00", "end": "2026-01-05T23:59"}
+
+
+@pytest.fixture(autouse=True)
+def consumer(db: None) -> None:
+    """One that has just asked: the pages have no warning of a silent one."""
+    triggers.saw(Pattern.QUEUE, "sensor")
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.test import Client
 
-from reportqueue import schedules
+from reportqueue import schedules, triggers
 from reportqueue.admin import actions
 from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.patterns import Pattern
 from reportqueue.states import Source, Status
 from tests.conftest import RowFactory, minutes_ago
 from tests.integration.test_admin_permissions import (
@@ -26,6 +27,12 @@ from tests.integration.test_admin_permissions import (
 from tests.integration.test_admin_schedule_form import FORM
 
 NEEDED = {"pause": "change_reportschedule", "resume": "change_reportschedule", "run": "add_reportqueue"}
+
+
+@pytest.fixture(autouse=True)
+def consumer(db: None) -> None:
+    """One that has just asked: the pages have no warning of a silent one."""
+    triggers.saw(Pattern.QUEUE, "sensor")
 
 
 @pytest.fixture

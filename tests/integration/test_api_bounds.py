@@ -129,6 +129,7 @@ BOUNDS = {
         "generation": GENERATION,
         "run_id": NAME,
         "error": (["", "x" * 100_000, "a\0b", "\ud800"], [None, True, [], {}]),
+        "counts": FLAG,
     },
     "POST release": {"lease_token": TOKEN, "delay_seconds": DELAY, "reason": REASON, "begun": FLAG},
     "POST release of a claim": {"claim_id": TOKEN, "delay_seconds": DELAY, "reason": REASON},

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from dagster_reportqueue.client.plan import Plan
-from dagster_reportqueue.sensors.firings import DueFirings, Position
+from dagster_reportqueue.sensors.firings import DueFirings, Position, Start
 from reportqueue import schedules
 from reportqueue.clock import database_now
 from reportqueue.management.commands import compare_patterns
@@ -57,7 +57,7 @@ def of_the_sensors(start: datetime, end: datetime) -> Firings:
     TriggerPeriod.objects.create(pattern=Pattern.CRON)
     told = Plan.parse(json.loads(feed.sensors_document(Pattern.CRON)[1]))
     TriggerPeriod.objects.all().delete()
-    firings = DueFirings().due(told, Position(start), end)
+    firings = DueFirings().due(told, Start(Position(start)), end)
     return {(firing.schedule.schedule_id, firing.instant) for firing in firings}
 
 

@@ -93,7 +93,7 @@ def test_schedules_whose_earlier_report_is_held_use_up_no_budget(db: None, make_
     pks = down_for_a_month(12, overlap=Overlap.QUEUE_ONE)
     for pk in pks[:11]:
         make_row(schedule_id=pk)
-    with mock.patch.object(expansion.overlaps, "_lock", return_value=set()):
+    with mock.patch.object(expansion.overlaps, "_lock_turns", return_value=set()):
         spent = spent_by(lambda: schedules.enqueue_due(batches=1))
     assert moved_on() == pks[11:]
     assert spent < expansion.BUDGET

@@ -12,8 +12,10 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.urls import reverse
 
+from reportqueue import triggers
 from reportqueue.management.commands.enqueue_due_reports import Command
 from reportqueue.models import ReportSchedule
+from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import ClientFactory, RowFactory, minutes_ago
 
@@ -82,6 +84,7 @@ def test_ready_whatever_others_have_left_undone(
 
 
 def test_the_status_tells_of_overdue_schedules(client: Client, make_schedule: ScheduleFactory, settings: Any):
+    triggers.saw(Pattern.QUEUE, "sensor")
     make_schedule()
     make_schedule(next_run_at=minutes_ago(4.9))
     make_schedule(enabled=False)

@@ -26,10 +26,11 @@ RETURNING id
 
 
 @pytest.fixture
-def before_turns(transactional_db: None) -> Iterator[None]:
-    """The tables as they were when a row waited for one other."""
+def before_turns(transactional_db: None) -> Iterator[tuple[int, int]]:
+    """The tables as they were when a row waited for one other; two schedules, without and with overlaps."""
+    made = build_schedule(overlap="queue_one").pk, build_schedule().pk
     call_command("migrate", "reportqueue", "0008", verbosity=0)
-    yield
+    yield made
     call_command("migrate", "reportqueue", verbosity=0)
 
 
@@ -39,8 +40,8 @@ def insert(schedule: int | None, status: str, waits_for: int | None = None) -> i
         return int(cursor.fetchone()[0])
 
 
-def test_rows_that_waited_for_another_wait_for_their_turn(before_turns: None):
-    limited, free = build_schedule(overlap="queue_one").pk, build_schedule().pk
+def test_rows_that_waited_for_another_wait_for_their_turn(before_turns: tuple[int, int]):
+    limited, free = before_turns
     first = insert(limited, "running")
     waits = insert(limited, "queued", first)
     tightened = insert(limited, "queued")

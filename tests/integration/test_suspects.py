@@ -94,7 +94,7 @@ def test_a_row_that_was_let_off_and_is_to_be_cancelled_is_cancelled(make_row: Ro
     started(rows)
     queue.cancel(rows[1].pk)
     die(*rows)
-    assert found(rows)[1] == (Status.CANCELLED, 1, False)
+    assert found(rows)[1] == (Status.CANCELLED, 1, True)
 
 
 def test_dead_runs_are_told_apart(make_row: RowFactory):
