@@ -20,6 +20,30 @@ RowFactory = Callable[..., ReportQueue]
 ClientFactory = Callable[..., APIClient]
 
 
+LONG = (
+    ("tests/long/", ""),
+    ("tests/acceptance/test_demo_once.py", "[asset]"),
+    ("tests/dagster_reportqueue/test_clock_skew.py", "+420s"),
+    ("tests/dagster_reportqueue/test_clock_skew.py", "-40s"),
+    ("tests/dagster_reportqueue/test_evaluating_sensors.py", "[asset"),
+    ("tests/dagster_reportqueue/test_launcher_code.py", ""),
+    ("tests/dagster_reportqueue/test_launcher_stays.py", "has_ended_for_dagster_alone"),
+    ("tests/dagster_reportqueue/test_launcher_stays.py", "takes_its_runs_and_their_children"),
+    ("tests/dagster_reportqueue/test_moves.py", "between_the_queue_and_polling"),
+    ("tests/dagster_reportqueue/test_queue_sensor.py", "test_a_tick_that_fails_anywhere"),
+    ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),
+)
+"""Tests that take long, by their file and a part of their name. `run.py test` leaves them out: they play more cases of
+what quicker tests hold, too. `run.py test --long` runs them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long tests."""
+    for item in items:
+        if any(item.nodeid.startswith(file) and part in item.nodeid for file, part in LONG):
+            item.add_marker(pytest.mark.long)
+
+
 def minutes_ago(minutes: float) -> datetime:
     """An instant in the past: tests move time by writing it, never by sleeping."""
     return datetime.now(UTC) - timedelta(minutes=minutes)

@@ -10,7 +10,6 @@ import pytest
 
 from reportqueue.checks import OLDEST_SERVER
 from tests.acceptance.demos import ROOT, clean_environment
-from tools.runner.checks import DEBIAN_PACKAGE
 from tools.runner.postgres import installed_programs
 
 IN_SQL = [
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.mark.skipif(
     installed_programs(OLDEST_SERVER) is None,
-    reason=f"PostgreSQL {OLDEST_SERVER} is not installed; on Debian: {DEBIAN_PACKAGE}",
+    reason=f"PostgreSQL {OLDEST_SERVER} is not installed; on Debian: apt-get install postgresql-{OLDEST_SERVER}",
 )
 def test_the_statements_in_sql_run_on_the_oldest_server():
     done = subprocess.run(

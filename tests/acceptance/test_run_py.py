@@ -92,7 +92,7 @@ def test_data_folder_that_cannot_be_made_is_one_line(start_demo: StartDemo, fold
     (folder / "file").touch()
     demo = start_demo(folder / "file")
     assert demo.ended(30) == 1
-    assert the_line(demo.err) == f"error: {folder / 'file' / 'logs'}: Not a directory"
+    assert the_line(demo.err) == f"error: {folder / 'file'}: File exists"
 
 
 def test_demo_stopped_while_it_starts_leaves_nothing_but_other_demos(start_demo: StartDemo, folder: Path):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 from project.environment import BASE_DIR
-from reportqueue.checks import OLDEST_SERVER
 from tools.runner import stop_signals
 from tools.runner.postgres import EmbeddedPostgres, installed_programs
 from tools.runner.processes import POLL_SECONDS, ChildFailed, Children
@@ -22,14 +21,12 @@ from tools.runner.processes import POLL_SECONDS, ChildFailed, Children
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 30.0
 """How long a check may take to end after a signal: the acceptance tests tear down what they have set up."""
-
-DEBIAN_PACKAGE = f"apt-get install postgresql-{OLDEST_SERVER}"
 WORKERS = 2
 """Processes for the tests that may run in parallel; each has its own database."""
 ALONE = ("tests/acceptance", "tests/chaos", "tests/simulator")
 """These tests start whole demos and time them, or use all processors: nothing else may run at the same time."""
-LONG = "tests/long"
-"""These tests take many minutes each: `run.py test --long`."""
+LONG = "long"
+"""The marker of the tests that take long: `run.py test --long`. tests/conftest.py lists them."""
 OLDEST = "tests/integration"
 """What `run.py test --oldest` runs, unless it is told which tests: those of what is done in the database."""
 
@@ -43,8 +40,11 @@ def test(pytest_arguments: list[str]) -> int:
     """
     programs = None
     if "--oldest" in pytest_arguments:
+        from reportqueue.checks import OLDEST_SERVER  # the other commands need no Django
+
         if (programs := installed_programs(OLDEST_SERVER)) is None:
-            print(f"error: PostgreSQL {OLDEST_SERVER} is not installed; on Debian: {DEBIAN_PACKAGE}", file=sys.stderr)
+            remedy = f"on Debian: apt-get install postgresql-{OLDEST_SERVER}"
+            print(f"error: PostgreSQL {OLDEST_SERVER} is not installed; {remedy}", file=sys.stderr)
             return 1
         pytest_arguments = [argument for argument in pytest_arguments if argument != "--oldest"]
         if not any(argument.startswith("tests") for argument in pytest_arguments):
@@ -115,16 +115,16 @@ def lint() -> int:
 def _pytest(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "pytest"]
     if "--long" in arguments:
-        return run_in_foreground([*command, LONG, *(argument for argument in arguments if argument != "--long")])
+        return run_in_foreground([*command, "-m", LONG, *(argument for argument in arguments if argument != "--long")])
     if arguments:
         return run_in_foreground([*command, *arguments])
     parts = {
         # Exclude folders instead of listing them, so that no new one is forgotten. The tests of a file share fixtures.
         f"tests in {WORKERS} processes": [
-            *("-n", str(WORKERS), "--dist", "loadfile"),
-            *(f"--ignore={folder}" for folder in (*ALONE, LONG)),
+            *("-n", str(WORKERS), "--dist", "loadfile", "-m", f"not {LONG}"),
+            *(f"--ignore={folder}" for folder in ALONE),
         ],
-        "tests that run alone": list(ALONE),
+        "tests that run alone": ["-m", f"not {LONG}", *ALONE],
     }
     failed = []
     for name, chosen in parts.items():
