@@ -111,6 +111,7 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 
     def stop_turns(self, key: int) -> None:
         """Let the unfinished rows of a schedule overlap from now on. The caller holds the schedule's lock."""
+        self.lock_turn(key)
         taking_turns = self.unfinished().filter(schedule=key).exclude(concurrency_key=None)
         if taking_turns.update(concurrency_key=None, waiting=False):
             notices.notify(notices.ROWS)

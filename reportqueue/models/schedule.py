@@ -377,7 +377,7 @@ class ReportSchedule(models.Model):
             if (only := kwargs.get("update_fields")) is not None:
                 kwargs["update_fields"] = {*only, *own}
             super().save(*args, **kwargs)
-            if stored is not None and stored.overlap != self.overlap:
+            if stored is not None and stored.overlap != self.overlap and (only is None or "overlap" in only):
                 self.apply_overlap()
             notices.schedules_changed()
 

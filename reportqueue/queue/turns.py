@@ -84,4 +84,7 @@ class Entry:
     def must_wait(self, row: ReportQueue) -> bool:
         """Whether the row would have to wait for its turn; if so, the row whose turn it is is locked."""
         key = self.key(row)
+        if key is not None and row.schedule_id is None:
+            # There is no schedule to lock any more: of two rows that enter at once, the second waits here.
+            locks.lock_until_commit(f"reportqueue:turn:{key}")
         return key is not None and _taken(key)

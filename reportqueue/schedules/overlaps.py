@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.db.models import Count, Max, Q
 
 from reportqueue import queue
 from reportqueue.models import ReportQueue
 from reportqueue.schedules import skips
+from reportqueue.states import Status
 from reportqueue.timing.catch_up import Skip
 from reportqueue.timing.policies import Overlap, SkipReason
 
@@ -70,8 +72,10 @@ class _Plan:
 def enqueue(due: Sequence[Due], notes: Iterable[queue.Firing], earlier: Earlier) -> queue.Inserted:
     """Insert each schedule's firings, oldest first, and the notes. The caller leaves out the busy schedules."""
     rows: list[queue.Firing] = []
+    known = _known(due)
     for pk, overlap, firings in due:
-        plan = _plan(overlap, list(firings), earlier.unfinished(pk))
+        new = [firing for firing in firings if (pk, firing.trigger_time) not in known]
+        plan = _plan(overlap, new, earlier.unfinished(pk))
         rows += plan.queued
         if plan.skipped:
             instants = tuple(firing.trigger_time for firing in plan.skipped)
@@ -93,6 +97,16 @@ def _plan(overlap: Overlap, firings: list[queue.Firing], before: _Open | None) -
     if before.waits:
         return _Plan([], firings, f"report {before.last} of the schedule waited already")
     return _Plan(waiting[:1], firings[1:], "another report of the schedule waited already")
+
+
+def _known(due: Sequence[Due]) -> set[tuple[int | None, datetime]]:
+    """Schedules and instants that have a row already: a person has queued them. Such a firing must not get the turn."""
+    limited = {pk: firings for pk, overlap, firings in due if overlap != Overlap.ALLOW and firings}
+    if not limited:
+        return set()
+    instants = {firing.trigger_time for firings in limited.values() for firing in firings}
+    rows = ReportQueue.objects.filter(schedule__in=limited, trigger_time__in=instants).exclude(status=Status.SKIPPED)
+    return set(rows.values_list("schedule", "trigger_time"))
 
 
 def _unfinished(schedules: Sequence[int]) -> dict[int, _Open]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -180,6 +181,45 @@ def test_the_database_refuses_a_second_turn():
     second = schedules.run_now(schedule.pk)
     with pytest.raises(IntegrityError, match="reportqueue_one_in_turn"):
         ReportQueue.objects.filter(pk=second.pk).update(waiting=False)
+
+
+@LIMITED
+def test_a_firing_that_a_person_has_queued_already_takes_no_turn(overlap: str):
+    schedule = build_schedule(overlap=overlap, catch_up="all", catch_up_window_seconds=86_400, cron="0 * * * *")
+    instant = timezone.now().replace(minute=0, second=0, microsecond=0)
+    due = [instant - timedelta(hours=1), instant]
+    ReportSchedule.objects.filter(pk=schedule.pk).update(
+        next_run_at=due[0], planned_from=due[0] - timedelta(minutes=1), timing_set_at=due[0] - timedelta(minutes=1)
+    )
+    schedules.backfill(schedule.pk, due[0], due[0])
+    queue.cancel(ReportQueue.objects.get().pk)
+    schedules.enqueue_due()
+    (row,) = ReportQueue.objects.unfinished()
+    assert (row.trigger_time, row.waiting) == (instant, False)
+
+
+def test_a_save_of_other_fields_leaves_the_turns_alone():
+    schedule = build_schedule(overlap="allow")
+    ReportSchedule.objects.filter(pk=schedule.pk).update(overlap="skip")
+    running(schedules.run_now(schedule.pk))
+    waits = schedules.run_now(schedule.pk)
+    schedule.priority = 5
+    schedule.save(update_fields=["priority"])
+    waits.refresh_from_db()
+    assert waits.waiting
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_rows_of_a_deleted_schedule_that_are_requeued_at_once_one_waits():
+    for _ in range(5):
+        schedule = build_schedule(overlap="skip")
+        old = [complete(running(schedules.run_now(schedule.pk))) for _ in range(2)]
+        schedule.delete()
+        answers = at_once([lambda row=row: queue.requeue(row.pk) for row in old])
+        assert not [one for one in answers if isinstance(one, Exception)], answers
+        assert sorted(row.waiting for row in ReportQueue.objects.unfinished()) == [False, True]
+        for row in ReportQueue.objects.unfinished():
+            queue.cancel(row.pk)
 
 
 @pytest.mark.django_db(transaction=True)
