@@ -247,7 +247,8 @@ def test_it(waiting):
     ],
 )
 def test_all_tests_run_in_two_parts_whichever_fails(tmp_path: Path, failing: str, said: str):
-    folders = ("unit", "a_new_one", "acceptance", "chaos")
+    alone = {"test_acceptance", "test_chaos", "test_simulator"}
+    folders = ("unit", "a_new_one", "acceptance", "chaos", "simulator")
     checkout = _checkout(tmp_path, {f"{folder}/test_{folder}.py": RECORDS for folder in folders})
     with _run_tests(checkout, FAILING=failing) as running:
         out, _ = running.communicate(timeout=120)
@@ -255,7 +256,7 @@ def test_all_tests_run_in_two_parts_whichever_fails(tmp_path: Path, failing: str
     assert running.returncode == bool(failing)
     workers = {path.stem: path.read_text() for path in checkout.rglob("*.ran")}
     assert set(workers) == {f"test_{folder}" for folder in folders}
-    assert {name for name, worker in workers.items() if worker == "alone"} == {"test_acceptance", "test_chaos"}
+    assert {name for name, worker in workers.items() if worker == "alone"} == alone
 
 
 def test_arguments_go_to_one_run_of_pytest(tmp_path: Path):
