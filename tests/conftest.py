@@ -23,6 +23,8 @@ ClientFactory = Callable[..., APIClient]
 LONG = (
     ("tests/long/", ""),
     ("tests/acceptance/test_demo_once.py", "[asset]"),
+    ("tests/acceptance/test_demo_survives_kill.py", "test_next_demo_keeps"),
+    ("tests/acceptance/test_oldest_server.py", "test_the_statements"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "+420s"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "-40s"),
     ("tests/dagster_reportqueue/test_evaluating_sensors.py", "[asset"),
@@ -30,7 +32,9 @@ LONG = (
     ("tests/dagster_reportqueue/test_launcher_stays.py", "has_ended_for_dagster_alone"),
     ("tests/dagster_reportqueue/test_launcher_stays.py", "takes_its_runs_and_their_children"),
     ("tests/dagster_reportqueue/test_moves.py", "between_the_queue_and_polling"),
+    ("tests/dagster_reportqueue/test_processes.py", "test_runs_that_are_stopped"),
     ("tests/dagster_reportqueue/test_queue_sensor.py", "test_a_tick_that_fails_anywhere"),
+    ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),
 )
 """Tests that take long, by their file and a part of their name. `run.py test` leaves them out: they play more cases of
