@@ -86,7 +86,7 @@ class ApiView(APIView):
         return problems.handle
 
     def user(self, request: Request) -> str:
-        """The key of the caller's user: what is handed out to one user, no other user may go on with."""
+        """The key of the caller's user. Only this user may go on with the rows that this user is given."""
         return str(request.user.pk)
 
     def body(self, request: Request, shape: type[shapes.Body]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Self
 
 from django.contrib.postgres.constraints import ExclusionConstraint
@@ -64,6 +65,10 @@ class TriggerPeriod(models.Model):
                 expressions=[(_Range("since", "until"), RangeOperators.OVERLAPS)],
             ),
         ]
+
+    def contains(self, instant: datetime) -> bool:
+        """Whether the period contains this instant: `at`, for a period that is loaded already."""
+        return (self.since is None or self.since <= instant) and (self.until is None or instant < self.until)
 
     def __str__(self) -> str:
         return f"{self.pattern} from {self.since or 'the beginning'} until {self.until or 'further notice'}"

@@ -67,13 +67,13 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         """Rows that may still be run."""
         return self.filter(status__in=UNFINISHED)
 
-    def in_turn(self, key: int) -> Self:
+    def in_turn(self, key: int | OuterRef) -> Self:
         """The unfinished row of a schedule without overlaps that has its turn: none, or one."""
         return self.unfinished().filter(concurrency_key=key, waiting=False)
 
     def with_turn(self) -> Self:
         """The rows, each with the id of the row whose turn it is as `turn`: None unless the row waits for its own."""
-        turn = ReportQueue.objects.unfinished().filter(concurrency_key=OuterRef("concurrency_key"), waiting=False)
+        turn = ReportQueue.objects.in_turn(OuterRef("concurrency_key"))
         return self.annotate(turn=Case(When(waiting=True, then=Subquery(turn.values("pk")[:1]))))
 
     def lock_turn(self, key: int) -> int | None:
@@ -87,8 +87,8 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def next_first(self) -> Self:
         """Rows that wait for their turn, in the order in which they get it.
 
-        First those that a run or a consumer holds all the same: they were handed out while overlaps were allowed. Then
-        those that are available, in claim order.
+        First those that were handed out while overlaps were still allowed: running ones, then launched ones. Then the
+        queued ones, in claim order, those that are available before those that are not yet.
         """
         held = Case(When(status=Status.RUNNING, then=0), When(status__in=sorted(WITH_CONSUMER), then=1), default=2)
         early = Case(When(available_at__gt=Now(), then=1), default=0)

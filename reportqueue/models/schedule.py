@@ -396,8 +396,9 @@ class ReportSchedule(models.Model):
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete as Django does, and notify the schedulers and sensors."""
         with locks.bounded():
-            if ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=self.pk).first() is not None:
-                self.lock_turn()
+            stored = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=self.pk).first()
+            if stored is not None:
+                stored.lock_turn()
             deleted = super().delete(*args, **kwargs)
             notices.schedules_changed()
         return deleted

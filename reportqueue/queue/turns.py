@@ -6,7 +6,8 @@ id as `concurrency_key`, so that a deleted schedule's rows still take turns. The
 holds the rule whatever the code does.
 
 Locks: a row that begins to wait does so under the lock of the row whose turn it is, which therefore cannot end unseen.
-Whoever may give a turn to a row that had none (a new firing, a requeue, a re-execution) holds the schedule's lock.
+The schedule is locked while a row enters, by a new firing, a requeue or a re-execution: so two cannot enter at once and
+both get the turn.
 """
 
 from __future__ import annotations

@@ -101,8 +101,7 @@ def _last() -> dict[Pattern, ReportConsumer]:
 
 
 def _current(periods: Sequence[TriggerPeriod], now: datetime) -> Pattern:
-    there = [one for one in periods if (one.since or now) <= now and (one.until is None or one.until > now)]
-    return Pattern(there[0].pattern) if there else Pattern.QUEUE
+    return next((Pattern(period.pattern) for period in periods if period.contains(now)), Pattern.QUEUE)
 
 
 def _is_silent(
