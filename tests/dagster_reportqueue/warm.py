@@ -145,7 +145,7 @@ def gone(pid: int) -> bool:
     """Whether there is no such process, or only what is left for its parent to be read."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it ended between the opening and the reading
         return True
 
 
