@@ -306,6 +306,7 @@ class _Judge:
             known = (SCHEDULED_REPORT, number)
             mine = [row for row in self._rows.values() if (row.report_id, row.modifier_id) == known]
             settled, possible = self._due(pk)
+            self._holidays(pk, number, mine, possible)
             noted = [row for row in mine if row.id not in asked]
             fired = {row.trigger_time for row in noted}
             covered = [(row.result["first"], row.result["last"]) for row in noted if _counts(row)]
@@ -322,6 +323,22 @@ class _Judge:
                 if row.trigger_time not in possible and row.source == "schedule":
                     text = f"is a firing of schedule {number} at {row.trigger_time:%H:%M:%S.%f}, when it does not fire"
                     self._add(TWICE, row.id, text)
+
+    def _holidays(self, pk: int, number: int, rows: Sequence[Row], possible: set[datetime]) -> None:
+        """A day that is closed when its firing's earlier time has passed leaves a row that says so."""
+        for line in self._of_kind["holiday"]:
+            if line["schedule"] != pk:
+                continue
+            moved = 60.0 * line["minute"]
+            lost = self._instant(moved) + timedelta(days=1)
+            possible.add(lost)
+            ends = [float(one["t"]) for one in self._of_kind["schedule"] if one["id"] == pk and not one.get("enabled")]
+            end = min(ends, default=self._end)
+            passes = [one for one in self._of_kind["pass"] if one["whole"]]
+            fired_before = any(one["since"] > moved and one["t"] < line["t"] for one in passes)
+            passed_since = any(one["since"] > line["t"] and one["t"] < end for one in passes)
+            if fired_before and passed_since and lost not in {row.trigger_time for row in rows}:
+                self._add(LOST, None, f"the firing of schedule {number} at {lost:%d %B %H:%M} is in no row")
 
     def _closed(self, number: int, due: datetime, how: Callable[[Iterable[bool]], bool]) -> bool:
         """Whether one of its calendar's versions closes the instant, or all of them do."""
@@ -404,10 +421,11 @@ def _timing(line: Line) -> tuple[Any, ...]:
 
 
 def _minutes(cron: str, after: datetime, until: datetime) -> Iterable[datetime]:
-    """The instants of `* * * * *` or `*/N * * * *` in (after, until]."""
-    step = 1 if cron.startswith("* ") else int(cron.split()[0].removeprefix("*/"))
+    """The instants of `* * * * *`, `*/N * * * *` or `M H * * *` in (after, until]."""
+    minute, hour = cron.split()[:2]
+    step = 1 if minute == "*" else int(minute.removeprefix("*/"))
     at = after.replace(second=0, microsecond=0) + timedelta(minutes=1)
     while at <= until:
-        if at.minute % step == 0:
+        if (at.hour, at.minute) == (int(hour), int(minute)) if hour != "*" else at.minute % step == 0:
             yield at
         at += timedelta(minutes=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import date
 from typing import Any
 from unittest import mock
 
@@ -102,12 +103,34 @@ def _a_requeued_report_overlaps() -> list[Change]:
     return [
         ("reportqueue.queue.turns", "Entry.key", _same(None)),
         ("reportqueue.queue.turns", "Entry.must_wait", _same(False)),
+        *_reports_of_a_tightened_policy_overlap(),  # otherwise the next firing lines it up
     ]
 
 
 def _reports_of_a_tightened_policy_overlap() -> list[Change]:
     """Reports that were queued while overlaps were allowed ran at the same time after that was forbidden."""
     return [("reportqueue.models.queue", "ReportQueueQuerySet.line_up", _same(None))]
+
+
+def _yearly_days_shift() -> list[Change]:
+    """Days that are closed every year were counted from their first day: none from a 29 February in other years."""
+    from reportqueue.timing import calendars
+
+    def covers(days: calendars.ClosedDays, day: date) -> bool:
+        if not days.every_year:
+            return days.first <= day <= days.last
+        try:
+            first = days.first.replace(year=day.year)
+        except ValueError:
+            return False
+        return first <= day <= first + (days.last - days.first)
+
+    return [("reportqueue.timing.calendars", "ClosedDays.covers", covers)]
+
+
+def _a_holiday_entered_late_loses_a_firing() -> list[Change]:
+    """A firing whose day was closed after its new time had passed was in no row."""
+    return [("reportqueue.schedules.expansion", "changed_too_late", _same(()))]
 
 
 def _one_run_key_for_a_row() -> list[Change]:
@@ -135,6 +158,8 @@ _CHANGES: dict[str, Callable[[], list[Change]]] = {
         _a_deleted_schedule_strands_its_waiting_report,
         _a_requeued_report_overlaps,
         _reports_of_a_tightened_policy_overlap,
+        _yearly_days_shift,
+        _a_holiday_entered_late_loses_a_firing,
         _one_run_key_for_a_row,
         _missed_firings_leave_no_row,
     )

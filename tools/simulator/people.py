@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection
+from django.db.models import Count
 
 from dagster_reportqueue.client import ApiError, ApiRefused
 from reportqueue.errors import RowBusy
-from reportqueue.models import BlackoutCalendar, BlackoutHours, ReportQueue, ReportSchedule
+from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
+from reportqueue.timing.policies import Blackout
 from tools.simulator import faults
 from tools.simulator.chance import Chance
 from tools.simulator.database import Database
@@ -27,8 +30,14 @@ SCHEDULED_REPORT, ASKED_REPORT = 1, 2
 """The report ids of rows that schedules make, and of those that somebody enqueues."""
 TRIES = 6
 RETRY_SECONDS = 3.0
+LOOK_SECONDS = 8.0
+"""How often a person looks for something to act on."""
 OVERLAPS = ("allow", "skip", "queue_one")
 CRONS = ("* * * * *", "*/2 * * * *", "*/3 * * * *")
+DAILY = 200
+"""From this modifier on, a schedule is due once a day, and only its calendar is edited."""
+A_YEARLY_DAY = {"first_day": date(2024, 2, 29), "last_day": date(2024, 3, 1), "every_year": True}
+"""In 2027, when the scenarios are played, it closes 1 March, the day on which they are played."""
 
 
 @dataclass
@@ -78,41 +87,68 @@ class People:
         self, number: int, kind: str, *, seconds: tuple[float, float], attempts: int, overlap: str
     ) -> None:
         """Create a schedule with a modifier of its own, in Django: a repeated POST would make a second one."""
-        mine = ReportSchedule.objects.filter(modifier_id=number)
-        while not mine.exists():
+        self._created(
+            modifier_id=number,
+            cron=self.chance.pick(CRONS, "cron", number),
+            overlap=overlap,
+            catch_up=self.chance.pick(("all", "last", "skip"), "catch up", number),
+            params={"kind": kind, "seconds": seconds},
+            max_attempts=attempts,
+            calendar=self._new_calendar(number),
+        )
+
+    def set_daily(self, number: int) -> None:
+        """Create a schedule whose firings move to the open day before; later close the next day."""
+        number += DAILY
+        minute = self.chance.whole(1, 3, "minute", number)
+        calendar = BlackoutCalendar.objects.create(name=f"holidays {number}")
+        schedule = self._created(
+            modifier_id=number, cron=f"{minute} 6 * * *", calendar=calendar, blackout=Blackout.PREVIOUS_DAY
+        )
+        if schedule is None:
+            return
+        self.world.sleep(max(0.0, 60.0 * minute + self.chance.between(-30, 150, "closed at", number) - self.world.now))
+        tomorrow = instant(0).date() + timedelta(days=1)
+        self._until_done(lambda: BlackoutDays.objects.create(calendar=calendar, first_day=tomorrow, last_day=tomorrow))
+        self.history.write("holiday", schedule=schedule.pk, minute=minute)
+        self.history.tell("person", f"calendar {calendar.name} closes {tomorrow}")
+
+    def _created(self, **fields: Any) -> ReportSchedule | None:
+        """The schedule, once it is saved; None if it is never."""
+        mine = ReportSchedule.objects.filter(modifier_id=fields["modifier_id"])
+
+        def create() -> None:
+            if not mine.exists():
+                ReportSchedule(report_id=SCHEDULED_REPORT, **fields).save()
+
+        self._until_done(create)
+        schedule = mine.first()
+        if schedule is None:
+            return None
+        shown = {name: getattr(schedule, name) for name in ("modifier_id", "cron", "overlap")}
+        self.history.write("schedule", id=schedule.pk, sure=True, deleted=False, enabled=True, **shown)
+        self.history.tell("person", f"schedule {schedule.pk} ({schedule.cron}, {schedule.overlap}) is set")
+        return schedule
+
+    def _until_done(self, act: Callable[[], object]) -> None:
+        """Do something in Django, again while the database does not let it be done."""
+        while True:
             try:
-                ReportSchedule(
-                    report_id=SCHEDULED_REPORT,
-                    modifier_id=number,
-                    cron=self.chance.pick(CRONS, "cron", number),
-                    overlap=overlap,
-                    catch_up=self.chance.pick(("all", "last", "skip"), "catch up", number),
-                    params={"kind": kind, "seconds": seconds},
-                    max_attempts=attempts,
-                    calendar=self._new_calendar(number),
-                ).save()
+                act()
+                return
             except (OperationalError, InterfaceError, RowBusy):
                 connection.close()
                 self.world.sleep(RETRY_SECONDS)
-        schedule = mine.get()
-        self.history.write(
-            "schedule",
-            id=schedule.pk,
-            sure=True,
-            deleted=False,
-            modifier_id=number,
-            cron=schedule.cron,
-            enabled=True,
-            overlap=overlap,
-        )
-        self.history.tell("person", f"schedule {schedule.pk} ({schedule.cron}, {overlap}) is set")
 
     def _new_calendar(self, number: int) -> BlackoutCalendar | None:
         """A calendar of the schedule's own, for some schedules; it closes some minutes."""
         if not self.chance.happens(0.4, "calendar", number):
             return None
         calendar, new = BlackoutCalendar.objects.get_or_create(name=f"calendar {number}")
-        if new:
+        if new and self.chance.happens(0.2, "closed every year", number):
+            BlackoutDays.objects.create(calendar=calendar, **A_YEARLY_DAY)
+            self._note_calendar(calendar)
+        elif new:
             first = self.chance.whole(1, 5, "closed", number)
             self._close_hours(calendar, number, first, self.chance.whole(1, 4, "closed for", number))
         return calendar
@@ -130,13 +166,15 @@ class People:
             for hours in BlackoutHours.objects.filter(calendar=calendar).order_by("pk")
             if hours.end is not None
         ]
+        if BlackoutDays.objects.filter(calendar=calendar).exists():
+            closed.append((0, 24 * 60))
         modifier = int(calendar.name.removeprefix("calendar "))
         self.history.write("calendar", modifier_id=modifier, closed=closed)
         self.history.tell("person", f"calendar {modifier} closes {closed} (minutes of the day)")
 
     def _edit_calendar(self, number: int) -> None:
         """Open what a calendar closes, or close more."""
-        calendars = list(BlackoutCalendar.objects.order_by("pk"))
+        calendars = list(BlackoutCalendar.objects.filter(name__startswith="calendar ").order_by("pk"))
         if not calendars:
             return
         calendar = self.chance.pick(calendars, "which calendar", number)
@@ -160,7 +198,13 @@ class People:
             self.call("POST", f"/api/report-queue/{row}/cancel/", {"reason": "a person wants it"})
 
     def _requeue(self, number: int) -> None:
-        if (row := self._row(number, "succeeded", "failed", "cancelled")) is not None:
+        statuses = ("succeeded", "failed", "cancelled")
+        row = None
+        if self.chance.happens(0.6, "beside another", number):
+            row = self._found(lambda: self._row(number, *statuses, schedule=self._busiest(1) or 0))
+        if row is None:
+            row = self._row(number, *statuses)
+        if row is not None:
             self.call("POST", f"/api/report-queue/{row}/requeue/", {"reason": "a person wants it"})
 
     def _run(self, number: int) -> None:
@@ -174,7 +218,9 @@ class People:
             self.call("POST", f"/api/schedules/{pk}/resume/")
 
     def _edit(self, number: int) -> None:
-        if (pk := self._schedule(number)) is None:
+        busy = self.chance.happens(0.6, "a busy schedule", number)
+        pk = self._found(lambda: self._busiest(2)) if busy else self._schedule(number)
+        if pk is None:
             return
         if self.chance.happens(0.6, "edit", number):
             change = {"overlap": self.chance.pick(OVERLAPS, "overlap", number)}
@@ -225,17 +271,29 @@ class People:
                 self.history.write("terminated", run=run_id)
                 instance.cancel_run(run_id)
 
-    def _row(self, number: int, *statuses: str) -> int | None:
-        rows = list(ReportQueue.objects.filter(status__in=statuses).order_by("pk").values_list("pk", flat=True))
+    def _row(self, number: int, *statuses: str, **of: Any) -> int | None:
+        rows = list(ReportQueue.objects.filter(status__in=statuses, **of).order_by("pk").values_list("pk", flat=True))
         return self.chance.pick(rows, "row", number) if rows else None
 
     def _schedule(self, number: int) -> int | None:
-        schedules = self.schedules()
+        schedules = self.schedules(modifier_id__lt=DAILY)
         return self.chance.pick(schedules, "schedule", number) if schedules else None
 
-    def schedules(self) -> list[int]:
-        """The ids of all schedules."""
-        return list(ReportSchedule.objects.order_by("pk").values_list("pk", flat=True))
+    def _busiest(self, least: int) -> int | None:
+        """The schedule with the most unfinished reports; None if no schedule has at least so many."""
+        rows = ReportQueue.objects.unfinished().filter(schedule__modifier_id__lt=DAILY).order_by()
+        counts = rows.values("schedule").annotate(rows=Count("pk")).filter(rows__gte=least)
+        return counts.order_by("-rows", "schedule").values_list("schedule", flat=True).first()
+
+    def _found(self, look: Callable[[], int | None]) -> int | None:
+        """What a person who looks again and again finds; None if it does not come before the faults end."""
+        while (found := look()) is None and self.struck.active:
+            self.world.sleep(LOOK_SECONDS)
+        return found
+
+    def schedules(self, **of: Any) -> list[int]:
+        """The ids of all schedules, or of those with these values."""
+        return list(ReportSchedule.objects.filter(**of).order_by("pk").values_list("pk", flat=True))
 
 
 def kinds_of_reports(chance: Chance, number: int, share_bad: float) -> str:

@@ -62,6 +62,8 @@ class _Cast:
     share_bad: float
     seconds: tuple[float, float]
     expand_on_claim: bool
+    crowded: bool
+    """Whether the schedules' reports take so long that they meet each other, and people act on them."""
     participants: list[str] = field(default_factory=list)
 
 
@@ -112,15 +114,17 @@ class _Scenario:
         chance = self.chance
         kinds = chance.some(faults.ALL, chance.pick((0.4, 0.7, 1.0), "share of kinds"), "kinds")
         off = faults.CLOCK_OFF in kinds
-        quick = chance.happens(0.4, "quick reports")
+        crowded = chance.happens(0.4, "crowded schedules")
+        quick = not crowded and chance.happens(0.5, "quick reports")
         return _Cast(
-            storm=chance.between(150, 350, "storm"),
+            storm=chance.between(300, 500, "storm") if crowded else chance.between(150, 350, "storm"),
             share=chance.pick((0.1, 0.25, 0.35, 0.5), "share of faults"),
             kinds=kinds,
             skew=chance.pick((-300.0, -90.0, -30.0, 30.0, 90.0, 300.0), "skew") if off else 0.0,
             share_bad=chance.pick((0.0, 0.2, 0.5), "share of bad reports"),
-            seconds=(0.05, 0.5) if quick else (0.5, chance.pick((5.0, 25.0, 70.0), "seconds")),
+            seconds=(0.05, 0.5) if quick else (0.5, chance.pick((60.0, 120.0) if crowded else (5.0, 40.0), "seconds")),
             expand_on_claim=chance.happens(0.3, "expand on claim"),
+            crowded=crowded,
         )
 
     def _takes_part(self, name: str) -> bool:
@@ -141,8 +145,10 @@ class _Scenario:
             if number == 1 or self._takes_part(f"scheduler {number}"):
                 self._scheduler(number, 0)
         self._perform("report", chance.whole(3, 16, "reports"), self._enqueue, last=0.7)
-        self._perform("schedule", chance.pick((0, 1, 2, 3), "schedules"), self._set_schedule, last=0.2)
-        self._perform("person", chance.whole(0, 14, "people"), self._people.act, last=1.0)
+        schedules = (2, 3) if cast.crowded else (0, 1, 2)
+        self._perform("schedule", chance.pick(schedules, "schedules"), self._set_schedule, last=0.2)
+        self._perform("daily schedule", chance.pick((0, 0, 1), "daily schedules"), self._people.set_daily, last=0.0)
+        self._perform("person", chance.whole(8 if cast.crowded else 0, 14, "people"), self._people.act, last=0.9)
         self._perform("trouble", chance.whole(0, 4, "troubles"), self._people.trouble, last=1.0)
         world.run(cast.storm)
         self.struck.active = False
