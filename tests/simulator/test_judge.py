@@ -176,3 +176,22 @@ def test_works_of_a_schedule_that_limits_overlaps_are_never_at_once(overlap: str
 def test_works_that_were_at_once_before_the_policy_was_tightened_are_right():
     lines = [schedule(10), *work("a", 130, 150), *work("b", 140, 160, 2), schedule(145, overlap="queue_one")]
     assert found(lines, [firing(1, 120), firing(2, 120.5, source="api")], [attempt("a"), attempt("b", 2)]) == set()
+
+
+def test_a_firing_whose_day_was_closed_too_late_is_a_row_that_says_so():
+    """Due at 06:02 each day; tomorrow is closed at 06:05, after today's firing, to which tomorrow's would move."""
+    daily = schedule(10, cron="2 6 * * *")
+    lines = [daily, said(150, "pass", since=145, whole=True), said(300, "holiday", schedule=3, minute=2)]
+    lines += [*work("a", 150, 160), said(350, "pass", since=345, whole=True)]
+    today, tomorrow = firing(1, 120), firing(2, 120 + 86_400, status="skipped", error="why", attempt=0)
+    assert found(lines, [today, tomorrow], [attempt("a")]) == set()
+    assert found(lines, [today], [attempt("a")]) == {LOST}
+    early = [daily, said(90, "holiday", schedule=3, minute=2), *lines[1:2], *lines[3:]]
+    assert found(early, [today], [attempt("a")]) == set()
+
+
+def test_a_firing_while_the_calendar_is_closed_is_one_too_many():
+    lines = [schedule(10), said(10, "calendar", modifier_id=7, closed=[(360, 365)])]
+    lines += [*work("a", 130, 131), said(260, "pass", since=255, whole=True)]
+    assert TWICE in found(lines, [firing(1, 120)], [attempt("a")])
+    assert found([*lines[:2], lines[-1]], [], []) == set()

@@ -333,7 +333,7 @@ class _Judge:
             lost = self._instant(moved) + timedelta(days=1)
             possible.add(lost)
             ends = [float(one["t"]) for one in self._of_kind["schedule"] if one["id"] == pk and not one.get("enabled")]
-            end = min(ends, default=self._end)
+            end = min(ends, default=float("inf"))
             passes = [one for one in self._of_kind["pass"] if one["whole"]]
             fired_before = any(one["since"] > moved and one["t"] < line["t"] for one in passes)
             passed_since = any(one["since"] > line["t"] and one["t"] < end for one in passes)
