@@ -44,6 +44,8 @@ MAX_DELAY_SECONDS = 30 * 86_400
 MAX_PAGE = 1_000
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 """Of parameters, results and errors: once the rows of a page or of a claim have so many, it ends."""
+MAX_FEED_BYTES = 4 * MAX_ANSWER_BYTES
+"""Of the schedules' parameters in the list for sensors, which has no pages."""
 ROWS_AT_ONCE = 100
 """Rows of a page or of a claim that are read before their size is known."""
 MAX_ATTEMPTS_SHOWN = 500

@@ -52,6 +52,10 @@ class HandoverRefused(ReportQueueError):
     """The firings cannot go to another pattern like this."""
 
 
+class FeedTooLarge(ReportQueueError):
+    """The schedules' parameters are too large for one list."""
+
+
 class FiringTooEarly(ReportQueueError):
     """The firing's instant has not come yet by the database's clock: try again then."""
 

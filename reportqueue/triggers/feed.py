@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db import connection
 
+from reportqueue import bounds
+from reportqueue.errors import FeedTooLarge
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 
@@ -25,14 +27,17 @@ _EDITION = f"""
 # No braces: this text goes through `format` in some statements, and not in others.
 _INSTANT = "(to_json({0} AT TIME ZONE 'UTC') #>> ARRAY[]::text[]) || 'Z'"
 # The list and its version come from one statement, so from one snapshot. PostgreSQL builds the JSON: ten thousand
-# schedules take a quarter of the time that Python objects would take.
-_REPORTS = f"""(
+# schedules take a quarter of the time that Python objects would take. It is not built if the parameters are too large:
+# PostgreSQL and Python would hold it in memory several times over.
+_REPORTS = f"""CASE WHEN (
+    SELECT coalesce(sum(octet_length(params::text)), 0) FROM {_SCHEDULES} WHERE {{where}}
+) <= {{most}} THEN (
     SELECT coalesce(json_agg(json_build_object(
         'schedule_id', id, 'report_id', report_id, 'modifier_id', modifier_id, 'cron', cron, 'timezone', timezone,
         'enabled', enabled, 'priority', priority, 'params', params, {{more}}
         'next_run_at', {_INSTANT.format("next_run_at")}
     ) ORDER BY id), '[]')::text FROM {_SCHEDULES} WHERE {{where}}
-)"""  # noqa: S608
+) END"""  # noqa: S608
 _PERIODS_OF = f"""(
     SELECT coalesce(json_agg(json_build_object(
         'since', {_INSTANT.format("since")}, 'until', {_INSTANT.format("until")}
@@ -59,8 +64,12 @@ def edition() -> Edition:
 
 
 def document() -> tuple[Edition, str]:
-    """The edition, and the feed as JSON: its version and every schedule with a cron expression."""
-    *numbers, reports = _read(f"SELECT {_EDITION}, {_REPORTS.format(where=_ALL, more='')} FROM {_SCHEDULES}")  # noqa: S608
+    """The edition, and the feed as JSON: its version and every schedule with a cron expression.
+
+    Raises `FeedTooLarge`.
+    """
+    *numbers, reports = _read(f"SELECT {_EDITION}, {_reports(_ALL)} FROM {_SCHEDULES}")  # noqa: S608
+    _refuse_too_large(reports)
     found = _edition(*numbers)
     return found, f'{{"version":"{found.version}","reports":{reports}}}'
 
@@ -74,16 +83,30 @@ def sensors_document(pattern: Pattern) -> tuple[Edition, str]:
     """The feed for the sensor of one pattern: the schedules that it can fire, and the periods that the pattern owns.
 
     A period's `since` is its first instant, `until` the first after it; each may be null. A schedule has firings only
-    after its `fires_after`: its last edit, or just before its start.
+    after its `fires_after`: its last edit, or just before its start. Raises `FeedTooLarge`.
     """
     theirs = ReportSchedule.objects.filter(enabled=True).plain().order_by().values("pk")
     among, values = theirs.query.sql_with_params()
     more = f"'fires_after', {_INSTANT.format(_FIRES_AFTER)},"
-    reports_sql = _REPORTS.format(where=f"id IN ({among})", more=more)
+    reports_sql = _reports(f"id IN ({among})", more)
     sql = f"SELECT {_EDITION}, {reports_sql}, {_PERIODS_OF} FROM {_SCHEDULES}"  # noqa: S608
-    *numbers, reports, periods = _read(sql, *values, pattern.value)
+    *numbers, reports, periods = _read(sql, *values, *values, pattern.value)
+    _refuse_too_large(reports)
     found = _edition(*numbers)
     return found, f'{{"version":"{found.version}","periods":{periods},"reports":{reports}}}'
+
+
+def _reports(where: str, more: str = "") -> str:
+    """The list as SQL, which has the condition and its values twice; null if it would be too large."""
+    return _REPORTS.format(where=where, more=more, most=bounds.MAX_FEED_BYTES)
+
+
+def _refuse_too_large(reports: str | None) -> None:
+    if reports is None:
+        raise FeedTooLarge(
+            f"The parameters of the schedules have more than {bounds.MAX_FEED_BYTES:,} bytes together, and this list "
+            "has no pages. Make the parameters smaller, or read schedules/ page by page."
+        )
 
 
 def _edition(read_at: datetime, count: int, schedules: Any, periods: Any) -> Edition:

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from reportqueue import schedules
+from reportqueue import bounds, schedules
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from tests.conftest import ClientFactory, minutes_ago
 from tests.integration.test_api_endpoints import problem
@@ -180,3 +180,16 @@ def test_a_sensor_s_plan_has_its_instants_as_the_contract_writes_them(
     assert (told["fires_after"], told["next_run_at"]) == ("2026-01-02T03:04:05.6Z", "2026-01-02T03:04:05.6Z")
     (statement,) = [query["sql"] for query in queries if "json_agg" in query["sql"]]
     assert not re.search("{{|}}", statement)
+
+
+@pytest.mark.parametrize("query", ["", "?pattern=cron"])
+def test_a_plan_whose_parameters_are_too_large_is_refused_with_the_remedy(
+    api: APIClient, make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch, query: str
+):
+    schedule = make_schedule(params={"text": "x" * 2_000})
+    make_schedule(params={"text": "y" * 2_000})
+    monkeypatch.setattr(bounds, "MAX_FEED_BYTES", 4_000)
+    refused = problem(api.get(f"{ADDRESS}{query}"), "feed-too-large", 409)
+    assert "schedules/ page by page" in refused["detail"]
+    schedule.delete()
+    assert api.get(f"{ADDRESS}{query}").status_code == 200
