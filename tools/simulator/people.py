@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Count
 
 from dagster_reportqueue.client import ApiError, ApiRefused
@@ -131,10 +131,11 @@ class People:
         return schedule
 
     def _until_done(self, act: Callable[[], object]) -> None:
-        """Do something in Django, again while the database does not let it be done."""
+        """Do something in Django, whole as in the admin, and again while the database does not let it be done."""
         while True:
             try:
-                act()
+                with transaction.atomic():
+                    act()
                 return
             except (OperationalError, InterfaceError, RowBusy):
                 connection.close()
@@ -157,7 +158,8 @@ class People:
         """Close `minutes` from this minute of the scenario on; note all that the calendar closes."""
         start = instant(60.0 * first)
         end = instant(60.0 * (first + minutes))
-        BlackoutHours(calendar=calendar, weekday=start.weekday(), start=start.time(), end=end.time()).save()
+        hours = BlackoutHours(calendar=calendar, weekday=start.weekday(), start=start.time(), end=end.time())
+        self._until_done(hours.save)
         self._note_calendar(calendar)
 
     def _note_calendar(self, calendar: BlackoutCalendar) -> None:
@@ -180,7 +182,7 @@ class People:
         calendar = self.chance.pick(calendars, "which calendar", number)
         hours = BlackoutHours.objects.filter(calendar=calendar).order_by("pk").first()
         if hours is not None and self.chance.happens(0.5, "open", number):
-            hours.delete()
+            self._until_done(hours.delete)
             self._note_calendar(calendar)
         else:
             self._close_hours(calendar, number, self.chance.whole(1, 8, "more closed", number), 2)
@@ -257,10 +259,17 @@ class People:
                     self.locked_until = self.world.now + seconds
                 self.world.sleep(seconds)
                 self.database.release()
-        elif self.struck.note(name, kind, row=pk, bound=True):
-            field = "generation" if kind == faults.GENERATION_BOUND else "launch_failures"
-            most = 2**31 - 1 if field == "generation" else 2**15 - 1
-            ReportQueue.objects.filter(pk=pk, status="queued").update(**{field: most})
+        else:
+            self._bring_to_bound(pk, kind, name)
+
+    def _bring_to_bound(self, pk: int, kind: str, name: str) -> None:
+        """Bring a queued row's counter to its column's bound, unless somebody has locked the row."""
+        field = "generation" if kind == faults.GENERATION_BOUND else "launch_failures"
+        most = 2**31 - 1 if field == "generation" else 2**15 - 1
+        with transaction.atomic():
+            free = ReportQueue.objects.filter(pk=pk, status="queued").select_for_update(skip_locked=True)
+            if free.exists() and self.struck.note(name, kind, row=pk, bound=True):
+                free.model.objects.filter(pk=pk).update(**{field: most})
 
     def _terminate(self, number: int, name: str) -> None:
         instance = self.chance.pick(self.instances, "instance", number)

@@ -16,7 +16,7 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": False,
         "OPTIONS": {
             **DATABASES["default"].get("OPTIONS", {}),
-            "options": f"-c search_path={SCHEMA},pg_catalog,public -c statement_timeout=20s",
+            "options": f"-c search_path={SCHEMA},pg_catalog,public -c lock_timeout=1s -c statement_timeout=20s",
         },
     }
 }
