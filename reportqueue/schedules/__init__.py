@@ -5,7 +5,7 @@ Each function is one short transaction, or several in turn. When a function rais
 
 from reportqueue.schedules.actions import MAX_BACKFILL, Backfill, backfill, pause, resume, run_now
 from reportqueue.schedules.comparison import MAX_HOURS, Compared, Difference, compare
-from reportqueue.schedules.expansion import Pass, Preview, enqueue_due, next_due, preview
+from reportqueue.schedules.expansion import Pass, Preview, enqueue_due, enqueue_next, next_due, preview
 from reportqueue.schedules.forecast import MAX_FORECAST, Forecast, Outlook, forecast
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "backfill",
     "compare",
     "enqueue_due",
+    "enqueue_next",
     "forecast",
     "next_due",
     "pause",

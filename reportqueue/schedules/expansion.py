@@ -118,6 +118,18 @@ def enqueue_due(
     return work.done
 
 
+def enqueue_next(pk: int) -> Pass:
+    """Queue a schedule's next firing now, before its time, and plan the one after it: for tests."""
+    with locks.bounded():
+        alone = ReportSchedule.objects.filter(pk=pk)
+        _Expansion.now()._batch(alone.unplanned(), 1, [])
+        planned = alone.values_list("next_run_at", flat=True).first()
+        if planned is None:
+            return Pass()
+        window = handovers.window(planned)
+        return _Expansion(window.first, window.last)._batch(alone, 1, [])
+
+
 def next_due(*, after: datetime | None = None) -> datetime | None:
     """When the next pass will have work, aware UTC; None if never. With `after`, only firings after it count."""
     planned = ReportSchedule.objects.filter(enabled=True).exclude(next_run_at=None).order_by("next_run_at")

@@ -1,0 +1,95 @@
+"""For a project's tests: assert what was queued, make the reports in place, and travel to a schedule's next firing.
+
+Everything works in a `TestCase`, inside of its transaction. Signals are sent after the commit: use Django's
+`captureOnCommitCallbacks(execute=True)` around the code whose signals a test needs.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from reportqueue import queue, schedules
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.states import Status
+
+CONSUMER = "reportqueue.testing"
+Make = Callable[[ReportQueue], Mapping[str, Any] | None]
+"""Makes the report of a row, and returns its result."""
+
+
+@contextmanager
+def assert_queued(*, count: int | None = None, **fields: Any) -> Iterator[list[ReportQueue]]:
+    """Assert that the block queues reports with these values of the row's fields; yields the list that gets the rows.
+
+        with assert_queued(report_id=3, modifier_id=17) as rows:
+            place_order(17)
+        assert rows[0].params == {"order": 4711}
+
+    Without `count`, at least one; with `count=0`, none. Raises `AssertionError`, which names what was queued instead.
+    """
+    since = _newest()
+    found: list[ReportQueue] = []
+    yield found
+    new = list(ReportQueue.objects.filter(pk__gt=since).order_by("pk"))
+    found += [row for row in new if all(getattr(row, name) == value for name, value in fields.items())]
+    wanted = "at least one report" if count is None else f"{count} reports"
+    if (count is None and not found) or (count is not None and len(found) != count):
+        named = ", ".join(f"{name}={value!r}" for name, value in fields.items()) or "any values"
+        raise AssertionError(f"Expected {wanted} with {named}; {len(found)} queued. All that was queued: {_told(new)}")
+
+
+def run_queue(make: Make, *, limit: int = 100, raises: bool = True) -> list[ReportQueue]:
+    """Make the due reports, at most `limit`, one after the other; returns their rows as they are then.
+
+    `make(row)` returns the report's result, a JSON object or None. If it raises, the attempt has failed, as in a run of
+    Dagster, and the error is raised again; with `raises=False` the next report follows. A report whose attempt has
+    failed is due again after a delay, so it is not made twice here.
+    """
+    made: list[ReportQueue] = []
+    while len(made) < limit:
+        rows = queue.claim(CONSUMER, limit=1).rows
+        if not rows:
+            break
+        (row,) = rows
+        row = queue.start(row.pk, generation=row.generation, run_id=f"{CONSUMER}-{row.pk}-{row.generation}")
+        token = cast(UUID, row.lease_token)
+        try:
+            result = make(row)
+        except Exception:
+            made.append(queue.fail(row.pk, lease_token=token, error=traceback.format_exc()))
+            if raises:
+                raise
+        else:
+            made.append(queue.complete(row.pk, lease_token=token, result=result))
+    return made
+
+
+def travel_to_next_firing(schedule: ReportSchedule) -> list[ReportQueue]:
+    """Queue the schedule's next firing as if its time had come; returns its rows, queued or skipped.
+
+    Queued rows are due now. The schedule is planned for the firing after that. Raises `AssertionError` if it has none.
+    """
+    since = _newest()
+    schedules.enqueue_next(schedule.pk)
+    new = ReportQueue.objects.filter(schedule=schedule.pk, pk__gt=since).order_by("pk")
+    new.filter(status=Status.QUEUED).update(available_at=Now())
+    schedule.refresh_from_db()
+    if not (rows := list(new)):
+        why = "it is paused" if not schedule.enabled else schedule.error or "it has none, or another pattern owns it"
+        raise AssertionError(f"{schedule} has no next firing to queue: {why}.")
+    return rows
+
+
+def _newest() -> int:
+    return ReportQueue.objects.order_by("pk").values_list("pk", flat=True).last() or 0
+
+
+def _told(rows: list[ReportQueue]) -> str:
+    shown = [f"report_id={row.report_id} modifier_id={row.modifier_id} params={row.params}" for row in rows[:20]]
+    return "; ".join(shown) or "nothing"

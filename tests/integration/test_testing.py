@@ -1,0 +1,129 @@
+"""`reportqueue.testing`: what a project's tests use."""
+
+from __future__ import annotations
+
+import sys
+import unittest
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+from typing import cast
+
+import pytest
+
+from reportqueue import queue, schedules
+from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.states import Status
+from reportqueue.testing import assert_queued, run_queue, travel_to_next_firing
+from tests.unit.test_doc_code import blocks, execute
+
+ScheduleFactory = Callable[..., ReportSchedule]
+pytestmark = pytest.mark.django_db
+
+
+def test_what_a_block_queues_is_found():
+    queue.enqueue(report_id=3, modifier_id=17)
+    with assert_queued(report_id=3, modifier_id=17) as rows:
+        queue.enqueue(report_id=3, modifier_id=17, params={"order": 1})
+        queue.enqueue(report_id=4, modifier_id=17)
+    assert [row.params for row in rows] == [{"order": 1}]
+    with assert_queued(count=0):
+        pass
+
+
+@pytest.mark.parametrize("count", [None, 2])
+def test_what_a_block_does_not_queue_is_missed_with_what_it_queued_instead(count: int | None):
+    with pytest.raises(AssertionError, match=r"modifier_id=17; 0 queued.*report_id=3 modifier_id=18"):  # noqa: SIM117
+        with assert_queued(count=count, report_id=3, modifier_id=17):
+            queue.enqueue(report_id=3, modifier_id=18)
+
+
+def test_an_error_in_the_block_is_not_hidden():
+    with pytest.raises(KeyError), assert_queued(report_id=3):
+        raise KeyError
+
+
+def test_the_queue_is_run_in_place_in_its_order():
+    first = queue.enqueue(report_id=3, modifier_id=1)
+    urgent = queue.enqueue(report_id=3, modifier_id=2, priority=5)
+    later = queue.enqueue(report_id=3, modifier_id=3, trigger_time=datetime.now(UTC) + timedelta(hours=1))
+    made = run_queue(lambda row: {"modifier": row.modifier_id})
+    assert [(row.pk, row.status, row.result) for row in made] == [
+        (urgent.pk, "succeeded", {"modifier": 2}),
+        (first.pk, "succeeded", {"modifier": 1}),
+    ]
+    later.refresh_from_db()
+    assert later.status == Status.QUEUED
+
+
+def test_a_report_that_raises_fails_its_attempt_and_the_test():
+    row = queue.enqueue(report_id=3, modifier_id=1)
+    with pytest.raises(ZeroDivisionError):
+        run_queue(lambda row: {"half": 1 / 0})
+    row.refresh_from_db()
+    assert (row.status, row.attempt) == ("queued", 1)
+    assert "ZeroDivisionError" in row.error
+
+
+def test_others_follow_a_report_that_raises_if_the_test_wants_that():
+    rows = [queue.enqueue(report_id=3, modifier_id=number, max_attempts=1) for number in (0, 1)]
+    made = run_queue(lambda row: {"half": 1 / row.modifier_id}, raises=False)
+    assert [(row.pk, row.status) for row in made] == [(rows[0].pk, "failed"), (rows[1].pk, "succeeded")]
+
+
+def test_no_more_than_the_limit_are_made():
+    for number in range(3):
+        queue.enqueue(report_id=3, modifier_id=number)
+    assert len(run_queue(lambda row: None, limit=2)) == 2
+    assert ReportQueue.objects.filter(status=Status.QUEUED).count() == 1
+
+
+def test_the_next_firings_come_one_after_the_other_and_are_due(make_schedule: ScheduleFactory):
+    schedule = make_schedule(cron="0 8 * * 1", timezone="Europe/Paris")
+    other = make_schedule(cron="* * * * *")
+    planned = schedule.next_run_at
+    (row,) = travel_to_next_firing(schedule)
+    assert (row.trigger_time, row.status) == (planned, "queued")
+    assert planned is not None
+    assert schedule.next_run_at == planned + timedelta(days=7)
+    assert run_queue(lambda row: None)[0].pk == row.pk
+    assert travel_to_next_firing(schedule)[0].trigger_time == planned + timedelta(days=7)
+    assert not ReportQueue.objects.filter(schedule=other).exists()
+
+
+def test_a_firing_that_waits_for_its_turn_is_queued_too(make_schedule: ScheduleFactory):
+    schedule = make_schedule(cron="0 8 * * *", overlap="queue_one")
+    (first,), (second,) = travel_to_next_firing(schedule), travel_to_next_firing(schedule)
+    assert (first.waiting, second.waiting) == (False, True)
+
+
+def test_an_edited_schedule_is_planned_first(make_schedule: ScheduleFactory):
+    schedule = make_schedule()
+    ReportSchedule.objects.filter(pk=schedule.pk).update(next_run_at=None, planned_from=None, plan_needed=True)
+    (row,) = travel_to_next_firing(schedule)
+    assert row.schedule_id == schedule.pk
+
+
+def test_a_schedule_without_a_next_firing_says_why(make_schedule: ScheduleFactory):
+    schedule = make_schedule()
+    schedules.pause(schedule.pk, by="a test")
+    with pytest.raises(AssertionError, match="it is paused"):
+        travel_to_next_firing(schedule)
+
+
+def test_the_tests_of_the_page_pass(monkeypatch: pytest.MonkeyPatch):
+    def place_order(customer: int) -> None:
+        queue.enqueue(report_id=3, modifier_id=customer, params={"order": 1})
+
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.orders", ModuleType("shop.orders"))
+    monkeypatch.setattr(sys.modules["shop.orders"], "place_order", place_order, raising=False)
+    (code,) = [block for block in blocks("docs/testing.md") if "TestCase" in block]
+    found: dict[str, object] = {"__name__": "their_tests"}
+    execute(code, found)
+    tests = unittest.TestLoader().loadTestsFromTestCase(cast(type[unittest.TestCase], found["OrderTests"]))
+    assert tests.countTestCases() == 3
+    done = tests.run(unittest.TestResult())
+    assert not done.failures
+    assert not done.errors
+    assert done.testsRun == 3
