@@ -360,13 +360,16 @@ class ReportSchedule(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Validate, plan the next firing, and save. If the timing is unchanged, the plan in the database stays.
 
-        Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`. The row is locked
-        meanwhile, so that an edit and the scheduler cannot overwrite each other's `next_run_at`.
+        Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`; `ScheduleNotFound` for a
+        schedule that was deleted since it was read, whose reports no longer belong to it. The row is locked meanwhile,
+        so that an edit and the scheduler cannot overwrite each other's `next_run_at`.
         """
         self.paused_by = self.paused_by[: bounds.MAX_USER_LENGTH]
         self.full_clean(validate_unique=False, validate_constraints=False)
         with locks.bounded():
             stored = ReportSchedule.objects.select_for_update().filter(pk=self.pk).first() if self.pk else None
+            if stored is None and not self._state.adding:
+                raise ScheduleNotFound("The schedule was deleted meanwhile.")
             own = {*self.PLANNED, "timing_set_at", "version", "paused_at", "paused_by", "pause_note"}
             if stored is None or any(getattr(self, name) != getattr(stored, name) for name in self.TIMING):
                 self._plan(database_now(), was_enabled=stored is None or stored.enabled)

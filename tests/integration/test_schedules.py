@@ -12,6 +12,7 @@ from django.utils import timezone
 
 import reportcron
 from reportqueue import schedules
+from reportqueue.errors import ScheduleNotFound
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.schedules import expansion
 from reportqueue.states import Source, Status
@@ -162,6 +163,14 @@ def test_the_schedules_time_zone_decides_the_instant(make_schedule):
     schedule = make_schedule(cron="0 8 * * MON", timezone="Europe/Paris")
     assert schedule.next_run_at == reportcron.next_after("0 8 * * MON", "Europe/Paris", datetime.now(UTC))
     assert schedule.next_run_at.hour in (6, 7)
+
+
+def test_a_schedule_that_was_deleted_meanwhile_does_not_come_back(make_schedule):
+    edited = make_schedule()
+    ReportSchedule.objects.get(pk=edited.pk).delete()
+    with pytest.raises(ScheduleNotFound, match="deleted meanwhile"):
+        edited.save()
+    assert not ReportSchedule.objects.exists()
 
 
 def test_deleting_a_schedule_keeps_what_it_has_enqueued(make_schedule):
