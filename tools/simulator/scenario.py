@@ -38,7 +38,7 @@ from tools.simulator.network import Network, SimulatedClient, Web
 from tools.simulator.outcome import Outcome, Plan
 from tools.simulator.people import People, kinds_of_reports
 from tools.simulator.runs import Runs
-from tools.simulator.world import World
+from tools.simulator.world import Task, World
 
 QUIET_SECONDS = 60.0
 """Of the calm, before the schedules are paused."""
@@ -104,6 +104,7 @@ class _Scenario:
         self._instances: list[Instance] = []
         self._people = People(world, chance, self.struck, self.history, database, self._instances)
         self._processes = processes
+        self._acting: list[Task] = []
         self._moved = 0.0
         """When the last row moved."""
         self.settings = {**settings.REPORTQUEUE, "EXPAND_ON_CLAIM": self.cast.expand_on_claim}
@@ -176,7 +177,7 @@ class _Scenario:
                 # In three bursts: rows that come together are claimed together.
                 burst = self.chance.between(0, last * self.cast.storm, "burst", part, number % 3)
                 delay = burst + self.chance.between(0, 8.0, "when", name)
-                self.world.spawn(process, name, partial(perform, number), delay=delay)
+                self._acting.append(self.world.spawn(process, name, partial(perform, number), delay=delay))
 
     def _enqueue(self, number: int) -> None:
         self._people.enqueue(number, **self._content(f"report {number}", number))
@@ -193,6 +194,9 @@ class _Scenario:
         }
 
     def _close(self) -> None:
+        """Pause all schedules once nobody acts any more, who might resume one."""
+        while any(not task.done for task in self._acting):
+            self.world.sleep(LOOK_SECONDS)
         for pk in self._people.schedules():
             self._people.call("POST", f"/api/schedules/{pk}/pause/")
 
