@@ -28,6 +28,10 @@ class BadSignature(ReportQueueError):
     """The delivery is not signed by its source."""
 
 
+class TokenRefused(ReportQueueError):
+    """The token is not valid."""
+
+
 class InvalidTransition(ReportQueueError):
     """The row's status does not allow this."""
 
