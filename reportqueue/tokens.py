@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -73,10 +74,21 @@ def authenticate(key: str) -> ApiToken:
     return token
 
 
-def revoke(token: ApiToken) -> bool:
-    """Refuse every later call with the token; False if it was revoked already. Raises `RowBusy`."""
+def revoke(pks: Iterable[int]) -> list[ApiToken]:
+    """Refuse every later call with these tokens, all or none of them. Returns those that were not revoked before.
+
+    Raises `RowBusy`.
+    """
     with locks.bounded():
-        return bool(ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=ClockTimestamp()))
+        found = list(ApiToken.objects.select_for_update().filter(pk__in=list(pks), revoked_at=None).order_by("pk"))
+        ApiToken.objects.filter(pk__in=[token.pk for token in found]).update(revoked_at=ClockTimestamp())
+        return found
+
+
+def user_named(name: str) -> Any:
+    """The user of the project's user model with this name; None if there is none."""
+    model = get_user_model()
+    return model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
 
 
 def _note_use(token: ApiToken) -> None:

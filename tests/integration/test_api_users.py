@@ -156,7 +156,7 @@ def test_a_new_token_of_the_same_user_goes_on(first: APIClient, make_row: RowFac
     pk = make_row().pk
     claimed = claim(first)
     old = ApiToken.objects.get()
-    tokens.revoke(old)
+    tokens.revoke([old.pk])
     first.credentials(HTTP_AUTHORIZATION=f"Token {tokens.issue(old.user, name='new').key}")
     assert claim(first)["claim_id"] == claimed["claim_id"]
     post(first, f"{pk}/start/", {"generation": 1, "run_id": "run"})

@@ -71,8 +71,8 @@ def test_a_token_opens_what_its_user_may(issued: tokens.Issued, scheme: str):
 
 def test_each_of_a_users_tokens_works_until_it_is_revoked(issued: tokens.Issued):
     other = tokens.issue(issued.token.user, name="other")
-    assert tokens.revoke(other.token)
-    assert not tokens.revoke(other.token), "the second time changes nothing"
+    assert tokens.revoke([other.token.pk]) == [other.token]
+    assert tokens.revoke([other.token.pk]) == [], "the second time changes nothing"
     assert refusal(other.key) == f"The token rq_{other.token.identifier} was revoked."
     assert caller(issued.key).get(ROWS).status_code == 200
 
@@ -238,7 +238,7 @@ def test_a_use_is_noted_at_most_once_a_minute(issued: tokens.Issued):
 
 
 def test_a_refused_use_is_not_noted(issued: tokens.Issued):
-    tokens.revoke(issued.token)
+    tokens.revoke([issued.token.pk])
     with pytest.raises(TokenRefused):
         tokens.authenticate(issued.key)
     assert used_at() is None
