@@ -32,6 +32,10 @@ class TokenRefused(ReportQueueError):
     """The token is not valid."""
 
 
+class UserRefused(ReportQueueError):
+    """There cannot be such an API user."""
+
+
 class InvalidTransition(ReportQueueError):
     """The row's status does not allow this."""
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -83,12 +82,6 @@ def revoke(pks: Iterable[int]) -> list[ApiToken]:
         found = list(ApiToken.objects.select_for_update().filter(pk__in=list(pks), revoked_at=None).order_by("pk"))
         ApiToken.objects.filter(pk__in=[token.pk for token in found]).update(revoked_at=ClockTimestamp())
         return found
-
-
-def user_named(name: str) -> Any:
-    """The user of the project's user model with this name; None if there is none."""
-    model = get_user_model()
-    return model._default_manager.filter(**{model.USERNAME_FIELD: name}).first()
 
 
 def _note_use(token: ApiToken) -> None:

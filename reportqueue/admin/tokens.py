@@ -17,7 +17,7 @@ from django.utils.html import format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, credentials, locks, tokens
+from reportqueue import api_users, bounds, credentials, locks, tokens
 from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.filters import TokenStateFilter
@@ -62,7 +62,7 @@ class TokenForm(TokenModelForm):
     def clean_user_name(self) -> str:
         """The name of an active user, who becomes the token's."""
         name = str(self.cleaned_data["user_name"])
-        user = tokens.user_named(name)
+        user = api_users.named(name)
         if user is None:
             raise ValidationError(gettext("There is no such user."))
         if not user.is_active:
