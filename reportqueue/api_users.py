@@ -77,7 +77,7 @@ def prepare(name: str, codenames: Collection[str]) -> Preparation:
         missing = [codename for codename in codenames if not user.has_perm(f"reportqueue.{codename}")]
     else:
         raise UserRefused(f"The user {name} is not active: activate the user, or choose another name.")
-    if missing and not hasattr(user, "user_permissions"):
+    if missing and not hasattr(type(user), "user_permissions"):
         text = "has no user_permissions: grant {} by your project's own means, and repeat this"
         raise UserRefused(f"The user model {user._meta.label} {text.format(', '.join(missing))}.")
     if len(_permissions(missing)) < len(missing):
