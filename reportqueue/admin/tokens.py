@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -53,6 +54,7 @@ class TokenForm(TokenModelForm):
     class Meta:
         model = ApiToken
         fields = ["name", "scopes", "expires_at"]
+        labels = {"expires_at": _("Expires (UTC)")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,10 +77,10 @@ class TokenForm(TokenModelForm):
 class ApiTokenAdmin(ListAdmin):
     """The tokens of all users, without anything that a call could be made with."""
 
-    list_display = ["name", "user", "public_part", "may_use", "state", "created", "expires", "last_used"]
+    list_display = ["name_and_beginning", "user", "may_use", "state", "created", "expires", "last_used"]
     list_filter = [TokenStateFilter]
     list_select_related = ["user"]
-    sortable_by = ["name", "created", "expires", "last_used"]
+    sortable_by = ["name_and_beginning", "created", "expires", "last_used"]
     find = search.find_tokens
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the token's name or of its user's, or the beginning of the token.")
@@ -146,7 +148,7 @@ class ApiTokenAdmin(ListAdmin):
     def _ask(self, request: HttpRequest, pks: Sequence[int]) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
-            "title": gettext("Revoke these tokens?"),
+            "title": ngettext("Revoke this token?", "Revoke these tokens?", len(pks)),
             "opts": self.opts,
             "media": self.media,
             "action": "revoke_selected",
@@ -178,6 +180,11 @@ class ApiTokenAdmin(ListAdmin):
             )
             self.message_user(request, text % {"count": f"{count:,}"}, messages.WARNING)
 
+    @admin.display(description=_("name and beginning"), ordering="name")
+    def name_and_beginning(self, token: ApiToken) -> str:
+        """The name, and below it the beginning of the token."""
+        return formats.two_lines(token.name, self.public_part(token))
+
     @admin.display(description=_("begins with"))
     def public_part(self, token: ApiToken) -> str:
         """The beginning of the token, by which it is known."""
@@ -194,7 +201,7 @@ class ApiTokenAdmin(ListAdmin):
     def state(self, token: Any) -> str:
         """Whether calls with it are let in, and if not, why."""
         if token.revoked_at is not None:
-            return formats.two_lines(gettext("revoked"), formats.utc(token.revoked_at) + " UTC")
+            return formats.two_lines(gettext("revoked"), f"{_minute(token.revoked_at)} UTC")
         if token.expires_at is not None and token.expires_at <= token.now:
             return gettext("expired")
         return gettext("active") if token.user.is_active else gettext("the user is not active")
@@ -202,17 +209,21 @@ class ApiTokenAdmin(ListAdmin):
     @admin.display(description=_("created (UTC)"), ordering="created_at")
     def created(self, token: ApiToken) -> str:
         """When it was made."""
-        return formats.utc(token.created_at)
+        return _minute(token.created_at)
 
     @admin.display(description=_("expires (UTC)"), ordering="expires_at")
     def expires(self, token: ApiToken) -> str:
         """From when on it is refused."""
-        return formats.utc(token.expires_at) if token.expires_at else gettext("never")
+        return _minute(token.expires_at) if token.expires_at else gettext("never")
 
     @admin.display(description=_("last used (UTC)"), ordering="last_used_at")
     def last_used(self, token: ApiToken) -> str:
         """To the minute: it is written at most once a minute."""
-        return formats.utc(token.last_used_at)[:16] if token.last_used_at else gettext("never")
+        return _minute(token.last_used_at) if token.last_used_at else gettext("never")
+
+
+def _minute(instant: datetime) -> str:
+    return formats.utc(instant).rpartition(":")[0]
 
 
 def may_choose_user(request: HttpRequest) -> bool:
