@@ -7,18 +7,18 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare
 
 from reportqueue import credentials, locks
 from reportqueue.clock import ClockTimestamp
-from reportqueue.errors import RowBusy, TokenRefused
+from reportqueue.errors import TokenRefused
 from reportqueue.models import ApiToken
 
 NOTED_SECONDS = 60
 """The last use of a token is written down at most this often."""
-BUSY_SECONDS = 0.1
 
 
 class Issued(NamedTuple):
@@ -85,10 +85,8 @@ def revoke(pks: Iterable[int]) -> list[ApiToken]:
 
 
 def _note_use(token: ApiToken) -> None:
-    """Nothing depends on it: if the row is locked, the next call notes its own use."""
+    """Nothing depends on it: if another call locks the row, this one does not wait, and a later call notes its use."""
     due = Q(last_used_at=None) | Q(last_used_at__lte=Now() - timedelta(seconds=NOTED_SECONDS))
-    try:
-        with locks.bounded(BUSY_SECONDS):
-            ApiToken.objects.filter(due, pk=token.pk).update(last_used_at=ClockTimestamp())
-    except RowBusy:
-        pass
+    free = ApiToken.objects.select_for_update(skip_locked=True).filter(due, pk=token.pk).order_by()
+    with transaction.atomic():
+        ApiToken.objects.filter(pk__in=free.values("pk")).update(last_used_at=ClockTimestamp())
