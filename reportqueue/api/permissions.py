@@ -1,4 +1,4 @@
-"""Who may do what: Django's model permissions are the API's scopes."""
+"""Who may do what: Django's model permissions, within the scopes of the caller's token."""
 
 from __future__ import annotations
 
