@@ -107,7 +107,7 @@ def test_who_may_not_change_users_makes_tokens_for_nobody_else():
 def test_only_the_name_of_a_token_can_be_changed(admin_client: Client, issued: tokens.Issued):
     before = ApiToken.objects.values().get()
     page = f"{TOKENS}{issued.token.pk}/change/"
-    admin_client.post(page, {"name": "host-8", "scopes": [], "user": "1", "digest": "0" * 64, "expires_at_0": ""})
+    admin_client.post(page, {"name": "host-8", "scopes": "[]", "user": "1", "digest": "0" * 64, "expires_at_0": ""})
     assert ApiToken.objects.values().get() == before | {"name": "host-8"}
     assert usable(issued)
 
