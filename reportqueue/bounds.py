@@ -27,6 +27,8 @@ MAX_NAME_LENGTH = 100
 """Of a consumer's name and of a run id."""
 MAX_USER_LENGTH = 150
 """Of a user's name, of which the first characters are stored: a project's user model may allow longer names."""
+MAX_LOGIN_LENGTH = 1_000
+"""Of the name by which a user is found."""
 MAX_API_USER_LENGTH = 255
 """Of the primary key of an API user, as a text."""
 MAX_SCOPE_LENGTH = MAX_API_USER_LENGTH + 45

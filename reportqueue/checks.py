@@ -12,9 +12,10 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connection, router
 from psycopg import sql
+from rest_framework.authentication import TokenAuthentication
 
 import reportcron
-from reportqueue.conf import conf
+from reportqueue.conf import DRF_TOKENS_APP, authentication_classes
 from reportqueue.wakeup.listening import Address
 
 OLDEST_SERVER = 15
@@ -31,17 +32,19 @@ Found = list[checks.CheckMessage]
 def check_settings(app_configs: Configs, **kwargs: Any) -> Found:
     """E001: the `REPORTQUEUE` dict makes sense. E003: the apps that the API needs are installed. E004: `USE_TZ`."""
     problems: Found = []
+    needed = {"rest_framework": "reportqueue's API"}
     try:
-        conf()
+        if any(issubclass(one, TokenAuthentication) and one.model is None for one in authentication_classes()):
+            needed[DRF_TOKENS_APP] = "TokenAuthentication in REPORTQUEUE['AUTHENTICATION_CLASSES']"
     except ImproperlyConfigured as error:
         problems.append(checks.Error(str(error), hint="See docs/settings.md.", id="reportqueue.E001"))
     problems += [
         checks.Error(
-            f"reportqueue's API needs {name}.",
+            f"{what} needs {name}.",
             hint=f'Add "{name}" to INSTALLED_APPS and run migrate.',
             id="reportqueue.E003",
         )
-        for name in ("rest_framework", "rest_framework.authtoken")
+        for name, what in needed.items()
         if not apps.is_installed(name)
     ]
     if not settings.USE_TZ:

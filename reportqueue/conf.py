@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from reportqueue import bounds
+
+OWN_TOKENS = "reportqueue.api.authentication.ApiTokenAuthentication"
+DRF_TOKENS = "rest_framework.authentication.TokenAuthentication"
+DRF_TOKENS_APP = "rest_framework.authtoken"
+SESSIONS = "rest_framework.authentication.SessionAuthentication"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +59,8 @@ class Conf:
     """`/status`, the admin and the scheduler's log say so when no launched report has started for this long."""
     run_url: str = ""
     """The page of a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
-
+    authentication_classes: Sequence[str] | None = None
+    """The authentication classes of the API, as dotted paths. None: `authentication_classes()` says which."""
     dagster_url: str = ""
     """Dagster's webserver, which is told when schedules change; empty: no webserver is told."""
 
@@ -82,6 +90,14 @@ class Conf:
             raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must contain {run_id}.")
         if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):
             raise ImproperlyConfigured("REPORTQUEUE['DAGSTER_URL'] must be an http:// or https:// address, or empty.")
+        classes = self.authentication_classes
+        if classes is not None and (
+            not isinstance(classes, list | tuple) or not classes or not all(isinstance(path, str) for path in classes)
+        ):
+            raise ImproperlyConfigured(
+                "REPORTQUEUE['AUTHENTICATION_CLASSES'] must be a list of one dotted path or more. Without this key, "
+                "the app's own tokens and Django's sessions are accepted."
+            )
 
 
 def _between(name: str, value: Any, low: float, high: float) -> None:
@@ -103,3 +119,32 @@ def conf() -> Conf:
             f"REPORTQUEUE has no setting {', '.join(unknown)}. Its settings are {', '.join(sorted(known))}."
         )
     return Conf(**{known[key]: value for key, value in given.items()})
+
+
+def authentication_classes() -> list[Any]:
+    """The classes that authenticate the API's callers, in their order.
+
+    Without the setting: the app's own tokens, those of `rest_framework.authtoken` if it is installed, and sessions.
+    Raises `ImproperlyConfigured`, naming the path, for one that is no authentication class.
+    """
+    paths = conf().authentication_classes
+    if paths is None:
+        paths = [OWN_TOKENS, *([DRF_TOKENS] if apps.is_installed(DRF_TOKENS_APP) else []), SESSIONS]
+    return [_authentication_class(path) for path in paths]
+
+
+def _authentication_class(path: str) -> Any:
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise _no_authentication_class(path, str(error)) from None
+    if not isinstance(found, type) or not callable(getattr(found, "authenticate", None)):
+        raise _no_authentication_class(path, "it has no method `authenticate`")
+    return found
+
+
+def _no_authentication_class(path: str, why: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(
+        f"REPORTQUEUE['AUTHENTICATION_CLASSES'] names {path!r}, which is no authentication class of Django REST "
+        f"framework: {why}. Correct the path, for instance to {OWN_TOKENS!r}."
+    )

@@ -28,6 +28,14 @@ class BadSignature(ReportQueueError):
     """The delivery is not signed by its source."""
 
 
+class TokenRefused(ReportQueueError):
+    """The token is not valid."""
+
+
+class UserRefused(ReportQueueError):
+    """There cannot be such an API user."""
+
+
 class InvalidTransition(ReportQueueError):
     """The row's status does not allow this."""
 

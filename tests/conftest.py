@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
+from reportqueue import tokens
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
 from reportqueue.states import FINAL, LEASED, Outcome, Status
 from reportqueue.timing.policies import Overlap
@@ -124,7 +124,7 @@ def client_with(db: None) -> ClientFactory:
             found = Permission.objects.filter(content_type__app_label="reportqueue", codename__in=codenames)
             assert found.count() == len(codenames), f"no such permission among {codenames}"
             user.user_permissions.set(found)
-            client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+            client.credentials(HTTP_AUTHORIZATION=f"Token {tokens.issue(user, name='test').key}")
         return client
 
     return make

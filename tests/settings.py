@@ -1,7 +1,10 @@
-"""The demo's settings for tests and for mypy, with a key that is nobody's secret."""
+"""The demo's settings for tests and for mypy, with a key that is nobody's secret, and with the tokens of DRF."""
 
 import os
 
 os.environ.setdefault("SECRET_KEY", "of-the-tests-and-of-nothing-else")  # the processes that tests start have it, too
 
 from project.settings import *  # noqa: F403
+from project.settings import INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken"]

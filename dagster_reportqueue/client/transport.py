@@ -224,7 +224,9 @@ def _refusal(response: requests.Response, url: str) -> ApiError:
         return Conflict(detail, kind=kind, current_status=_string(problem.get("current_status")))
     hint = {
         401: "; check REPORTQUEUE_TOKEN",
-        403: "" if kind == "held-by-another" else "; the token's user lacks a permission of reportqueue",
+        403: ""
+        if kind
+        else "; the API did not answer this: check REPORTQUEUE_URL and the proxy in front of the web app",
         404: "" if kind else "; reportqueue.api.urls is not included at this address: check REPORTQUEUE_URL",
     }.get(status, "; redirects are not followed, check REPORTQUEUE_URL" if 300 <= status < 400 else "")
     text = f"{url} answered {status}: {detail}{hint}"

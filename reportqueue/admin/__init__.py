@@ -1,8 +1,9 @@
-"""The admin: schedules, calendars, webhook sources and the queue, with their actions."""
+"""The admin: schedules, calendars, webhook sources, API tokens and the queue, with their actions."""
 
 from reportqueue.admin.calendars import BlackoutCalendarAdmin
 from reportqueue.admin.queue import ReportQueueAdmin
 from reportqueue.admin.schedules import ReportScheduleAdmin
+from reportqueue.admin.tokens import ApiTokenAdmin
 from reportqueue.admin.webhooks import WebhookSourceAdmin
 
-__all__ = ["BlackoutCalendarAdmin", "ReportQueueAdmin", "ReportScheduleAdmin", "WebhookSourceAdmin"]
+__all__ = ["ApiTokenAdmin", "BlackoutCalendarAdmin", "ReportQueueAdmin", "ReportScheduleAdmin", "WebhookSourceAdmin"]

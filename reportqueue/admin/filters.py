@@ -12,6 +12,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -124,6 +125,24 @@ class EnabledFilter(YesNoFilter):
     def condition(self, value: str) -> Q:
         """By `enabled`."""
         return Q(enabled=value == "yes")
+
+
+class TokenStateFilter(ChoiceFilter):
+    """Whether an API token has ended, and how."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The states, but for that of the user."""
+        return [("usable", _("Neither revoked nor expired")), ("expired", _("Expired")), ("revoked", _("Revoked"))]
+
+    def condition(self, value: str) -> Q:
+        """By its instants."""
+        if value == "revoked":
+            return Q(revoked_at__isnull=False)
+        expired = Q(expires_at__lte=Now())
+        return Q(revoked_at=None) & (expired if value == "expired" else Q(expires_at=None) | ~expired)
 
 
 class ProblemFilter(YesNoFilter):

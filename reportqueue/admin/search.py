@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from django.contrib.auth import get_user_model
 from django.db.models import Model, Q, QuerySet
 from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext
 
-from reportqueue import bounds
+from reportqueue import bounds, credentials
 
 M = TypeVar("M", bound=Model)
 
@@ -67,6 +68,17 @@ def find_by_name(named: QuerySet[M], text: str) -> QuerySet[M]:
     for _name, word in _words(text, set()):
         named = named.filter(name__icontains=word)
     return named
+
+
+def find_tokens(tokens: QuerySet[M], text: str) -> QuerySet[M]:
+    """API tokens that match every word: a part of the name or of the user's name, or the beginning of the token."""
+    user_name = f"user__{get_user_model().USERNAME_FIELD}__icontains"
+    for _name, word in _words(text, set()):
+        meant = Q(name__icontains=word) | Q((user_name, word))
+        if word.startswith(credentials.PREFIX):
+            meant |= Q(identifier=word.removeprefix(credentials.PREFIX)[: credentials.IDENTIFIER_LENGTH])
+        tokens = tokens.filter(meant)
+    return tokens
 
 
 def number(text: str, name: str) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -17,6 +16,7 @@ from reportqueue.admin import search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.consumers import warn_of_silence
 from reportqueue.admin.filters import EnabledFilter
+from reportqueue.admin.shown_once import show_once
 from reportqueue.models import WebhookSource
 
 
@@ -46,7 +46,7 @@ class WebhookSourceAdmin(ListAdmin):
         """Save, and show a new source's secret once."""
         super().save_model(request, obj, form, change)
         if not change:
-            self._show(request, obj, webhooks.secret(obj))
+            show_once(request, obj, webhooks.secret(obj))
 
     @admin.action(description=_("Rotate the secret of the selected source"), permissions=["change"])
     def rotate_secret(self, request: HttpRequest, selected: QuerySet[WebhookSource]) -> None:
@@ -55,7 +55,7 @@ class WebhookSourceAdmin(ListAdmin):
         if len(chosen) != 1:
             self.message_user(request, gettext("Select one source: its new secret is shown once."), messages.ERROR)
             return
-        self._show(request, chosen[0], webhooks.rotate(chosen[0]))
+        show_once(request, chosen[0], webhooks.rotate(chosen[0]))
         self.log_change(request, chosen[0], "Secret rotated in the admin")
 
     @admin.display(description=_("modifier"))
@@ -72,7 +72,3 @@ class WebhookSourceAdmin(ListAdmin):
     def rotation(self, source: WebhookSource) -> str:
         """The end of the time in which both secrets are accepted."""
         return f"{source.previous_until.astimezone(UTC):%Y-%m-%d %H:%M}" if source.previous_until else "-"
-
-    def _show(self, request: HttpRequest, source: WebhookSource, secret: str) -> None:
-        text = gettext("The secret of {name}, shown this once: {secret}")
-        self.message_user(request, format_html(text, name=source.name, secret=secret), messages.WARNING)

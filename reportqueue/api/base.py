@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from django.http import HttpResponseBase
 from django.utils.cache import add_never_cache_headers
 from django.utils.decorators import method_decorator
-from rest_framework.authentication import SessionAuthentication, TokenAuthentication
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -21,6 +20,7 @@ from reportqueue.api import problems
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
 from reportqueue.api.serializers import queue as shapes
+from reportqueue.conf import authentication_classes
 
 TIME_HEADER = "Reportqueue-Time"
 R = TypeVar("R", bound=HttpResponseBase)
@@ -49,7 +49,7 @@ class OneFormat(DefaultContentNegotiation):
 class ApiView(APIView):
     """The base of all endpoints. It has its own error format and sets every policy of DRF, whatever the project has."""
 
-    authentication_classes = [TokenAuthentication, SessionAuthentication]
+    authentication_classes: Any = None
     permission_classes = [Scopes]
     parser_classes = [BoundedJSONParser]
     renderer_classes = [JSONRenderer]
@@ -61,6 +61,22 @@ class ApiView(APIView):
     scopes: dict[str, str | tuple[str, ...]] = {}
     parameters: list[str] = []
     """The query parameters of a GET; other methods have none."""
+
+    def get_authenticators(self) -> list[Any]:
+        """One of each class: the view's own, or those of the setting `AUTHENTICATION_CLASSES`."""
+        own = self.authentication_classes
+        return [found() for found in (authentication_classes() if own is None else own)]
+
+    def get_authenticate_header(self, request: Request) -> str:
+        """For `WWW-Authenticate`: that of the first class that has one. If none has, DRF answers 403, not 401."""
+        headers = (one.authenticate_header(request) for one in self.get_authenticators())
+        return next(filter(None, headers), "")
+
+    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
+        """As DRF's, but credentials that no class knows are not valid, rather than missing."""
+        if not request.successful_authenticator and "Authorization" in request.headers:
+            raise AuthenticationFailed("The credentials in the header Authorization are not valid here.")
+        super().permission_denied(request, message or None, code)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Also refuse unknown parameters, and a chunked body, which DRF would read as an empty one."""

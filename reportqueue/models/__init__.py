@@ -1,13 +1,15 @@
-"""The tables: schedules, calendars, the queue and its attempts, webhook sources, trigger periods, and consumers."""
+"""The tables: schedules, calendars, the queue and its attempts, webhook sources, trigger periods, consumers, tokens."""
 
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
 from reportqueue.models.schedule import ReportSchedule
+from reportqueue.models.token import ApiToken
 from reportqueue.models.webhook import WebhookSource
 
 __all__ = [
+    "ApiToken",
     "BlackoutCalendar",
     "BlackoutDays",
     "BlackoutHours",

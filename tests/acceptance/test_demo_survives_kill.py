@@ -38,16 +38,16 @@ def demo(start_demo: StartDemo, folder: Path) -> DemoProcess:
 
 
 @pytest.fixture(scope="module")
-def admin_token(demo: DemoProcess) -> str:
-    """The token of a person who may enqueue; the consumer may not."""
-    return demo.manage("drf_create_token", "admin").split()[2]
+def shop_token(demo: DemoProcess) -> str:
+    """The token of a program that may enqueue; the consumer may not."""
+    return demo.manage("create_consumer", "shop", "--producer").strip()
 
 
 @pytest.fixture(scope="module")
-def killed(demo: DemoProcess, admin_token: str) -> dict[str, Any]:
+def killed(demo: DemoProcess, shop_token: str) -> dict[str, Any]:
     """A report's row at its end; the worker of its first run was killed while the row was running."""
     for _ in range(TRIES):
-        queue_id = _enqueue(demo, admin_token)
+        queue_id = _enqueue(demo, shop_token)
         item = demo.wait_for("the report runs", partial(_once_started, demo, queue_id), 60)
         while item["status"] == "running":
             if (worker := _worker(demo, item["run_id"])) is not None:
@@ -123,9 +123,9 @@ def test_progress_is_shown_as_rows_move(demo: DemoProcess, killed: dict[str, Any
     assert any(re.search(r"running \d", line) for line in lines)
 
 
-def test_sigterm_ends_everything_in_time_and_nothing_else(demo: DemoProcess, admin_token: str):
+def test_sigterm_ends_everything_in_time_and_nothing_else(demo: DemoProcess, shop_token: str):
     with _bystander(demo) as bystander:
-        _enqueue(demo, admin_token)
+        _enqueue(demo, shop_token)
         demo.wait_for("a run is under way", lambda: _with_status(demo, "running"), 60)
         assert len(processes_on(demo.data)) > 8
 

@@ -39,7 +39,7 @@ DATABASES = {
 """
 pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
 APPS = """
-INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken", "reportqueue"]
+INSTALLED_APPS += ["rest_framework", "reportqueue"]
 """
 URLS = """
 from django.urls import include
@@ -78,13 +78,12 @@ import django
 
 django.setup()
 
-from django.contrib.auth.models import User
-from rest_framework.authtoken.models import Token
+from django.core.management import call_command
 
 from reportqueue import queue
 
 queue.enqueue(3, 4)
-print(Token.objects.create(user=User.objects.create_superuser("dagster")).key)
+call_command("create_consumer", "dagster")
 """
 THEIR_CODE_LOCATION = {
     "orchestrator/__init__.py": "",

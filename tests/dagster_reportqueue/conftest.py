@@ -14,9 +14,9 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from psycopg import sql
 from pytest_django.live_server_helper import LiveServer
-from rest_framework.authtoken.models import Token
 
 from dagster_reportqueue.client import ReportQueueClient
+from reportqueue import tokens
 from tests.dagster_reportqueue.front import Front
 from tests.dagster_reportqueue.runs import Runner
 
@@ -70,7 +70,7 @@ def token(transactional_db: None) -> str:
     """Of a user who may consume, and nothing else."""
     user = User.objects.create_user("dagster")
     user.user_permissions.set(Permission.objects.filter(codename="consume_reportqueue"))
-    return str(Token.objects.create(user=user).key)
+    return tokens.issue(user, name="test").key
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
-from rest_framework.authtoken.models import Token
 
 from dagster_reportqueue.client import ApiRefused, ApiUnreachable, Conflict, ReportQueueClient, Started
 from dagster_reportqueue.client.plan import Plan
-from reportqueue import queue
+from reportqueue import queue, tokens
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
@@ -185,9 +184,11 @@ def test_a_row_of_another_user_is_refused_with_its_own_reason(client: ReportQueu
     assert answer.held_by_another
 
 
-def test_a_missing_permission_is_refused_with_a_hint(make_client: ClientFactory):
-    token = Token.objects.create(user=User.objects.create_user("nobody")).key
-    with pytest.raises(ApiRefused, match=r"answered 403: .*lacks a permission of reportqueue$") as refusal:
+def test_a_missing_permission_is_named(make_client: ClientFactory):
+    token = tokens.issue(User.objects.create_user("nobody"), name="test").key
+    with pytest.raises(
+        ApiRefused, match=r"answered 403: .* reportqueue\.consume_reportqueue, .*not have\.$"
+    ) as refusal:
         make_client(token=token).claim("sensor")
     assert refusal.value.status == 403
 

@@ -14,7 +14,7 @@ from reportqueue.models import WebhookSource
 from tests.integration.test_admin_permissions import staff
 
 OURS = [(model, page) for model, page in admin.site._registry.items() if model._meta.app_label == "reportqueue"]
-VIEWS = ["view_reportqueue", "view_reportschedule", "view_blackoutcalendar", "view_webhooksource"]
+VIEWS = ["view_reportqueue", "view_reportschedule", "view_blackoutcalendar", "view_webhooksource", "view_apitoken"]
 LOOKUPS = ["", "__exact", "__startswith", "__gt", "__regex", "__contains", "__isnull", "__in"]
 
 
@@ -33,7 +33,7 @@ def is_refused(response: Any) -> bool:
 
 
 def test_every_list_has_the_base_that_refuses():
-    assert len(OURS) == 4
+    assert len(OURS) == 5
     assert [model for model, page in OURS if not isinstance(page, ListAdmin)] == []
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
+from reportqueue import tokens
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import ClientFactory, RowFactory
@@ -99,7 +99,7 @@ def test_an_inactive_user_is_a_stranger(call: Call):
     subject = call.subject() if call.subject else None
     user = user_with(*SCOPES)
     by_token, by_session = APIClient(), APIClient()
-    by_token.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+    by_token.credentials(HTTP_AUTHORIZATION=f"Token {tokens.issue(user, name='test').key}")
     by_session.force_login(user)
     user.is_active = False
     user.save()

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
-from reportqueue import queue
-from reportqueue.models import ReportQueue
+from reportqueue import queue, tokens
+from reportqueue.models import ApiToken, ReportQueue
 from reportqueue.states import Status
 from tests.conftest import ClientFactory, RowFactory, minutes_ago
 from tests.integration.test_api_endpoints import build_fired_schedule, post, problem, tables
@@ -147,7 +145,7 @@ def test_rows_of_a_user_who_is_replaced_or_deleted_go_to_the_next_one_when_their
         claim(first, ack=claimed["claim_id"])
     if reached == "running":
         post(first, f"{pk}/start/", {"generation": 1, "run_id": "run"})
-    User.objects.filter(auth_token__key=first._credentials["HTTP_AUTHORIZATION"].split()[1]).delete()
+    tokens.authenticate(first._credentials["HTTP_AUTHORIZATION"].split()[1]).user.delete()
     assert ids(claim(second)) == []
     expire()
     assert ids(claim(second)) == [pk]
@@ -157,10 +155,9 @@ def test_rows_of_a_user_who_is_replaced_or_deleted_go_to_the_next_one_when_their
 def test_a_new_token_of_the_same_user_goes_on(first: APIClient, make_row: RowFactory):
     pk = make_row().pk
     claimed = claim(first)
-    old = Token.objects.get()
-    user = old.user
-    old.delete()
-    first.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+    old = ApiToken.objects.get()
+    tokens.revoke([old.pk])
+    first.credentials(HTTP_AUTHORIZATION=f"Token {tokens.issue(old.user, name='new').key}")
     assert claim(first)["claim_id"] == claimed["claim_id"]
     post(first, f"{pk}/start/", {"generation": 1, "run_id": "run"})
 

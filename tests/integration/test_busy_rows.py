@@ -19,10 +19,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import InterfaceError, OperationalError, connection
 from django.test import Client
-from rest_framework.authtoken.models import Token
 
 from project.environment import BASE_DIR
-from reportqueue import locks, queue, schedules, triggers
+from reportqueue import locks, queue, schedules, tokens, triggers
 from reportqueue.errors import ReportQueueError, RowBusy, RowNotFound
 from reportqueue.locks import bounded
 from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule
@@ -431,7 +430,7 @@ def status_of(url: str, token: str = "", body: str = "") -> int:
 def test_a_forgotten_lock_leaves_the_web_app_and_the_other_rows_alone(web: str):
     user = User.objects.create_user("dagster")
     user.user_permissions.set(Permission.objects.filter(codename="consume_reportqueue"))
-    token = str(Token.objects.create(user=user).key)
+    token = tokens.issue(user, name="test").key
     row, other = running(), running()
 
     def beat(one: ReportQueue) -> int:

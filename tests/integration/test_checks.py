@@ -60,6 +60,9 @@ def test_the_demo_project_passes():
         ({"MAX_UNSTARTED_RUNS": 0}, "MAX_UNSTARTED_RUNS"),
         ({"LISTEN_DATABASE": "direct"}, "LISTEN_DATABASE"),
         ({"LISTEN_DATABASE": ["default"]}, "LISTEN_DATABASE"),
+        ({"AUTHENTICATION_CLASSES": []}, "AUTHENTICATION_CLASSES"),
+        ({"AUTHENTICATION_CLASSES": "a.B"}, "AUTHENTICATION_CLASSES"),
+        ({"AUTHENTICATION_CLASSES": [7]}, "AUTHENTICATION_CLASSES"),
         ([], "must be a dict"),
     ],
 )
@@ -70,6 +73,13 @@ def test_a_setting_that_makes_no_sense_is_named_with_a_hint(settings, wrong: Any
     assert problem.hint
     with pytest.raises(ImproperlyConfigured):
         conf()
+
+
+def test_an_authentication_class_that_cannot_be_imported_is_named_with_a_hint(settings):
+    settings.REPORTQUEUE = {"AUTHENTICATION_CLASSES": ["nowhere.Class"]}
+    (problem,) = checks.check_settings(None)
+    assert (problem.id, "'nowhere.Class'" in problem.msg) == ("reportqueue.E001", True)
+    assert problem.hint
 
 
 def test_the_defaults_hold_without_any_settings(settings):
@@ -85,10 +95,22 @@ def test_another_database_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_missing_app_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("django.apps.apps.is_installed", lambda name: name != "rest_framework.authtoken")
+    monkeypatch.setattr("django.apps.apps.is_installed", lambda name: name != "rest_framework")
     (problem,) = checks.check_settings(None)
     assert problem.id == "reportqueue.E003"
-    assert "rest_framework.authtoken" in problem.msg
+    assert "rest_framework" in problem.msg
+
+
+def test_the_rest_frameworks_tokens_are_needed_only_where_the_settings_name_them(
+    settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("django.apps.apps.is_installed", lambda name: name != "rest_framework.authtoken")
+    assert checks.check_settings(None) == []
+    settings.REPORTQUEUE = {"AUTHENTICATION_CLASSES": ["rest_framework.authentication.TokenAuthentication"]}
+    (problem,) = checks.check_settings(None)
+    assert problem.id == "reportqueue.E003"
+    assert "AUTHENTICATION_CLASSES" in problem.msg
+    assert "rest_framework.authtoken" in str(problem.hint)
 
 
 def test_a_project_without_time_zones_is_refused(settings):

@@ -47,9 +47,17 @@ def demo(start_demo: StartDemo, folder: Path) -> DemoProcess:
     return demo
 
 
+ISSUE = """
+from django.contrib.auth.models import User
+from reportqueue import tokens
+
+print(tokens.issue(User.objects.get(username="admin"), name="test").key)
+"""
+
+
 def add_schedules(demo: DemoProcess) -> list[int]:
     """Schedules that are all due every minute; the demo's own fire no more."""
-    token = demo.manage("drf_create_token", "admin").split()[2]
+    token = demo.manage("shell", "-v", "0", "-c", ISSUE).strip()
     for there in demo.api("GET", "/api/schedules/", token=token).json()["schedules"]:
         demo.api("POST", f"/api/schedules/{there['schedule_id']}/pause/", {}, token=token)
     made = []

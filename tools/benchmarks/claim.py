@@ -220,18 +220,18 @@ def _http(own: Claimers) -> Goals:
     """Compare a claim of 100 rows through gunicorn, as in the demo, with one in Python; both acknowledge."""
     import requests
     from django.contrib.auth.models import User
-    from rest_framework.authtoken.models import Token
 
+    from reportqueue import tokens
     from tools.runner.stack import HOST, free_port, gunicorn
 
     _load(150_000)
-    token = Token.objects.get_or_create(user=User.objects.create_superuser("claimer"))[0]
+    key = tokens.issue(User.objects.create_superuser("claimer"), name="benchmark").key
     address = f"http://{HOST}:{(port := free_port())}"
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "web.log").open("w") as log:
         web = subprocess.Popen(gunicorn(port), cwd=BASE_DIR, env=clean_environment(), stdout=log, stderr=log)
         try:
             session = requests.Session()
-            session.headers["Authorization"] = f"Token {token.key}"
+            session.headers["Authorization"] = f"Token {key}"
             _wait_for(session, f"{address}/healthz", web)
             last = None
             direct, through = [], []

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from reportqueue import credentials
 from tools.benchmarks import record
 from tools.benchmarks.record import Line
 from tools.runner.postgres import create_database, with_database
@@ -68,7 +69,7 @@ class Installation:
                 **os.environ,
                 "SECRET_KEY": secrets.token_urlsafe(48),
                 "ADMIN_PASSWORD": secrets.token_urlsafe(9),
-                "REPORTQUEUE_TOKEN": secrets.token_hex(20),
+                "REPORTQUEUE_TOKEN": credentials.new_key(),
                 "REPORTQUEUE_URL": address,
                 "no_proxy": HOST,
                 "NO_PROXY": HOST,

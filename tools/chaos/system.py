@@ -21,6 +21,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from project.environment import BASE_DIR
+from reportqueue import credentials
 from tools.chaos import points
 from tools.chaos.ledger import Ledger
 from tools.chaos.proxy import Proxy
@@ -112,7 +113,7 @@ class System:
         self.launcher = launcher
         self.slots = SLOTS[launcher]
         self._parts: list[Part] = []
-        self._token = secrets.token_hex(20)
+        self._token = credentials.new_key()
         self.url = ""
 
     def start(self) -> None:
@@ -219,7 +220,13 @@ class System:
             "INSERT INTO auth_user (password, is_superuser, username, first_name, last_name, email, is_staff,"
             " is_active, date_joined) VALUES ('', true, 'chaos', '', '', '', false, true, now()) RETURNING id"
         )[0]["id"]
-        self.query("INSERT INTO authtoken_token (key, created, user_id) VALUES (%s, now(), %s)", self._token, user)
+        self.query(
+            "INSERT INTO reportqueue_apitoken (name, identifier, digest, scopes, user_id)"
+            " VALUES ('chaos', %s, %s, '[]', %s)",
+            credentials.identifier_of(self._token),
+            credentials.digest(self._token),
+            user,
+        )
 
     def _environment(self, dagster_url: str) -> dict[str, str]:
         return {

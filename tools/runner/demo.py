@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 
 from project.environment import DATA_DIR, DEMO_FILE, database
+from reportqueue import credentials
 from tools.runner import django_setup, leftovers, stop_signals
 from tools.runner.postgres import EmbeddedPostgres, create_database, with_database
 from tools.runner.processes import ChildFailed, Children
@@ -208,8 +209,10 @@ def _secrets() -> dict[str, str]:
     new = {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "ADMIN_PASSWORD": secrets.token_urlsafe(9),
-        "REPORTQUEUE_TOKEN": secrets.token_hex(20),
+        "REPORTQUEUE_TOKEN": credentials.new_key(),
     }
+    if credentials.identifier_of(str(stored.get("REPORTQUEUE_TOKEN"))) is None:
+        stored.pop("REPORTQUEUE_TOKEN", None)  # by an earlier version, which had tokens of another form
     return {name: os.environ.get(name) or str(stored.get(name) or value) for name, value in new.items()}
 
 

@@ -18,14 +18,14 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import OperationalError, connection, connections, transaction
-from rest_framework.authtoken.models import Token
 
+from reportqueue import tokens
 from tools.simulator import faults
 from tools.simulator.faults import Faults
 from tools.simulator.machine import instant, machine
 from tools.simulator.settings import SCHEMA
 
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
+TOKEN = f"rq_{'0' * 12}_{'0' * 43}"
 """Of the one user of the API, who may do everything."""
 _CLOCKS = ("now", "statement_timestamp", "transaction_timestamp", "clock_timestamp")
 _NEVER_WAITS = ("SAVEPOINT", "RELEASE", "ROLLBACK", "SELECT set_config")
@@ -49,7 +49,7 @@ def prepare() -> None:
             # Statistics that come at some moment would change plans, and with them the order of rows.
             cursor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
     user = User.objects.create_superuser("simulator")
-    Token.objects.create(key=TOKEN, user=user)
+    tokens.issue(user, name="simulator", key=TOKEN)
 
 
 def empty() -> None:

@@ -278,17 +278,18 @@ def _stand_ins(name: str, used: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _remembered() -> Iterator[None]:
     """Let Django REST framework build a serializer's fields and look a token up once only: half of a call's time."""
-    from rest_framework.authentication import TokenAuthentication
     from rest_framework.serializers import ModelSerializer
 
-    users: dict[str, Any] = {}
-    fields: dict[type, Any] = {}
-    look_up, build = TokenAuthentication.authenticate_credentials, ModelSerializer.get_fields
+    from reportqueue import tokens
 
-    def authenticate_credentials(self: Any, key: str) -> Any:
-        if key not in users:
-            users[key] = look_up(self, key)
-        return users[key]
+    known: dict[str, Any] = {}
+    fields: dict[type, Any] = {}
+    look_up, build = tokens.authenticate, ModelSerializer.get_fields
+
+    def authenticate(key: str) -> Any:
+        if key not in known:
+            known[key] = look_up(key)
+        return known[key]
 
     def get_fields(self: Any) -> Any:
         if type(self) not in fields:
@@ -296,7 +297,7 @@ def _remembered() -> Iterator[None]:
         return copy.deepcopy(fields[type(self)])
 
     with (
-        mock.patch.object(TokenAuthentication, "authenticate_credentials", authenticate_credentials),
+        mock.patch.object(tokens, "authenticate", authenticate),
         mock.patch.object(ModelSerializer, "get_fields", get_fields),
     ):
         yield

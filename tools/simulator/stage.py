@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rest_framework.authentication import TokenAuthentication
-
+from reportqueue import tokens
 from tools.simulator import mutations
 from tools.simulator.database import TOKEN, Database, prepare
 from tools.simulator.machine import installed
@@ -24,5 +23,5 @@ def stage(put_back: str | None = None) -> Iterator[Callable[[Plan], Outcome]]:
     database = Database()
     with installed(), database.installed(), mutations.installed(put_back):
         # It is remembered. In the first scenario alone it would be one statement more, and the faults others.
-        TokenAuthentication().authenticate_credentials(TOKEN)
+        tokens.authenticate(TOKEN)
         yield lambda plan: play(plan, database)

@@ -6,13 +6,16 @@ import os
 from datetime import date
 from typing import Any
 
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
-from rest_framework.authtoken.models import Token
 
 from project.demo_reports import CALENDAR, CLOSED_WEEKDAYS, HOLIDAYS, SCHEDULES
-from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
+from reportqueue import api_users, credentials, tokens
+from reportqueue.models import ApiToken, BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
+
+TOKEN_NAME = "demo"  # noqa: S105  # the name, not the token
 
 
 class Command(BaseCommand):
@@ -29,21 +32,26 @@ class Command(BaseCommand):
             raise CommandError(f"Set {error.args[0]} in the environment.") from None
         if not User.objects.filter(username="admin").exists():
             User.objects.create_superuser("admin", "admin@example.com", password)
-        consumer, _ = User.objects.get_or_create(username="dagster")
-        consumer.user_permissions.set(
-            Permission.objects.filter(
-                content_type__app_label="reportqueue",
-                codename__in=["consume_reportqueue", "view_reportqueue", "view_reportschedule"],
-            )
-        )
-        Token.objects.filter(user=consumer).exclude(key=key).delete()
-        Token.objects.get_or_create(user=consumer, key=key)
+        self._set_up_consumer(key)
         if not ReportSchedule.objects.exists():
             calendars = {CALENDAR: self._calendar()}
             for fields in SCHEDULES:
                 calendar = calendars[fields["calendar"]] if "calendar" in fields else None
                 ReportSchedule(**{**fields, "calendar": calendar}).save()
         self.stdout.write(f"{ReportSchedule.objects.count()} schedules, users admin and dagster")
+
+    def _set_up_consumer(self, key: str) -> None:
+        """The user `dagster` has the token of this key, and none of an earlier key."""
+        prepared = api_users.prepare("dagster", api_users.ANY_CONSUMER)
+        prepared.carry_out()
+        earlier = ApiToken.objects.filter(user=prepared.user, name=TOKEN_NAME)
+        if earlier.filter(digest=credentials.digest(key), revoked_at=None).exists():
+            return
+        earlier.delete()
+        try:
+            tokens.issue(prepared.user, name=TOKEN_NAME, scopes=api_users.ANY_CONSUMER, key=key)
+        except ValidationError as error:
+            raise CommandError(f"REPORTQUEUE_TOKEN: {' '.join(error.messages)}") from None
 
     def _calendar(self) -> BlackoutCalendar:
         calendar, made = BlackoutCalendar.objects.get_or_create(name=CALENDAR)

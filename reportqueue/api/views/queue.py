@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reportqueue import bounds, queue, schedules, triggers
-from reportqueue.api import filters, problems
+from reportqueue.api import filters, permissions, problems
 from reportqueue.api.base import ApiView, told_time
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.clock import database_now
@@ -172,8 +172,7 @@ class CancelView(ApiView):
     def check_permissions(self, request: Request) -> None:
         """The owner's own cancel needs the consumer's permission, not a person's."""
         # A caller that has neither permission is refused before the body is read, as everywhere else.
-        user = request.user
-        known = user and any(user.has_perm(f"reportqueue.{verb}_reportqueue") for verb in ("cancel", "consume"))
+        known = any(permissions.may(request, f"{verb}_reportqueue") for verb in ("cancel", "consume"))
         if known and "lease_token" in _fields(request):
             self.scopes = {"POST": "consume_reportqueue"}
         super().check_permissions(request)
