@@ -121,6 +121,7 @@ class PendingReport:
     trigger_time: datetime
     generation: int
     run_key: str
+    schedule_id: int | None
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> PendingReport:
@@ -132,6 +133,7 @@ class PendingReport:
             trigger_time=datetime.fromisoformat(data["trigger_time"]),
             generation=int(data["generation"]),
             run_key=str(data["run_key"]),
+            schedule_id=None if (schedule_id := data.get("schedule_id")) is None else int(schedule_id),
         )
 
 

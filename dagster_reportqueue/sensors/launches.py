@@ -68,7 +68,7 @@ class Launches:
             tags={
                 **dict(target.tags),
                 **Ticket(item.queue_id, item.generation).tags(),
-                **report_tags(item.report_id, item.modifier_id),
+                **_tags_of([item]),
                 **launch_tags(item.priority),
             },
         )
@@ -86,6 +86,7 @@ class Launches:
                 **dict(target.tags),
                 BATCH_TAG: self.consumer,
                 "reportqueue/rows": str(len(tickets)),
+                **_tags_of(group.items),
                 **launch_tags(max(item.priority for item in group.items)),
             },
         )
@@ -93,3 +94,13 @@ class Launches:
     def _report(self, item: QueueItem, reason: str) -> None:
         self.context.log.error(f"No run for row {item.queue_id}: {reason}")
         self.client.fail_launch(item.queue_id, generation=item.generation, run_id=item.run_key, error=reason)
+
+
+def _tags_of(items: Iterable[QueueItem]) -> dict[str, str]:
+    """The tags that name the reports, modifiers and schedules of these rows."""
+    rows = list(items)
+    return report_tags(
+        (row.report_id for row in rows),
+        (row.modifier_id for row in rows),
+        (row.schedule_id for row in rows if row.schedule_id is not None),
+    )
