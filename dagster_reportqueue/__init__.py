@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dagster_reportqueue.execution.report import ReportRun, Work
     from dagster_reportqueue.execution.run import run_report
     from dagster_reportqueue.jobs import build_batch_job, build_report_job
+    from dagster_reportqueue.report_assets import build_report_asset
     from dagster_reportqueue.resources import ReportQueueResource
     from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor, report_data_config
     from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
@@ -54,6 +55,7 @@ _HOMES = {
         "build_batch_job",
         "build_report_job",
     ),
+    "report_assets": ("build_report_asset",),
     "resources": ("ReportQueueResource",),
     "sensors.queue_sensor": (
         "build_queue_lanes",
@@ -90,6 +92,7 @@ __all__ = [
     "build_queue_lanes",
     "build_queue_sensor",
     "build_repair_sensors",
+    "build_report_asset",
     "build_report_cron_sensor",
     "build_report_job",
     "build_schedules_refresh",

@@ -23,6 +23,7 @@ from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.execution.report import ReportRun
 from dagster_reportqueue.execution.run import run_report
 from dagster_reportqueue.jobs import build_batch_job, build_report_job
+from dagster_reportqueue.report_assets import build_report_asset
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.queue_sensor import build_queue_sensor, report_data_config
 from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
@@ -77,15 +78,16 @@ def default_job() -> None:
 @op(config_schema={"year": int})
 def render_year(context: OpExecutionContext, report_queue: ReportQueueResource) -> None:
     """Anybody's op with run config."""
-    ticket = Ticket.of_run(context.run.tags)
-    assert ticket is not None
-    run_report(context, report_queue.client(), ticket, make)
+    run_report(context, report_queue.client(), Ticket.of_run(context.run.tags), make)
 
 
 @job
 def year_job() -> None:
     """Anybody's job, which wants run config."""
     render_year()
+
+
+YEAR_CONFIG = {"ops": {"render_year": {"config": {"year": 2026}}}}
 
 
 def year_config(item: QueueItem) -> Mapping[str, Any]:
@@ -163,6 +165,22 @@ cron_sensor = build_report_cron_sensor(report_job, name="cron_sensor", limit=3, 
 smart_sensor = build_smart_cron_sensor(report_job, name="smart_sensor", limit=3, minimum_interval_seconds=1)
 partitioned_asset_job = define_asset_job("partitioned_asset_job", [partitioned_asset])
 """Its definition does not know that it has partitions: its asset does."""
+customer_asset, customer_asset_job = build_report_asset(
+    make, key="customer_report", partitions_def=CUSTOMERS, lease_seconds=5, group_name="reports"
+)
+
+
+@asset(deps=[customer_asset], partitions_def=CUSTOMERS)
+def customer_summary() -> None:
+    """Made of the report."""
+
+
+asset_report_sensor = build_queue_sensor(
+    define_asset_job("customer_assets", [customer_asset, customer_summary]),
+    name="asset_report_sensor",
+    run_config=None,
+    partition_key=partition_of,
+)
 partitioned_sensors = [
     build_queue_sensor(partitioned_asset_job, name="partitioned_queue_sensor", run_config=None),
     build_webhook_sensor(partitioned_asset_job, name="partitioned_polling_sensor"),
@@ -171,7 +189,7 @@ partitioned_sensors = [
 ]
 schedules_asset, refresh_job, refresh_schedule = build_schedules_refresh()
 defs = Definitions(
-    assets=[report_asset, partitioned_asset, schedules_asset],
+    assets=[report_asset, partitioned_asset, customer_asset, customer_summary, schedules_asset],
     jobs=[
         report_job,
         batch_job,
@@ -181,6 +199,7 @@ defs = Definitions(
         partitioned_job,
         customer_job,
         customer_batch_job,
+        customer_asset_job,
         refresh_job,
     ],
     schedules=[refresh_schedule],
@@ -191,6 +210,7 @@ defs = Definitions(
         year_sensor,
         asset_sensor,
         choosing_sensor,
+        asset_report_sensor,
         polling_sensor,
         cron_sensor,
         smart_sensor,
