@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dagster_reportqueue.assets import build_schedules_refresh
     from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, Conflict, QueueItem, ReportQueueClient
+    from dagster_reportqueue.component import ReportQueueComponent
     from dagster_reportqueue.definitions import assemble, build_definitions, queue_lanes
     from dagster_reportqueue.environment import Environment
     from dagster_reportqueue.execution.batch import run_reports
@@ -39,6 +40,7 @@ _HOMES = {
         "QueueItem",
         "ReportQueueClient",
     ),
+    "component": ("ReportQueueComponent",),
     "definitions": (
         "assemble",
         "build_definitions",
@@ -82,6 +84,7 @@ __all__ = [
     "FiringTicket",
     "QueueItem",
     "ReportQueueClient",
+    "ReportQueueComponent",
     "ReportQueueResource",
     "ReportRun",
     "Ticket",
@@ -115,4 +118,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})
