@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dagster_reportqueue.execution.report import ReportRun, Work
     from dagster_reportqueue.execution.run import run_report
     from dagster_reportqueue.jobs import build_batch_job, build_report_job
+    from dagster_reportqueue.pipes import ReportPipesClient
     from dagster_reportqueue.report_assets import build_report_asset
     from dagster_reportqueue.resources import ReportQueueResource
     from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor, report_data_config
@@ -57,6 +58,7 @@ _HOMES = {
         "build_batch_job",
         "build_report_job",
     ),
+    "pipes": ("ReportPipesClient",),
     "report_assets": ("build_report_asset",),
     "resources": ("ReportQueueResource",),
     "sensors.queue_sensor": (
@@ -83,6 +85,7 @@ __all__ = [
     "Environment",
     "FiringTicket",
     "QueueItem",
+    "ReportPipesClient",
     "ReportQueueClient",
     "ReportQueueComponent",
     "ReportQueueResource",
