@@ -35,6 +35,12 @@ LANE_WAITS = (24.0, 19.0, 14.0)
 """The waits of the lanes in seconds. Dagster's daemon checks every 5 s which sensors have finished. Each of these waits
 ends shortly before such a check, so the sensor restarts within a second. They differ, so that the lanes rarely finish
 at the same time."""
+SERIAL_WAIT_SECONDS = 0.5
+"""The longest wait if Dagster's daemon evaluates one sensor after the other: all others are late by so much."""
+NO_THREADS = (
+    "It does not wait for rows, because it would hold up all other sensors: set `sensors: {use_threads: true, "
+    "num_workers: 8}` in dagster.yaml."
+)
 MAX_LANES = 8
 """At most this many claims may wait in one process of the web app (`MAX_WAITERS`)."""
 
@@ -75,9 +81,10 @@ def build_queue_sensor(
     `consumer` (default: the sensor's name) is the stable name under which rows are claimed. After a rename, claimed
     rows that are not started wait until their lease expires.
 
-    `limit` is 1 to 100 runs in a tick. `wait_seconds`, up to 25, lets an empty claim wait for a row; this needs
-    `sensors: use_threads` in dagster.yaml, or it blocks all other sensors (see `build_queue_lanes`). `max_in_flight`
-    limits the unfinished rows of this consumer. The sensor needs the resource `report_queue`.
+    `limit` is 1 to 100 runs in a tick. `wait_seconds`, up to 25, lets an empty claim wait for a row (see
+    `build_queue_lanes`). Without `sensors: use_threads` in dagster.yaml it waits for half a second at most, and its
+    ticks say so: it would hold up all other sensors. `max_in_flight` limits the unfinished rows of this consumer. The
+    sensor needs the resource `report_queue`.
 
     A `batch_job` (from `build_batch_job`) needs a `max_in_flight`. While fewer than `batch_from` rows (2 to `limit`)
     are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to 100)
@@ -100,6 +107,7 @@ def build_queue_sensor(
     consumer_name = consumer or name
     # Rows with different targets cannot share a run: in the worst case each of them is a run request.
     most_rows = MAX_BATCH if targets.vary else MAX_CLAIM
+    warned = False
     rows = limit if batch_job is None else min(limit * batch_size, most_rows)
 
     @sensor(
@@ -110,17 +118,22 @@ def build_queue_sensor(
         description="Claims due reports from the report queue and launches one run for each, or one run for several.",
     )
     def queue_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult | SkipReason:
+        nonlocal warned
         targets_now = targets.of_tick(context)  # before anything is claimed
+        serial = wait_seconds > SERIAL_WAIT_SECONDS and not context.instance.get_sensor_settings().get("use_threads")
+        if serial and not warned:
+            context.log.warning(NO_THREADS)
+            warned = True
         with queue_client(report_queue) as client:
             claim = client.claim(
                 consumer_name,
                 ack=_stored_claim(context),
                 limit=rows,
-                wait_seconds=wait_seconds,
+                wait_seconds=SERIAL_WAIT_SECONDS if serial else wait_seconds,
                 max_in_flight=max_in_flight,
             )
             if claim.claim_id is None:
-                return SkipReason("No report is due.")
+                return SkipReason(f"No report is due. {NO_THREADS}" if serial else "No report is due.")
             launches = Launches(context, client, targets_now, run_config, consumer_name)
             wanted = launches.wanted(claim.items)
             # Runs that wait in the launcher are a backlog too, which a single claim does not show. A redelivered claim

@@ -147,6 +147,7 @@ year_sensor = build_queue_sensor(year_job, name="year_sensor", run_config=year_c
 asset_sensor = build_queue_sensor(
     define_asset_job("asset_job", [report_asset]), name="asset_sensor", run_config=None, limit=1
 )
+waiting_sensor = build_queue_sensor(report_job, name="waiting_sensor", wait_seconds=24)
 choosing_sensor = build_queue_sensor(
     job_of,
     jobs=[report_job, customer_job, partitioned_job],
@@ -209,6 +210,7 @@ defs = Definitions(
         own_sensor,
         year_sensor,
         asset_sensor,
+        waiting_sensor,
         choosing_sensor,
         asset_report_sensor,
         polling_sensor,
