@@ -74,9 +74,9 @@ def build_queue_sensor(
     `run_config=None`, the runs get tags only, and find their row with `Ticket.of_run`. `partition_key` returns the
     partition of a row's run, or None for a job without partitions. A missing partition of a
     `DynamicPartitionsDefinition` is added. `run_tags` returns up to 20 further tags of a row's run, with values of up
-    to 4,096 characters; names that begin with `reportqueue/` or `dagster/` are refused, with the exceptions in
-    docs/dagster.md. If one of these functions raises an error or returns something that cannot be launched, the row is
-    reported to the queue with that error, and the other rows are launched.
+    to 4,096 characters; names that begin with `reportqueue/` or `dagster/` are refused, except `dagster/max_runtime`
+    and `dagster/image`. If one of these functions raises an error, or returns something that cannot be launched, the
+    row is reported to the queue with that error, and the other rows are launched.
 
     `consumer` (default: the sensor's name) is the stable name under which rows are claimed. After a rename, claimed
     rows that are not started wait until their lease expires.

@@ -30,7 +30,7 @@ MAX_TAGS = 20
 MAX_TAG_CHARACTERS = 4_096
 MAX_PARTITION_KEY_CHARACTERS = 200
 RESERVED_PREFIXES = ("reportqueue/", "dagster/", ".dagster/")
-ALLOWED_TAGS = frozenset({"dagster/max_runtime", "dagster/image", "dagster/concurrency_key", "dagster/isolation"})
+ALLOWED_TAGS = frozenset({"dagster/max_runtime", "dagster/image"})
 """Dagster's tags that a person may set on a run. The others are set by the sensor or by Dagster."""
 _TAG_NAME = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 
