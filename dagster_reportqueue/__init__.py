@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dagster_reportqueue.assets import build_schedules_refresh
     from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, Conflict, QueueItem, ReportQueueClient
+    from dagster_reportqueue.component import ReportQueueComponent
     from dagster_reportqueue.definitions import assemble, build_definitions, queue_lanes
     from dagster_reportqueue.environment import Environment
     from dagster_reportqueue.execution.batch import run_reports
     from dagster_reportqueue.execution.report import ReportRun, Work
     from dagster_reportqueue.execution.run import run_report
     from dagster_reportqueue.jobs import build_batch_job, build_report_job
+    from dagster_reportqueue.pipes import ReportPipesClient
+    from dagster_reportqueue.report_assets import build_report_asset
     from dagster_reportqueue.resources import ReportQueueResource
     from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor, report_data_config
     from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
@@ -38,6 +41,7 @@ _HOMES = {
         "QueueItem",
         "ReportQueueClient",
     ),
+    "component": ("ReportQueueComponent",),
     "definitions": (
         "assemble",
         "build_definitions",
@@ -54,6 +58,8 @@ _HOMES = {
         "build_batch_job",
         "build_report_job",
     ),
+    "pipes": ("ReportPipesClient",),
+    "report_assets": ("build_report_asset",),
     "resources": ("ReportQueueResource",),
     "sensors.queue_sensor": (
         "build_queue_lanes",
@@ -79,7 +85,9 @@ __all__ = [
     "Environment",
     "FiringTicket",
     "QueueItem",
+    "ReportPipesClient",
     "ReportQueueClient",
+    "ReportQueueComponent",
     "ReportQueueResource",
     "ReportRun",
     "Ticket",
@@ -90,6 +98,7 @@ __all__ = [
     "build_queue_lanes",
     "build_queue_sensor",
     "build_repair_sensors",
+    "build_report_asset",
     "build_report_cron_sensor",
     "build_report_job",
     "build_schedules_refresh",
@@ -112,4 +121,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -18,6 +18,8 @@ from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
 from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
 
 RUNNING = DefaultSensorStatus.RUNNING
+CONSUMER = "database_queue_sensor"
+"""The name of the first queue sensor, under which it claims rows."""
 
 
 def build_definitions(work: Work) -> Definitions:
@@ -25,7 +27,11 @@ def build_definitions(work: Work) -> Definitions:
 
     Raises `ValueError` that names an invalid variable.
     """
-    environment = Environment.read()
+    return define(work, Environment.read())
+
+
+def define(work: Work, environment: Environment, *, consumer: str = CONSUMER) -> Definitions:
+    """The code location for reports that `work` makes; `consumer` is the name of the first queue sensor."""
     job = build_report_job(work, lease_seconds=environment.lease_seconds)
     batch_job = build_batch_job(work, lease_seconds=environment.lease_seconds)
     return assemble(
@@ -39,15 +45,18 @@ def build_definitions(work: Work) -> Definitions:
             ],
             "asset": [build_smart_cron_sensor(job, default_status=RUNNING)],
             "webhook": [build_webhook_sensor(job, default_status=RUNNING)],
-            "queue": queue_lanes(environment, job, batch_job),
+            "queue": queue_lanes(environment, job, batch_job, name=consumer),
         },
     )
 
 
-def queue_lanes(environment: Environment, job: JobDefinition, batch_job: JobDefinition) -> list[SensorDefinition]:
+def queue_lanes(
+    environment: Environment, job: JobDefinition, batch_job: JobDefinition, *, name: str = CONSUMER
+) -> list[SensorDefinition]:
     """The sensors of the pattern `queue`, configured by the environment."""
     return build_queue_lanes(
         job,
+        name=name,
         lanes=environment.lanes,
         max_in_flight=environment.max_in_flight,
         batch_job=batch_job if environment.batch_size > 1 else None,

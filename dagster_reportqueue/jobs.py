@@ -3,12 +3,23 @@
 from contextlib import closing
 from datetime import datetime
 
-from dagster import Config, Failure, JobDefinition, Nothing, OpExecutionContext, Out, in_process_executor, job, op
+from dagster import (
+    Config,
+    Failure,
+    JobDefinition,
+    Nothing,
+    OpExecutionContext,
+    Out,
+    PartitionsDefinition,
+    in_process_executor,
+    job,
+    op,
+)
 from pydantic import Field
 
 from dagster_reportqueue.client import MAX_BATCH_ROWS
 from dagster_reportqueue.execution.batch import Outcome, run_reports
-from dagster_reportqueue.execution.report import ReportRun, Work, result_metadata
+from dagster_reportqueue.execution.report import ReportRun, Work, partition_of, result_metadata
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, run_report
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.tickets import BATCH_OP, REPORT_OP, FiringTicket, Ticket
@@ -29,22 +40,35 @@ class ReportConfig(Config):
 
 
 def build_report_job(
-    work: Work, *, name: str = "process_report_job", lease_seconds: int = LEASE_SECONDS
+    work: Work,
+    *,
+    name: str = "process_report_job",
+    lease_seconds: int = LEASE_SECONDS,
+    partitions_def: PartitionsDefinition | None = None,
 ) -> JobDefinition:
     """A job whose op `report_data` does `work` for one row of the queue.
 
+    With a `partitions_def`, each run needs a partition: give its sensor a `partition_key`.
     A run that is launched by hand without a `queue_id` does the work without parameters and reports nothing to the
     queue. The job needs the resource `report_queue`, a `ReportQueueResource`. Its executor is in-process, because a
     second process for a single op costs seconds. Raises `ValueError` for a lease outside the API's bounds.
     """
     check_lease_seconds(lease_seconds)
 
-    # The op has no output: the result is stored in the queue's row, not by an I/O manager.
-    @op(name=REPORT_OP, out=Out(Nothing), description="Makes one report and reports its result to the queue.")
+    # The op has no output: the result is stored in the queue's row, not by an I/O manager. A code location may have
+    # several of these jobs, but no two ops of one name: the op has the job's name, and the alias that run config uses.
+    @op(
+        name=f"{name}_{REPORT_OP}",
+        out=Out(Nothing),
+        description="Makes one report and reports its result to the queue.",
+    )
     def report_data(context: OpExecutionContext, config: ReportConfig, report_queue: ReportQueueResource) -> None:
         ticket = _ticket(config)
         if ticket is None:
-            result = work(ReportRun(config.report_id, config.modifier_id, run_id=context.run_id)) or {}
+            run = ReportRun(
+                config.report_id, config.modifier_id, run_id=context.run_id, partition_key=partition_of(context)
+            )
+            result = work(run) or {}
         elif not config.followed and isinstance(ticket, Ticket):
             result = work(_not_followed(context, config, ticket, report_queue)) or {}
         else:
@@ -62,12 +86,13 @@ def build_report_job(
     @job(
         name=name,
         executor_def=in_process_executor,
+        partitions_def=partitions_def,
         # The queue owns retries: a retry by Dagster would start the same row under the same key.
         tags={"dagster/max_retries": "0"},
         description="Makes one report from the report queue.",
     )
     def report_job() -> None:
-        report_data()
+        report_data.alias(REPORT_OP)()
 
     return report_job
 
@@ -83,18 +108,26 @@ class BatchConfig(Config):
 
 
 def build_batch_job(
-    work: Work, *, name: str = "process_reports_job", lease_seconds: int = LEASE_SECONDS
+    work: Work,
+    *,
+    name: str = "process_reports_job",
+    lease_seconds: int = LEASE_SECONDS,
+    partitions_def: PartitionsDefinition | None = None,
 ) -> JobDefinition:
     """A job whose op `report_batch` does `work` for many rows of the queue, one after the other, in one run.
 
-    `work` is the same as for `build_report_job`. Each report is started, cancelled, retried and shown separately. The
-    run fails at its end if a report failed. Use it for reports that take less time than a run takes to start: the
-    reports share that time. The job needs the resource `report_queue`. Raises `ValueError` for a lease outside the
-    API's bounds.
+    `work` and `partitions_def` are the same as for `build_report_job`. Each report is started, cancelled, retried and
+    shown separately. The run fails at its end if a report failed. Use it for reports that take less time than a run
+    takes to start: the reports share that time. The job needs the resource `report_queue`. Raises `ValueError` for a
+    lease outside the API's bounds.
     """
     check_lease_seconds(lease_seconds)
 
-    @op(name=BATCH_OP, out=Out(Nothing), description="Makes reports and reports the result of each to the queue.")
+    @op(
+        name=f"{name}_{BATCH_OP}",
+        out=Out(Nothing),
+        description="Makes reports and reports the result of each to the queue.",
+    )
     def report_batch(context: OpExecutionContext, config: BatchConfig, report_queue: ReportQueueResource) -> None:
         try:
             tickets = [Ticket.parse(row) for row in config.rows]
@@ -114,12 +147,13 @@ def build_batch_job(
     @job(
         name=name,
         executor_def=in_process_executor,
+        partitions_def=partitions_def,
         # The queue owns retries: a retry by Dagster would start the same rows under the same key.
         tags={"dagster/max_retries": "0"},
         description=f"Makes up to {MAX_BATCH_ROWS} reports from the report queue.",
     )
     def batch_job() -> None:
-        report_batch()
+        report_batch.alias(BATCH_OP)()
 
     return batch_job
 
@@ -153,4 +187,5 @@ def _not_followed(
         queue_id=ticket.queue_id,
         generation=ticket.generation,
         trigger_time=content.trigger_time,
+        partition_key=partition_of(context),
     )

@@ -76,7 +76,8 @@ class FiringTicket:
     @classmethod
     def of_run(cls, tags: Mapping[str, str]) -> FiringTicket | None:
         """Read the tags that the firing's sensor sets on a run; None for any other run."""
-        if SCHEDULE_ID_TAG not in tags:
+        # The runs of rows may have the schedule's tag too, but not the instant's.
+        if SCHEDULE_ID_TAG not in tags or TRIGGER_TIME_TAG not in tags:
             return None
         return cls(int(tags[SCHEDULE_ID_TAG]), datetime.fromisoformat(tags[TRIGGER_TIME_TAG]))
 

@@ -27,6 +27,9 @@ class QueueItem:
     """Consecutive launches whose run ended before it started the row."""
     alone: bool = False
     """A run died during this report: its next run should make this report only."""
+    schedule_id: int | None = None
+    source: str | None = None
+    """Who queued the row."""
 
     @property
     def is_last_attempt(self) -> bool:
@@ -47,9 +50,11 @@ class QueueItem:
             run_key=str(data["run_key"]),
             priority=int(data["priority"]),
             params=dict(data["params"]),
-            # The answer to a start of several rows contains neither.
+            # The answer to a start of several rows contains none of these.
             launch_failures=int(data.get("launch_failures", 0)),
             alone=bool(data.get("alone", False)),
+            schedule_id=None if (schedule_id := data.get("schedule_id")) is None else int(schedule_id),
+            source=None if (source := data.get("source")) is None else str(source),
         )
 
 
@@ -116,6 +121,7 @@ class PendingReport:
     trigger_time: datetime
     generation: int
     run_key: str
+    schedule_id: int | None
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> PendingReport:
@@ -127,6 +133,7 @@ class PendingReport:
             trigger_time=datetime.fromisoformat(data["trigger_time"]),
             generation=int(data["generation"]),
             run_key=str(data["run_key"]),
+            schedule_id=None if (schedule_id := data.get("schedule_id")) is None else int(schedule_id),
         )
 
 

@@ -20,7 +20,7 @@ from dagster_reportqueue.client import ApiError, ApiRefused, ReportQueueClient
 from dagster_reportqueue.execution import retry
 from dagster_reportqueue.execution.interrupts import Interrupts
 from dagster_reportqueue.execution.leases import HeldLease, Stop
-from dagster_reportqueue.execution.report import ReportRun, Work
+from dagster_reportqueue.execution.report import ReportRun, Work, partition_of
 from dagster_reportqueue.tickets import STRAY_TAG
 
 MAX_DELAY_SECONDS = 30 * 86_400
@@ -69,6 +69,9 @@ class Attempt:
             generation=item.generation,
             attempt=item.attempt,
             trigger_time=item.trigger_time,
+            schedule_id=item.schedule_id,
+            source=item.source,
+            partition_key=partition_of(self.context),
             _lease=self.lease,
         )
         begun = False

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from dagster import MetadataValue
+from dagster import MetadataValue, OpExecutionContext
 
 from dagster_reportqueue.execution.leases import HeldLease
 
@@ -27,6 +27,11 @@ class ReportRun:
     generation: int | None = None
     attempt: int = 1
     trigger_time: datetime | None = None
+    schedule_id: int | None = None
+    """None for a row without a schedule, and in a batch."""
+    source: str | None = None
+    """Who queued the row: `schedule`, `backfill`, `api`, `code`, `admin` or `webhook`. None in a batch."""
+    partition_key: str | None = None
     _lease: HeldLease | None = field(default=None, repr=False)
 
     def progress(self, text: str) -> None:
@@ -41,6 +46,11 @@ class ReportRun:
         makes long calls into C code, between them.
         """
         return self._lease is not None and self._lease.stop is not None
+
+
+def partition_of(context: OpExecutionContext) -> str | None:
+    """The partition of the run; None for a run without one."""
+    return context.partition_key if context.has_partition_key else None
 
 
 Work = Callable[[ReportRun], Mapping[str, Any] | None]

@@ -21,17 +21,22 @@ from dagster_reportqueue.execution.interrupts import Interrupts
 from dagster_reportqueue.execution.leases import LeaseKeeper
 from dagster_reportqueue.execution.report import ReportRun, Work
 from dagster_reportqueue.execution.retry import retry_while_unreachable
-from dagster_reportqueue.tickets import FiringTicket, Ticket
+from dagster_reportqueue.tickets import QUEUE_ID_TAG, FiringTicket, Ticket
 
 LEASE_SECONDS = 60
 MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
 """The API's bounds."""
+NO_TICKET = (
+    f"This run has no report to make: it has no tag {QUEUE_ID_TAG}, which a queue sensor sets when it launches a run "
+    "for a row. Enqueue the report, and let a sensor of `build_queue_sensor` launch the job. To try the report's code "
+    "by hand, call it with a ReportRun."
+)
 
 
 def run_report(
     context: OpExecutionContext | AssetExecutionContext,
     client: ReportQueueClient,
-    ticket: Ticket | FiringTicket,
+    ticket: Ticket | FiringTicket | None,
     work: Work,
     *,
     lease_seconds: int = LEASE_SECONDS,
@@ -40,10 +45,13 @@ def run_report(
 
     An error of `work` is reported to the queue, which retries the row after a delay or fails it; then it is raised
     again. The queue does not retry after `Failure(allow_retries=False)`; `RetryRequested` sets the delay. A cancelled
-    report cancels the run. A lost lease fails the run, because another run owns the row. Call it once in a run.
+    report cancels the run. A lost lease fails the run, because another run owns the row. Call it once in a run. Without
+    a ticket it raises a `Failure` that says so.
     """
     check_lease_seconds(lease_seconds)
     context = op_context(context)
+    if ticket is None:
+        raise Failure(NO_TICKET, allow_retries=False)
     # The client makes no retries: `retry_while_unreachable` makes them, and stops at signals and time limits.
     with Interrupts() as interrupts, closing(client.clone(retries=0)) as calls:
         sent = 0.0

@@ -120,7 +120,7 @@ def _request(firing: DueFiring) -> RunRequest:
         run_config=ticket.run_config(schedule.report_id, schedule.modifier_id),
         tags={
             **ticket.tags(),
-            **report_tags(schedule.report_id, schedule.modifier_id),
+            **report_tags([schedule.report_id], [schedule.modifier_id], [schedule.schedule_id]),
             **launch_tags(schedule.priority),
         },
     )

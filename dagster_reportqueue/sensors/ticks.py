@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +11,7 @@ from dagster import JobDefinition, SensorEvaluationContext
 
 from dagster_reportqueue.client import ApiError, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG
+from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG, SCHEDULE_ID_TAG
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -22,6 +22,8 @@ MAX_BATCH = 100
 ROUND_SECONDS = 5
 """Dagster's daemon checks its sensors this often (`dagster._daemon.sensor.MIN_INTERVAL_LOOP_TIME`, no setting)."""
 MAX_INTERVAL_SECONDS = 86_400
+MAX_TAG_IDS = 10
+"""Different ids that the tag of a run names; for more, it says how many they are."""
 
 
 class TickFailed(Exception):
@@ -93,9 +95,15 @@ def cursor_field(context: SensorEvaluationContext, name: str, parse: Any) -> Any
         return None
 
 
-def report_tags(report_id: int, modifier_id: int) -> dict[str, str]:
-    """The tags to find a report's runs."""
-    return {REPORT_ID_TAG: str(report_id), MODIFIER_ID_TAG: str(modifier_id)}
+def report_tags(report_ids: Iterable[int], modifier_ids: Iterable[int], schedule_ids: Iterable[int]) -> dict[str, str]:
+    """The tags to find the runs of reports, modifiers and schedules; without a tag if there is none of a kind."""
+    ids = {REPORT_ID_TAG: report_ids, MODIFIER_ID_TAG: modifier_ids, SCHEDULE_ID_TAG: schedule_ids}
+    return {tag: text for tag, some in ids.items() if (text := _joined(set(some)))}
+
+
+def _joined(ids: Collection[int]) -> str:
+    """The ids with commas; only their number if they are too many for a tag."""
+    return ",".join(map(str, sorted(ids))) if len(ids) <= MAX_TAG_IDS else f"{len(ids):,} different"
 
 
 def launch_tags(priority: int) -> dict[str, str]:

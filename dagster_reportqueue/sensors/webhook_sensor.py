@@ -95,5 +95,7 @@ def _request(report: PendingReport) -> RunRequest:
     return RunRequest(
         run_key=report.run_key,
         run_config=ticket.run_config(report.report_id, report.modifier_id, followed=False),
-        tags=report_tags(report.report_id, report.modifier_id),
+        tags=report_tags(
+            [report.report_id], [report.modifier_id], [] if report.schedule_id is None else [report.schedule_id]
+        ),
     )

@@ -7,7 +7,8 @@ import socket
 from dataclasses import asdict, dataclass
 from typing import Self
 
-TAG = "reportqueue/warm_server"
+TAG = ".dagster/reportqueue_warm_server"
+"""Dagster does not show tags with this prefix: people can do nothing with an address."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from dagster import (
     Definitions,
+    DynamicPartitionsDefinition,
     EnvVar,
     OpExecutionContext,
     StaticPartitionsDefinition,
@@ -22,8 +23,9 @@ from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.execution.report import ReportRun
 from dagster_reportqueue.execution.run import run_report
 from dagster_reportqueue.jobs import build_batch_job, build_report_job
+from dagster_reportqueue.report_assets import build_report_asset
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.sensors.queue_sensor import build_queue_sensor
+from dagster_reportqueue.sensors.queue_sensor import build_queue_sensor, report_data_config
 from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
 from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
 from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
@@ -38,7 +40,7 @@ def make(run: ReportRun) -> Mapping[str, Any]:
         run.progress("waiting")
         threading.Event().wait(120)
         raise TimeoutError("nobody interrupted the report")
-    return {"rows": 3}
+    return {"rows": 3} | ({} if run.partition_key is None else {"partition": run.partition_key})
 
 
 report_job = build_report_job(make, name="report_job", lease_seconds=5)
@@ -76,15 +78,16 @@ def default_job() -> None:
 @op(config_schema={"year": int})
 def render_year(context: OpExecutionContext, report_queue: ReportQueueResource) -> None:
     """Anybody's op with run config."""
-    ticket = Ticket.of_run(context.run.tags)
-    assert ticket is not None
-    run_report(context, report_queue.client(), ticket, make)
+    run_report(context, report_queue.client(), Ticket.of_run(context.run.tags), make)
 
 
 @job
 def year_job() -> None:
     """Anybody's job, which wants run config."""
     render_year()
+
+
+YEAR_CONFIG = {"ops": {"render_year": {"config": {"year": 2026}}}}
 
 
 def year_config(item: QueueItem) -> Mapping[str, Any]:
@@ -108,6 +111,33 @@ def partitioned_job() -> None:
     render()
 
 
+CUSTOMERS = DynamicPartitionsDefinition(name="customers")
+customer_job = build_report_job(make, name="customer_job", lease_seconds=5, partitions_def=CUSTOMERS)
+customer_batch_job = build_batch_job(make, name="customer_batch_job", lease_seconds=5, partitions_def=CUSTOMERS)
+
+
+def job_of(item: QueueItem) -> Any:
+    """As the row says; by its name or as it is."""
+    return {"report": report_job, "customer": customer_job}.get(item.params["job"], item.params["job"])
+
+
+def partition_of(item: QueueItem) -> Any:
+    """As the row says."""
+    if item.params.get("do") == "no partition":
+        raise LookupError("the customer is unknown")
+    return item.params.get("partition")
+
+
+def tags_of(item: QueueItem) -> Any:
+    """As the row says."""
+    return item.params.get("tags", {})
+
+
+def config_of(item: QueueItem) -> Mapping[str, Any]:
+    """`partitioned_job` takes none."""
+    return {} if item.params["job"] == "partitioned_job" else report_data_config(item)
+
+
 report_sensor = build_queue_sensor(report_job, name="report_sensor", wait_seconds=0.1, max_in_flight=50)
 batch_sensor = build_queue_sensor(
     report_job, name="batch_sensor", limit=4, max_in_flight=100, batch_job=batch_job, batch_from=3, batch_size=4
@@ -117,11 +147,41 @@ year_sensor = build_queue_sensor(year_job, name="year_sensor", run_config=year_c
 asset_sensor = build_queue_sensor(
     define_asset_job("asset_job", [report_asset]), name="asset_sensor", run_config=None, limit=1
 )
+waiting_sensor = build_queue_sensor(report_job, name="waiting_sensor", wait_seconds=24)
+choosing_sensor = build_queue_sensor(
+    job_of,
+    jobs=[report_job, customer_job, partitioned_job],
+    name="choosing_sensor",
+    run_config=config_of,
+    partition_key=partition_of,
+    run_tags=tags_of,
+    limit=4,
+    max_in_flight=100,
+    batch_job=customer_batch_job,
+    batch_from=4,
+    batch_size=50,
+)
 polling_sensor = build_webhook_sensor(report_job, name="polling_sensor", minimum_interval_seconds=1)
 cron_sensor = build_report_cron_sensor(report_job, name="cron_sensor", limit=3, minimum_interval_seconds=1)
 smart_sensor = build_smart_cron_sensor(report_job, name="smart_sensor", limit=3, minimum_interval_seconds=1)
 partitioned_asset_job = define_asset_job("partitioned_asset_job", [partitioned_asset])
 """Its definition does not know that it has partitions: its asset does."""
+customer_asset, customer_asset_job = build_report_asset(
+    make, key="customer_report", partitions_def=CUSTOMERS, lease_seconds=5, group_name="reports"
+)
+
+
+@asset(deps=[customer_asset], partitions_def=CUSTOMERS)
+def customer_summary() -> None:
+    """Made of the report."""
+
+
+asset_report_sensor = build_queue_sensor(
+    define_asset_job("customer_assets", [customer_asset, customer_summary]),
+    name="asset_report_sensor",
+    run_config=None,
+    partition_key=partition_of,
+)
 partitioned_sensors = [
     build_queue_sensor(partitioned_asset_job, name="partitioned_queue_sensor", run_config=None),
     build_webhook_sensor(partitioned_asset_job, name="partitioned_polling_sensor"),
@@ -130,8 +190,19 @@ partitioned_sensors = [
 ]
 schedules_asset, refresh_job, refresh_schedule = build_schedules_refresh()
 defs = Definitions(
-    assets=[report_asset, partitioned_asset, schedules_asset],
-    jobs=[report_job, batch_job, own_job, default_job, year_job, refresh_job],
+    assets=[report_asset, partitioned_asset, customer_asset, customer_summary, schedules_asset],
+    jobs=[
+        report_job,
+        batch_job,
+        own_job,
+        default_job,
+        year_job,
+        partitioned_job,
+        customer_job,
+        customer_batch_job,
+        customer_asset_job,
+        refresh_job,
+    ],
     schedules=[refresh_schedule],
     sensors=[
         report_sensor,
@@ -139,6 +210,9 @@ defs = Definitions(
         own_sensor,
         year_sensor,
         asset_sensor,
+        waiting_sensor,
+        choosing_sensor,
+        asset_report_sensor,
         polling_sensor,
         cron_sensor,
         smart_sensor,

@@ -95,6 +95,8 @@ def test_a_batch_tells_dagster_ids_and_generations_alone(front: Front, token: st
     assert request.tags == {
         "reportqueue/batch": "batch_sensor",
         "reportqueue/rows": "4",
+        "reportqueue/report_id": "1",
+        "reportqueue/modifier_id": "2",
         "dagster/priority": "7",
         "dagster/max_retries": "0",
     }

@@ -363,6 +363,16 @@ def test_anybodys_own_job_can_be_launched_by_hand(runner: Runner):
     build_row()
     item = runner.claim()
     assert runner.run(own_job, item, config=None, tags={}).output_for_node("render") == "by hand"
+
+
+def test_a_run_without_a_ticket_says_which_tag_it_lacks_and_what_to_do(runner: Runner):
+    build_row()
+    result = runner.run(location.year_job, runner.claim(), lambda item: location.YEAR_CONFIG, tags={})
+    assert runner.status(result) == FAILED
+    log = runner.log(result)
+    assert "it has no tag reportqueue/queue_id, which a queue sensor sets" in log
+    assert "let a sensor of `build_queue_sensor` launch the job" in log
+    assert the_row().status == Status.CLAIMED
     assert the_row().status == Status.CLAIMED
 
 

@@ -1,18 +1,33 @@
 """Lanes: sensors that wait for rows together, so that one of them is there when a row comes."""
 
+from typing import Any
+
 import pytest
-from dagster import DagsterInstance, build_sensor_context
+from dagster import DagsterInstance, build_sensor_context, instance_for_test
+from dagster._core.scheduler.instigation import TickStatus
 
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.sensors.queue_sensor import LANE_WAITS, MAX_WAIT_SECONDS, build_queue_lanes
+from dagster_reportqueue.sensors.queue_sensor import (
+    LANE_WAITS,
+    MAX_WAIT_SECONDS,
+    NO_THREADS,
+    SERIAL_WAIT_SECONDS,
+    build_queue_lanes,
+    build_queue_sensor,
+)
 from dagster_reportqueue.sensors.ticks import ROUND_SECONDS
 from tests.dagster_reportqueue import location
+from tests.dagster_reportqueue.daemon import IN_PROCESS, OWN_PROCESS, daemon
 from tests.dagster_reportqueue.front import Front, Reply
 
 NOBODY = Reply(body='{"claim_id": null, "queue": []}')
 """The answer to a claim that waited in vain; at once, so that what it asked for is seen and not sat out."""
 TICK_SECONDS = 0.5
 """Of a tick that waited in vain: beyond the wait."""
+
+
+THREADS = {"sensors": {"use_threads": True, "num_workers": 8}}
+"""Of an instance on which sensors may wait."""
 
 
 def off(number: int, visit: float) -> bool:
@@ -39,10 +54,39 @@ def test_lanes_are_named_by_their_number_and_claim_under_their_names(stranger: F
     assert [lane.name for lane in build_queue_lanes(location.report_job, name="lane")] == ["lane", "lane_2", "lane_3"]
     stranger.fail(NOBODY)
     for lane in build_queue_lanes(location.report_job, lanes=2, max_in_flight=7):
-        with DagsterInstance.ephemeral() as instance, build_sensor_context(instance=instance) as context:
+        with (
+            DagsterInstance.ephemeral(settings=THREADS) as instance,
+            build_sensor_context(instance=instance) as context,
+        ):
             lane(context, report_queue=ReportQueueResource(url=stranger.url, token="token"))
     asked = [(call.body["consumer"], call.body["max_in_flight"], call.body["wait_seconds"]) for call in stranger.calls]
     assert asked == [("database_queue_sensor", 7, LANE_WAITS[0]), ("database_queue_sensor_2", 7, LANE_WAITS[1])]
+
+
+@pytest.mark.parametrize("target", [IN_PROCESS, OWN_PROCESS], ids=["in process", "in a process of its own"])
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_lane_waits_only_if_the_daemon_has_threads_and_says_what_it_lacks(
+    storage: dict[str, Any], front: Front, token: str, monkeypatch: pytest.MonkeyPatch, threads: bool, target: Any
+):
+    monkeypatch.setenv("REPORTQUEUE_URL", front.url)
+    monkeypatch.setenv("REPORTQUEUE_TOKEN", token)
+    front.fail(NOBODY, on="claim")
+    settings = storage | (THREADS if threads else {})
+    with instance_for_test(settings) as instance, daemon(instance, "waiting_sensor", target) as sensor:
+        tick = sensor.tick()
+    (claim,) = front.calls
+    assert claim.body["wait_seconds"] == (24 if threads else SERIAL_WAIT_SECONDS)
+    said = "No report is due." if threads else f"No report is due. {NO_THREADS}"
+    assert (tick.status, tick.skip_reason) == (TickStatus.SKIPPED, said)
+
+
+def test_a_lane_logs_once_that_it_does_not_wait(stranger: Front, capfd: pytest.CaptureFixture[str]):
+    stranger.fail(NOBODY)
+    sensor = build_queue_sensor(location.report_job, wait_seconds=24)
+    for _ in range(2):
+        with DagsterInstance.ephemeral() as instance, build_sensor_context(instance=instance) as context:
+            sensor(context, report_queue=ReportQueueResource(url=stranger.url, token="token"))
+    assert capfd.readouterr().err.count("sensors: {use_threads: true") == 1
 
 
 @pytest.mark.parametrize("lanes", [0, 9])

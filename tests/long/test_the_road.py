@@ -132,7 +132,7 @@ def test_each_firing_is_made_once_and_by_the_pattern_that_it_belongs_to(demo: De
 def firings_of(run: dict[str, Any], by_row: dict[int, tuple[int, datetime]]) -> list[tuple[int, datetime]]:
     """What a run was launched for, of the test's schedules."""
     tags = run["tags"]
-    if "reportqueue/schedule_id" in tags:
+    if "reportqueue/trigger_time" in tags:
         key = int(tags["reportqueue/schedule_id"]), datetime.fromisoformat(tags["reportqueue/trigger_time"])
         return [key] if key in by_row.values() else []
     if "reportqueue/batch" in tags:

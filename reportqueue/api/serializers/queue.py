@@ -293,6 +293,7 @@ class PendingSerializer(serializers.Serializer[Any]):
     modifier_id = serializers.IntegerField()
     trigger_time = InstantField()
     processed = serializers.BooleanField()
+    schedule_id = serializers.IntegerField(allow_null=True)
     generation = serializers.IntegerField(source="next_generation")
     run_key = serializers.SerializerMethodField()
 
