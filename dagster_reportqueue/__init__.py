@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from dagster_reportqueue.pipes import ReportPipesClient
     from dagster_reportqueue.report_assets import build_report_asset
     from dagster_reportqueue.resources import ReportQueueResource
+    from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
     from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor, report_data_config
     from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
     from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
     from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
-    from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
     from dagster_reportqueue.tickets import FiringTicket, Ticket
 
 _HOMES = {
@@ -69,7 +69,7 @@ _HOMES = {
     "sensors.repair_sensors": ("build_repair_sensors",),
     "sensors.report_sensor": ("build_report_cron_sensor",),
     "sensors.smart_sensor": ("build_smart_cron_sensor",),
-    "sensors.webhook_sensor": ("build_webhook_sensor",),
+    "sensors.polling_sensor": ("build_polling_sensor",),
     "tickets": (
         "FiringTicket",
         "Ticket",
@@ -95,6 +95,7 @@ __all__ = [
     "assemble",
     "build_batch_job",
     "build_definitions",
+    "build_polling_sensor",
     "build_queue_lanes",
     "build_queue_sensor",
     "build_repair_sensors",
@@ -103,7 +104,6 @@ __all__ = [
     "build_report_job",
     "build_schedules_refresh",
     "build_smart_cron_sensor",
-    "build_webhook_sensor",
     "queue_lanes",
     "report_data_config",
     "run_report",

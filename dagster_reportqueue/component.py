@@ -57,7 +57,7 @@ class ReportQueueComponent(Component, Model, Resolvable):
         "component's folder.",
         examples=["mysite.reports.make_report", ".report.make_report"],
     )
-    patterns: list[Literal["queue", "webhook", "cron", "asset"]] = Field(
+    patterns: list[Literal["queue", "polling", "cron", "asset"]] = Field(
         default=["queue"],
         min_length=1,
         description="The patterns whose sensors run. With cron or asset, always run queue too.",

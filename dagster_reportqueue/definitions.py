@@ -11,11 +11,11 @@ from dagster_reportqueue.environment import Environment
 from dagster_reportqueue.execution.report import Work
 from dagster_reportqueue.jobs import build_batch_job, build_report_job
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
 from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
 from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
-from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
 
 RUNNING = DefaultSensorStatus.RUNNING
 CONSUMER = "database_queue_sensor"
@@ -44,7 +44,7 @@ def define(work: Work, environment: Environment, *, consumer: str = CONSUMER) ->
                 )
             ],
             "asset": [build_smart_cron_sensor(job, default_status=RUNNING)],
-            "webhook": [build_webhook_sensor(job, default_status=RUNNING)],
+            "polling": [build_polling_sensor(job, default_status=RUNNING)],
             "queue": queue_lanes(environment, job, batch_job, name=consumer),
         },
     )
@@ -79,8 +79,8 @@ def assemble(
         default_status=DefaultScheduleStatus.RUNNING if "asset" in patterns else DefaultScheduleStatus.STOPPED
     )
     consumers = [lane.name for lane in sensors["queue"]] if "queue" in patterns else []
-    # The pattern `webhook` does not follow its runs. If it is the only one, there is nothing to repair.
-    repair = build_repair_sensors(consumers=consumers, default_status=RUNNING) if set(patterns) != {"webhook"} else []
+    # The pattern `polling` does not follow its runs. If it is the only one, there is nothing to repair.
+    repair = build_repair_sensors(consumers=consumers, default_status=RUNNING) if set(patterns) != {"polling"} else []
     return Definitions(
         assets=[asset],
         jobs=[*jobs, refresh_job],

@@ -8,7 +8,7 @@ from typing import Self
 
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds
 
-PATTERNS = ("cron", "asset", "webhook", "queue")
+PATTERNS = ("cron", "asset", "polling", "queue")
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -51,7 +51,7 @@ def _patterns(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in PATTERNS:
             raise ValueError(
-                f"REPORT_TRIGGER_PATTERN has {name!r}; it names one or several of cron, asset, webhook and queue, "
+                f"REPORT_TRIGGER_PATTERN has {name!r}; it names one or several of cron, asset, polling and queue, "
                 "with commas between them."
             )
     return names

@@ -13,7 +13,7 @@ defs = assemble(
     sensors={
         "cron": [report_cron_sensor],
         "asset": [smart_cron_sensor],
-        "webhook": [webhook_trigger_sensor],
+        "polling": [webhook_trigger_sensor],
         "queue": [database_queue_sensor, *further_lanes],
     },
 )

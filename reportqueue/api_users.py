@@ -19,7 +19,7 @@ _SCHEDULES = (*_QUEUE, "view_reportschedule")
 CONSUMER: dict[str, tuple[str, ...]] = {
     Pattern.CRON: _SCHEDULES,
     Pattern.ASSET: _SCHEDULES,
-    Pattern.WEBHOOK: _QUEUE,
+    Pattern.POLLING: _QUEUE,
     Pattern.QUEUE: _QUEUE,
 }
 """What the sensors of each pattern need, with the repair sensors and the runs."""

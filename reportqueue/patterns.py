@@ -13,7 +13,7 @@ class Pattern(models.TextChoices):
     """A sensor of Dagster polls the schedules and evaluates them itself."""
     ASSET = "asset", _("Asset sensor")
     """A sensor of Dagster evaluates the schedules that it last read; an asset event tells it when they change."""
-    WEBHOOK = "webhook", _("Polling of pending rows")
+    POLLING = "polling", _("Polling of pending rows")
     """The scheduler queues firings; a sensor polls the pending rows, launches them and marks them as processed."""
     QUEUE = "queue", _("Queue")
     """The scheduler queues firings; sensors claim them."""

@@ -47,11 +47,11 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self.filter(status=Status.QUEUED, waiting=False)
 
     def claimable(self) -> Self:
-        """Due rows but for those of periods that belong to `webhook`: its sensor may have launched their runs already.
+        """Due rows but for those of periods that belong to `polling`: its sensor may have launched their runs already.
 
         The same condition as in `queue.claim_sql`.
         """
-        return self.due().exclude(InPeriodsOf(Pattern.WEBHOOK, "available_at"))
+        return self.due().exclude(InPeriodsOf(Pattern.POLLING, "available_at"))
 
     def pending(self) -> Self:
         """Due rows but for those of periods that belong to `queue`; each with its next generation."""

@@ -25,7 +25,7 @@ _QUEUE, _PERIODS = ReportQueue._meta.db_table, TriggerPeriod._meta.db_table
 
 # The condition and the order of the SELECT are those of the index `reportqueue_claim_order`, and of the queryset
 # `claimable`. The statuses are literals: a parameter would keep PostgreSQL from using a partial index.
-# The periods of `webhook` are left to its sensor, which may have launched those rows' runs already. They are read once
+# The periods of `polling` are left to its sensor, which may have launched those rows' runs already. They are read once
 # for the statement: a handful.
 # A claim opens the row's next generation, which names its next run.
 _HAND_OUT = f"""
@@ -37,7 +37,7 @@ WHERE id = ANY (ARRAY(
     WHERE status = '{Status.QUEUED}' AND NOT waiting AND available_at <= statement_timestamp()
       AND NOT (
           (SELECT coalesce(range_agg(tstzrange(since, until)), '{{}}') FROM {_PERIODS}
-           WHERE pattern = '{Pattern.WEBHOOK}') @> available_at
+           WHERE pattern = '{Pattern.POLLING}') @> available_at
       )
     ORDER BY priority DESC, available_at, id
     LIMIT %(limit)s

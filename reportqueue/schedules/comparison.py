@@ -69,7 +69,7 @@ class Compared:
 
     schedule: ReportSchedule
     queue: tuple[datetime, ...] = ()
-    """Rows that the scheduler inserts, for `queue` and `webhook` alike; before overlaps, which cannot be foreseen."""
+    """Rows that the scheduler inserts, for `queue` and `polling` alike; before overlaps, which cannot be foreseen."""
     sensors: tuple[datetime, ...] = ()
     """Runs that the sensors of `cron` and `asset` launch."""
     expression: tuple[datetime, ...] = ()

@@ -26,7 +26,7 @@ EXPECTED_SECONDS = {Pattern.CRON: 900, Pattern.ASSET: 7_200}
 """How long the sensors that fire schedules may be silent: one reads them every 30 s, the other once an hour."""
 _DOES = {
     Pattern.QUEUE: ("Nobody claims reports", "The last claim"),
-    Pattern.WEBHOOK: ("Nobody polls for reports", "The last poll"),
+    Pattern.POLLING: ("Nobody polls for reports", "The last poll"),
     Pattern.CRON: ("No sensor of the pattern cron reads the schedules", "The last reading"),
     Pattern.ASSET: ("No sensor of the pattern asset reads the schedules", "The last reading"),
 }
@@ -81,8 +81,8 @@ def silent() -> list[Silence]:
     now, last, periods = database_now(), _last(), list(TriggerPeriod.objects.all())
     current = _current(periods, now)
     concerned = {current: None, Pattern.QUEUE: None}
-    if any(period.pattern == Pattern.WEBHOOK for period in periods):
-        concerned[Pattern.WEBHOOK] = None
+    if any(period.pattern == Pattern.POLLING for period in periods):
+        concerned[Pattern.POLLING] = None
     return [
         Silence(pattern, last.get(pattern), why)
         for pattern in concerned
@@ -111,7 +111,7 @@ def _is_silent(
         return False
     # Without a period of the queue, a sensor that polls gets the rows, too.
     polled = pattern is Pattern.QUEUE and not any(period.pattern == Pattern.QUEUE for period in periods)
-    return not (polled and _heard(Pattern.WEBHOOK, last, now))
+    return not (polled and _heard(Pattern.POLLING, last, now))
 
 
 def _heard(pattern: Pattern, last: dict[Pattern, ReportConsumer], now: datetime) -> bool:
@@ -123,10 +123,10 @@ def _expected(pattern: Pattern, current: Pattern) -> str:
     """Why a consumer of the pattern is expected; empty if none is."""
     if pattern not in SENSOR_FIRED:
         late = ReportQueue.objects.due().filter(available_at__lt=Now() - timedelta(seconds=conf().stalled_seconds))
-        polled = InPeriodsOf(Pattern.WEBHOOK, "available_at")
-        if (late.filter(polled) if pattern is Pattern.WEBHOOK else late.exclude(polled)).exists():
+        polled = InPeriodsOf(Pattern.POLLING, "available_at")
+        if (late.filter(polled) if pattern is Pattern.POLLING else late.exclude(polled)).exists():
             return f"reports have been due for more than {conf().stalled_seconds:,} seconds"
-        gets_new_rows = Pattern.WEBHOOK if current is Pattern.WEBHOOK else Pattern.QUEUE
+        gets_new_rows = Pattern.POLLING if current is Pattern.POLLING else Pattern.QUEUE
         if pattern is gets_new_rows and WebhookSource.objects.filter(enabled=True).exists():
             return "webhook sources are enabled"
     if pattern is current and ReportSchedule.objects.filter(enabled=True).exists():

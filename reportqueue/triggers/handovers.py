@@ -42,7 +42,7 @@ def _window(periods: list[TriggerPeriod], now: datetime) -> Window:
         if period.pattern in SENSOR_FIRED or (period.since is not None and period.since > now):
             continue
         last = now if period.until is None else min(now, period.until - _TICK)
-        # The scheduler queues for both `queue` and `webhook`: adjoining periods of them are one range.
+        # The scheduler queues for both `queue` and `polling`: adjoining periods of them are one range.
         joins = found is not None and period.since is not None and found.last + _TICK == period.since
         found = Window(found.first if found is not None and joins else period.since, last)
     return found or Window(None, bounds.EARLIEST)

@@ -25,10 +25,10 @@ from dagster_reportqueue.execution.run import run_report
 from dagster_reportqueue.jobs import build_batch_job, build_report_job
 from dagster_reportqueue.report_assets import build_report_asset
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
 from dagster_reportqueue.sensors.queue_sensor import build_queue_sensor, report_data_config
 from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
 from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
-from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
 from dagster_reportqueue.tickets import Ticket
 
 
@@ -161,7 +161,7 @@ choosing_sensor = build_queue_sensor(
     batch_from=4,
     batch_size=50,
 )
-polling_sensor = build_webhook_sensor(report_job, name="polling_sensor", minimum_interval_seconds=1)
+polling_sensor = build_polling_sensor(report_job, name="polling_sensor", minimum_interval_seconds=1)
 cron_sensor = build_report_cron_sensor(report_job, name="cron_sensor", limit=3, minimum_interval_seconds=1)
 smart_sensor = build_smart_cron_sensor(report_job, name="smart_sensor", limit=3, minimum_interval_seconds=1)
 partitioned_asset_job = define_asset_job("partitioned_asset_job", [partitioned_asset])
@@ -184,7 +184,7 @@ asset_report_sensor = build_queue_sensor(
 )
 partitioned_sensors = [
     build_queue_sensor(partitioned_asset_job, name="partitioned_queue_sensor", run_config=None),
-    build_webhook_sensor(partitioned_asset_job, name="partitioned_polling_sensor"),
+    build_polling_sensor(partitioned_asset_job, name="partitioned_polling_sensor"),
     build_report_cron_sensor(partitioned_asset_job, name="partitioned_cron_sensor"),
     build_smart_cron_sensor(partitioned_asset_job, name="partitioned_smart_sensor"),
 ]

@@ -22,7 +22,7 @@ SENSORS = {
     Pattern.CRON: "cron_sensor",
     Pattern.ASSET: "smart_sensor",
     Pattern.QUEUE: "report_sensor",
-    Pattern.WEBHOOK: "polling_sensor",
+    Pattern.POLLING: "polling_sensor",
 }
 ROAD = [Pattern.CRON, Pattern.ASSET, Pattern.QUEUE, Pattern.ASSET, Pattern.CRON]
 STRETCH = 2
@@ -98,7 +98,7 @@ def test_each_firing_on_the_way_to_the_queue_and_back_is_made_once_and_by_its_ow
 def test_each_firing_between_the_queue_and_polling_has_one_run(
     instance: DagsterInstance, sensors: dict[Pattern, Daemon]
 ):
-    owners = lay_out([Pattern.CRON, Pattern.WEBHOOK, Pattern.QUEUE])
+    owners = lay_out([Pattern.CRON, Pattern.POLLING, Pattern.QUEUE])
     wanted = SCHEDULES * len(owners)
     travel(sensors, random.Random(3), wanted)
     rows = list(ReportQueue.objects.all())

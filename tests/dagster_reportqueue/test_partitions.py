@@ -8,10 +8,10 @@ import pytest
 from dagster import DagsterInstance
 from dagster._core.scheduler.instigation import TickStatus
 
+from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
 from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor
 from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
 from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
-from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
 from reportqueue.models import ReportQueue
 from tests.conftest import build_row
 from tests.dagster_reportqueue import location
@@ -20,7 +20,7 @@ from tests.dagster_reportqueue.daemon import daemon
 
 @pytest.mark.parametrize(
     "build",
-    [build_queue_sensor, build_queue_lanes, build_webhook_sensor, build_report_cron_sensor, build_smart_cron_sensor],
+    [build_queue_sensor, build_queue_lanes, build_polling_sensor, build_report_cron_sensor, build_smart_cron_sensor],
 )
 def test_a_job_with_partitions_is_refused_when_its_sensor_is_built(build: Any):
     with pytest.raises(ValueError, match=r"The job partitioned_job has partitions.* Give the sensor a job without"):

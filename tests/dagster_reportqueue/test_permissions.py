@@ -23,7 +23,7 @@ SENSORS = {
     Pattern.CRON: "cron_sensor",
     Pattern.ASSET: "smart_sensor",
     Pattern.QUEUE: "report_sensor",
-    Pattern.WEBHOOK: "polling_sensor",
+    Pattern.POLLING: "polling_sensor",
 }
 
 

@@ -8,11 +8,11 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._daemon.sensor import MIN_INTERVAL_LOOP_TIME, is_under_min_interval
 
+from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
 from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
 from dagster_reportqueue.sensors.ticks import ROUND_SECONDS, interval
-from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
 from tests.dagster_reportqueue import location
 from tests.dagster_reportqueue.daemon import daemon
 
@@ -42,7 +42,7 @@ def test_dagster_counts_from_the_start_of_the_last_tick(instance: DagsterInstanc
 
 def test_every_sensor_asks_for_its_round():
     job = location.report_job
-    sensors = [build_webhook_sensor(job), build_smart_cron_sensor(job), *build_repair_sensors()]
+    sensors = [build_polling_sensor(job), build_smart_cron_sensor(job), *build_repair_sensors()]
     assert [one.minimum_interval_seconds for one in sensors] == [4, 4, 4, 4, 29]
     assert build_report_cron_sensor(job).minimum_interval_seconds == 29
     assert build_report_cron_sensor(job, minimum_interval_seconds=7).minimum_interval_seconds == 7
@@ -51,4 +51,4 @@ def test_every_sensor_asks_for_its_round():
 @pytest.mark.parametrize("seconds", [0, -5, 86_401])
 def test_an_interval_beyond_its_bounds_is_refused(seconds: int):
     with pytest.raises(ValueError, match="minimum_interval_seconds must be from 1 to 86,400"):
-        build_webhook_sensor(location.report_job, minimum_interval_seconds=seconds)
+        build_polling_sensor(location.report_job, minimum_interval_seconds=seconds)

@@ -110,7 +110,7 @@ def test_what_people_do_to_a_schedule_does_not_wait_for_ever(verb: str, settings
 def test_neither_does_a_key_a_hand_over_or_a_claim_that_another_holds(settings: Any):
     settings.REPORTQUEUE = QUICK
     with locks_of("reportqueue.handovers"), locks_of("reportqueue::sensor"):
-        answers = at_once([lambda: triggers.hand_over(Pattern.WEBHOOK), lambda: queue.claim("sensor")])
+        answers = at_once([lambda: triggers.hand_over(Pattern.POLLING), lambda: queue.claim("sensor")])
     assert [type(answer) for answer in answers] == [RowBusy, RowBusy]
     row = build_row(idempotency_key="one")
     ReportQueue.objects.all().delete()

@@ -194,7 +194,7 @@ def test_nothing_that_differs_says_so_and_ends_with_0(make_schedule: ScheduleFac
     assert code == 0
     assert said.splitlines()[1:] == [
         "queue    24 firings of 1 schedules",
-        "webhook  the same rows as queue, launched by polling",
+        "polling  the same rows as queue, launched by polling",
         "cron     24 firings of 1 schedules",
         "asset    the same as cron, once Dagster has been told of the last change",
         "Nothing differs: 1 schedules fire alike in every pattern.",
@@ -222,7 +222,7 @@ def test_one_schedule_as_json(make_schedule: ScheduleFactory):
     found = json.loads(said)
     assert code == 1
     assert (found["schedules"], found["differences_count"], len(found["differences"])) == (1, 2, 2)
-    assert found["patterns"]["queue"] == found["patterns"]["webhook"] == {"firings": 2, "schedules": 1}
+    assert found["patterns"]["queue"] == found["patterns"]["polling"] == {"firings": 2, "schedules": 1}
     assert found["patterns"]["cron"] == {"firings": 0, "schedules": 0, "left_out": 1}
     assert found["differences"][0]["fields"] == ["interval_seconds"]
 

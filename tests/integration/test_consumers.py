@@ -52,7 +52,7 @@ def test_nothing_is_expected_of_an_empty_installation(client: Client):
     ("pattern", "said"),
     [
         (Pattern.QUEUE, "Nobody claims reports, although schedules are enabled. None ever has."),
-        (Pattern.WEBHOOK, "Nobody polls for reports, although schedules are enabled. None ever has."),
+        (Pattern.POLLING, "Nobody polls for reports, although schedules are enabled. None ever has."),
         (Pattern.CRON, "No sensor of the pattern cron reads the schedules, although schedules are enabled."),
         (Pattern.ASSET, "No sensor of the pattern asset reads the schedules, although schedules are enabled."),
     ],
@@ -80,7 +80,7 @@ def test_with_schedules_a_consumer_of_their_pattern_is_expected(
 def test_after_a_switch_to_polling_without_a_sensor_rows_that_wait_are_noticed(client: Client, make_row: RowFactory):
     seen(Pattern.QUEUE)
     TriggerPeriod.objects.create(pattern=Pattern.QUEUE, until=minutes_ago(10))
-    TriggerPeriod.objects.create(pattern=Pattern.WEBHOOK, since=minutes_ago(10))
+    TriggerPeriod.objects.create(pattern=Pattern.POLLING, since=minutes_ago(10))
     make_row(available_at=minutes_ago(4))
     assert reasons(client) == [], "they have not waited for long"
     make_row(available_at=minutes_ago(6))
@@ -101,7 +101,7 @@ def test_a_consumer_that_asks_is_heard_however_many_rows_wait(client: Client, ma
 
 def test_without_a_period_of_the_queue_a_sensor_that_polls_is_enough(client: Client, make_row: RowFactory):
     make_row(available_at=minutes_ago(60))
-    seen(Pattern.WEBHOOK)
+    seen(Pattern.POLLING)
     assert reasons(client) == []
     own(Pattern.QUEUE)
     assert len(reasons(client)) == 1
@@ -112,7 +112,7 @@ def test_webhook_sources_expect_a_consumer(client: Client):
     assert reasons(client)[0].startswith("Nobody claims reports, although webhook sources are enabled.")
     seen(Pattern.QUEUE)
     assert reasons(client) == []
-    own(Pattern.WEBHOOK)
+    own(Pattern.POLLING)
     assert reasons(client)[0].startswith("Nobody polls for reports, although webhook sources are enabled.")
 
 
@@ -136,8 +136,8 @@ def test_the_scheduler_says_it_once_in_a_while(make_schedule: ScheduleFactory, c
     ("arguments", "silent"),
     [
         ([], ["Nobody claims"]),
-        (["--to", "webhook"], ["Nobody polls"]),
-        (["--to", "webhook", "--dry-run"], ["Nobody claims", "Nobody polls"]),
+        (["--to", "polling"], ["Nobody polls"]),
+        (["--to", "polling", "--dry-run"], ["Nobody claims", "Nobody polls"]),
         (["--to", "cron", "--at", "2030-01-01T00:00:00Z"], ["Nobody claims", "No sensor of the pattern cron"]),
     ],
     ids=str,
@@ -172,7 +172,7 @@ class TestNotes:
         api.get("/api/report-queue/")
         user = self.noted()[1][1]
         assert user.startswith("user-")
-        assert self.noted() == [("queue", "lane"), ("webhook", user), ("cron", user), ("asset", user)]
+        assert self.noted() == [("queue", "lane"), ("polling", user), ("cron", user), ("asset", user)]
 
     def test_whoever_may_not_ask_is_not_noted(self, client_with: ClientFactory):
         client_with("view_reportqueue").post("/api/report-queue/claim/", {"consumer": "lane"}, format="json")

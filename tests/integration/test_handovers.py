@@ -109,7 +109,7 @@ def test_the_scheduler_wakes_for_a_hand_over_to_it():
 def test_periods_of_queue_and_polling_are_one_to_the_scheduler():
     due_since(4)
     one, two = this_minute() - 3 * MINUTE, this_minute() - 1 * MINUTE
-    periods((Pattern.CRON, None, one), (Pattern.WEBHOOK, one, two), (Pattern.QUEUE, two, None))
+    periods((Pattern.CRON, None, one), (Pattern.POLLING, one, two), (Pattern.QUEUE, two, None))
     schedules.enqueue_due()
     assert fired() == [this_minute() - n * MINUTE for n in (3, 2, 1, 0)]
 
@@ -302,7 +302,7 @@ def test_no_run_starts_for_a_paused_or_deleted_schedule():
 
 def test_rows_that_polling_may_have_launched_are_not_claimed():
     at = minutes_ago(5)
-    periods((Pattern.WEBHOOK, None, at), (Pattern.QUEUE, at, None))
+    periods((Pattern.POLLING, None, at), (Pattern.QUEUE, at, None))
     old, new = build_row(available_at=minutes_ago(10)), build_row(available_at=minutes_ago(1))
     assert list(ReportQueue.objects.pending()) == [old]
     assert [row.pk for row in queue.claim("sensor").rows] == [new.pk]

@@ -8,7 +8,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from reportqueue.models import ReportQueue
+from reportqueue.models import ReportConsumer, ReportQueue, TriggerPeriod
+from reportqueue.patterns import Pattern
 from tests.conftest import build_schedule
 
 INSERT = """
@@ -55,3 +56,18 @@ def test_rows_that_waited_for_another_wait_for_their_turn(before_turns: tuple[in
         tightened: (limited, True),
     }
     assert {rows[pk] for pk in (*allowed, stranded)} == {(None, False)}
+
+
+def test_the_pattern_that_polls_has_its_new_name(transactional_db: None):
+    call_command("migrate", "reportqueue", "0013", verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO reportqueue_triggerperiod (pattern, since) VALUES ('webhook', '2026-01-01')")
+        cursor.execute("INSERT INTO reportqueue_reportconsumer (pattern, name) VALUES ('webhook', 'dagster')")
+    call_command("migrate", "reportqueue", verbosity=0)
+    assert TriggerPeriod.objects.get(since="2026-01-01T00:00Z").pattern == Pattern.POLLING
+    assert ReportConsumer.objects.get(name="dagster").pattern == Pattern.POLLING
+    call_command("migrate", "reportqueue", "0013", verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pattern FROM reportqueue_reportconsumer")
+        assert cursor.fetchall() == [("webhook",)]
+    call_command("migrate", "reportqueue", verbosity=0)

@@ -83,7 +83,7 @@ def test_a_claim_goes_on_if_another_one_has_ended_the_used_up_row_meanwhile(db: 
 def test_a_poll_shows_every_row_and_marks_one_at_its_bound(db: None, client_with: ClientFactory):
     bad, good = used_up(), build_row()
     api = client_with("view_reportqueue", "consume_reportqueue")
-    triggers.hand_over(Pattern.WEBHOOK, at=None)
+    triggers.hand_over(Pattern.POLLING, at=None)
     ReportQueue.objects.update(available_at=timezone.now())
     pending = api.get("/api/pending-reports/").json()["pending"]
     assert {row["id"]: row["generation"] for row in pending} == {bad.pk: bounds.MAX_COUNT + 1, good.pk: 1}

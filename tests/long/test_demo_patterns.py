@@ -10,6 +10,6 @@ from tests.acceptance.test_demo_once import make_once
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("pattern", ["cron", "webhook", "queue"])
+@pytest.mark.parametrize("pattern", ["cron", "polling", "queue"])
 def test_once_makes_every_report_whoever_fires(start_demo: StartDemo, folder: Path, pattern: str):
     make_once(start_demo, folder, pattern)

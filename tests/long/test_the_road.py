@@ -16,7 +16,7 @@ from tests.acceptance.demos import DemoProcess
 
 pytestmark = pytest.mark.timeout(1200)
 SCHEDULES = 30
-ROAD = ["cron", "asset", "queue", "asset", "cron", "webhook", "queue"]
+ROAD = ["cron", "asset", "queue", "asset", "cron", "polling", "queue"]
 """After the queue, which begins: a demo that is asked for its sensors, too, leaves it the firings."""
 MINUTE = timedelta(minutes=1)
 AHEAD = timedelta(seconds=15)
@@ -24,7 +24,7 @@ AHEAD = timedelta(seconds=15)
 SENSORS = {
     "cron": {"report_cron_sensor"},
     "asset": {"smart_cron_sensor"},
-    "webhook": {"webhook_trigger_sensor"},
+    "polling": {"webhook_trigger_sensor"},
     "queue": {"database_queue_sensor", "database_queue_sensor_2", "database_queue_sensor_3"},
 }
 RUNS = """query($cursor: String) { runsOrError(limit: 500, cursor: $cursor) { ... on Runs {
@@ -42,7 +42,7 @@ def now() -> datetime:
 
 @pytest.fixture(scope="module")
 def demo(start_demo: StartDemo, folder: Path) -> DemoProcess:
-    demo = start_demo(folder / "road", "--pattern", "cron,asset,webhook,queue")
+    demo = start_demo(folder / "road", "--pattern", "cron,asset,polling,queue")
     demo.wait_for_line("Ctrl-C stops everything")
     return demo
 
@@ -115,7 +115,7 @@ def test_each_firing_is_made_once_and_by_the_pattern_that_it_belongs_to(demo: De
     rows = rows_of(demo, schedules, owners)
     assert sorted((schedule, instant) for _, schedule, instant, *_ in rows) == wanted
     # Polling lets a row go before its run begins.
-    attempts = {(owners[instant] == "webhook", status, attempt) for _, _, instant, status, attempt in rows}
+    attempts = {(owners[instant] == "polling", status, attempt) for _, _, instant, status, attempt in rows}
     assert attempts == {(False, "succeeded", 1), (True, "succeeded", 0)}
     by_row = {pk: (schedule, instant) for pk, schedule, instant, *_ in rows}
     made: dict[tuple[int, datetime], list[str]] = {}

@@ -13,7 +13,7 @@ from project.environment import BASE_DIR
 SENSORS = {
     "cron": {"report_cron_sensor"},
     "asset": {"smart_cron_sensor"},
-    "webhook": {"webhook_trigger_sensor"},
+    "polling": {"webhook_trigger_sensor"},
     "queue": {"database_queue_sensor", "database_queue_sensor_2", "database_queue_sensor_3"},
 }
 REPAIR = {"report_launch_failed", "report_launch_cancelled", "report_reconciler"}
@@ -37,7 +37,7 @@ def sensors(pattern: str, **environment: str) -> set[str]:
 
 @pytest.mark.parametrize("pattern", SENSORS)
 def test_a_pattern_has_its_own_sensors_and_those_that_repair(pattern: str):
-    assert sensors(pattern) == SENSORS[pattern] | (set() if pattern == "webhook" else REPAIR)
+    assert sensors(pattern) == SENSORS[pattern] | (set() if pattern == "polling" else REPAIR)
 
 
 def test_several_patterns_are_served_side_by_side():

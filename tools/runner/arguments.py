@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-PATTERNS = ("queue", "webhook", "asset", "cron")
+PATTERNS = ("queue", "polling", "asset", "cron")
 LAUNCHERS = ("harness", "warm")
 WAVES = ("crashes", "network", "outages", "bad-reports")
 """`LAUNCHERS` and `WAVES` are the choices of the chaos."""
@@ -26,7 +26,7 @@ def parse() -> argparse.Namespace:
         "--pattern",
         type=_patterns,
         default=os.environ.get("REPORT_TRIGGER_PATTERN") or "queue",
-        help="the pattern that fires: queue, webhook, asset or cron (default $REPORT_TRIGGER_PATTERN, or queue). The "
+        help="the pattern that fires: queue, polling, asset or cron (default $REPORT_TRIGGER_PATTERN, or queue). The "
         "sensors of several, separated by commas, run side by side: the current one keeps the firings, else the first "
         "gets them",
     )

@@ -112,11 +112,11 @@ class _Made:
 
 
 def _made(rows: list[ReportQueue], pattern: Pattern, environment: dict[str, str]) -> Iterator[_Made]:
-    if pattern != Pattern.WEBHOOK:
+    if pattern != Pattern.POLLING:
         for row in rows:
             yield _Made(row, row.status, row.finished_at, (row.result or {}).get("artifacts") or {})
         return
-    # With the pattern `webhook`, the queue does not know how a run ended: ask Dagster.
+    # With the pattern `polling`, the queue does not know how a run ended: ask Dagster.
     runs = _runs(environment["DAGSTER_URL"])
     for row in rows:
         run = runs.get(row.run_key or "") if row.processed else None
@@ -131,7 +131,7 @@ def _made(rows: list[ReportQueue], pattern: Pattern, environment: dict[str, str]
 
 
 def _runs(dagster_url: str) -> dict[str, dict[str, Any]]:
-    """The webhook sensor's newest runs by run key; empty while Dagster's UI does not answer."""
+    """The polling sensor's newest runs by run key; empty while Dagster's UI does not answer."""
     tag = '{key: "dagster/sensor_name", value: "webhook_trigger_sensor"}'
     wanted = "runId status endTime tags {key value}"
     query = f"{{runsOrError(filter: {{tags: [{tag}]}}, limit: 100) {{... on Runs {{results {{{wanted}}}}}}}}}"

@@ -47,6 +47,6 @@ def give_to(wanted: Sequence[str]) -> None:
 def _pause_what_sensors_cannot_fire(to: Pattern) -> None:
     found = list(ReportSchedule.objects.filter(enabled=True).queue_only().values_list("pk", flat=True))
     for pk in found:
-        schedules.pause(pk, by=PAUSED_BY, note=f"The pattern {to} cannot fire it; queue and webhook can.")
+        schedules.pause(pk, by=PAUSED_BY, note=f"The pattern {to} cannot fire it; queue and polling can.")
     if found:
         print(f"Paused {len(found)} schedules that the pattern {to} cannot fire.", flush=True)

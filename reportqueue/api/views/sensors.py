@@ -76,7 +76,7 @@ class PendingView(ApiView):
 
     def get(self, request: Request) -> Response:
         """The first `MAX_PENDING` of them, each with the run key of its next generation."""
-        triggers.saw(Pattern.WEBHOOK, user_of(request))
+        triggers.saw(Pattern.POLLING, user_of(request))
         if conf().expand_on_claim:
             schedules.enqueue_due(batches=1)
         rows = ReportQueue.objects.pending()[: bounds.MAX_PENDING]

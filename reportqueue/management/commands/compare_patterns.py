@@ -125,13 +125,13 @@ class Command(BaseCommand):
             self.stdout.write(f"Schedule {pk} is paused: no pattern fires it.")
         out = f"; {counts.left_out:,} schedules left out" if counts.left_out else ""
         self.stdout.write(f"queue    {counts.queued:,} firings of {counts.queue_fires:,} schedules")
-        self.stdout.write("webhook  the same rows as queue, launched by polling")
+        self.stdout.write("polling  the same rows as queue, launched by polling")
         self.stdout.write(f"cron     {counts.launched:,} firings of {counts.sensors_fire:,} schedules{out}")
         self.stdout.write("asset    the same as cron, once Dagster has been told of the last change")
         if counts.left_out:
             self.stdout.write(
                 "switch_pattern --to cron and --to asset refuse while schedules are left out: change or pause them "
-                "first, or stay with queue or webhook."
+                "first, or stay with queue or polling."
             )
         if counts.broken:
             self.stdout.write(f"{counts.broken:,} schedules cannot be evaluated, and no pattern fires them.")
@@ -185,7 +185,7 @@ def _summary(counts: _Counts, start: datetime, end: datetime) -> dict[str, Any]:
         "after": _utc(start),
         "until": _utc(end),
         "schedules": counts.compared,
-        "patterns": {"queue": rows, "webhook": rows, "cron": runs, "asset": runs},
+        "patterns": {"queue": rows, "polling": rows, "cron": runs, "asset": runs},
         "broken": counts.broken,
         "differences_count": counts.differences,
     }

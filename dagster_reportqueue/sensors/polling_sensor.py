@@ -1,4 +1,4 @@
-"""The sensor of the pattern `webhook`: due rows become runs, and are marked as processed once Dagster has the runs."""
+"""The sensor of the pattern `polling`: due rows become runs, and are marked as processed once Dagster has the runs."""
 
 import json
 
@@ -26,7 +26,7 @@ from dagster_reportqueue.sensors.ticks import (
 from dagster_reportqueue.tickets import Ticket
 
 
-def build_webhook_sensor(
+def build_polling_sensor(
     job: AnyJob,
     *,
     name: str = "webhook_trigger_sensor",
@@ -52,7 +52,7 @@ def build_webhook_sensor(
         default_status=default_status,
         description="Launches one run for each due report, and marks the report as processed once Dagster has its run.",
     )
-    def webhook_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
+    def polling_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult:
         check_jobs_of_tick(context, job.name)
         with queue_client(report_queue) as client:
             for row_id in _launched(context):
@@ -64,7 +64,7 @@ def build_webhook_sensor(
             cursor=json.dumps({"launched": [report.id for report in pending]}),
         )
 
-    return webhook_sensor
+    return polling_sensor
 
 
 def _launched(context: SensorEvaluationContext) -> list[int]:

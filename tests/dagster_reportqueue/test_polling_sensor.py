@@ -12,7 +12,7 @@ from dagster._core.scheduler.instigation import TickStatus
 
 from dagster_reportqueue.client import ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.sensors.webhook_sensor import build_webhook_sensor
+from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
 from reportqueue import queue
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
@@ -178,4 +178,4 @@ def test_a_cursor_that_makes_no_sense_makes_no_second_run(sensor: Daemon, cursor
 @pytest.mark.parametrize("limit", [0, 101])
 def test_a_limit_beyond_its_bounds_is_refused(limit: int):
     with pytest.raises(ValueError, match="limit must be from 1 to 100"):
-        build_webhook_sensor(location.report_job, limit=limit)
+        build_polling_sensor(location.report_job, limit=limit)
