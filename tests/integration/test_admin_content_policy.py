@@ -31,9 +31,7 @@ def load(client: Client, make_row: RowFactory, make_schedule: ScheduleFactory) -
     }
 
 
-def test_pages_hold_no_style_and_no_script(
-    admin_client: Client, make_row: RowFactory, make_schedule: ScheduleFactory
-):
+def test_pages_hold_no_style_and_no_script(admin_client: Client, make_row: RowFactory, make_schedule: ScheduleFactory):
     pages = load(admin_client, make_row, make_schedule)
     for name, page in pages.items():
         assert INLINE.findall(page) == [], name
