@@ -7,6 +7,7 @@ import concurrent.futures.thread
 import inspect
 import multiprocessing.process
 import multiprocessing.util
+import re
 import sys
 import threading
 import weakref
@@ -142,7 +143,7 @@ def test_an_interrupted_run_is_still_interrupted_by_the_same_signals():
 @pytest.mark.parametrize("storage", [PostgresRunStorage, PostgresEventLogStorage, PostgresScheduleStorage])
 def test_a_storage_has_its_engine_where_it_was(storage: type):
     source = inspect.getsource(storage)
-    assert "self._engine = create_pg_engine(" in source, changed(f"{storage.__name__}._engine")
+    assert re.search(r"self\._engine = create_(pg_)?engine\(", source), changed(f"{storage.__name__}._engine")
     assert "optimize_for_webserver" in vars(storage), changed(f"{storage.__name__}.optimize_for_webserver")
 
 
@@ -152,7 +153,7 @@ def test_a_code_pointer_says_where_its_code_is_loaded():
 
 def test_a_run_that_is_being_launched_has_the_same_statuses():
     """`report_lost_runs` looks for those that a process may have; a new one would be forgotten there."""
-    assert {status.name for status in DagsterRunStatus} == {
+    assert {status.name for status in DagsterRunStatus} | {"SUSPENDED"} == {  # since 1.13; it has no process
         "QUEUED",
         "NOT_STARTED",
         "MANAGED",
