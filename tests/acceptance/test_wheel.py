@@ -39,7 +39,7 @@ DATABASES = {
 """
 pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
 APPS = """
-INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken", "reportqueue"]
+INSTALLED_APPS += ["django.contrib.postgres", "rest_framework", "rest_framework.authtoken", "reportqueue"]
 """
 URLS = """
 from django.urls import include

@@ -85,6 +85,8 @@ def run(chosen: argparse.Namespace) -> int:
         except CellFailed as error:
             print(f"error: {cell.name}: {error}", file=sys.stderr)
             results.append(Result(cell, cell.python, str(cell.postgres), {}, "could not be installed", 0, 1))
+        except stop_signals.Stopped:
+            return 130
         if stop_signals.noted() is not None:
             return 130
     print("\n".join(_table(results, skipped)), flush=True)
