@@ -32,11 +32,9 @@ QUICK = [
     "tests/unit/test_cron_expressions.py",
     "tests/integration/test_admin_content_policy.py",
     "tests/integration/test_checks.py",
-    "tests/integration/test_claim.py",
-    "tests/integration/test_transitions.py",
     "tests/integration/test_webhooks.py",
     "tests/dagster_reportqueue/test_launcher_contract.py",
-    "tests/dagster_reportqueue/test_queue_sensor.py",
+    "tests/dagster_reportqueue/test_ticks.py",
 ]
 """What `--quick` runs: something of each dependency."""
 SHOWN = ("django", "djangorestframework", "psycopg", "dagster")
