@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The project's commands, for a machine with nothing but Python 3.11 and pip: demo, test, lint, simulate, chaos, bench.
+"""The project's commands, for a machine with nothing but Python 3.11 and pip; `run.py --help` lists them.
 
 Uses the standard library only: it creates `.venv`, installs `requirements.txt` there, and continues in it.
 """

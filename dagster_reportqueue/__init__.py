@@ -9,6 +9,7 @@ daemon and the warm server load this package for the launcher only.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
     from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
     from dagster_reportqueue.tickets import FiringTicket, Ticket
 
+_NEEDS = ("dagster", "requests", "urllib3", "croniter")
+if _missing := [name for name in _NEEDS if find_spec(name) is None]:
+    raise ModuleNotFoundError(
+        f"dagster_reportqueue needs {', '.join(_missing)}. Install the extra `dagster`: "
+        "pip install 'reportqueue[dagster]'",
+        name=_missing[0],
+    )
 _HOMES = {
     "assets": ("build_schedules_refresh",),
     "client": (

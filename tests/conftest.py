@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import pytest
@@ -42,11 +45,34 @@ LONG = (
 what quicker tests hold, too. `run.py test --long` runs them."""
 
 
+LAUNCHER = re.compile(r"^from (tests\.)?dagster_reportqueue\.warm", re.MULTILINE)
+"""What a module of tests says that needs the warm launcher."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the long tests."""
     for item in items:
         if any(item.nodeid.startswith(file) and part in item.nodeid for file, part in LONG):
             item.add_marker(pytest.mark.long)
+
+
+class LauncherTests(pytest.Module):
+    """Tests of the warm launcher, on a version of Dagster that it refuses."""
+
+    def collect(self) -> NoReturn:
+        """Skip them all."""
+        pytest.skip("the warm launcher refuses this version of Dagster", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Skip the modules that import the launcher if it refuses this version of Dagster."""
+    if not LAUNCHER.search(module_path.read_text()):
+        return None
+    try:
+        import_module("dagster_reportqueue.warm")
+    except ImportError:
+        return LauncherTests.from_parent(parent, path=module_path)
+    return None
 
 
 def minutes_ago(minutes: float) -> datetime:

@@ -98,6 +98,11 @@ class ListAdmin(PatientAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # Counts for each choice would read the whole history.
 
+    class Media:
+        """The style of the list, of its rows' pages, and of the pages that extend them."""
+
+        css = {"all": ["reportqueue/admin.css"]}
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """With the database's time as `now`: lateness is computed by that clock."""
         rows: QuerySet[Any] = super().get_queryset(request).annotate(now=Now())

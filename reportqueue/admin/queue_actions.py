@@ -129,6 +129,8 @@ class OperableAdmin(ActionsAdmin):
             "title": operation.question,
             "opts": self.opts,
             "media": self.media,
+            "original": operation.label,  # the last of the breadcrumbs
+            "has_view_permission": True,
             "action": f"{operation.verb}_selected",
             "operation": operation,
             "statuses": [

@@ -85,6 +85,8 @@ class BackfilledAdmin(ListAdmin):
             "opts": self.opts,
             "media": self.media,
             "original": schedule,
+            "has_view_permission": True,
+            "change": True,
             "most": schedules.MAX_BACKFILL,
         }
         request.current_app = self.admin_site.name  # as Django's own admin views do

@@ -48,6 +48,7 @@ pytestmark = pytest.mark.timeout(600)  # starting a demo, or installing, takes l
         ["demo", "now"],
         ["lint", "--fix"],
         ["chaos", "--launcher", "another"],
+        ["matrix", "--cell", "another"],
     ],
     ids=" ".join,
 )

@@ -39,7 +39,7 @@ DATABASES = {
 """
 pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
 APPS = """
-INSTALLED_APPS += ["rest_framework", "reportqueue"]
+INSTALLED_APPS += ["django.contrib.postgres", "rest_framework", "reportqueue"]
 """
 URLS = """
 from django.urls import include

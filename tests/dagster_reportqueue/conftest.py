@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def dagster_database(django_db_setup: None) -> Iterator[str]:
     """A database for Dagster on the same server, dropped at the end: its SQLite is ten times slower to set up."""
     place = connection.settings_dict
-    name = f"{place['NAME']}_dagster"
+    # Tests that need no database of Django leave NAME as it is, in each of xdist's processes.
+    name = f"{place['NAME']}_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}_dagster"
     options = {"user": place["USER"], "password": place["PASSWORD"], "host": place["HOST"], "port": place["PORT"]}
     database = sql.Identifier(name)
     with psycopg.connect(dbname="postgres", autocommit=True, **options) as server:

@@ -7,6 +7,9 @@ import concurrent.futures.thread
 import inspect
 import multiprocessing.process
 import multiprocessing.util
+import os
+import re
+import subprocess
 import sys
 import threading
 import weakref
@@ -35,8 +38,10 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
 
+from dagster_reportqueue.warm import SUPPORTED
 from dagster_reportqueue.warm.launcher import WarmRunLauncher
 from dagster_reportqueue.warm.worker import ENDS
+from tests.dagster_reportqueue.daemon import ROOT
 
 SIGNATURES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "the body of `dagster api execute_run`": (
@@ -142,7 +147,7 @@ def test_an_interrupted_run_is_still_interrupted_by_the_same_signals():
 @pytest.mark.parametrize("storage", [PostgresRunStorage, PostgresEventLogStorage, PostgresScheduleStorage])
 def test_a_storage_has_its_engine_where_it_was(storage: type):
     source = inspect.getsource(storage)
-    assert "self._engine = create_pg_engine(" in source, changed(f"{storage.__name__}._engine")
+    assert re.search(r"self\._engine = create_(pg_)?engine\(", source), changed(f"{storage.__name__}._engine")
     assert "optimize_for_webserver" in vars(storage), changed(f"{storage.__name__}.optimize_for_webserver")
 
 
@@ -152,7 +157,7 @@ def test_a_code_pointer_says_where_its_code_is_loaded():
 
 def test_a_run_that_is_being_launched_has_the_same_statuses():
     """`report_lost_runs` looks for those that a process may have; a new one would be forgotten there."""
-    assert {status.name for status in DagsterRunStatus} == {
+    assert {status.name for status in DagsterRunStatus} | {"SUSPENDED"} == {  # since 1.13; it has no process
         "QUEUED",
         "NOT_STARTED",
         "MANAGED",
@@ -211,3 +216,38 @@ def test_no_code_location_knows_the_warm_launcher():
     assert len(others) > 10
     for path in others:
         assert "dagster_reportqueue.warm" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("module", ["dagster_reportqueue.warm.launcher", "dagster_reportqueue.warm.coordinator"])
+def test_dagsters_daemon_loads_nothing_of_reports_with_the_launcher(module: str):
+    code = (
+        f"import sys, {module}\n"
+        "ours = sorted(name for name in sys.modules if name.startswith('dagster_reportqueue.'))\n"
+        "print([name for name in ours if not name.startswith('dagster_reportqueue.warm')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unknown_version_of_dagster_is_refused_with_the_remedy(tmp_path: Path):
+    """Everything but the launcher works there."""
+    info = tmp_path / "dagster-1.99.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: dagster\nVersion: 1.99.0\n")
+    variables = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+
+    refused = run("import dagster_reportqueue.warm.launcher")
+    said = refused.stderr.splitlines()[-1]
+    assert "UnsupportedDagster: The warm launcher works with Dagster 1.12 and 1.13; 1.99.0 is installed" in said
+    assert "take run_launcher and run_coordinator out of dagster.yaml" in said
+    works = run("from dagster_reportqueue import build_definitions; print(build_definitions(print))")
+    assert works.returncode == 0, works.stderr
+
+
+def test_the_docs_name_the_supported_versions_of_dagster():
+    page = (Path(ROOT) / "docs" / "launcher.md").read_text()
+    assert f"It works with Dagster {' and '.join(SUPPORTED)}." in page

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -33,15 +32,12 @@ from dagster_reportqueue.sensors.reconciliation import PAGES, reconcile
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from dagster_reportqueue.sensors.ticks import TickFailed
 from dagster_reportqueue.tickets import BATCH_TAG, FiringTicket, Ticket, batch_config
-from dagster_reportqueue.warm.address import TAG, Address
 from reportqueue import queue, triggers
 from reportqueue.models import ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
 from tests.dagster_reportqueue.conftest import ClientFactory
-from tests.dagster_reportqueue.warm import warm_instance
-from tests.dagster_reportqueue.warm_location import NOTES
 
 SENSOR = "sensor"
 
@@ -144,38 +140,6 @@ def test_a_row_whose_run_is_about_to_start_it_is_left_alone(
     done = reconcile(instance, client, [SENSOR])
     assert (done.compared, done.kept_waiting, done.launched_again) == (1, 0, 0)
     assert ReportQueue.objects.values().get() == before
-
-
-def test_rows_whose_run_waits_in_the_warm_launcher_keep_their_leases(
-    client: ReportQueueClient, dagster_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv(NOTES, str(tmp_path))
-    storage = {"storage": {"postgres": {"postgres_url": dagster_database}}}
-    with warm_instance(storage, tmp_path, max_runs=1) as warm:
-        works, waits = warm.launch("wait"), warm.launch()
-        warm.started(works)
-        about_to_start, waiting = [dispatched(lease_expires_at=minutes_ago(-1)) for _ in range(2)]
-        for row, run_id in ((about_to_start, works), (waiting, waits)):
-            warm.instance.add_run_tags(run_id, Ticket(row.pk, row.generation).tags())
-        assert warm.status(waits) == DagsterRunStatus.STARTING
-        assert reconcile(warm.instance, client, [SENSOR]).kept_waiting == 1
-        assert lease_left(waiting) > timedelta(minutes=10)
-        assert lease_left(about_to_start) < timedelta(minutes=1)
-        warm.launcher.terminate(works)
-        assert warm.ended(waits) == DagsterRunStatus.SUCCESS
-        warm.instance.wipe()
-
-
-@pytest.mark.parametrize("tag", ["", Address.here(1, "/nowhere/socket").tag()], ids=["never launched", "gone"])
-def test_a_row_whose_run_seems_to_start_but_waits_in_no_server_is_left_to_its_lease(
-    client: ReportQueueClient, tag: str
-):
-    launcher = {"module": "dagster_reportqueue.warm.launcher", "class": "WarmRunLauncher"}
-    with instance_for_test(overrides={"run_launcher": launcher}) as instance:
-        row = dispatched(lease_expires_at=minutes_ago(-1))
-        make_run(instance, DagsterRunStatus.STARTING, Ticket(row.pk, row.generation).tags() | {TAG: tag})
-        assert reconcile(instance, client, [SENSOR]).kept_waiting == 0
-        assert lease_left(row) < timedelta(minutes=1)
 
 
 def test_a_row_that_dagster_dropped_is_launched_again_once_it_is_old_enough(

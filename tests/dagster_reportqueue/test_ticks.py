@@ -1,5 +1,6 @@
 """When Dagster's daemon starts a sensor again: at the round that was asked for, not one later."""
 
+import inspect
 import time
 
 import pytest
@@ -31,6 +32,10 @@ def test_a_tick_comes_at_the_first_round_after_so_many_seconds(seconds: int):
     assert rounds * ROUND_SECONDS - LATE >= interval(seconds) > (rounds - 1) * ROUND_SECONDS - LATE
 
 
+@pytest.mark.skipif(
+    len(inspect.signature(is_under_min_interval).parameters) < 3,
+    reason="this version of Dagster asks the sensor alone for its interval",
+)
 def test_dagster_counts_from_the_start_of_the_last_tick(instance: DagsterInstance):
     with daemon(instance, "polling_sensor") as running:
         sensor = running._sensor

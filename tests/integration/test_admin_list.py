@@ -219,7 +219,7 @@ def test_rows_beyond_the_counted_ones_are_said_to_be_there(
         make_row()
     listed = text_of(viewer.get(f"{QUEUE}?status=queued"))
     assert "the first 2 of more" in listed
-    assert "more than 2 results" in listed
+    assert "More than 2 match." in listed
 
 
 def test_pages_of_a_long_history_are_read_through_an_index(viewer: Client):

@@ -19,6 +19,10 @@ def main() -> int:
         from tools.runner import bench
 
         return bench.run(chosen.name, chosen.options)
+    if chosen.command == "matrix":
+        from tools.runner import matrix
+
+        return matrix.run(chosen)
     from tools.runner import checks
 
     if chosen.command == "chaos":

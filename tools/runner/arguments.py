@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from tools.runner.cells import CELLS
+
 PATTERNS = ("queue", "polling", "asset", "cron")
 LAUNCHERS = ("harness", "warm")
 WAVES = ("crashes", "network", "outages", "bad-reports")
@@ -18,7 +20,7 @@ WITH_OPTIONS = {"patterns", "drain"}
 def parse() -> argparse.Namespace:
     """Parse the arguments; wrong ones exit with code 2 and a usage line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
-    names = "demo | test | lint | simulate | chaos | bench"
+    names = "demo | test | lint | matrix | simulate | chaos | bench"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, print each result, and stop")
@@ -41,6 +43,19 @@ def parse() -> argparse.Namespace:
     )
     test.set_defaults(pytest=[])
     commands.add_parser("lint", help="ruff, mypy, import-linter, missing migrations")
+    matrix = commands.add_parser(
+        "matrix",
+        help="run the tests on the lowest and the highest supported versions that this machine has; prints a table",
+    )
+    matrix.add_argument(
+        "--cell",
+        action="append",
+        choices=[cell.name for cell in CELLS],
+        help="run this cell (may be repeated; default: all)",
+    )
+    matrix.add_argument("--list", action="store_true", help="say what each cell is and whether it can run here")
+    matrix.add_argument("--quick", action="store_true", help="run fewer tests: something of each dependency")
+    matrix.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="tests to run instead, and options of pytest")
     simulate = commands.add_parser(
         "simulate", help="play random scenarios of the whole protocol in virtual time, with faults, and judge each"
     )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -52,18 +53,30 @@ def test(pytest_arguments: list[str]) -> int:
         print(f"--- PostgreSQL of {programs}", flush=True)
     elif os.environ.get("DATABASE_URL"):
         return _pytest(pytest_arguments)
+    return on_temporary_postgres(lambda: _pytest(pytest_arguments), programs)
+
+
+def on_temporary_postgres(run: Callable[[], int], programs: Path | None = None) -> int:
+    """Call `run` with the `DATABASE_URL` of a temporary server of these programs, or of the embedded one.
+
+    Returns the exit code of `run`; 1 if the server failed, 130 after a signal.
+    """
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-test-"))
     children = Children(folder / "logs")
     postgres = EmbeddedPostgres(folder, children, durable=False, programs=programs)
+    before = os.environ.get("DATABASE_URL")
     try:
         os.environ["DATABASE_URL"] = postgres.start()
-        code = _pytest(pytest_arguments)
+        code = run()
     except ChildFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1  # the folder stays: the log is in it
     except stop_signals.Stopped:
         code = 130
     finally:
+        os.environ.pop("DATABASE_URL", None)
+        if before is not None:
+            os.environ["DATABASE_URL"] = before
         children.stop_all(0, 0, 3.0)
         postgres.close()
     shutil.rmtree(folder, ignore_errors=True)
@@ -137,9 +150,11 @@ def _pytest(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def run_in_foreground(command: list[str], *, stderr: IO[str] | None = None) -> int:
+def run_in_foreground(
+    command: list[str], *, stderr: IO[str] | None = None, environment: dict[str, str] | None = None
+) -> int:
     """Run in the foreground, as a debugger needs; returns the exit code, as in a shell 128 + N for a signal N."""
-    process = subprocess.Popen(command, cwd=BASE_DIR, stderr=stderr)
+    process = subprocess.Popen(command, cwd=BASE_DIR, stderr=stderr, env=environment)
     until = None
     while process.poll() is None:
         if until is None and (number := stop_signals.noted()) is not None:

@@ -33,6 +33,8 @@ MAX_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 107 on Linux and 103 on macOS."""
 
 
+EMBEDDED_VERSION = 18
+"""The major version of the embedded server."""
 INSTALLED = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/opt/homebrew/opt/postgresql@{}/bin")
 """Where Debian, Red Hat and Homebrew install the programs of a version of PostgreSQL."""
 
