@@ -27,6 +27,7 @@ LONG = (
     ("tests/long/", ""),
     ("tests/acceptance/test_demo_once.py", "[asset]"),
     ("tests/acceptance/test_demo_survives_kill.py", "test_next_demo_keeps"),
+    ("tests/acceptance/test_matrix.py", ""),
     ("tests/acceptance/test_oldest_server.py", "test_the_statements"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "+420s"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "-40s"),

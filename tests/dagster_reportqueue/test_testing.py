@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster import SensorResult, build_sensor_context
+from dagster import DagsterInstance, SensorResult, build_sensor_context
 
 from dagster_reportqueue import (
     ReportQueueResource,
@@ -132,7 +132,8 @@ def test_the_tests_of_the_page_pass():
 
 
 def evaluated(sensor: dg.SensorDefinition, queue: InMemoryQueue, cursor: str | None = None) -> SensorResult:
-    context = build_sensor_context(cursor=cursor, resources={"report_queue": queue.resource()})
-    result = sensor(context)
+    with DagsterInstance.ephemeral() as instance:
+        resources = {"report_queue": queue.resource()}
+        result = sensor(build_sensor_context(cursor=cursor, instance=instance, resources=resources))
     assert isinstance(result, SensorResult)
     return result

@@ -61,7 +61,9 @@ def test_rows_that_waited_for_another_wait_for_their_turn(before_turns: tuple[in
 def test_the_pattern_that_polls_has_its_new_name(transactional_db: None):
     call_command("migrate", "reportqueue", "0013", verbosity=0)
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO reportqueue_triggerperiod (pattern, since) VALUES ('webhook', '2026-01-01')")
+        cursor.execute(
+            "INSERT INTO reportqueue_triggerperiod (pattern, since, switched_by) VALUES ('webhook', '2026-01-01', '')"
+        )
         cursor.execute("INSERT INTO reportqueue_reportconsumer (pattern, name) VALUES ('webhook', 'dagster')")
     call_command("migrate", "reportqueue", verbosity=0)
     assert TriggerPeriod.objects.get(since="2026-01-01T00:00Z").pattern == Pattern.POLLING
