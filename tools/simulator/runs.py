@@ -111,6 +111,7 @@ class Runs:
             run=record.dagster_run,
             instance=self.instance,
             retry_number=0,
+            has_partition_key=False,
             log=log_for(self.history, run_id),
             get_step_execution_context=lambda: SimpleNamespace(step=SimpleNamespace(key="report")),
         )
