@@ -68,7 +68,7 @@ def prepare(name: str, codenames: Collection[str]) -> Preparation:
         raise UserRefused(f"The user's name: {' '.join(error.messages)}") from None
     if not 0 < len(name) <= bounds.MAX_LOGIN_LENGTH:
         raise UserRefused(f"The user's name must have 1 to {bounds.MAX_LOGIN_LENGTH:,} characters.")
-    locks.lock_until_commit(f"reportqueue:api-user:{name}")
+    locks.lock_until_commit(f"reportqueue:api-user:{get_user_model().normalize_username(name)}")
     user = named(name)
     if user is None:
         user = _new(name)

@@ -136,10 +136,11 @@ def authentication_classes() -> list[Any]:
 def _authentication_class(path: str) -> Any:
     try:
         found = import_string(path)
-    except ImportError as error:
+    except Exception as error:  # a module may raise anything
         raise _no_authentication_class(path, str(error)) from None
-    if not isinstance(found, type) or not callable(getattr(found, "authenticate", None)):
-        raise _no_authentication_class(path, "it has no method `authenticate`")
+    methods = ("authenticate", "authenticate_header")
+    if not isinstance(found, type) or not all(callable(getattr(found, name, None)) for name in methods):
+        raise _no_authentication_class(path, "it has no method `authenticate` or `authenticate_header`")
     return found
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models.functions import Now
 
 from reportqueue import queue, schedules
@@ -31,8 +32,11 @@ def assert_queued(*, count: int | None = None, **fields: Any) -> Iterator[list[R
             place_order(17)
         assert rows[0].params == {"order": 4711}
 
-    Without `count`, at least one; with `count=0`, none. Raises `AssertionError`, which names what was queued instead.
+    Without `count`, at least one; with `count=0`, none. Raises `AssertionError`, which names what was queued instead;
+    `FieldDoesNotExist` for a name that is no field.
     """
+    for name in fields:
+        ReportQueue._meta.get_field(name)
     since = _newest()
     found: list[ReportQueue] = []
     yield found
@@ -47,9 +51,9 @@ def assert_queued(*, count: int | None = None, **fields: Any) -> Iterator[list[R
 def run_queue(make: Make, *, limit: int = 100, raises: bool = True) -> list[ReportQueue]:
     """Make the due reports, at most `limit`, one after the other; returns their rows as they are then.
 
-    `make(row)` returns the report's result, a JSON object or None. If it raises, the attempt has failed, as in a run of
-    Dagster, and the error is raised again; with `raises=False` the next report follows. A report whose attempt has
-    failed is due again after a delay, so it is not made twice here.
+    `make(row)` returns the report's result, a JSON object or None. If it raises, or the queue refuses its result, the
+    attempt has failed, as in a run of Dagster, and the error is raised again; with `raises=False` the next report
+    follows. A report whose attempt has failed is due again after a delay, so it is not made twice here.
     """
     made: list[ReportQueue] = []
     while len(made) < limit:
@@ -60,13 +64,14 @@ def run_queue(make: Make, *, limit: int = 100, raises: bool = True) -> list[Repo
         row = queue.start(row.pk, generation=row.generation, run_id=f"{CONSUMER}-{row.pk}-{row.generation}")
         token = cast(UUID, row.lease_token)
         try:
-            result = make(row)
+            with transaction.atomic():  # an error of the database leaves the test's own transaction usable
+                done = queue.complete(row.pk, lease_token=token, result=make(row))
         except Exception:
             made.append(queue.fail(row.pk, lease_token=token, error=traceback.format_exc()))
             if raises:
                 raise
         else:
-            made.append(queue.complete(row.pk, lease_token=token, result=result))
+            made.append(done)
     return made
 
 

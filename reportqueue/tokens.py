@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare
@@ -85,8 +86,8 @@ def revoke(pks: Iterable[int]) -> list[ApiToken]:
 
 
 def _note_use(token: ApiToken) -> None:
-    """Nothing depends on it: if another call locks the row, this one does not wait, and a later call notes its use."""
+    """Nothing depends on it: if another call locks the row, or nothing can be written, a later call notes its use."""
     due = Q(last_used_at=None) | Q(last_used_at__lte=Now() - timedelta(seconds=NOTED_SECONDS))
     free = ApiToken.objects.select_for_update(skip_locked=True).filter(due, pk=token.pk).order_by()
-    with transaction.atomic():
+    with suppress(DatabaseError), transaction.atomic():
         ApiToken.objects.filter(pk__in=free.values("pk")).update(last_used_at=ClockTimestamp())

@@ -11,7 +11,7 @@ from dagster import RunRequest, SensorEvaluationContext, validate_run_config
 
 from dagster_reportqueue.client import QueueItem, ReportQueueClient
 from dagster_reportqueue.sensors.grouping import Group
-from dagster_reportqueue.sensors.targets import BadTarget, Target, TickTargets
+from dagster_reportqueue.sensors.targets import OF_FUNCTIONS, BadTarget, Target, TickTargets, told
 from dagster_reportqueue.sensors.ticks import launch_tags, report_tags
 from dagster_reportqueue.tickets import BATCH_TAG, Ticket, batch_config
 
@@ -57,8 +57,8 @@ class Launches:
             if job is not None:
                 own = job.get_run_config_for_partition_key(target.partition_key) if target.partition_key else None
                 validate_run_config(job, config or own)
-        except Exception as error:
-            self._report(item, f"the sensor's run_config failed for this row: {type(error).__name__}: {error}")
+        except OF_FUNCTIONS as error:
+            self._report(item, f"the sensor's run_config failed for this row: {told(error)}")
             return None
         return RunRequest(
             run_key=item.run_key,

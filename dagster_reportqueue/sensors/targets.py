@@ -20,12 +20,15 @@ from dagster import (
 )
 
 from dagster_reportqueue.client import QueueItem
+from dagster_reportqueue.client.client import storable
 from dagster_reportqueue.sensors.ticks import AnyJob, TickFailed
 
 JobOf: TypeAlias = Callable[[QueueItem], "AnyJob | str"]
 JobChoice: TypeAlias = "AnyJob | JobOf"
 PartitionKeyOf = Callable[[QueueItem], str | None]
 RunTagsOf = Callable[[QueueItem], Mapping[str, str]]
+OF_FUNCTIONS = (Exception, SystemExit)
+"""What the sensor's functions may raise for one row without harm to the others: `sys.exit` would end the whole tick."""
 MAX_TAGS = 20
 MAX_TAG_CHARACTERS = 4_096
 MAX_PARTITION_KEY_CHARACTERS = 200
@@ -199,9 +202,17 @@ def _blamed(argument: str) -> Iterator[None]:
     """Turns every error in this context into a `BadTarget` that names the sensor's argument."""
     try:
         yield
-    except Exception as error:
-        text = f"the sensor's {argument} failed for this row: {type(error).__name__}: {error}"
-        raise BadTarget(text) from error
+    except OF_FUNCTIONS as error:
+        raise BadTarget(f"the sensor's {argument} failed for this row: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """The error's type and text, whatever the text is made by."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "its text cannot be shown"
+    return f"{type(error).__name__}: {text}"
 
 
 def _check_key(key: str | None, job: str, partitions: PartitionsDefinition | None, instance: DagsterInstance) -> None:
@@ -235,6 +246,8 @@ def _check_tag(name: object, value: object) -> None:
         )
     if name.startswith(RESERVED_PREFIXES) and name not in ALLOWED_TAGS:
         raise ValueError(f"the tag {name} is set by the sensor or by Dagster; choose another name.")
+    if storable(value) != value:
+        raise ValueError(f"the value of the tag {name} has NUL characters or lone surrogates: Dagster cannot store it.")
     if len(value) > MAX_TAG_CHARACTERS:
         raise ValueError(f"the tag {name} may have {MAX_TAG_CHARACTERS:,} characters, not {len(value):,}.")
 

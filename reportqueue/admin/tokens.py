@@ -47,8 +47,8 @@ class TokenForm(TokenModelForm):
         widget=forms.CheckboxSelectMultiple,
         help_text=ApiToken._meta.get_field("scopes").help_text,
     )
-    own_name: str = ""
-    """The name of the person who fills in the form."""
+    person: Any = None
+    """The user who fills in the form."""
     for_others: bool = False
 
     class Meta:
@@ -59,12 +59,13 @@ class TokenForm(TokenModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["user_name"]
-        field.initial, field.disabled = self.own_name, not self.for_others
+        field.initial, field.disabled = self.person.get_username(), not self.for_others
 
     def clean_user_name(self) -> str:
         """The name of an active user, who becomes the token's."""
         name = str(self.cleaned_data["user_name"])
-        user = api_users.named(name)
+        # Not by the name: two names may look up the same user.
+        user = api_users.named(name) if self.for_others else self.person
         if user is None:
             raise ValidationError(gettext("There is no such user."))
         if not user.is_active:
@@ -92,7 +93,7 @@ class ApiTokenAdmin(ListAdmin):
         if obj is not None:
             return super().get_form(request, obj, change, **kwargs)
         form: Any = super().get_form(request, obj, change, form=TokenForm, **kwargs)
-        form.own_name, form.for_others = request.user.get_username(), may_choose_user(request)
+        form.person, form.for_others = request.user, may_choose_user(request)
         return form
 
     def get_fieldsets(self, request: HttpRequest, obj: ApiToken | None = None) -> Any:

@@ -1,5 +1,6 @@
 """A code location for tests: what a report does is in its row's parameters."""
 
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -111,6 +112,13 @@ def partitioned_job() -> None:
     render()
 
 
+class Unspeakable(Exception):
+    """Its text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 CUSTOMERS = DynamicPartitionsDefinition(name="customers")
 customer_job = build_report_job(make, name="customer_job", lease_seconds=5, partitions_def=CUSTOMERS)
 customer_batch_job = build_batch_job(make, name="customer_batch_job", lease_seconds=5, partitions_def=CUSTOMERS)
@@ -125,12 +133,18 @@ def partition_of(item: QueueItem) -> Any:
     """As the row says."""
     if item.params.get("do") == "no partition":
         raise LookupError("the customer is unknown")
+    if item.params.get("do") == "exit":
+        sys.exit(3)
+    if item.params.get("do") == "no text":
+        raise Unspeakable
     return item.params.get("partition")
 
 
 def tags_of(item: QueueItem) -> Any:
     """As the row says."""
-    return item.params.get("tags", {})
+    tags = item.params.get("tags", {})
+    unstorable = {"nul": "a\0", "half": "\ud800"}
+    return {name: unstorable.get(value, value) if name == "from_code" else value for name, value in tags.items()}
 
 
 def config_of(item: QueueItem) -> Mapping[str, Any]:

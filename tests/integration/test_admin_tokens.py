@@ -104,6 +104,15 @@ def test_who_may_not_change_users_makes_tokens_for_nobody_else():
     assert ApiToken.objects.filter(user__username="dagster").count() == 1
 
 
+def test_a_name_that_looks_up_another_user_makes_no_token_for_that_user():
+    """U+FB01 is the letters "fi" in one sign; a name is looked up in its normal form."""
+    User.objects.create_superuser("zzfi")
+    client = staff("view_apitoken", "add_apitoken")
+    User.objects.filter(pk=person_of(client).pk).update(username="zz\ufb01")
+    client.post(f"{TOKENS}add/", form() | {"user_name": "zzfi"})
+    assert ApiToken.objects.get().user == person_of(client)
+
+
 def test_only_the_name_of_a_token_can_be_changed(admin_client: Client, issued: tokens.Issued):
     before = ApiToken.objects.values().get()
     page = f"{TOKENS}{issued.token.pk}/change/"

@@ -7,9 +7,10 @@ import unittest
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from django.core.exceptions import FieldDoesNotExist
 
 from reportqueue import queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -36,6 +37,18 @@ def test_what_a_block_does_not_queue_is_missed_with_what_it_queued_instead(count
     with pytest.raises(AssertionError, match=r"modifier_id=17; 0 queued.*report_id=3 modifier_id=18"):  # noqa: SIM117
         with assert_queued(count=count, report_id=3, modifier_id=17):
             queue.enqueue(report_id=3, modifier_id=18)
+
+
+def test_a_name_that_is_no_field_is_refused():
+    with pytest.raises(FieldDoesNotExist, match="reportid"), assert_queued(count=0, reportid=3):
+        pass
+
+
+@pytest.mark.parametrize("make", [lambda row: [1], lambda row: ReportQueue.objects.raw("SELECT 1/0 AS id")[0]])
+def test_what_the_queue_or_the_database_refuses_fails_the_attempt_alone(make: Callable[[ReportQueue], Any]):
+    rows = [queue.enqueue(report_id=3, modifier_id=number, max_attempts=1) for number in (0, 1)]
+    made = run_queue(lambda row: make(row) if row.pk == rows[0].pk else None, raises=False)
+    assert [(row.pk, row.status) for row in made] == [(rows[0].pk, "failed"), (rows[1].pk, "succeeded")]
 
 
 def test_an_error_in_the_block_is_not_hidden():

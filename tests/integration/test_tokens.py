@@ -338,6 +338,8 @@ def test_a_stranger_gets_401_also_if_only_a_later_class_names_its_scheme(setting
         ("rest_framework.authentication.Nothing", "Nothing"),
         ("reportqueue.tokens.authenticate", "no method"),
         ("reportqueue.models.ApiToken", "no method"),
+        ("django.contrib.auth.backends.ModelBackend", "no method"),
+        (".", "Empty module name"),
     ],
 )
 def test_a_path_that_is_no_class_is_named_with_a_remedy(settings: Any, path: str, why: str):
@@ -349,3 +351,11 @@ def test_a_path_that_is_no_class_is_named_with_a_remedy(settings: Any, path: str
     assert repr(path) in said
     assert why in said
     assert "ApiTokenAuthentication" in said
+
+
+def test_a_use_that_cannot_be_noted_stops_no_call(issued: tokens.Issued):
+    """As on a database that may only be read."""
+    with transaction.atomic():
+        connection.cursor().execute("SET TRANSACTION READ ONLY")
+        assert tokens.authenticate(issued.key) == issued.token
+    assert ApiToken.objects.get(pk=issued.token.pk).last_used_at is None

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
 
 from reportqueue import api_users, locks, tokens
 from reportqueue.clock import database_now
@@ -64,6 +65,11 @@ class Command(BaseCommand):
                 issued = tokens.issue(prepared.user, name=name, scopes=codenames, expires_at=expires_at)
         except ReportQueueError as error:
             raise CommandError(str(error)) from None
+        except (DatabaseError, InterfaceError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise CommandError(
+                f"The database refuses: {said}. Does it answer, may it be written to, and has `manage.py migrate` run?"
+            ) from None
         except ValidationError as error:
             said = "; ".join(f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items())
             raise CommandError(f"The token cannot be made: {said}") from None
