@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -106,7 +107,14 @@ def test_dead_runs_are_told_apart(make_row: RowFactory):
 
 
 def test_the_attempts_of_dead_runs_are_found_by_an_index(make_row: RowFactory):
+    attempt = make_row(status=Status.SUCCEEDED).attempts.get()
+    many = ReportAttempt.objects.values("queue_id", "generation", "started_at", "finished_at", "outcome").get()
+    ReportAttempt.objects.bulk_create(
+        ReportAttempt(**many, attempt=number, run_id=f"run {number}", lease_token=uuid4()) for number in range(2, 500)
+    )
+    assert attempt.outcome == Outcome.SUCCEEDED
     with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {ReportAttempt._meta.db_table}")
         cursor.execute("SET LOCAL enable_seqscan = off")
     plan = ReportAttempt.objects.filter(run_id__in=["a", "b"], outcome__in=["", Outcome.EXPIRED.value]).explain()
     assert "reportqueue_attempt_cut_off" in plan
