@@ -22,7 +22,7 @@ from dagster_reportqueue.execution.batch import Outcome, run_reports
 from dagster_reportqueue.execution.report import ReportRun, Work, partition_of, result_metadata
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, run_report
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.tickets import BATCH_OP, REPORT_OP, FiringTicket, Ticket
+from dagster_reportqueue.tickets import BATCH_OP, NO_RETRIES, REPORT_OP, FiringTicket, Ticket
 
 
 class ReportConfig(Config):
@@ -87,8 +87,7 @@ def build_report_job(
         name=name,
         executor_def=in_process_executor,
         partitions_def=partitions_def,
-        # The queue owns retries: a retry by Dagster would start the same row under the same key.
-        tags={"dagster/max_retries": "0"},
+        tags=NO_RETRIES,
         description="Makes one report from the report queue.",
     )
     def report_job() -> None:
@@ -148,8 +147,7 @@ def build_batch_job(
         name=name,
         executor_def=in_process_executor,
         partitions_def=partitions_def,
-        # The queue owns retries: a retry by Dagster would start the same rows under the same key.
-        tags={"dagster/max_retries": "0"},
+        tags=NO_RETRIES,
         description=f"Makes up to {MAX_BATCH_ROWS} reports from the report queue.",
     )
     def batch_job() -> None:

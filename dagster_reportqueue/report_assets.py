@@ -20,7 +20,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster_reportqueue.execution.report import ReportRun, Work, result_metadata
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, run_report
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.tickets import Ticket
+from dagster_reportqueue.tickets import NO_RETRIES, Ticket
 
 
 def build_report_asset(
@@ -68,8 +68,7 @@ def build_report_asset(
         job_name or "_".join([*asset_key.path, "job"]),
         selection=[report_asset],
         executor_def=in_process_executor,
-        # The queue owns retries: a retry by Dagster would start the same row under the same key.
-        tags={"dagster/max_retries": "0"},
+        tags=NO_RETRIES,
         description="Materializes the asset for one report from the report queue.",
     )
     return report_asset, job

@@ -21,6 +21,8 @@ BATCH_TAG = "reportqueue/batch"
 """The tag of a run of several rows. Its value is the consumer that claimed them; the run config names the rows."""
 STRAY_TAG = "reportqueue/stray"
 """Of a run that the reconciler has terminated: nobody wants its other reports cancelled for that."""
+NO_RETRIES = {"dagster/max_retries": "0"}
+"""A tag of every job and run. The queue owns retries: one by Dagster would start the same row under the same key."""
 REPORT_OP, BATCH_OP = "report_data", "report_batch"
 """The ops of the two jobs, as run config names them."""
 

@@ -57,9 +57,9 @@ def authenticate(key: str) -> ApiToken:
 
     Only a caller that has the whole key is told whether it was revoked, has expired, or its user is not active.
     """
-    identifier = credentials.identifier_of(key)
-    found = ApiToken.objects.select_related("user").annotate(now=Now()).filter(identifier=identifier or "")
-    token = found.first() if identifier else None
+    if (identifier := credentials.identifier_of(key)) is None:
+        raise TokenRefused
+    token = ApiToken.objects.select_related("user").annotate(now=Now()).filter(identifier=identifier).first()
     if token is None or not constant_time_compare(token.digest, credentials.digest(key)):
         raise TokenRefused
     name = f"{credentials.PREFIX}{token.identifier}"

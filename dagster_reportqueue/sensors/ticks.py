@@ -11,7 +11,7 @@ from dagster import JobDefinition, SensorEvaluationContext
 
 from dagster_reportqueue.client import ApiError, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG, SCHEDULE_ID_TAG
+from dagster_reportqueue.tickets import MODIFIER_ID_TAG, NO_RETRIES, REPORT_ID_TAG, SCHEDULE_ID_TAG
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -108,4 +108,4 @@ def _joined(ids: Collection[int]) -> str:
 
 def launch_tags(priority: int) -> dict[str, str]:
     """The tags that Dagster reads: the run's priority, and no retries, because the queue owns retries."""
-    return {"dagster/priority": str(priority), "dagster/max_retries": "0"}
+    return {"dagster/priority": str(priority), **NO_RETRIES}

@@ -38,7 +38,7 @@ MAX_AT_ONCE = 1_000
 
 
 class TokenForm(TokenModelForm):
-    """A new token. Whoever may not change users makes tokens for nobody else: a token acts as its user."""
+    """A new token. A person without the permission to change users makes own tokens only: a token acts as its user."""
 
     user_name = forms.CharField(label=_("User"), max_length=bounds.MAX_LOGIN_LENGTH, validators=[bounds.validate_text])
     scopes = forms.MultipleChoiceField(
@@ -228,6 +228,6 @@ def _minute(instant: datetime) -> str:
 
 
 def may_choose_user(request: HttpRequest) -> bool:
-    """Whether this person may make tokens for others: whoever may change users could act as any of them anyway."""
+    """Whether this person may make tokens for others, as may everybody with the permission to change users."""
     opts = get_user_model()._meta
     return bool(request.user.has_perm(f"{opts.app_label}.change_{opts.model_name}"))

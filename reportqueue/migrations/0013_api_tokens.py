@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=list,
-                        help_text="The permissions that it may use, of those that its user has. Empty: all of them.",
+                        help_text="Which of its user's permissions it may use. Empty: all of them.",
                     ),
                 ),
                 (

@@ -43,7 +43,7 @@ class ApiToken(models.Model):
     scopes = models.JSONField(
         default=list,
         blank=True,
-        help_text=_("The permissions that it may use, of those that its user has. Empty: all of them."),
+        help_text=_("Which of its user's permissions it may use. Empty: all of them."),
     )
     created_at = models.DateTimeField(_("created"), db_default=ClockTimestamp(), editable=False)
     expires_at = models.DateTimeField(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagster_reportqueue import environment
+from dagster_reportqueue import environment, testing
 from dagster_reportqueue.client import MAX_BATCH_ROWS, ApiRefused, ReportQueueClient, client, transport
 from dagster_reportqueue.execution import attempt, report, run
 from dagster_reportqueue.sensors import queue_sensor, reconciliation
@@ -21,6 +21,7 @@ BOUNDS = {
     "the delay of a retry": (attempt.MAX_DELAY_SECONDS, bounds.MAX_DELAY_SECONDS),
     "an error": (attempt.MAX_ERROR_CHARACTERS, bounds.MAX_ERROR_BYTES),
     "a progress": (report.MAX_PROGRESS_LENGTH, bounds.MAX_PROGRESS_LENGTH),
+    "parameters and results": (testing.MAX_JSON_BYTES, bounds.MAX_JSON_BYTES),
     "the patterns": (set(environment.PATTERNS), set(Pattern.values)),
     "the final statuses": (set(reconciliation.FINAL), set(states.FINAL)),
 }

@@ -105,16 +105,14 @@ class People:
         schedule = self._created(
             modifier_id=number, cron=f"{minute} 6 * * *", calendar=calendar, blackout=Blackout.PREVIOUS_DAY
         )
-        if schedule is None:
-            return
         self.world.sleep(max(0.0, 60.0 * minute + self.chance.between(-30, 150, "closed at", number) - self.world.now))
         tomorrow = instant(0).date() + timedelta(days=1)
         self._until_done(lambda: BlackoutDays.objects.create(calendar=calendar, first_day=tomorrow, last_day=tomorrow))
         self.history.write("holiday", schedule=schedule.pk, minute=minute)
         self.history.tell("person", f"calendar {calendar.name} closes {tomorrow}")
 
-    def _created(self, **fields: Any) -> ReportSchedule | None:
-        """The schedule, once it is saved; None if it is never."""
+    def _created(self, **fields: Any) -> ReportSchedule:
+        """The schedule, once it is saved."""
         mine = ReportSchedule.objects.filter(modifier_id=fields["modifier_id"])
 
         def create() -> None:
@@ -122,9 +120,7 @@ class People:
                 ReportSchedule(report_id=SCHEDULED_REPORT, **fields).save()
 
         self._until_done(create)
-        schedule = mine.first()
-        if schedule is None:
-            return None
+        schedule = mine.get()
         shown = {name: getattr(schedule, name) for name in ("modifier_id", "cron", "overlap")}
         self.history.write("schedule", id=schedule.pk, sure=True, deleted=False, enabled=True, **shown)
         self.history.tell("person", f"schedule {schedule.pk} ({schedule.cron}, {schedule.overlap}) is set")

@@ -1,0 +1,26 @@
+"""Tests with settings that are read once, in a process and a database of their own: `tests/<name>/road.py`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+from project.environment import BASE_DIR
+from tests.integration.test_enqueue_due_reports import database_url
+
+
+def take_road(name: str) -> None:
+    """Run the road with `tests/<name>/settings.py`, on the server of the tests' database; all of it must pass."""
+    options = [f"--ds=tests.{name}.settings", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, f"tests/{name}/road.py"],
+        cwd=BASE_DIR,
+        env={**os.environ, "DATABASE_URL": database_url()},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
+    assert re.search(r"^[0-9]+ passed", done.stdout, re.MULTILINE)
