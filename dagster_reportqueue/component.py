@@ -79,8 +79,14 @@ class ReportQueueComponent(Component, Model, Resolvable):
     batch_size: int = Field(
         default=Environment.batch_size,
         ge=1,
-        le=100,
+        le=1_000,
         description="The most rows in a run; with 1, every report has a run of its own.",
+    )
+    batch_runs: int = Field(
+        default=Environment.batch_runs,
+        ge=1,
+        le=100,
+        description="A claim is divided among so many runs, while few other rows are in flight.",
     )
     cron_interval_seconds: int = Field(
         default=Environment.cron_interval_seconds, ge=1, description="How often the sensor of cron reads the schedules."
@@ -96,6 +102,7 @@ class ReportQueueComponent(Component, Model, Resolvable):
             max_in_flight=self.max_in_flight,
             batch_from=self.batch_from,
             batch_size=self.batch_size,
+            batch_runs=self.batch_runs,
         )
         return define(_function(self.report, context), environment, consumer=self.consumer)
 

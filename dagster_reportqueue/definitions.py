@@ -62,6 +62,7 @@ def queue_lanes(
         batch_job=batch_job if environment.batch_size > 1 else None,
         batch_from=environment.batch_from,
         batch_size=environment.batch_size,
+        batch_runs=environment.batch_runs,
         default_status=RUNNING,
     )
 

@@ -24,8 +24,10 @@ class Environment:
     max_in_flight: int = 500
     """Further rows wait in the queue, in order of priority, instead of waiting as runs in Dagster."""
     batch_from: int = 20
-    batch_size: int = 50
+    batch_size: int = 250
     """With 1, every report has a run of its own."""
+    batch_runs: int = 4
+    """Runs among which a claim is divided; no fewer than the launcher makes at once."""
 
     @classmethod
     def read(cls) -> Self:
@@ -41,6 +43,7 @@ class Environment:
             max_in_flight=_number("REPORT_MAX_IN_FLIGHT", cls.max_in_flight),
             batch_from=_number("REPORT_BATCH_FROM", cls.batch_from),
             batch_size=_number("REPORT_BATCH_SIZE", cls.batch_size),
+            batch_runs=_number("REPORT_BATCH_RUNS", cls.batch_runs),
         )
         check_lease_seconds(read.lease_seconds)
         return read

@@ -17,12 +17,11 @@ from dagster import (
 )
 from pydantic import Field
 
-from dagster_reportqueue.client import MAX_BATCH_ROWS
 from dagster_reportqueue.execution.batch import Outcome, run_reports
 from dagster_reportqueue.execution.report import ReportRun, Work, partition_of, result_metadata
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, run_report
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.tickets import BATCH_OP, NO_RETRIES, REPORT_OP, FiringTicket, Ticket
+from dagster_reportqueue.tickets import BATCH_OP, MAX_RUN_ROWS, NO_RETRIES, REPORT_OP, FiringTicket, Ticket
 
 
 class ReportConfig(Config):
@@ -99,7 +98,7 @@ def build_report_job(
 class BatchConfig(Config):
     """The run config of the op: ids and generations only."""
 
-    rows: list[str] = Field(description="The run keys of the rows, queue_id:generation each; 1 to 100.")
+    rows: list[str] = Field(description="The run keys of the rows, queue_id:generation each; 1 to 1,000.")
     one_by_one: bool = Field(
         default=False,
         description="Start a row only after the row before it has ended: for rows on their last attempt.",
@@ -148,7 +147,7 @@ def build_batch_job(
         executor_def=in_process_executor,
         partitions_def=partitions_def,
         tags=NO_RETRIES,
-        description=f"Makes up to {MAX_BATCH_ROWS} reports from the report queue.",
+        description=f"Makes up to {MAX_RUN_ROWS:,} reports from the report queue.",
     )
     def batch_job() -> None:
         report_batch.alias(BATCH_OP)()

@@ -23,6 +23,8 @@ STRAY_TAG = "reportqueue/stray"
 """Of a run that the reconciler has terminated: nobody wants its other reports cancelled for that."""
 NO_RETRIES = {"dagster/max_retries": "0"}
 """A tag of every job and run. The queue owns retries: one by Dagster would start the same row under the same key."""
+MAX_RUN_ROWS = 1_000
+"""Rows of one run: as many as a claim may have."""
 REPORT_OP, BATCH_OP = "report_data", "report_batch"
 """The ops of the two jobs, as run config names them."""
 

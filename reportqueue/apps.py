@@ -13,12 +13,12 @@ class ReportQueueConfig(AppConfig):
     def ready(self) -> None:
         """Connect the log, the reports to Dagster and the replanning; importing `checks` registers them."""
         from reportqueue import checks  # noqa: F401
-        from reportqueue.log import log_transition
+        from reportqueue.log import log_transitions
         from reportqueue.notices import schedules_edited
         from reportqueue.schedules import replanning
-        from reportqueue.signals import transitioned
+        from reportqueue.signals import transitioned_together
         from reportqueue.triggers import asset_events
 
-        transitioned.connect(log_transition, dispatch_uid="reportqueue.log")
+        transitioned_together.connect(log_transitions, dispatch_uid="reportqueue.log")
         schedules_edited.connect(asset_events.announce_at_commit, dispatch_uid="reportqueue.asset_events")
         replanning.connect()

@@ -20,6 +20,11 @@ PATIENT = 4
 threads waited, no other request would be answered."""
 IMPATIENT_SECONDS = 0.25
 """How long every further transaction waits."""
+_TIMEOUT_AND_LOCK = """
+SELECT pg_advisory_xact_lock(%s) FROM (SELECT set_config('lock_timeout', %s, true) AS timeout OFFSET 0) AS first
+WHERE timeout IS NOT NULL
+"""
+"""One statement instead of two. The subquery has to be done before there is a row for which the lock is taken."""
 View = TypeVar("View", bound=Callable[..., Any])
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
@@ -28,8 +33,10 @@ _NOT_SERVING = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTi
 
 
 @contextmanager
-def bounded(seconds: float | None = None) -> Iterator[None]:
+def bounded(seconds: float | None = None, *, lock: str = "") -> Iterator[None]:
     """A transaction that waits for each lock for at most `LOCK_TIMEOUT_SECONDS`, or for `seconds` if that is less.
+
+    With the name of a `lock`, it takes that first, as `lock_until_commit` does.
 
     Inside the caller's own transaction it is a savepoint, and the caller's `lock_timeout` applies. Raises `RowBusy` if
     a lock cannot be had in time, or for a deadlock; then nothing was changed.
@@ -37,12 +44,18 @@ def bounded(seconds: float | None = None) -> Iterator[None]:
     try:
         if connection.in_atomic_block:
             with transaction.atomic():
+                if lock:
+                    lock_until_commit(lock)
                 yield
         else:
             with _time_to_wait(seconds) as bound, transaction.atomic():
                 with connection.cursor() as cursor:
                     # For this transaction alone: a connection pool may give the connection to another client next.
-                    cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{max(1, round(bound * 1000))}ms"])
+                    timeout = f"{max(1, round(bound * 1000))}ms"
+                    if lock:
+                        cursor.execute(_TIMEOUT_AND_LOCK, [_key(lock), timeout])
+                    else:
+                        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [timeout])
                 yield
     except OperationalError as error:
         if is_busy(error):
@@ -82,9 +95,12 @@ def _time_to_wait(seconds: float | None) -> Iterator[float]:
 
 def lock_until_commit(name: str) -> None:
     """Take the lock of this name, waiting for it if need be, and hold it until the transaction ends."""
-    key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
+
+
+def _key(lock: str) -> int:
+    return int.from_bytes(hashlib.blake2b(lock.encode(), digest_size=8).digest(), signed=True)
 
 
 def without_request_transaction(view: View) -> View:

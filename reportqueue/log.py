@@ -1,8 +1,10 @@
-"""The log: a receiver of `transitioned` that writes one record for each transition, with its facts as attributes."""
+"""The log: a receiver of `transitioned_together`, with the facts as attributes of its records."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from reportqueue.signals import Transition
@@ -10,25 +12,55 @@ from reportqueue.states import Verb
 
 logger = logging.getLogger("reportqueue")
 _LEVELS = {Verb.RESCUE: logging.WARNING, Verb.FAIL: logging.WARNING}
+NAMED = 100
+"""Rows in one record."""
 
 
-def log_transition(sender: Any, transition: Transition, **_: Any) -> None:
-    """Log a line for people, with the attributes `action`, `queue_id`, `status_before`, `status_after`, ... ."""
-    level = _LEVELS.get(transition.verb, logging.INFO)
-    if not logger.isEnabledFor(level):
-        return
-    # `asdict` copies deeply: with many rows at once, that would cost more than the transitions.
-    facts = dict(vars(transition))
-    facts["action"] = facts.pop("verb").value
-    facts["status_before"], facts["status_after"] = facts.pop("before"), facts.pop("after")
+def log_transitions(sender: Any, transitions: Sequence[Transition], **_: Any) -> None:
+    """Log a line for people, with the attributes `action`, `queue_id`, `status_before`, `status_after`, ... .
+
+    Rows that a call has moved together share a record, `NAMED` at most: it has `queue_ids`, and none of the attributes
+    in which they may differ.
+    """
+    for (verb, before, after), moved in groupby(transitions, key=lambda one: (one.verb, one.before, one.after)):
+        level = _LEVELS.get(verb, logging.INFO)
+        if not logger.isEnabledFor(level):
+            continue
+        together = list(moved)
+        facts = {"action": verb.value, "status_before": before, "status_after": after}
+        if len(together) == 1:
+            _log_one(level, together[0], facts)
+            continue
+        for first in range(0, len(together), NAMED):
+            _log_several(level, together[first : first + NAMED], facts)
+
+
+def _log_one(level: int, one: Transition, facts: dict[str, Any]) -> None:
+    own = one._asdict()
+    for name in ("verb", "before", "after"):
+        del own[name]
     logger.log(
         level,
         "%s: report %d (%d, %d) %s -> %s",
-        transition.verb,
-        transition.queue_id,
-        transition.report_id,
-        transition.modifier_id,
-        transition.before or "new",
-        transition.after,
-        extra=facts,
+        one.verb,
+        one.queue_id,
+        one.report_id,
+        one.modifier_id,
+        one.before or "new",
+        one.after,
+        extra=own | facts,
+    )
+
+
+def _log_several(level: int, some: Sequence[Transition], facts: dict[str, Any]) -> None:
+    named = ", ".join([f"{one.queue_id} ({one.report_id}, {one.modifier_id})" for one in some])
+    logger.log(
+        level,
+        "%s: %d reports %s -> %s: %s",
+        some[0].verb,
+        len(some),
+        some[0].before or "new",
+        some[0].after,
+        named,
+        extra={"queue_ids": [one.queue_id for one in some]} | facts,
     )

@@ -1,10 +1,10 @@
-"""`transitioned`: a signal for each transition of a row, after its commit, for logs, metrics and the project's code."""
+"""`transitioned`: a signal for each transition of a row, after its commit, for metrics and the project's code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from django.db import transaction
 from django.dispatch import Signal
@@ -14,8 +14,7 @@ from reportqueue.models import ReportQueue
 from reportqueue.states import Status, Verb
 
 
-@dataclass(frozen=True)
-class Transition:
+class Transition(NamedTuple):
     """One row's transition. It has no params, token or texts: they may be confidential."""
 
     verb: Verb
@@ -31,12 +30,11 @@ class Transition:
     claimed_by: str
 
 
-ANNOUNCED = ("report_id", "modifier_id", "status", "generation", "attempt", "run_id", "claimed_by")
-"""The fields of a row that `announce` reads. A caller that needs no others loads only these."""
-
 transitioned = Signal(use_caching=True)
 """Sent with `transition=Transition(...)` after commit, in order; sender is `ReportQueue`. If a receiver raises, Django
 logs that and calls the others: the transition is committed."""
+transitioned_together = Signal(use_caching=True)
+"""Sent before that, once for all rows that a call has moved: with `transitions=[Transition(...), ...]`, in order."""
 
 
 def announce(verb: Verb, rows: Iterable[ReportQueue], before: str, *, claimed_by: str = "") -> None:
@@ -44,26 +42,27 @@ def announce(verb: Verb, rows: Iterable[ReportQueue], before: str, *, claimed_by
 
     `claimed_by` is the consumer that held the rows, for a transition that has cleared their own field.
     """
-    transitions = [
-        Transition(
-            verb=verb,
-            queue_id=row.pk,
-            report_id=row.report_id,
-            modifier_id=row.modifier_id,
-            before=before,
-            after=row.status,
-            generation=row.generation,
-            attempt=row.attempt,
-            run_id=row.run_id,
-            claimed_by=row.claimed_by or claimed_by,
-        )
-        for row in rows
-    ]
-    announce_all(transitions)
+    announce_all(
+        [
+            Transition(
+                verb,
+                row.pk,
+                row.report_id,
+                row.modifier_id,
+                before,
+                row.status,
+                row.generation,
+                row.attempt,
+                row.run_id,
+                row.claimed_by or claimed_by,
+            )
+            for row in rows
+        ]
+    )
 
 
 def announce_all(transitions: Sequence[Transition]) -> None:
-    """Once the transaction commits, send `transitioned` for each, and notify waiting claims if a row is queued."""
+    """Once the transaction commits, send the signals, and notify waiting claims if a row is queued."""
     if any(transition.after == Status.QUEUED for transition in transitions):
         notices.notify(notices.ROWS)
     if transitions:
@@ -71,5 +70,7 @@ def announce_all(transitions: Sequence[Transition]) -> None:
 
 
 def _send(transitions: Sequence[Transition]) -> None:
-    for transition in transitions:
-        transitioned.send_robust(sender=ReportQueue, transition=transition)
+    transitioned_together.send_robust(sender=ReportQueue, transitions=transitions)
+    if transitioned.has_listeners(ReportQueue):
+        for transition in transitions:
+            transitioned.send_robust(sender=ReportQueue, transition=transition)

@@ -195,7 +195,7 @@ class ReportQueueClient(Transport):
         worker: str | None = None,
         lease_seconds: int | None = None,
     ) -> Results[Started]:
-        """As `start`, for 1 to 100 rows; `generations` by row id."""
+        """As `start`, for one or more rows; `generations` by row id."""
         run = {"run_id": run_id, "parent_run_id": parent_run_id, "worker": worker, "lease_seconds": lease_seconds}
         rows = [{"queue_id": pk, "generation": generation} for pk, generation in generations.items()]
         return self._post_for_rows("start", rows, Started.parse, **run)
@@ -203,7 +203,7 @@ class ReportQueueClient(Transport):
     def heartbeat_many(
         self, tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease_seconds: int | None = None
     ) -> Results[bool]:
-        """As `heartbeat`, for 1 to 100 rows; `tokens` by row id, `progress` for rows that have new progress."""
+        """As `heartbeat`, for one or more rows; `tokens` by row id, `progress` for rows that have new progress."""
         rows = [
             {"queue_id": pk, "lease_token": str(token)}
             | ({"progress": storable(progress[pk])} if pk in progress else {})
@@ -216,7 +216,7 @@ class ReportQueueClient(Transport):
     def renew_dispatch_many(
         self, generations: Mapping[int, int], *, run_id: str, lease_seconds: int | None = None
     ) -> Results[bool]:
-        """Renew the leases of 1 to 100 dispatched rows of one run that waits to start; `generations` by row id.
+        """Renew the leases of dispatched rows of one run that waits to start; `generations` by row id.
 
         The result is True for a renewed row, and a `Conflict` for a row that is no longer dispatched to the run.
         """
@@ -232,7 +232,7 @@ class ReportQueueClient(Transport):
     def complete_many(
         self, tokens: Mapping[int, UUID], *, results: Mapping[int, Mapping[str, Any] | None]
     ) -> Results[str]:
-        """As `complete`, for 1 to 100 rows; `tokens` and `results` by row id. Returns the status of each row."""
+        """As `complete`, for one or more rows; `tokens` and `results` by row id. Returns the status of each row."""
         rows = [{"queue_id": pk, "lease_token": str(token), "result": results[pk]} for pk, token in tokens.items()]
         return self._post_for_rows("complete", rows, lambda row: str(row["status"]))
 
@@ -287,6 +287,18 @@ class ReportQueueClient(Transport):
 
     def _post_for_rows(
         self, verb: str, rows: list[dict[str, Any]], parse: Callable[[Any], T], **shared: Any
+    ) -> Results[T]:
+        """Post a verb for all rows, at most `MAX_BATCH_ROWS` in a call.
+
+        If a call fails, the results of those before it are lost. The verbs may be repeated.
+        """
+        results: Results[T] = {}
+        for first in range(0, len(rows), MAX_BATCH_ROWS):
+            results |= self._post_once_for_rows(verb, rows[first : first + MAX_BATCH_ROWS], parse, shared)
+        return results
+
+    def _post_once_for_rows(
+        self, verb: str, rows: list[dict[str, Any]], parse: Callable[[Any], T], shared: Mapping[str, Any]
     ) -> Results[T]:
         answer = self._post(f"{verb}/", {**shared, "rows": rows})
 

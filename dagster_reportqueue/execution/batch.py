@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -29,12 +28,13 @@ from dagster_reportqueue.client import (
 from dagster_reportqueue.execution import retry, surroundings
 from dagster_reportqueue.execution.attempt import Attempt, ReportCancelled
 from dagster_reportqueue.execution.completions import CompletionSender
+from dagster_reportqueue.execution.events import ReportEvent, store
 from dagster_reportqueue.execution.interrupts import Interrupts
 from dagster_reportqueue.execution.leases import LeaseKeeper
 from dagster_reportqueue.execution.report import Work, result_metadata
 from dagster_reportqueue.execution.retry import retry_while_unreachable
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, op_context, run_of
-from dagster_reportqueue.tickets import Ticket
+from dagster_reportqueue.tickets import MAX_RUN_ROWS, Ticket
 
 BUSY_PAUSE_SECONDS = 0.5
 """How long to wait before rows that another transaction has locked are tried again, if no other row is left."""
@@ -70,7 +70,7 @@ def run_reports(
     lease_seconds: int = LEASE_SECONDS,
     one_by_one: bool = False,
 ) -> Counter[Outcome]:
-    """Do `work` for the rows of 1 to 100 tickets, one after the other; each report has an event in the run's log.
+    """Do `work` for the rows of 1 to 1,000 tickets, one after the other; each report has an event in the run's log.
 
     A report that fails or is cancelled does not affect the others: the queue is told, and the next report follows.
     Rows are started in groups, shortly before their turn. With `one_by_one`, a row is started only after the report
@@ -81,8 +81,8 @@ def run_reports(
     refused as a whole, or the API does not answer.
     """
     check_lease_seconds(lease_seconds)
-    if not 1 <= len(tickets) <= MAX_BATCH_ROWS:
-        raise ValueError(f"A batch has from 1 to {MAX_BATCH_ROWS} rows; this one has {len(tickets):,}.")
+    if not 1 <= len(tickets) <= MAX_RUN_ROWS:
+        raise ValueError(f"A batch has from 1 to {MAX_RUN_ROWS:,} rows; this one has {len(tickets):,}.")
     context = op_context(context)
     with (
         Interrupts() as interrupts,
@@ -150,8 +150,9 @@ class _Batch:
                 sender.flush()
                 self.send_late()  # the sender is idle
                 continue
-            # As many rows as this group's pace would make in that time.
-            ahead = max(1, int(AHEAD_SECONDS * len(group) / max(time.monotonic() - began, 0.001)))
+            # As many rows as this group's pace would make in that time; at most those of one call.
+            pace = len(group) / max(time.monotonic() - began, 0.001)
+            ahead = min(max(1, int(AHEAD_SECONDS * pace)), MAX_BATCH_ROWS)
 
     def _go_on(self) -> None:
         """Raises if the run was interrupted from outside, also if the work ignored the interrupt."""
@@ -199,11 +200,11 @@ class _Batch:
             with surroundings.kept():
                 result = attempt.make(work)
         except ReportCancelled:
-            self._end(attempt, Outcome.CANCELLED, time.monotonic() - began)
+            self._show(self._end(attempt, Outcome.CANCELLED, time.monotonic() - began))
         except BaseException as error:
             if self._interrupts.received_at is not None:
                 raise
-            self._end(attempt, Outcome.FAILED, time.monotonic() - began, error=error)
+            self._show(self._end(attempt, Outcome.FAILED, time.monotonic() - began, error=error))
         else:
             sender.put(_Made(attempt, result, time.monotonic() - began))
 
@@ -231,6 +232,7 @@ class _Batch:
                     self._send_together([one])
                 return
             answers = {made[0].attempt.queue_id: refused}
+        events = []
         for pk, answer in answers.items():
             one, refusal = rows[pk], None
             if isinstance(answer, ApiUnreachable):
@@ -241,7 +243,9 @@ class _Batch:
                     replace(one.attempt, client=self._sender_client).refused(answer)
                 except Failure as error:
                     refusal = error
-            self._end(one.attempt, Outcome.FAILED if refusal else Outcome.MADE, one.seconds, one.result, refusal)
+            outcome = Outcome.FAILED if refusal else Outcome.MADE
+            events.append(self._end(one.attempt, outcome, one.seconds, one.result, refusal))
+        self._show(*events)
 
     def send_late(self, seconds: float | None = None) -> None:
         """Send the reports whose rows were locked; try each for `seconds`, or as long as a run waits for the API.
@@ -253,9 +257,9 @@ class _Batch:
             try:
                 one.attempt.complete(one.result, seconds)
             except (ApiError, Failure) as error:
-                self._end(one.attempt, Outcome.FAILED, one.seconds, one.result, error)
+                self._show(self._end(one.attempt, Outcome.FAILED, one.seconds, one.result, error))
             else:
-                self._end(one.attempt, Outcome.MADE, one.seconds, one.result)
+                self._show(self._end(one.attempt, Outcome.MADE, one.seconds, one.result))
 
     def _end(
         self,
@@ -264,8 +268,8 @@ class _Batch:
         seconds: float,
         result: Mapping[str, Any] | None = None,
         error: BaseException | None = None,
-    ) -> None:
-        """Count the row's outcome and show it in the run's log; called by both threads."""
+    ) -> ReportEvent:
+        """Count the row's outcome, and return its event for the run's log; called by both threads."""
         self._keeper.drop(attempt.lease)
         with self._lock:
             self.outcomes[outcome] += 1
@@ -279,13 +283,9 @@ class _Batch:
             f"Report {item.report_id}, modifier {item.modifier_id} (row {item.queue_id}, attempt {item.attempt} of "
             f"{item.max_attempts}): {outcome} after {seconds:.2f} s."
         )
-        try:
-            self._context.instance.report_engine_event(
-                text,
-                self._context.run,
-                EngineEventData({} if failure else result_metadata(result or {}), failure),
-                step_key=self._context.get_step_execution_context().step.key,
-            )
-        except Exception as unstored:
-            # The event only shows what the queue knows already: Dagster's storage must not end the batch.
-            print(f"{text} Dagster's storage did not take this event: {unstored}", file=sys.stderr)
+        return ReportEvent(text, EngineEventData({} if failure else result_metadata(result or {}), failure))
+
+    def _show(self, *events: ReportEvent) -> None:
+        """Show ended reports in the run's log; called by both threads."""
+        step = self._context.get_step_execution_context().step.key
+        store(self._context.instance, self._context.run, step, events)

@@ -14,6 +14,7 @@ from dagster import (
 
 from dagster_reportqueue.client import ApiRefused, PendingReport, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.ticks import (
     AnyJob,
     check_job,
@@ -64,7 +65,7 @@ def build_polling_sensor(
             cursor=json.dumps({"launched": [report.id for report in pending]}),
         )
 
-    return polling_sensor
+    return with_kept_instance(polling_sensor)
 
 
 def _launched(context: SensorEvaluationContext) -> list[int]:

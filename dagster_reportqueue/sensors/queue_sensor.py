@@ -14,9 +14,10 @@ from dagster import (
     sensor,
 )
 
-from dagster_reportqueue.client import MAX_BATCH_ROWS, QueueItem
+from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.grouping import Group, grouped
+from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.launches import Launches, RunConfigOf
 from dagster_reportqueue.sensors.targets import JobChoice, PartitionKeyOf, RunTagsOf, Targets
 from dagster_reportqueue.sensors.ticks import (
@@ -26,7 +27,7 @@ from dagster_reportqueue.sensors.ticks import (
     interval,
     queue_client,
 )
-from dagster_reportqueue.tickets import Ticket
+from dagster_reportqueue.tickets import MAX_RUN_ROWS, Ticket
 
 MAX_CLAIM = 1_000
 """Rows in a claim: the API's bound."""
@@ -64,7 +65,8 @@ def build_queue_sensor(
     max_in_flight: int | None = None,
     batch_job: JobDefinition | None = None,
     batch_from: int = 20,
-    batch_size: int = 50,
+    batch_size: int = 250,
+    batch_runs: int = 4,
     minimum_interval_seconds: int = 1,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
@@ -87,9 +89,11 @@ def build_queue_sensor(
     sensor needs the resource `report_queue`.
 
     A `batch_job` (from `build_batch_job`) needs a `max_in_flight`. While fewer than `batch_from` rows (2 to `limit`)
-    are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to 100)
-    in each, and a tick claims up to `limit` times `batch_size` rows, at most 1,000. A row with which a run has died is
-    alone in its next run; the other rows of that run go into smaller batches. Rows share a run only if their job,
+    are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to
+    1,000) in each, and a tick claims up to `limit` times `batch_size` rows, at most 1,000. As long as other rows leave
+    slots of the launcher free, a claim is divided among `batch_runs` (1 to 100) runs, of at least `batch_from` rows
+    each. A row with which a run has died is alone in its next run; the other rows of that run go into smaller batches.
+    Rows share a run only if their job,
     partition and `run_tags` are the same; with any of these functions, a tick claims at most 100 rows.
     Raises `ValueError` for a bound exceeded, and for a job with partitions without a `partition_key`.
     """
@@ -98,8 +102,10 @@ def build_queue_sensor(
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
     if batch_job is not None:
-        if not 2 <= batch_size <= MAX_BATCH_ROWS:
-            raise ValueError(f"batch_size must be from 2 to {MAX_BATCH_ROWS}; it is {batch_size}.")
+        if not 2 <= batch_size <= MAX_RUN_ROWS:
+            raise ValueError(f"batch_size must be from 2 to {MAX_RUN_ROWS:,}; it is {batch_size}.")
+        if not 1 <= batch_runs <= MAX_BATCH:
+            raise ValueError(f"batch_runs must be from 1 to {MAX_BATCH}; it is {batch_runs}.")
         if not 2 <= batch_from <= limit:
             raise ValueError(f"batch_from must be from 2 to the limit, which is {limit}; it is {batch_from}.")
         if max_in_flight is None:
@@ -139,11 +145,14 @@ def build_queue_sensor(
             # Runs that wait in the launcher are a backlog too, which a single claim does not show. A redelivered claim
             # may be grouped differently, with other run keys: then the first run to start a row owns it.
             many = max(claim.in_flight or 0, len(claim.items)) >= batch_from
+            # Fewer others than a full batch may leave slots of the launcher free.
+            spread = 1 if (claim.in_flight or 0) - len(claim.items) >= batch_size else batch_runs
+            size = min(batch_size, max(batch_from, -(-len(claim.items) // spread)))
             groups = [
                 (target, group)
                 for target, items in wanted.items()
                 for group in (
-                    grouped(items, size=batch_size, runs=limit, most=MAX_BATCH)
+                    grouped(items, size=size, runs=limit, most=MAX_BATCH)
                     if many and targets_now.can_batch(target)
                     else [Group([item]) for item in items]
                 )
@@ -162,7 +171,7 @@ def build_queue_sensor(
             dynamic_partitions_requests=targets_now.new_partitions(requests),
         )
 
-    return queue_sensor
+    return with_kept_instance(queue_sensor)
 
 
 def build_queue_lanes(

@@ -21,6 +21,7 @@ from dagster_reportqueue.client import ApiRefused, ReportQueueClient
 from dagster_reportqueue.client.transport import RETRIES
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.failed_firings import queue_failed_firings, queue_firing
+from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.reconciliation import reconcile
 from dagster_reportqueue.sensors.stray_runs import StrayRuns
 from dagster_reportqueue.sensors.ticks import ROUND_SECONDS, cursor_field, interval, queue_client
@@ -83,7 +84,7 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
         rows = f"{len(tickets)} rows are" if len(tickets) > 1 else f"row {tickets[0].queue_id} is"
         return SkipReason(f"Reported run {run.run_id}: {rows} launched again if not started.")
 
-    return run_end_sensor
+    return with_kept_instance(run_end_sensor)
 
 
 def _report(
@@ -126,7 +127,7 @@ def _reconciler(consumers: Collection[str], seconds: int, default_status: Defaul
         reason = " ".join(done) or "No run of a firing has failed."
         return SensorResult(skip_reason=SkipReason(reason), cursor=json.dumps({"looked_until": until.isoformat()}))
 
-    return report_reconciler
+    return with_kept_instance(report_reconciler)
 
 
 def _instant(text: str) -> datetime:

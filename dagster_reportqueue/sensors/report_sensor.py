@@ -13,6 +13,7 @@ from dagster import (
 from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
+from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, check_job, check_jobs_of_tick, interval, queue_client
 
 
@@ -52,4 +53,4 @@ def build_report_cron_sensor(
         last = reading.plan
         return evaluator.tick(context, reading, kept={})
 
-    return report_cron_sensor
+    return with_kept_instance(report_cron_sensor)

@@ -22,6 +22,7 @@ from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.database_clock import DatabaseClock
 from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
+from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.ticks import (
     MAX_BATCH,
     AnyJob,
@@ -96,7 +97,7 @@ def build_smart_cron_sensor(
         last = (seen, reading.plan)
         return evaluator.tick(context, reading, kept={"seen": seen}, asset_events=events)
 
-    return smart_cron_sensor
+    return with_kept_instance(smart_cron_sensor)
 
 
 def _events_after(instance: DagsterInstance, seen: int | None) -> Sequence[EventLogRecord]:

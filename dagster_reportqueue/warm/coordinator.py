@@ -8,8 +8,8 @@ from pathlib import Path
 from dagster import DagsterInstance
 from dagster._core.run_coordinator.sync_in_memory_run_coordinator import SyncInMemoryRunCoordinator
 
+from dagster_reportqueue.pooling import pool_connections
 from dagster_reportqueue.warm.launcher import WarmRunLauncher
-from dagster_reportqueue.warm.pooling import pool_connections
 
 
 class WarmRunCoordinator(SyncInMemoryRunCoordinator):

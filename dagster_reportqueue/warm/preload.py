@@ -12,7 +12,7 @@ from dagster._cli.api import _execute_run_command_body
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repository_from_origin
 
-from dagster_reportqueue.warm.pooling import close_connections, pool_connections
+from dagster_reportqueue.pooling import close_connections, pool_connections
 
 UNKNOWN_RUN = "00000000-0000-0000-0000-000000000000"
 

@@ -23,8 +23,8 @@ from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunS
 from dagster._cli.api import _execute_run_command_body
 from dagster._utils.interrupts import capture_interrupts
 
+from dagster_reportqueue.pooling import close_connections, forget_connections
 from dagster_reportqueue.warm import processes
-from dagster_reportqueue.warm.pooling import close_connections, forget_connections
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ENDS = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}

@@ -107,6 +107,6 @@ class ApiView(APIView):
 
     def body(self, request: Request, shape: type[shapes.Body]) -> dict[str, Any]:
         """The body's validated fields. Raises `ValidationError` naming the field."""
-        form = shape(data=request.data)
-        form.is_valid(raise_exception=True)
-        return dict(form.validated_data)
+        if request.data is None:
+            raise ValidationError({"non_field_errors": ["This field may not be null."]})
+        return dict(shapes.shared(shape).run_validation(request.data))

@@ -1,7 +1,7 @@
-"""The two SQL statements of a claim: one hands out due rows, the other acknowledges the rows of a claim.
+"""The three SQL statements of a claim: it acknowledges the rows of the last one, looks around, and hands out due rows.
 
-They are SQL because one statement has to find, lock, update and return the rows: the ORM would need two, at twice the
-cost. Both find their rows in the same way:
+The first and the last are SQL because one statement has to find, lock, update and return the rows: the ORM would need
+two, at twice the cost. Both find their rows in the same way:
 
 - `FOR UPDATE SKIP LOCKED`: a row that another transaction holds is left out, without waiting for it.
 - `ARRAY(SELECT ...)`: PostgreSQL runs it exactly once. It may run a joined subquery again for a row, which would lock
@@ -13,15 +13,18 @@ cost. Both find their rows in the same way:
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
+
+from django.db import connection
 
 from reportqueue.models import ReportQueue, TriggerPeriod
 from reportqueue.patterns import Pattern
-from reportqueue.queue.transitions import transition_matching
-from reportqueue.signals import ANNOUNCED
-from reportqueue.states import Status, Verb
+from reportqueue.queue.transitions import ANNOUNCED, transition_matching, transition_unseen
+from reportqueue.states import LEASED, Status, Verb
 
 _QUEUE, _PERIODS = ReportQueue._meta.db_table, TriggerPeriod._meta.db_table
+_LEASED = ", ".join(f"'{status}'" for status in sorted(LEASED))
 
 # The condition and the order of the SELECT are those of the index `reportqueue_claim_order`, and of the queryset
 # `claimable`. The statuses are literals: a parameter would keep PostgreSQL from using a partial index.
@@ -58,8 +61,45 @@ WHERE id = ANY (ARRAY(
     WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}' AND claim_id = %(claim_id)s
     FOR UPDATE SKIP LOCKED
 ))
-RETURNING id, {", ".join(ANNOUNCED)}
+RETURNING {ANNOUNCED}
 """  # noqa: S608
+
+# Each part reads one index, in which there are only leased rows: `reportqueue_held`, or `reportqueue_lease`.
+_LOOK = f"""
+SELECT
+    EXISTS (
+        SELECT FROM {_QUEUE}
+        WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}' AND claim_id = %(ack)s
+    ),
+    EXISTS (
+        SELECT FROM {_QUEUE} WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}'
+    ),
+    EXISTS (SELECT FROM {_QUEUE} WHERE lease_expires_at < statement_timestamp()),
+    CASE WHEN %(count)s THEN (
+        SELECT count(*) FROM {_QUEUE}
+        WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status IN ({_LEASED})
+    ) END
+"""  # noqa: S608
+
+
+class View(NamedTuple):
+    """What a claim finds before it hands out rows."""
+
+    left: bool
+    """Rows of the claim that was to be acknowledged are not: another transaction had locked them."""
+    held: bool
+    """The consumer has a claim that it has not acknowledged."""
+    expired: bool
+    """The lease of some row has run out, of whatever consumer."""
+    in_flight: int | None
+    """The unfinished rows of the consumer; None if they were not to be counted."""
+
+
+def look(consumer: str, user: str, ack: UUID | None, *, count: bool) -> View:
+    """What the user's consumer has, and whether a lease has run out."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOOK, {"consumer": consumer, "user": user, "ack": ack, "count": count})
+        return View(*cursor.fetchone())
 
 
 def hand_out(consumer: str, user: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:
@@ -74,4 +114,4 @@ def hand_out(consumer: str, user: str, claim_id: UUID, limit: int, lease: timede
 def acknowledge(consumer: str, user: str, claim_id: UUID, lease: timedelta) -> None:
     """Mark the claimed rows of a claim of the user's consumer as dispatched, but for rows that are locked."""
     values = {"consumer": consumer, "user": user, "claim_id": claim_id, "lease": lease}
-    transition_matching(_ACKNOWLEDGE, values, Verb.ACKNOWLEDGE, Status.CLAIMED, Status.DISPATCHED)
+    transition_unseen(_ACKNOWLEDGE, values, Verb.ACKNOWLEDGE, Status.CLAIMED, Status.DISPATCHED)

@@ -14,16 +14,15 @@ from django.db import DataError
 from reportqueue import bounds, locks
 from reportqueue.conf import conf
 from reportqueue.errors import HeldByAnother, InvalidTransition, LeaseLost
-from reportqueue.locks import lock_until_commit
 from reportqueue.models import ReportQueue
 from reportqueue.queue import claim_sql
+from reportqueue.queue.fetching import fetch_locked
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.queue.transitions import (
     Heartbeat,
     Results,
     as_batch,
     backoff,
-    fetch_locked,
     finish,
     invalid,
     is_held_by_another,
@@ -73,22 +72,22 @@ def claim(
     """
     lease = timedelta(seconds=lease_seconds or conf().claim_lease_seconds)
     dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
+    count = max_in_flight is not None
+    # One call of a consumer at a time: an earlier process of that name may still be running.
+    own = f"reportqueue:{user}:{consumer}"
     found_none = False
     while True:
         try:
-            with locks.bounded():
-                # One call of a consumer at a time: an earlier process of that name may still be running.
-                lock_until_commit(f"reportqueue:{user}:{consumer}")
-                if ack is not None:
-                    _acknowledge(consumer, user, ack, dispatch_lease)
-                if not ReportQueue.objects.expired().exists():
-                    return _claim(consumer, user, limit, lease, max_in_flight)
+            with locks.bounded(lock=own):
+                view = _acknowledge(consumer, user, ack, dispatch_lease, count=count)
+                if not view.expired:
+                    return _claim(consumer, user, limit, lease, max_in_flight, view)
             # In a transaction of its own: a second update of a row in one transaction makes PostgreSQL recheck its
             # foreign key, and the claim would wait for an edit of a rescued row's schedule.
             rescue_expired()
-            with locks.bounded():
-                lock_until_commit(f"reportqueue:{user}:{consumer}")
-                return _claim(consumer, user, limit, lease, max_in_flight)
+            with locks.bounded(lock=own):
+                view = claim_sql.look(consumer, user, None, count=count)
+                return _claim(consumer, user, limit, lease, max_in_flight, view)
         except DataError:
             # A row at the end of its generations must not block the other rows. If none is left, another claim has
             # ended it meanwhile: try again, once.
@@ -98,31 +97,37 @@ def claim(
                 found_none = True
 
 
-def _acknowledge(consumer: str, user: str, claim_id: UUID, lease: timedelta) -> None:
-    """Mark the claim's rows as dispatched; try again shortly for rows that another transaction has locked.
+def _acknowledge(consumer: str, user: str, claim_id: UUID | None, lease: timedelta, *, count: bool) -> claim_sql.View:
+    """Mark the claim's rows as dispatched, if there is one; try again shortly for rows that another transaction has
+    locked. Returns what the consumer has then.
 
     A claim of another consumer locks rows that it has looked at and that are no longer queued, for as long as it takes:
     some milliseconds. Left out of the acknowledgement, they would be handed out again under the same run key.
     """
-    claim_sql.acknowledge(consumer, user, claim_id, lease)
+    if claim_id is not None:
+        claim_sql.acknowledge(consumer, user, claim_id, lease)
+    view = claim_sql.look(consumer, user, claim_id, count=count)
     for pause in LOCKED_PAUSES:
-        if not ReportQueue.objects.unacknowledged_by(consumer, user).filter(claim_id=claim_id).exists():
-            return
+        if claim_id is None or not view.left:
+            break
         time.sleep(pause)
         claim_sql.acknowledge(consumer, user, claim_id, lease)
+        view = claim_sql.look(consumer, user, claim_id, count=count)
+    return view
 
 
-def _claim(consumer: str, user: str, limit: int, lease: timedelta, max_in_flight: int | None) -> Claim:
+def _claim(
+    consumer: str, user: str, limit: int, lease: timedelta, max_in_flight: int | None, view: claim_sql.View
+) -> Claim:
     """The consumer's open claim, or a new one.
 
     Rows that another transaction has locked are left out. A row that was left out of its claim's acknowledgement stays
     claimed under its old claim id. Its run may start it all the same. If it does not, the consumer gets the row again
     once it has no other open claim, or the row is queued again when its lease runs out.
     """
+    in_flight = view.in_flight
     mine = ReportQueue.objects.unacknowledged_by(consumer, user).order_by("claimed_at", "pk")
-    held = fetch_locked(mine.select_for_update(skip_locked=True))
-    in_flight = None if max_in_flight is None else ReportQueue.objects.held_by(consumer, user).count()
-    if held:
+    if view.held and (held := fetch_locked(mine.select_for_update(skip_locked=True))):
         # One claim at a time, since one id acknowledges it. Rows of another claim follow after that.
         held = [row for row in held if row.claim_id == held[0].claim_id]
         write_all(held, lease_expires_at=held[0].now + lease)

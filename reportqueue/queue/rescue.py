@@ -11,11 +11,11 @@ from reportqueue import locks
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
+from reportqueue.queue.fetching import fetch_locked
 from reportqueue.queue.transitions import (
     after_failed_attempt,
     backoff,
     end_attempt,
-    fetch_locked,
     finish,
     one_more,
     return_to_queue,

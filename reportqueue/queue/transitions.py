@@ -8,15 +8,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError
-from django.db.models import Case, Value, When
+from django.db import DataError, IntegrityError, connection
 
 from reportqueue import bounds, locks
-from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.errors import (
     HeldByAnother,
@@ -28,7 +27,8 @@ from reportqueue.errors import (
 )
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue import turns
-from reportqueue.signals import announce
+from reportqueue.queue.fetching import fetch_locked, objects_of
+from reportqueue.signals import Transition, announce, announce_all
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
 logger = logging.getLogger("reportqueue")
@@ -147,11 +147,6 @@ def single(results: Results[T]) -> T:
     return answer
 
 
-def fetch_locked(rows: Any) -> list[Any]:
-    """Lock and fetch the rows of a query, each with the database's time as `now`."""
-    return list(rows.annotate(now=ClockTimestamp()))
-
-
 def transition_all(
     rows: Sequence[ReportQueue],
     verb: Verb,
@@ -178,11 +173,31 @@ def transition(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> Repo
 def transition_matching(
     statement: str, values: Mapping[str, Any], verb: Verb, before: Status, to: Status
 ) -> list[ReportQueue]:
-    """Run an UPDATE that moves rows from one status to another, and return the rows as it returns them."""
+    """Run an UPDATE that moves rows from one status to another and returns them whole; return them."""
     _require_allowed(verb, before, to)
-    rows = list(ReportQueue.objects.raw(statement, values))
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows = objects_of(cursor, connection.alias)
     announce(verb, rows, before)
     return rows
+
+
+ANNOUNCED = "id, report_id, modifier_id, generation, attempt, run_id, claimed_by"
+"""What the UPDATE of `transition_unseen` returns."""
+
+
+def transition_unseen(statement: str, values: Mapping[str, Any], verb: Verb, before: Status, to: Status) -> None:
+    """Run an UPDATE that moves rows from one status to another, and returns their columns `ANNOUNCED`."""
+    _require_allowed(verb, before, to)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        moved = cursor.fetchall()
+    announce_all(
+        [
+            Transition(verb, pk, report_id, modifier_id, before, to, generation, attempt, run_id, claimed_by)
+            for pk, report_id, modifier_id, generation, attempt, run_id, claimed_by in moved
+        ]
+    )
 
 
 def _require_allowed(verb: Verb, before: str, to: Status) -> None:
@@ -195,24 +210,40 @@ def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]]
 
     `each` is `{field: {pk: value}}`, for fields whose values differ; it has a value for every row.
     """
-    own = {name: _by_row(name, {row.pk: values[row.pk] for row in rows}) for name, values in (each or {}).items()}
-    ReportQueue.objects.filter(pk__in=[row.pk for row in rows]).update(**changes, **own)
+    own = each or {}
+    values = [_stored(name, value) for name, value in changes.items()]
+    arrays = [[_stored(name, by_row[row.pk]) for row in rows] for name, by_row in own.items()]
+    with connection.cursor() as cursor:
+        cursor.execute(_update(tuple(changes), tuple(own)), [*values, [row.pk for row in rows], *arrays])
     for row in rows:
         for name, value in changes.items():
             setattr(row, name, value)
-        for name, values in (each or {}).items():
-            setattr(row, name, values[row.pk])
+        for name, by_row in own.items():
+            setattr(row, name, by_row[row.pk])
         row.processed = row.status in FINAL
 
 
-def _by_row(name: str, values: Mapping[int, Any]) -> Any:
-    """An expression with each row's own value; for one row, the value itself."""
-    if len(values) == 1:
-        return next(iter(values.values()))
-    field: Any = ReportQueue._meta.get_field(name)
-    # None is left to the CASE's default: as a value of a JSON field it would become a JSON null.
-    own = [When(pk=pk, then=Value(value, output_field=field)) for pk, value in values.items() if value is not None]
-    return Case(*own, output_field=field) if own else None
+@cache
+def _update(changed: tuple[str, ...], own: tuple[str, ...]) -> str:
+    """The UPDATE of `write_all`: one value for all rows of each `changed` field, an array of values for each of `own`.
+
+    A CASE with a branch for each row, as the ORM writes it, costs more than all the rest of a transition.
+    """
+    sets = [f"{_field(name).column} = %s" for name in changed]
+    sets += [f"{_field(name).column} = own.{_field(name).column}" for name in own]
+    columns = ", ".join(["id", *(_field(name).column for name in own)])
+    arrays = ", ".join(["%s::bigint[]", *(f"%s::{_field(name).db_type(connection)}[]" for name in own)])
+    table = ReportQueue._meta.db_table
+    return f"UPDATE {table} SET {', '.join(sets)} FROM unnest({arrays}) AS own ({columns}) WHERE {table}.id = own.id"  # noqa: S608  # names of columns
+
+
+def _field(name: str) -> Any:
+    return ReportQueue._meta.get_field(name)
+
+
+def _stored(name: str, value: Any) -> Any:
+    """A field's value for the database; None is NULL, also for a JSON field."""
+    return None if value is None else _field(name).get_db_prep_save(value, connection)
 
 
 def return_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **changes: Any) -> ReportQueue:

@@ -154,7 +154,14 @@ def config_of(item: QueueItem) -> Mapping[str, Any]:
 
 report_sensor = build_queue_sensor(report_job, name="report_sensor", wait_seconds=0.1, max_in_flight=50)
 batch_sensor = build_queue_sensor(
-    report_job, name="batch_sensor", limit=4, max_in_flight=100, batch_job=batch_job, batch_from=3, batch_size=4
+    report_job,
+    name="batch_sensor",
+    limit=4,
+    max_in_flight=100,
+    batch_job=batch_job,
+    batch_from=3,
+    batch_size=4,
+    batch_runs=1,
 )
 own_sensor = build_queue_sensor(own_job, name="own_sensor", consumer="own", run_config=None)
 year_sensor = build_queue_sensor(year_job, name="year_sensor", run_config=year_config)

@@ -77,6 +77,44 @@ def test_many_rows_are_made_in_batches_of_even_size_in_the_order_of_the_claim(se
     assert {run.status for run in sensor.instance.get_runs()} == {DagsterRunStatus.SUCCESS}
 
 
+def spreading(**options: Any) -> Any:
+    return build_queue_sensor(
+        location.report_job,
+        name="batch_sensor",
+        limit=4,
+        max_in_flight=100,
+        batch_job=location.batch_job,
+        batch_from=3,
+        batch_size=10,
+        batch_runs=3,
+        **options,
+    )
+
+
+def sizes(result: Any) -> list[int]:
+    return [len(one.run_config["ops"]["report_batch"]["config"]["rows"]) for one in result.run_requests]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        pytest.param(5, [2, 3], id="runs have batch_from rows at most, so that few rows share what a run costs"),
+        pytest.param(12, [4, 4, 4], id="one for each slot"),
+        pytest.param(36, [9, 9, 9, 9], id="no more than batch_size in each"),
+    ],
+)
+def test_a_claim_is_divided_among_the_slots_of_the_launcher(front: Front, token: str, number: int, expected: list[int]):
+    due(number)
+    assert sizes(requests(front, token, sensor=spreading())) == expected
+
+
+def test_a_claim_is_not_divided_while_other_rows_take_the_slots(front: Front, token: str):
+    due(12)
+    first = requests(front, token, sensor=spreading())
+    due(9)
+    assert sizes(requests(front, token, cursor=first.cursor, sensor=spreading())) == [9]
+
+
 def test_a_tick_claims_as_many_rows_as_its_runs_can_take(front: Front, token: str):
     due(20)
     result = requests(front, token)
@@ -154,8 +192,10 @@ def test_a_row_whose_run_config_is_no_good_is_given_back_alone_beside_batches(fr
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"batch_size": 1}, "batch_size must be from 2 to 100"),
-        ({"batch_size": 101}, "batch_size must be from 2 to 100"),
+        ({"batch_size": 1}, "batch_size must be from 2 to 1,000"),
+        ({"batch_size": 1_001}, "batch_size must be from 2 to 1,000"),
+        ({"batch_runs": 0}, "batch_runs must be from 1 to 100"),
+        ({"batch_runs": 101}, "batch_runs must be from 1 to 100"),
         ({"batch_from": 1}, "batch_from must be from 2 to the limit, which is 25"),
         ({"batch_from": 26}, "batch_from must be from 2 to the limit, which is 25"),
         ({"max_in_flight": None}, "max_in_flight is needed with a batch_job"),

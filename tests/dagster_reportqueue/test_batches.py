@@ -26,10 +26,10 @@ from django.db import connection
 from django.utils import timezone
 
 from dagster_reportqueue.client import MAX_BATCH_ROWS, QueueItem
-from dagster_reportqueue.execution import retry
+from dagster_reportqueue.execution import batch, retry
 from dagster_reportqueue.execution.report import ReportRun
 from dagster_reportqueue.jobs import build_batch_job
-from dagster_reportqueue.tickets import STRAY_TAG, Ticket, tickets_of
+from dagster_reportqueue.tickets import MAX_RUN_ROWS, STRAY_TAG, Ticket, tickets_of
 from reportqueue import queue
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import Outcome, Status
@@ -240,7 +240,10 @@ def test_quick_reports_take_few_calls_and_one_heart(runner: Runner, front: Front
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_gives_back_what_is_unfinished_and_keeps_what_is_made(runner: Runner, number: signal.Signals):
+def test_an_interrupt_gives_back_what_is_unfinished_and_keeps_what_is_made(
+    runner: Runner, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batch, "AHEAD_SECONDS", 60.0)  # so that the others are started ahead on a slow machine, too
     made = rows({}, {"do": "stop"}, {}, {})
 
     def stopping(run: ReportRun) -> None:
@@ -439,7 +442,7 @@ def test_a_run_names_its_rows(runner: Runner):
 
 
 @pytest.mark.parametrize(
-    ("named", "said"), [(["7"], "queue_id:generation"), ([], "from 1 to 100"), (["7:x"], "queue_id:generation")]
+    ("named", "said"), [(["7"], "queue_id:generation"), ([], "from 1 to 1,000"), (["7:x"], "queue_id:generation")]
 )
 def test_a_config_that_names_no_rows_is_refused(runner: Runner, named: list[str], said: str):
     result = build_batch_job(work).execute_in_process(
@@ -454,9 +457,30 @@ def test_a_config_that_names_no_rows_is_refused(runner: Runner, named: list[str]
 
 def test_a_batch_beyond_its_bound_is_refused(runner: Runner):
     item = QueueItem(1, 1, 1, timezone.now(), 1, 1, 1, "1:1", 0, {})
-    result = runner.make_batch(work, [item] * (MAX_BATCH_ROWS + 1))
+    result = runner.make_batch(work, [item] * (MAX_RUN_ROWS + 1))
     assert runner.status(result) == FAILED
-    assert "A batch has from 1 to 100 rows; this one has 101" in runner.log(result)
+    assert "A batch has from 1 to 1,000 rows; this one has 1,001" in runner.log(result)
+
+
+def test_a_batch_of_more_rows_than_a_call_takes_keeps_all_leases_and_makes_all(runner: Runner, front: Front):
+    number = 2 * MAX_BATCH_ROWS + 7
+    for _ in range(number):
+        build_row(available_at=minutes_ago(1))
+    items = runner.client.claim("sensor", limit=number).items
+    begun: list[int | None] = []
+
+    def slow(run: ReportRun) -> None:
+        begun.append(run.queue_id)
+        if len(begun) == 1:
+            ReportQueue.objects.filter(status=Status.CLAIMED).update(lease_expires_at=minutes_ago(-0.01))
+            front.wait_for("heartbeat", 8)  # twice: one for the started row, three for those that wait
+            kept = ReportQueue.objects.filter(status=Status.CLAIMED, lease_expires_at__gt=minutes_ago(-0.03))
+            assert kept.count() == number - 1
+
+    assert runner.status(runner.make_batch(slow, items)) == SUCCESS
+    assert ReportQueue.objects.filter(status=Status.SUCCEEDED).count() == number
+    assert begun == [item.queue_id for item in items]
+    assert max(len(call.body["rows"]) for call in front.calls if "rows" in call.body) == MAX_BATCH_ROWS
 
 
 def test_no_thread_is_left_behind(runner: Runner):

@@ -12,10 +12,10 @@ import pytest
 from dagster import DagsterRunStatus
 from dagster._core.code_pointer import ModuleCodePointer
 
+from dagster_reportqueue.pooling import close_connections
 from dagster_reportqueue.warm.code_version import Sources
 from dagster_reportqueue.warm.coordinator import WarmRunCoordinator, is_daemon
 from dagster_reportqueue.warm.launcher import LaunchFailed, WarmRunLauncher
-from dagster_reportqueue.warm.pooling import close_connections
 from tests.dagster_reportqueue.daemon import ROOT
 from tests.dagster_reportqueue.waiting import until
 from tests.dagster_reportqueue.warm import Warm, gone, warm_instance

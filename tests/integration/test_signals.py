@@ -10,7 +10,7 @@ from django.db import transaction
 
 from reportqueue import queue, schedules
 from reportqueue.models import ReportQueue
-from reportqueue.signals import Transition, transitioned
+from reportqueue.signals import Transition, transitioned, transitioned_together
 from reportqueue.states import Status
 from tests.concurrency import at_once
 from tests.conftest import build_row, minutes_ago
@@ -103,3 +103,42 @@ def test_the_log_has_the_facts_and_no_secret(told: list[Transition], caplog: pyt
     text = " ".join(str(record.__dict__) for record in caplog.records if record.name == "reportqueue")
     for secret in ("confidential", "hunter2", str(started.lease_token)):
         assert secret not in text
+
+
+def test_rows_that_move_together_share_a_record_that_names_each(
+    told: list[Transition], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, logger="reportqueue")
+    rows = [build_row(report_id=3, modifier_id=2000 + n) for n in range(120)]
+    queue.claim("sensor", limit=120)
+    records = [record for record in caplog.records if record.name == "reportqueue"]
+    assert [len(record.queue_ids) for record in records] == [100, 20]
+    assert sorted(pk for record in records for pk in record.queue_ids) == [row.pk for row in rows]
+    for record in records:
+        assert (record.action, record.status_before, record.status_after) == ("claim", "queued", "claimed")
+        assert not hasattr(record, "queue_id")
+    (named,) = [record for record in records if rows[7].pk in record.queue_ids]
+    assert f"{rows[7].pk} (3, 2007)" in named.getMessage()
+    assert named.getMessage().startswith("claim: 100 reports queued -> claimed: ") or len(named.queue_ids) == 20
+    assert len(told) == 120, "each is told to the project's own receivers"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receiver_may_hear_of_all_rows_of_a_call_at_once():
+    heard: list[list[Transition]] = []
+
+    def hear(transitions: list[Transition], **_: object) -> None:
+        heard.append(transitions)
+
+    transitioned_together.connect(hear)
+    try:
+        for _ in range(3):
+            queue.enqueue(1, 2)
+        claim = queue.claim("sensor")
+        queue.claim("sensor", ack=claim.claim_id)
+    finally:
+        transitioned_together.disconnect(hear)
+    assert [len(some) for some in heard] == [1, 1, 1, 3, 3]
+    assert {(one.verb.value, one.before, one.after, one.claimed_by) for one in heard[-1]} == {
+        ("acknowledge", "claimed", "dispatched", "sensor")
+    }

@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from project.environment import BASE_DIR
-from tools.benchmarks import figures, goals, patterns, record
+from tools.benchmarks import cost, figures, goals, patterns, record, trees, usage
 from tools.benchmarks.patterns import Idle, Measured
 
 
@@ -72,3 +73,42 @@ def test_a_choice_is_in_the_order_of_the_table_and_nothing_else_is_taken():
 def test_the_measured_minutes_begin_at_a_full_one_in_the_future(after: tuple[int, int, int], first: tuple[int, int]):
     instant = patterns._full_minute(datetime(2026, 11, 25, *after, 999, tzinfo=UTC).timestamp())
     assert (instant.hour, instant.minute, instant.second) == (*first, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (["python", "/venv/bin/gunicorn", "project.wsgi:application"], "web app"),
+        (["python", "/venv/bin/dagster-daemon", "run", "-w", "workspace.yaml"], "daemon"),
+        (["python", "-m", "dagster", "api", "grpc", "-m", "orchestrator.definitions"], "code server"),
+        (["python", "-m", "dagster_reportqueue.warm", "7"], "warm server"),
+        (["sleep", "7"], "others"),
+    ],
+)
+def test_a_process_is_of_the_kind_that_its_command_says(command: list[str], kind: str):
+    assert usage._kind(SimpleNamespace(cmdline=lambda: command)) == kind
+
+
+def test_what_ended_processes_have_used_counts_with_the_parent_that_waited(monkeypatch: pytest.MonkeyPatch):
+    times = SimpleNamespace(user=1.0, system=2.0, children_user=10.0, children_system=20.0)
+    server, other = SimpleNamespace(cpu_times=lambda: times), SimpleNamespace(cpu_times=lambda: times)
+    monkeypatch.setattr(usage, "_processes", lambda *_: [("warm server", server), ("web app", other)])
+    used = usage.cpu_seconds(Path("data"), Path("cluster"))
+    assert used == {"warm server": 3.0, "runs": 30.0, "web app": 33.0}
+
+
+def test_a_commit_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("BENCHMARK_FOLDER", str(tmp_path))
+    with pytest.raises(ValueError, match="'no-such-commit' cannot be checked out"), trees.checked_out("no-such-commit"):
+        pass
+
+
+def test_costs_are_compared_round_by_round(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """A machine that is slower in some rounds is so for both."""
+    figures_of = iter([4.0, 2.0, 10.0, 20.0, 6.0, 3.0])  # now, before, before, now, now, before
+    monkeypatch.setattr(cost, "_measure", lambda *_: {"ms a report": next(figures_of)})
+    chosen = Namespace(rounds=3, goal=1.05)
+    ((goal, (ratio, holds)),) = cost._compare("batches", "abc", Path("other"), chosen).items()
+    assert (ratio, holds) == (2.0, False)
+    assert "of that of abc: at most 1.05" in goal
+    assert "ms a report" in capsys.readouterr().out

@@ -110,7 +110,7 @@ def test_the_queue_sensor_has_what_a_whole_code_location_passes():
     defaults = Environment()
     lanes = LANE_WAITS[: defaults.lanes]
     assert passed["wait_seconds"] == ", ".join(format(seconds, "g") for seconds in lanes)
-    for name in ("max_in_flight", "batch_from", "batch_size"):
+    for name in ("max_in_flight", "batch_from", "batch_size", "batch_runs"):
         assert passed[name] == str(getattr(defaults, name)), name
 
 

@@ -11,9 +11,9 @@ PATTERNS = ("queue", "polling", "asset", "cron")
 LAUNCHERS = ("harness", "warm")
 WAVES = ("crashes", "network", "outages", "bad-reports")
 """`LAUNCHERS` and `WAVES` are the choices of the chaos."""
-BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns"]
+BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns", "cost"]
 """The modules of `tools.benchmarks/`."""
-WITH_OPTIONS = {"patterns", "drain"}
+WITH_OPTIONS = {"patterns", "drain", "cost"}
 """Benchmarks that have options of their own."""
 
 

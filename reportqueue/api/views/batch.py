@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -93,7 +94,7 @@ class StartView(ApiView):
         rows = asked.pop("rows")
         generations = {row["queue_id"]: row["generation"] for row in rows}
         results = queue.start_many(generations, user=self.user(request), **asked)
-        return _batch_response(rows, results, lambda row: shapes.StartedInBatchSerializer(row).data)
+        return _batch_response(rows, results, partial(shapes.shown, shapes.StartedInBatchSerializer))
 
 
 class HeartbeatView(ApiView):
@@ -115,7 +116,7 @@ class HeartbeatView(ApiView):
             results = queue.heartbeat_many(
                 {row["queue_id"]: row["lease_token"] for row in rows}, progress=progress, **asked
             )
-        return _batch_response(rows, results, lambda heartbeat: shapes.HeartbeatSerializer(heartbeat).data)
+        return _batch_response(rows, results, partial(shapes.shown, shapes.HeartbeatSerializer))
 
 
 class CompleteView(ApiView):

@@ -40,7 +40,7 @@ class QueueView(ApiView):
         """A page in claim order, and the time before it was read."""
         now = database_now()
         page = filters.queue_page(request)
-        return told_time(Response(page.answer("queue", shapes.ItemSerializer(page.rows, many=True).data)), now)
+        return told_time(Response(page.answer("queue", shapes.all_shown(shapes.ItemSerializer, page.rows))), now)
 
     def post(self, request: Request) -> Response:
         """201; 200 if every key was known with the same content."""
@@ -61,7 +61,7 @@ class QueueView(ApiView):
             raise ValidationError({"idempotency_key": ["Differs from the Idempotency-Key header."]})
         new = [queue.NewReport(**item) for item in asked]
         done = queue.enqueue_many(new, source=Source.API, scope=f"user:{self.user(request)}")
-        items = shapes.ItemSerializer([enqueued.row for enqueued in done], many=True).data
+        items = shapes.all_shown(shapes.ItemSerializer, [enqueued.row for enqueued in done])
         code = 201 if any(enqueued.created for enqueued in done) else 200
         return Response(items if many else items[0], status=code)
 
@@ -74,7 +74,7 @@ class ItemView(ApiView):
     def get(self, request: Request, pk: int) -> Response:
         """The row."""
         row = get_object_or_404(ReportQueue, pk=pk)
-        return Response(shapes.ItemWithAttemptsSerializer(row).data)
+        return Response(shapes.shown(shapes.ItemWithAttemptsSerializer, row))
 
 
 class ClaimView(ApiView):
@@ -94,7 +94,7 @@ class ClaimView(ApiView):
                 while admitted and not claim.rows and claims.wait(until, heard):
                     heard = claims.listener.heard()
                     claim = self._claim(asked)
-        items = shapes.ItemSerializer(claim.rows, many=True).data
+        items = shapes.all_shown(shapes.ItemSerializer, claim.rows)
         counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight}
         return Response({"claim_id": claim.claim_id, "queue": items, **counted})
 
@@ -113,7 +113,7 @@ class StartView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The row with its `lease_token`."""
         started = queue.start(pk, user=self.user(request), **self.body(request, shapes.StartBody))
-        return Response(shapes.StartedSerializer(started).data)
+        return Response(shapes.shown(shapes.StartedSerializer, started))
 
 
 class HeartbeatView(ApiView):
@@ -127,7 +127,7 @@ class HeartbeatView(ApiView):
             renewed = queue.renew_dispatch(pk, user=self.user(request), **self.body(request, shapes.RenewDispatchBody))
         else:
             renewed = queue.heartbeat(pk, **self.body(request, shapes.HeartbeatBody))
-        return Response(shapes.HeartbeatSerializer(renewed).data)
+        return Response(shapes.shown(shapes.HeartbeatSerializer, renewed))
 
 
 class CompleteView(ApiView):
@@ -198,4 +198,4 @@ def _fields(request: Request) -> Any:
 
 
 def _item(row: ReportQueue) -> Response:
-    return Response(shapes.ItemSerializer(row).data)
+    return Response(shapes.shown(shapes.ItemSerializer, row))

@@ -15,7 +15,7 @@ from reportqueue import locks, schedules
 from reportqueue.api import filters, pagination, preconditions
 from reportqueue.api.base import ApiView
 from reportqueue.api.serializers import schedules as shapes
-from reportqueue.api.serializers.queue import Body, InstantField, ItemSerializer
+from reportqueue.api.serializers.queue import Body, InstantField, ItemSerializer, all_shown, shown
 from reportqueue.models import ReportSchedule
 from reportqueue.states import Source
 
@@ -40,7 +40,7 @@ class SchedulesView(_SchedulesView):
     def get(self, request: Request) -> Response:
         """A page, by id."""
         page = filters.schedule_page(request)
-        return Response(page.answer("schedules", shapes.ScheduleSerializer(page.rows, many=True).data))
+        return Response(page.answer("schedules", all_shown(shapes.ScheduleSerializer, page.rows)))
 
     def post(self, request: Request) -> Response:
         """201 with the schedule and its first firing."""
@@ -110,7 +110,7 @@ class RunView(_SchedulesView):
     def post(self, request: Request, pk: int) -> Response:
         """201 with the row."""
         self.body(request, Body)
-        return Response(ItemSerializer(schedules.run_now(pk, source=Source.API)).data, status=201)
+        return Response(shown(ItemSerializer, schedules.run_now(pk, source=Source.API)), status=201)
 
 
 class BackfillView(_SchedulesView):
@@ -171,7 +171,7 @@ def _matching(request: Request, pk: int) -> Iterator[ReportSchedule]:
 
 def _answer(schedule: ReportSchedule, status: int = 200) -> Response:
     headers = {"ETag": preconditions.tag_of(schedule)}
-    return Response(shapes.ScheduleSerializer(schedule).data, status=status, headers=headers)
+    return Response(shown(shapes.ScheduleSerializer, schedule), status=status, headers=headers)
 
 
 def _preview(schedule: ReportSchedule, count: int) -> Response:
@@ -180,5 +180,5 @@ def _preview(schedule: ReportSchedule, count: int) -> Response:
         said = {"words": schedule.in_words, "note": schedule.day_note}
     except reportcron.CronError as error:
         raise ValidationError({error.field: str(error)}) from None
-    occurrences = shapes.ForecastSerializer(found.instants, many=True).data
+    occurrences = all_shown(shapes.ForecastSerializer, found.instants)
     return Response({**said, "occurrences": occurrences, "complete": found.complete})

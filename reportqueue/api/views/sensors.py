@@ -55,7 +55,7 @@ class StartFiringView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The row with its `lease_token`."""
         row = triggers.start_firing(pk, user=self.user(request), **self.body(request, serializers.StartFiringBody))
-        return Response(serializers.StartedSerializer(row).data)
+        return Response(serializers.shown(serializers.StartedSerializer, row))
 
 
 class QueueFiringView(ApiView):
@@ -66,7 +66,7 @@ class QueueFiringView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The row; if the firing had one already, that row as it is."""
         row = triggers.queue_firing(pk, **self.body(request, serializers.QueueFiringBody))
-        return Response(serializers.ItemSerializer(row).data)
+        return Response(serializers.shown(serializers.ItemSerializer, row))
 
 
 class PendingView(ApiView):
@@ -80,7 +80,7 @@ class PendingView(ApiView):
         if conf().expand_on_claim:
             schedules.enqueue_due(batches=1)
         rows = ReportQueue.objects.pending()[: bounds.MAX_PENDING]
-        return Response({"pending": serializers.PendingSerializer(rows, many=True).data})
+        return Response({"pending": serializers.all_shown(serializers.PendingSerializer, rows)})
 
 
 class MarkProcessedView(ApiView):

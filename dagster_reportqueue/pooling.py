@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,8 @@ from sqlalchemy.exc import DisconnectionError
 
 RECYCLE_SECONDS = 60
 STATEMENT_MILLISECONDS = 300_000
+TRUSTED_SECONDS = 1.0
+"""A connection that was used so recently is not asked whether it still works, unless its server has sent something."""
 MAX_CONNECTIONS = 20
 """Further connections of each storage besides the kept one: a daemon's threads use them at the same time."""
 
@@ -26,6 +30,7 @@ def pool_connections(instance: DagsterInstance) -> None:
     )
     for engine in _engines(instance):
         event.listen(engine, "checkout", _check)
+        event.listen(engine, "checkin", _note_use)
 
 
 def close_connections(instance: DagsterInstance) -> None:
@@ -47,10 +52,27 @@ def _engines(instance: DagsterInstance) -> Iterator[Engine]:
             yield engine
 
 
-def _check(connection: Any, record: object, proxy: object) -> None:
-    # A restart of the database, or a firewall that dropped an idle connection, is noticed here and not in a report.
+def _note_use(connection: Any, record: Any) -> None:
+    record.info["reportqueue_used"] = time.monotonic()
+
+
+def _check(connection: Any, record: Any, proxy: object) -> None:
+    """A restart of the database, or a firewall that dropped an idle connection, is noticed here and not in a report.
+
+    A server that ends a connection says so on it. Only one that has vanished says nothing.
+    """
+    used = record.info.get("reportqueue_used")
+    if used is not None and time.monotonic() - used < TRUSTED_SECONDS and not _has_news(connection):
+        return
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except Exception as error:
         raise DisconnectionError("the kept connection is gone") from error
+
+
+def _has_news(connection: Any) -> bool:
+    """Whether the server has sent something since the last answer, or has hung up."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN | select.POLLPRI)
+    return bool(waiting.poll(0))

@@ -1,0 +1,42 @@
+"""One Dagster instance for all ticks of a process. Dagster makes one for each, which opens three connections."""
+
+from __future__ import annotations
+
+import threading
+from typing import TypeVar
+
+from dagster import DagsterInstance, SensorDefinition, SensorEvaluationContext
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.instance import InstanceRef
+
+from dagster_reportqueue.pooling import close_connections, pool_connections
+
+S = TypeVar("S", bound=SensorDefinition)
+_lock = threading.Lock()
+_kept: tuple[InstanceRef, DagsterInstance] | None = None
+
+
+def with_kept_instance(sensor: S) -> S:
+    """Let the sensor's ticks use the instance that this process keeps, with its connections."""
+    evaluate = sensor.evaluate_tick
+
+    def evaluate_tick(context: SensorEvaluationContext) -> SensorExecutionData:
+        # The resources are made before the sensor's own code runs, and Dagster makes the instance for them.
+        if context._instance is None and context.instance_ref is not None:
+            context._instance = _instance(context.instance_ref)
+        return evaluate(context)
+
+    sensor.evaluate_tick = evaluate_tick  # type: ignore[method-assign]
+    return sensor
+
+
+def _instance(ref: InstanceRef) -> DagsterInstance:
+    global _kept
+    with _lock:
+        if _kept is None or _kept[0] != ref:
+            if _kept is not None:
+                close_connections(_kept[1])
+            instance = DagsterInstance.from_ref(ref)
+            pool_connections(instance)
+            _kept = (ref, instance)
+        return _kept[1]

@@ -1,0 +1,171 @@
+"""Measures what one part of the work costs, once, in the folder in which it runs; prints the figures as JSON.
+
+`bench cost` starts it, in turns for two commits. Needs an empty database in DATABASE_URL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import django
+import psycopg
+
+from tools.benchmarks import usage
+from tools.benchmarks.installation import FOLDER, Installation
+from tools.runner.stack import free_port
+
+BATCHED, SINGLE = 5_000, 100
+"""Reports of a measurement."""
+DRAIN_SECONDS, SETTLE_SECONDS, IDLE_SECONDS = 600.0, 3.0, 60.0
+CALLS, ROWS = 40, 50
+"""Calls of the web app, and the rows of each."""
+CODE = "tools.benchmarks.location"
+Figures = dict[str, float]
+
+
+def batches() -> Figures:
+    """CPU milliseconds for each of many reports that are due at once, by kind of process."""
+    return _drained("batches", BATCHED)
+
+
+def singles() -> Figures:
+    """The same with one run for each report."""
+    return _drained("singles", SINGLE, REPORT_BATCH_SIZE="1")
+
+
+def web() -> Figures:
+    """CPU milliseconds of the web app for each row that a run starts and completes, `ROWS` in a call."""
+    from django.contrib.auth.models import User
+    from django.core.management import call_command
+    from django.test import Client
+
+    from reportqueue import queue, tokens
+    from reportqueue.queue import NewReport
+
+    call_command("migrate", verbosity=0)
+    for call in range(CALLS + 2):
+        queue.enqueue_many([NewReport(report_id=call, modifier_id=n) for n in range(ROWS)])
+    key = tokens.issue(User.objects.create_superuser("runs"), name="benchmark").key
+    client = Client(SERVER_NAME="127.0.0.1", headers={"Authorization": f"Token {key}"})
+
+    def post(verb: str, body: object) -> list[dict[str, object]]:
+        answer = client.post(f"/api/report-queue/{verb}/", json.dumps(body), content_type="application/json")
+        if answer.status_code != 200:
+            raise RuntimeError(f"{verb} was answered {answer.status_code}: {answer.content[:300]!r}")
+        said = answer.json()
+        return list(said["queue" if verb == "claim" else "rows"])
+
+    used = 0.0
+    for call in range(CALLS + 2):
+        claimed = post("claim", {"consumer": "benchmark", "limit": ROWS})
+        began = time.process_time()
+        rows = [{"queue_id": row["queue_id"], "generation": row["generation"]} for row in claimed]
+        started = post("start", {"run_id": f"run-{call}", "rows": rows})
+        made = [
+            {"queue_id": row["queue_id"], "lease_token": row["answer"]["lease_token"], "result": {"rows": 1}}  # type: ignore[index]
+            for row in started
+        ]
+        post("complete", {"rows": made})
+        used += time.process_time() - began if call >= 2 else 0.0  # the first ones import and connect
+    return {"ms a row": used / CALLS / ROWS * 1e3}
+
+
+def idle() -> Figures:
+    """What the whole demo uses in a minute in which nothing is due."""
+    installation = Installation(
+        _name(), code="orchestrator.definitions", scheduler=True, ui_port=free_port(), REPORT_TRIGGER_PATTERN="queue"
+    )
+    with installation:
+        from reportqueue.models import ReportSchedule
+
+        ReportSchedule.objects.update(enabled=False)
+        _wait(installation, 15)
+        cpu, sessions = _cpu(installation), _sessions()
+        _wait(installation, IDLE_SECONDS)
+        used, opened = _cpu(installation) - cpu, _sessions() - sessions
+        memory = usage.memory_bytes(installation.data, _cluster())
+    return {
+        "CPU s": sum(used.values()),
+        "sessions": opened,
+        "memory MB": sum(memory.values()) / 1e6,
+        **{f"CPU s of {kind}": seconds for kind, seconds in used.most_common()},
+        **{f"memory MB of {kind}": size / 1e6 for kind, size in memory.most_common()},
+    }
+
+
+PARTS: dict[str, Callable[[], Figures]] = {"batches": batches, "singles": singles, "web": web, "idle": idle}
+
+
+def _name() -> str:
+    """The name of the installation: that of its database, of which each measurement has its own."""
+    return urlsplit(os.environ["DATABASE_URL"]).path[1:]
+
+
+def _drained(part: str, number: int, **variables: str) -> Figures:
+    from reportqueue.models import ReportQueue
+    from reportqueue.queue import NewReport
+
+    with Installation(_name(), code=CODE, **variables) as installation:
+        _wait(installation, SETTLE_SECONDS)
+        before = _cpu(installation)
+        began = time.monotonic()
+        new = [NewReport(report_id=1 + n % 500, modifier_id=n) for n in range(number)]
+        pks = installation.enqueue(new)
+        rows = ReportQueue.objects.filter(pk__gte=pks[0])
+        while rows.filter(status="succeeded").count() < number:
+            if time.monotonic() - began > DRAIN_SECONDS:
+                raise TimeoutError(f"{part}: the reports were not made in {DRAIN_SECONDS:g} s")
+            _wait(installation, 0.5)
+        seconds = time.monotonic() - began
+        _wait(installation, SETTLE_SECONDS)  # the runs end
+        used = _cpu(installation) - before
+        lines = [line for line in installation.lines() if line.row >= pks[0]]
+        made = Counter(line.row for line in lines)
+        if len(made) != number or set(made.values()) != {1}:
+            raise RuntimeError(f"{part}: {len(made)} of {number} reports were made, {made.most_common(3)}")
+    return {
+        "ms a report": sum(used.values()) / number * 1e3,
+        "reports a second": number / seconds,
+        "runs": len({line.run for line in lines}),
+        **{f"ms of {kind}": spent / number * 1e3 for kind, spent in used.most_common()},
+    }
+
+
+def _cluster() -> Path:
+    return Path(os.environ[FOLDER]) / "postgres"
+
+
+def _cpu(installation: Installation) -> Counter[str]:
+    return usage.cpu_seconds(installation.data, _cluster())
+
+
+def _sessions() -> int:
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("SELECT pg_stat_clear_snapshot()")
+        row = connection.execute("SELECT sum(sessions) FROM pg_stat_database").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _wait(installation: Installation, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        installation.children.check()
+        time.sleep(min(left, 0.2))
+
+
+def main() -> int:
+    """Measure the part that is named, and print the figures."""
+    django.setup()
+    print(json.dumps(PARTS[sys.argv[1]]()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
