@@ -62,9 +62,9 @@ class ReportQueueClient(Transport):
             ),
         )
 
-    def rows(self, status: str, *, pages: int) -> Iterator[HeldRow]:
-        """Rows of a status in claim order, at most `pages` of 1,000. Needs the permission to view."""
-        return self._rows({"status": status}, pages)
+    def rows(self, status: str) -> Iterator[HeldRow]:
+        """All rows of a status in claim order, read in pages of 1,000. Needs the permission to view."""
+        return self._rows({"status": status})
 
     def rows_at(self, report_id: int, modifier_id: int, trigger_time: datetime) -> Iterator[HeldRow]:
         """The rows of a report and modifier that are due at `trigger_time`. Needs the permission to view."""
@@ -72,13 +72,12 @@ class ReportQueueClient(Transport):
             "trigger_time_after": trigger_time.isoformat(),
             "trigger_time_before": (trigger_time + timedelta(microseconds=1)).isoformat(),
         }
-        return self._rows({"report_id": report_id, "modifier_id": modifier_id, "processed": "any", **instants}, 1)
+        return self._rows({"report_id": report_id, "modifier_id": modifier_id, "processed": "any", **instants})
 
-    def _rows(self, chosen: Mapping[str, Any], pages: int) -> Iterator[HeldRow]:
+    def _rows(self, chosen: Mapping[str, Any]) -> Iterator[HeldRow]:
         path: str | None = f"report-queue/?{urlencode({**chosen, 'limit': PAGE})}"
-        while path is not None and pages > 0:
+        while path is not None:
             answer = self.answer("GET", path)
-            pages -= 1
             yield from _parsed("a list of rows", partial(_held_rows, answer.content, answer.time))
             following = urlsplit(answer.content["next"] or "")
             path = f"report-queue/?{following.query}" if following.query else None

@@ -19,10 +19,11 @@ from dagster_reportqueue.tickets import BATCH_TAG, QUEUE_ID_TAG, Ticket, tickets
 
 GRACE_SECONDS = 60.0
 """How long after its acknowledgement a row without a run is taken for lost."""
-PAGES = 10
 RUNS_ASKED_AT_ONCE = 100
 BATCH_RUNS = 1_000
-"""At most this many unfinished batch runs are read. If there are more, no row is reported as missing its run."""
+"""Unfinished batch runs in one question."""
+BATCH_SECONDS = 15.0
+"""How long they are read. If there are more, no row is reported as missing its run. A tick may take 60 s."""
 ASK_SECONDS = 20.0
 """How long the launcher is asked which runs wait. A tick may take 60 s, and each question to a stopped server some."""
 QUEUED_RUNS = 200
@@ -65,7 +66,7 @@ def reconcile(
     """
     done = Reconciled()
     grace = timedelta(seconds=grace_seconds)
-    rows = [row for row in client.rows("dispatched", pages=PAGES) if row.claimed_by in consumers]
+    rows = [row for row in client.rows("dispatched") if row.claimed_by in consumers]
     done.compared = len(rows)
     # Read the runs after the rows: if a run starts a row in between, the queue refuses the repair of that row.
     batches = _Batches(instance, consumers) if rows else None
@@ -125,10 +126,17 @@ class _Batches:
 
     def __init__(self, instance: DagsterInstance, consumers: Collection[str]) -> None:
         unfinished = RunsFilter(tags={BATCH_TAG: sorted(consumers)}, statuses=list(_UNFINISHED))
-        runs = instance.get_runs(unfinished, limit=BATCH_RUNS)
-        self.all_known = len(runs) < BATCH_RUNS
-        # The newest first; a row may be in an older one as well, whose start would be as good.
-        self._runs = {ticket: run for run in reversed(runs) for ticket in tickets_of(run)}
+        until = time.monotonic() + BATCH_SECONDS
+        self._runs: dict[Ticket, DagsterRun] = {}
+        self.all_known, cursor = False, None
+        while not self.all_known and time.monotonic() < until:
+            runs = instance.get_runs(unfinished, cursor=cursor, limit=BATCH_RUNS)
+            # The newest first; a row may be in an older one as well, whose start would be as good.
+            for run in runs:
+                for ticket in tickets_of(run):
+                    self._runs.setdefault(ticket, run)
+            self.all_known = len(runs) < BATCH_RUNS
+            cursor = runs[-1].run_id if runs else None
 
     def runs_of(self, rows: Iterable[HeldRow]) -> dict[Ticket, DagsterRun]:
         """Those of the rows that are in one."""

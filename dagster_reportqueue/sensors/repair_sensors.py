@@ -24,8 +24,11 @@ from dagster_reportqueue.sensors.failed_firings import queue_failed_firings, que
 from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.reconciliation import reconcile
 from dagster_reportqueue.sensors.stray_runs import StrayRuns
-from dagster_reportqueue.sensors.ticks import ROUND_SECONDS, cursor_field, interval, queue_client
+from dagster_reportqueue.sensors.ticks import cursor_field, interval, queue_client
 from dagster_reportqueue.tickets import FiringTicket, Ticket, tickets_of
+
+LOOK_SECONDS = 10
+"""How often the first two sensors look for ended runs. Each look costs an idle installation a tick."""
 
 
 def build_repair_sensors(
@@ -59,7 +62,7 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
     @run_status_sensor(
         name=name,
         run_status=status,
-        minimum_interval_seconds=interval(ROUND_SECONDS),
+        minimum_interval_seconds=interval(LOOK_SECONDS),
         default_status=default_status,
         description="Reports runs that ended before they started their report.",
     )

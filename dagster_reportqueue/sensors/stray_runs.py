@@ -7,20 +7,26 @@ expires and another run makes the report. The old process would keep its slot in
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from dagster_reportqueue.client import HeldRow, ReportQueueClient
 from dagster_reportqueue.sensors.reconciliation import FINAL, find_row
-from dagster_reportqueue.tickets import MODIFIER_ID_TAG, REPORT_ID_TAG, STRAY_TAG, FiringTicket, tickets_of
+from dagster_reportqueue.tickets import (
+    MAX_RUN_ROWS,
+    MODIFIER_ID_TAG,
+    REPORT_ID_TAG,
+    STRAY_TAG,
+    FiringTicket,
+    tickets_of,
+)
 
 RUNS = 500
 """Started runs that are checked each time, oldest first."""
-ROWS = 300
-"""Rows that are requested each time, one call each."""
-PAGES = 10
+ROWS = MAX_RUN_ROWS
+"""Rows that are requested each time, one call each. Most runs are known after one."""
 STUBBORN_SECONDS = 60.0
 """How long a report may continue after its cancel was requested; a heartbeat has told its run by then."""
 TOO_LATE_SECONDS = 120
@@ -48,7 +54,7 @@ class StrayRuns:
         ours = [record for record in records if _is_ours(record.dagster_run)]
         if not ours:
             return 0
-        running = list(client.rows("running", pages=PAGES))
+        running = list(client.rows("running"))
         owners = {row.run_id for row in running}
         stubborn = self._stubborn(running)
         check = _Check(client)
@@ -107,11 +113,15 @@ class _Check:
 
     def relation(self, run: DagsterRun) -> _Relation | None:
         """How the run is related to its rows: the first of `_Relation` that holds for one; None if that is unknown."""
-        found = {_relation(row, generation, run.run_id) for row, generation in self._rows_of(run)}
+        found = set()
+        for row, generation in self._rows_of(run):
+            found.add(relation := _relation(row, generation, run.run_id))
+            if relation in (_Relation.OWN, _Relation.WAITS):
+                break
         return next((relation for relation in _Relation if relation in found), None)
 
-    def _rows_of(self, run: DagsterRun) -> list[tuple[HeldRow | None, int]]:
-        """The run's rows, each with the generation of its launch; None for a deleted row. Empty if too many."""
+    def _rows_of(self, run: DagsterRun) -> Iterator[tuple[HeldRow | None, int]]:
+        """The run's rows, each with the generation of its launch; None for a deleted row. None at all if too many."""
         firing = FiringTicket.of_run(run.tags)
         wanted = [(ticket.queue_id, ticket.generation) for ticket in tickets_of(run)]
         if firing is not None and self._left > 0 and {REPORT_ID_TAG, MODIFIER_ID_TAG} <= run.tags.keys():
@@ -119,9 +129,10 @@ class _Check:
             ids = int(run.tags[REPORT_ID_TAG]), int(run.tags[MODIFIER_ID_TAG])
             wanted = [(row.queue_id, row.generation) for row in self._client.rows_at(*ids, firing.trigger_time)]
         if len(wanted) > self._left:
-            return []
-        self._left -= len(wanted)
-        return [(find_row(self._client, pk), generation) for pk, generation in wanted]
+            return
+        for pk, generation in wanted:
+            self._left -= 1
+            yield find_row(self._client, pk), generation
 
 
 def _relation(row: HeldRow | None, generation: int, run_id: str) -> _Relation:

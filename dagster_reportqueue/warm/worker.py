@@ -100,15 +100,20 @@ def run(instance: DagsterInstance, run_id: str, finish: Callable[[], None], ling
                 os.kill(server, signal.SIGCHLD)  # wakes it
             faulthandler.dump_traceback_later(DUMP_STACKS_AT * linger_seconds, file=STDERR)
 
+    ended = False
+
     def on_event(event: DagsterEvent) -> None:
+        nonlocal ended
         if event.event_type in ENDS:
+            ended = True
             finished()
 
     os.register_at_fork(after_in_child=partial(_restrict_forked_copy, instance, run_id))
     with instance:
         if not _canceled(instance, run_id):
             _execute_run_command_body(run_id, instance, on_event, set_exit_code_on_failure=False)
-            _canceled(instance, run_id)  # a termination just before the start kept the run from starting
+            if not ended:
+                _canceled(instance, run_id)  # a termination just before the start kept the run from starting
     close_connections(instance)
     finished()
 

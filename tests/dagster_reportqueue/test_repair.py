@@ -28,7 +28,7 @@ from pytest_django.live_server_helper import LiveServer
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors import failed_firings, reconciliation
-from dagster_reportqueue.sensors.reconciliation import PAGES, reconcile
+from dagster_reportqueue.sensors.reconciliation import reconcile
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from dagster_reportqueue.sensors.ticks import TickFailed
 from dagster_reportqueue.tickets import BATCH_TAG, FiringTicket, Ticket, batch_config
@@ -199,15 +199,17 @@ def test_a_batch_of_an_older_generation_is_not_the_rows(instance: DagsterInstanc
     assert reconcile(instance, client, [SENSOR]).launched_again == 1
 
 
-def test_with_more_batches_than_it_looks_at_no_row_is_taken_for_one_without_a_run(
-    instance: DagsterInstance, client: ReportQueueClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "kept"), [(15.0, 5), (0.0, 0)])
+def test_with_more_batches_than_it_can_read_no_row_is_taken_for_one_without_a_run(
+    instance: DagsterInstance, client: ReportQueueClient, monkeypatch: pytest.MonkeyPatch, seconds: float, kept: int
 ):
     monkeypatch.setattr(reconciliation, "BATCH_RUNS", 2)
-    rows = [dispatched(dispatched_at=minutes_ago(2)) for _ in range(3)]
+    monkeypatch.setattr(reconciliation, "BATCH_SECONDS", seconds)
+    rows = [dispatched(dispatched_at=minutes_ago(2)) for _ in range(5)]
     for row in rows:
         batch_for(instance, [row], DagsterRunStatus.QUEUED)
     done = reconcile(instance, client, [SENSOR])
-    assert (done.kept_waiting, done.launched_again) == (2, 0)
+    assert (done.kept_waiting, done.launched_again) == (kept, 0)
 
 
 def test_a_waiting_batch_is_cancelled_once_nobody_wants_any_of_its_rows(
@@ -280,7 +282,6 @@ def test_more_rows_than_a_page_are_all_compared(instance: DagsterInstance, clien
         if field.name not in ("id", "processed", "created_at")
     }
     ReportQueue.objects.bulk_create(ReportQueue(**fields) for _ in range(1_200))
-    assert PAGES > 1
     assert reconcile(instance, client, [SENSOR]).compared == 1_201
 
 

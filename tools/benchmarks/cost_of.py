@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 import django
 import psycopg
 
-from tools.benchmarks import usage
+from tools.benchmarks import trivial, usage
 from tools.benchmarks.installation import FOLDER, Installation
 from tools.runner.stack import free_port
 
 BATCHED, SINGLE = 5_000, 100
 """Reports of a measurement."""
+WARM_UP_RUNS = 3
 DRAIN_SECONDS, SETTLE_SECONDS, IDLE_SECONDS = 600.0, 3.0, 60.0
 CALLS, ROWS = 40, 50
 """Calls of the web app, and the rows of each."""
@@ -36,8 +37,10 @@ def batches() -> Figures:
 
 
 def singles() -> Figures:
-    """The same with one run for each report."""
-    return _drained("singles", SINGLE, REPORT_BATCH_SIZE="1")
+    """The same with one run for each report, beside runs of a job of Dagster's own that does nothing."""
+    ours = _drained("singles", SINGLE, REPORT_BATCH_SIZE="1")
+    nothing = _trivial_runs(SINGLE)
+    return {**ours, "ms of a trivial run": nothing, "of a trivial run": ours["ms a report"] / nothing}
 
 
 def web() -> Figures:
@@ -136,6 +139,30 @@ def _drained(part: str, number: int, **variables: str) -> Figures:
         "runs": len({line.run for line in lines}),
         **{f"ms of {kind}": spent / number * 1e3 for kind, spent in used.most_common()},
     }
+
+
+def _trivial_runs(number: int) -> float:
+    """CPU milliseconds of a run under the same launcher, without the queue."""
+    wanted = Path(os.environ[FOLDER]) / f"{_name()}-runs"
+    options = {trivial.RUNS: str(wanted)}
+    with Installation(f"{_name()}_trivial", code=trivial.__name__, warm_up=False, **options) as installation:
+        wanted.write_text(str(WARM_UP_RUNS))
+        _wait_for_runs(installation, WARM_UP_RUNS)
+        _wait(installation, SETTLE_SECONDS)
+        before = _cpu(installation)
+        wanted.write_text(str(WARM_UP_RUNS + number))
+        _wait_for_runs(installation, WARM_UP_RUNS + number)
+        _wait(installation, SETTLE_SECONDS)
+        return sum((_cpu(installation) - before).values()) / number * 1e3
+
+
+def _wait_for_runs(installation: Installation, number: int) -> None:
+    until = time.monotonic() + DRAIN_SECONDS
+    with psycopg.connect(installation.dagster_url, autocommit=True) as connection:
+        while connection.execute("SELECT count(*) FROM runs WHERE status = 'SUCCESS'").fetchone() != (number,):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{number} trivial runs did not succeed in {DRAIN_SECONDS:g} s")
+            _wait(installation, 0.5)
 
 
 def _cluster() -> Path:
