@@ -13,7 +13,7 @@ from django.db import DataError
 
 from reportqueue import bounds, locks
 from reportqueue.conf import conf
-from reportqueue.errors import HeldByAnother, InvalidTransition, LeaseLost
+from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
 from reportqueue.queue import claim_sql
 from reportqueue.queue.fetching import fetch_locked
@@ -24,8 +24,8 @@ from reportqueue.queue.transitions import (
     as_batch,
     backoff,
     finish,
+    held_by_another,
     invalid,
-    is_held_by_another,
     locked,
     locked_many,
     one_more,
@@ -222,8 +222,8 @@ def _renew_dispatch(generations: Mapping[int, int], *, run_id: str, user: str, l
                 results[row.pk] = LeaseLost(text)
             elif row.status not in WITH_CONSUMER:
                 results[row.pk] = invalid(row, f"waiting for run {run_id}")
-            elif is_held_by_another(row, user):
-                results[row.pk] = HeldByAnother(current_status=row.status)
+            elif (refusal := held_by_another(row, user)) is not None:
+                results[row.pk] = refusal
             else:
                 waiting.append(row)
                 results[row.pk] = Heartbeat(now + lease, cancel_requested=False)

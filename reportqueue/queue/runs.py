@@ -14,7 +14,7 @@ from django.db import connection
 
 from reportqueue import bounds
 from reportqueue.conf import conf
-from reportqueue.errors import HeldByAnother, InvalidTransition, LeaseLost, ReportQueueError
+from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue import turns
 from reportqueue.queue.transitions import (
@@ -29,8 +29,8 @@ from reportqueue.queue.transitions import (
     end_attempts,
     finish,
     finish_all,
+    held_by_another,
     invalid,
-    is_held_by_another,
     locked,
     locked_many,
     one_more,
@@ -107,7 +107,7 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         mine: list[ReportQueue] = []
         others: list[ReportQueue] = []
         for row in rows:
-            again = row.status == Status.RUNNING and row.run_id == run.run_id and not is_held_by_another(row, run.user)
+            again = row.status == Status.RUNNING and row.run_id == run.run_id and held_by_another(row, run.user) is None
             (mine if again else others).append(row)
         if mine:
             write_all(mine, lease_expires_at=now + run.lease)
@@ -146,8 +146,8 @@ def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> ReportQueueEr
     again = row.status in FINAL and bool(run.parent_run_id) and run.parent_run_id == row.run_id
     if (row.status == Status.RUNNING and row.run_id != run.run_id) or (row.status in FINAL and not again):
         return invalid(row, f"started by run {run.run_id}")
-    if is_held_by_another(row, run.user):
-        return HeldByAnother(current_status=row.status)
+    if (refusal := held_by_another(row, run.user)) is not None:
+        return refusal
     return _out_of_turn(row) if row.waiting else None
 
 

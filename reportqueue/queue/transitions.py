@@ -312,14 +312,14 @@ def owns(row: ReportQueue, lease_token: UUID) -> bool:
     return row.status == Status.RUNNING and row.lease_token == lease_token
 
 
-def is_held_by_another(row: ReportQueue, user: str) -> bool:
-    """Whether the row was handed out to an API user, and `user` is another one. Code of the project has no user."""
-    return bool(user) and row.api_user not in ("", user)
+def held_by_another(row: ReportQueue, user: str) -> HeldByAnother | None:
+    """The refusal if the row was handed out to another API user than `user`. Code of the project has no user."""
+    return HeldByAnother(current_status=row.status) if user and row.api_user not in ("", user) else None
 
 
 def refuse_another(row: ReportQueue, user: str) -> None:
-    if is_held_by_another(row, user):
-        raise HeldByAnother(current_status=row.status)
+    if (refusal := held_by_another(row, user)) is not None:
+        raise refusal
 
 
 def require_owner(row: ReportQueue, lease_token: UUID) -> None:
