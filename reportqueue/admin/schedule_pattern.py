@@ -32,9 +32,9 @@ def is_plainly_queued(schedule: Any) -> bool:
     return schedule.current_pattern == Pattern.QUEUE and schedule.next_pattern_at is None
 
 
-def sentence(schedule: Any) -> str:
+def owner(schedule: Any) -> str:
     """The pattern that fires it, and the hand-over that is planned."""
-    now = gettext("fired by: %(pattern)s") % {"pattern": Pattern(schedule.current_pattern).label}
+    now = str(Pattern(schedule.current_pattern).label)
     if schedule.next_pattern_at is None:
         return now
     planned = gettext("from %(when)s UTC on: %(pattern)s")

@@ -160,7 +160,8 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         found = schedule_text.state(schedule, schedule.now, schedule_pattern.late_since(schedule), brief=True)
         below = Truncator(found.detail).chars(DETAIL_SHOWN)
         if schedule.enabled and not schedule_pattern.is_plainly_queued(schedule):
-            below = "; ".join(filter(None, [below, schedule_pattern.sentence(schedule)]))
+            fired_by = gettext("fired by: %(pattern)s") % {"pattern": schedule_pattern.owner(schedule)}
+            below = "; ".join(filter(None, [below, fired_by]))
         return formats.two_lines(found.badge, below)
 
     @admin.display(description=_("state"))
@@ -172,7 +173,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     @admin.display(description=_("fired by"))
     def fired_by(self, schedule: Any) -> str:
         """The pattern that owns firings now, and the planned hand-over."""
-        return schedule_pattern.sentence(schedule)
+        return schedule_pattern.owner(schedule)
 
     @admin.display(description=_("next run (UTC)"), ordering="next_run_at")
     def next_run(self, schedule: Any) -> str:
