@@ -71,18 +71,24 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
 
     def _update_overlap(self, values: dict[str, Any]) -> int:
         with locks.bounded():
-            named = list(self.order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True))
-            changed = super().update(**values)
+            named = list(self._to_lock().values_list("pk", flat=True))
+            changed = super(ReportScheduleQuerySet, self.filter(pk__in=named)).update(**values)
             for schedule in ReportSchedule.objects.filter(pk__in=named).order_by("pk"):
                 schedule.apply_overlap()
             return changed
 
+    def _to_lock(self) -> Self:
+        """These schedules, locked in one order. A later statement may find others: name the locked ones in it."""
+        return self.order_by("pk").select_for_update(of=("self",))
+
     def delete(self) -> tuple[int, dict[str, int]]:
         """Delete as Django does, and notify the schedulers and sensors."""
         with locks.bounded():
-            for schedule in self.order_by("pk").select_for_update(of=("self",)):
+            locked = list(self._to_lock())
+            for schedule in locked:
                 schedule.lock_turn()
-            deleted = super().delete()
+            named = [schedule.pk for schedule in locked]
+            deleted = super(ReportScheduleQuerySet, self.filter(pk__in=named)).delete()
             notices.schedules_changed()
         return deleted
 

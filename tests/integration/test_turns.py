@@ -240,3 +240,30 @@ def test_of_verbs_at_once_one_row_gets_the_turn_and_none_is_left_waiting(delete:
         while unfinished := list(ReportQueue.objects.unfinished()):
             (turn,) = [row for row in unfinished if not row.waiting]
             queue.cancel(turn.pk, lease_token=turn.lease_token)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_a_schedule_that_comes_to_match_while_others_are_locked_is_left_alone(verb: str):
+    chosen, late = (build_schedule(overlap="allow", priority=priority) for priority in (5, 1))
+    for _ in range(2):
+        running(schedules.run_now(late.pk))
+    seen: list[str] = []
+
+    def comes_to_match() -> None:
+        ReportSchedule.objects.filter(pk=late.pk).update(priority=5)
+
+    def after_the_lock(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        done = execute(sql, params, many, context)
+        if "FOR UPDATE" in sql and not seen:
+            seen.append(sql)
+            assert at_once([comes_to_match]) == [None]
+        return done
+
+    with connection.execute_wrapper(after_the_lock):
+        found = ReportSchedule.objects.filter(priority=5)
+        _ = found.update(overlap="skip") if verb == "update" else found.delete()
+    assert seen
+    late.refresh_from_db()
+    assert (late.priority, late.overlap) == (5, "allow")
+    assert ReportSchedule.objects.filter(pk=chosen.pk, overlap="allow").exists() is False
