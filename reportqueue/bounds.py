@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -69,9 +69,14 @@ def id_validators() -> list[MinValueValidator | MaxValueValidator]:
     return [MinValueValidator(0), MaxValueValidator(MAX_ID)]
 
 
+def is_instant(value: Any) -> TypeGuard[datetime]:
+    """Whether the value is a date and time with its time zone: others cannot be compared with instants."""
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
 def validate_instant(value: datetime) -> None:
     """Refuse an instant that is naive, or not between the years 1970 and 2999."""
-    if not isinstance(value, datetime) or value.tzinfo is None:
+    if not is_instant(value):
         raise ValidationError("Must be a date and time with its time zone.", code="naive")
     if not EARLIEST <= value < LATEST:
         raise ValidationError("Must lie between the years 1970 and 2999.", code="out-of-range")

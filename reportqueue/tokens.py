@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare
@@ -34,22 +34,32 @@ def issue(
 ) -> Issued:
     """Make a token for a user. `key` is for a token that another system has made, with `credentials.new_key()`.
 
-    Raises `ValidationError` naming the field.
+    Raises `ValidationError` naming the field: also for an end that is naive or in the past, and for a key that exists.
     """
     key = key or credentials.new_key()
-    token = ApiToken(user=user, name=name, scopes=list(scopes), expires_at=expires_at)
+    listed = list(scopes) if isinstance(scopes, Iterable) and not isinstance(scopes, str) else scopes
+    token = ApiToken(user=user, name=name, scopes=listed, expires_at=expires_at)
     token.full_clean(exclude=["identifier", "digest"])
     store(token, key)
     return Issued(token, key)
 
 
 def store(token: ApiToken, key: str) -> None:
-    """Save a valid new token whose key this is. Raises `ValidationError` if `key` has not the form of a token."""
-    identifier = credentials.identifier_of(key)
+    """Save a valid new token whose key this is.
+
+    Raises `ValidationError` if `key` has not the form of a token, or if a token with its identifier exists.
+    """
+    identifier = credentials.identifier_of(key) if isinstance(key, str) else None
     if identifier is None:
         raise ValidationError({"key": "Must have the form of `reportqueue.credentials.new_key()`."})
     token.identifier, token.digest = identifier, credentials.digest(key)
-    token.save(force_insert=True)
+    try:
+        with transaction.atomic():
+            token.save(force_insert=True)
+    except IntegrityError:
+        if not ApiToken.objects.filter(identifier=identifier).exists():
+            raise
+        raise ValidationError({"key": f"A token {credentials.PREFIX}{identifier} exists already."}) from None
 
 
 def authenticate(key: str) -> ApiToken:

@@ -350,12 +350,16 @@ class ReportSchedule(models.Model):
             reportcron.validate(self.cron if self.interval_seconds is None else "@daily", self.timezone)
         except reportcron.CronError as error:
             return {error.field: str(error)}
-        if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
+        # Django calls `clean` also if a field is wrong: the validators refuse ends that are naive or no instants.
+        if bounds.is_instant(self.start_at) and bounds.is_instant(self.end_at) and self.end_at < self.start_at:
             return {"end_at": "Must not lie before the start."}
         if self.blackout in (Blackout.NEXT_DAY, Blackout.PREVIOUS_DAY) and self.calendar_id is not None:
-            # An interval of 0 is refused by its validator, but Django calls `clean` all the same.
+            # An interval of 0, or one that is no number, is refused by the field, but Django calls `clean` too.
             step = self.interval_seconds
-            often = reportcron.times_a_day(self.cron) if step is None else 86_400 / max(step, 1)
+            if step is None:
+                often: float = reportcron.times_a_day(self.cron)
+            else:
+                often = 86_400 / max(step, 1) if isinstance(step, int) else 0
             if often > MAX_MOVED_A_DAY:
                 return {
                     "blackout": f"A schedule that fires more than {MAX_MOVED_A_DAY} times a day cannot be moved "

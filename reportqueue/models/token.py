@@ -76,7 +76,8 @@ class ApiToken(models.Model):
         problems: dict[str, Any] = {}
         if not isinstance(self.scopes, list) or any(scope not in SCOPES for scope in self.scopes):
             problems["scopes"] = f"Must be a list of scopes, of {', '.join(SCOPES)}."
-        if self._state.adding and self.expires_at is not None and self.expires_at <= database_now():
+        # Django calls this also if a field is wrong: its own validator refuses an end that is naive or no instant.
+        if self._state.adding and bounds.is_instant(self.expires_at) and self.expires_at <= database_now():
             problems["expires_at"] = "Must be in the future."
         if problems:
             raise ValidationError(problems)

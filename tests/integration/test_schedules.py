@@ -13,7 +13,7 @@ from django.utils import timezone
 import reportcron
 from reportqueue import schedules
 from reportqueue.errors import ScheduleNotFound
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule
 from reportqueue.schedules import expansion
 from reportqueue.states import Source, Status
 from tests.concurrency import at_once
@@ -121,6 +121,25 @@ def test_an_edit_of_anything_else_keeps_the_next_firing(make_schedule):
     schedule.save(update_fields=["params"])
     schedule.refresh_from_db()
     assert (schedule.next_run_at, schedule.params) == (planned, {"new": True})
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"start_at": datetime(2027, 1, 1), "end_at": datetime(2028, 1, 1, tzinfo=UTC)}, "start_at"),  # noqa: DTZ001
+        ({"start_at": datetime(2027, 1, 1, tzinfo=UTC), "end_at": datetime(2028, 1, 1)}, "end_at"),  # noqa: DTZ001
+        ({"start_at": "soon", "end_at": datetime(2028, 1, 1, tzinfo=UTC)}, "start_at"),
+        ({"cron": None}, "cron"),
+        ({"interval_seconds": "often", "cron": "", "blackout": "next_open_day"}, "interval_seconds"),
+        ({"timezone": None}, "timezone"),
+    ],
+)
+@pytest.mark.django_db
+def test_a_value_of_another_kind_is_refused_with_its_field(fields: dict[str, Any], wrong: str):
+    calendar = BlackoutCalendar.objects.create(name="Holidays")
+    with pytest.raises(ValidationError) as error:
+        save_schedule(calendar=calendar, **fields)
+    assert wrong in error.value.message_dict
 
 
 def test_a_disabled_schedule_does_not_fire_and_a_resumed_one_starts_from_now(make_schedule):

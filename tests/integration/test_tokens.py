@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -196,11 +196,29 @@ def test_two_tokens_share_nothing():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", ""), ("name", "a" * 101), ("name", "a\x00"), ("name", "\ud800"), ("expires_at", minutes_ago(1))],
+    [
+        ("name", ""),
+        ("name", None),
+        ("name", "a" * 101),
+        ("name", "a\x00"),
+        ("name", "\ud800"),
+        ("expires_at", minutes_ago(1)),
+        ("expires_at", datetime(2999, 1, 1)),  # noqa: DTZ001
+        ("expires_at", datetime(1969, 1, 1)),  # noqa: DTZ001
+        ("expires_at", "tomorrow"),
+        ("scopes", "view_reportqueue"),
+        ("scopes", None),
+        ("scopes", 7),
+        ("scopes", ["view"]),
+        ("user", None),
+        ("user", User()),
+        ("key", "0123456789abcdef"),
+        ("key", 7),
+    ],
 )
 def test_a_token_that_makes_no_sense_is_refused(field: str, value: Any):
     with pytest.raises(ValidationError) as error:
-        tokens.issue(User.objects.create_user("dagster"), **{"name": "x", field: value})
+        tokens.issue(**{"user": User.objects.create_user("dagster"), "name": "x", field: value})
     assert list(error.value.message_dict) == [field]
     assert not ApiToken.objects.exists()
 
@@ -208,6 +226,14 @@ def test_a_token_that_makes_no_sense_is_refused(field: str, value: Any):
 def test_a_key_of_another_form_is_refused():
     with pytest.raises(ValidationError, match="new_key"):
         tokens.issue(User.objects.create_user("dagster"), name="x", key="0123456789abcdef")
+
+
+def test_a_key_that_exists_is_refused_and_the_transaction_goes_on(issued: tokens.Issued):
+    for key in (issued.key, with_another_end(issued.key)):
+        with pytest.raises(ValidationError, match=f"A token rq_{issued.token.identifier} exists already") as error:
+            tokens.issue(issued.token.user, name="another", key=key)
+        assert list(error.value.message_dict) == ["key"]
+    assert ApiToken.objects.get() == issued.token
 
 
 @pytest.mark.parametrize("wrong", [{"digest": "rq_not_hashed"}, {"expires_at": minutes_ago(9)}], ids=["digest", "end"])
