@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import time
+from datetime import date, time
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -11,6 +12,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from reportqueue import locks
 from reportqueue.timing.calendars import Calendar, ClosedDays, ClosedHours
 
 
@@ -51,7 +53,19 @@ class BlackoutCalendar(models.Model):
         return {pk: Calendar(name, tuple(days[pk]), tuple(hours[pk])) for pk, name in names}
 
 
-class BlackoutDays(models.Model):
+class CalendarPart(models.Model):
+    """Closed days or hours of a calendar. A change of them and the replanning of its schedules are one transaction."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save as Django does. Raises `RowBusy` if another transaction holds a schedule that must be replanned."""
+        with locks.bounded():
+            super().save(*args, **kwargs)
+
+
+class BlackoutDays(CalendarPart):
     """Closed days, one after the other, once or every year."""
 
     calendar = models.ForeignKey(BlackoutCalendar, on_delete=models.CASCADE, related_name="days")
@@ -73,7 +87,8 @@ class BlackoutDays(models.Model):
 
     def clean(self) -> None:
         """Refuse days that end before they begin, and yearly ones that are longer than a year."""
-        if self.first_day is None or self.last_day is None:
+        # Django calls this also if a field is wrong.
+        if not isinstance(self.first_day, date) or not isinstance(self.last_day, date):
             return
         if self.last_day < self.first_day:
             raise ValidationError({"last_day": "Must not lie before the first day."})
@@ -81,7 +96,7 @@ class BlackoutDays(models.Model):
             raise ValidationError({"last_day": "What comes back every year must be shorter than a year."})
 
 
-class BlackoutHours(models.Model):
+class BlackoutHours(CalendarPart):
     """Closed hours of a weekday."""
 
     calendar = models.ForeignKey(BlackoutCalendar, on_delete=models.CASCADE, related_name="hours")
@@ -108,5 +123,5 @@ class BlackoutHours(models.Model):
 
     def clean(self) -> None:
         """Refuse hours that end before they begin: hours across midnight are two rows, one for each day."""
-        if self.start is not None and self.end is not None and self.end <= self.start:
+        if isinstance(self.start, time) and isinstance(self.end, time) and self.end <= self.start:
             raise ValidationError({"end": "Must lie after the start; hours across midnight are two rows, one a day."})

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import connection
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
 from reportqueue.timing.calendars import Calendar
 from reportqueue.timing.policies import Blackout
 
-_BEFORE = "_reportqueue_calendar_before"
-"""The attribute of a part that is about to change: its calendar as it was."""
+_BEFORE = "_reportqueue_calendars_before"
+"""The attribute of a part that is about to change: its calendars, by their ids, as they were if that is needed."""
 
 
 def connect() -> None:
@@ -42,11 +43,19 @@ def _needing(calendar_id: int) -> Any:
 
 
 def _part_changes(sender: type[Any], instance: BlackoutDays | BlackoutHours, **_: Any) -> None:
-    if _needing(instance.calendar_id).exists():
-        setattr(instance, _BEFORE, BlackoutCalendar.values_of([instance.calendar_id]).get(instance.calendar_id))
+    found = {instance.calendar_id}
+    if instance.pk is not None:
+        # It may be moved to another calendar. The lock makes two moves of it take turns.
+        stored = sender._default_manager.filter(pk=instance.pk)
+        locked = stored.select_for_update() if connection.in_atomic_block else stored
+        found.update(locked.values_list("calendar_id", flat=True))
+    needing = {pk for pk in found if _needing(pk).exists()}
+    values = BlackoutCalendar.values_of(needing) if needing else {}
+    setattr(instance, _BEFORE, {pk: values.get(pk) for pk in found})
 
 
 def _part_changed(sender: type[Any], instance: BlackoutDays | BlackoutHours, **_: Any) -> None:
-    before = instance.__dict__.pop(_BEFORE, None)
-    if BlackoutCalendar.objects.filter(pk=instance.calendar_id).exists():
-        replan(instance.calendar_id, before=before)
+    # It is gone if another receiver has saved the part once more, which has replanned.
+    before: dict[int, Calendar | None] = instance.__dict__.pop(_BEFORE, {})
+    for pk in BlackoutCalendar.objects.filter(pk__in=before).order_by("pk").values_list("pk", flat=True):
+        replan(pk, before=before[pk])

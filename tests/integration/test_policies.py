@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.utils import timezone
 
 from reportqueue import queue, schedules
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportQueue, ReportSchedule
-from reportqueue.schedules import expansion
+from reportqueue.schedules import expansion, replanning
 from reportqueue.schedules.forecast import BUDGET
 from reportqueue.signals import transitioned
 from reportqueue.states import Source, Status, Verb
@@ -311,6 +312,78 @@ def test_a_holiday_entered_after_the_time_to_which_it_moves_a_firing_leaves_a_ro
     assert (moved.next_run_at, moved.calendar_before, moved.version) == (tomorrow, None, 1)
     ReportSchedule.objects.filter(pk=moved.pk).update(next_run_at=minutes_ago(1))
     assert schedules.enqueue_due().enqueued == 1
+
+
+@pytest.mark.parametrize("part", [BlackoutDays, BlackoutHours])
+def test_a_part_that_is_moved_to_another_calendar_replans_the_schedules_of_both(
+    make_schedule: Any, holidays: BlackoutCalendar, part: Any
+):
+    others = BlackoutCalendar.objects.create(name="Others")
+    tomorrow = this_hour() + timedelta(days=1)
+    fields = (
+        {"first_day": tomorrow.date(), "last_day": tomorrow.date()}
+        if part is BlackoutDays
+        else {"weekday": tomorrow.weekday()}
+    )
+    closed = part.objects.create(calendar=holidays, **fields)
+    daily = {"cron": f"0 {tomorrow.hour} * * *", "start_at": tomorrow - timedelta(minutes=1)}
+    here, there = make_schedule(**daily, calendar=holidays), make_schedule(**daily, calendar=others)
+    assert (here.next_run_at, there.next_run_at) == (tomorrow + timedelta(days=1), tomorrow)
+    closed.calendar = others
+    closed.save()
+    assert schedules.enqueue_due() == schedules.Pass(planned=2)
+    here.refresh_from_db()
+    there.refresh_from_db()
+    assert (here.next_run_at, there.next_run_at) == (tomorrow, tomorrow + timedelta(days=1))
+
+
+def test_a_part_that_is_moved_keeps_both_calendars_as_they_were_for_schedules_that_move_firings(
+    make_schedule: Any, holidays: BlackoutCalendar
+):
+    calendars = [holidays, BlackoutCalendar.objects.create(name="Others")]
+    close(holidays, this_hour() + timedelta(days=2))
+    moving = [make_schedule(calendar=calendar, blackout="next_open_day") for calendar in calendars]
+    before = BlackoutCalendar.values_of([calendar.pk for calendar in calendars])
+    closed = BlackoutDays.objects.get()
+    closed.calendar = calendars[1]
+    closed.save()
+    for schedule in moving:
+        schedule.refresh_from_db()
+        assert schedule.calendar_before == before[schedule.calendar_id].json()
+
+
+def moved(part: BlackoutDays) -> None:
+    part.calendar = BlackoutCalendar.objects.create(name="Others")
+    part.save()
+
+
+CHANGES: dict[str, Callable[[BlackoutDays], Any]] = {
+    "save": lambda part: part.save(),
+    "create": lambda part: BlackoutHours.objects.create(calendar=part.calendar, weekday=6),
+    "move": moved,
+    "delete": lambda part: part.delete(),
+    "delete a queryset": lambda part: BlackoutDays.objects.all().delete(),
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_a_calendar_and_the_replanning_are_one_transaction(
+    holidays: BlackoutCalendar, monkeypatch: pytest.MonkeyPatch, change: str
+):
+    close(holidays, this_hour())
+    before = list(BlackoutDays.objects.values())
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(replanning, "replan", dies)
+    part = BlackoutDays.objects.get()
+    part.label = "Fair"
+    with pytest.raises(SystemExit):
+        CHANGES[change](part)
+    assert list(BlackoutDays.objects.values()) == before
+    assert not BlackoutHours.objects.exists()
 
 
 def test_a_holiday_that_is_entered_and_taken_back_before_the_next_pass_leaves_no_row(
