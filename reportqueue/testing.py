@@ -78,8 +78,10 @@ def run_queue(make: Make, *, limit: int = 100, raises: bool = True) -> list[Repo
 def travel_to_next_firing(schedule: ReportSchedule) -> list[ReportQueue]:
     """Queue the schedule's next firing as if its time had come; returns its rows, queued or skipped.
 
-    Queued rows are due now. The schedule is planned for the firing after that. Raises `AssertionError` if it has none.
+    Queued rows are due now. The schedule is planned for the firing after that, and `schedule` is read again. Raises
+    `AssertionError` if it has no firing; `ValueError` if it is not saved, or has changes that are not saved.
     """
+    _require_saved(schedule)
     since = _newest()
     schedules.enqueue_next(schedule.pk)
     new = ReportQueue.objects.filter(schedule=schedule.pk, pk__gt=since).order_by("pk")
@@ -89,6 +91,17 @@ def travel_to_next_firing(schedule: ReportSchedule) -> list[ReportQueue]:
         why = "it is paused" if not schedule.enabled else schedule.error or "it has none, or another pattern owns it"
         raise AssertionError(f"{schedule} has no next firing to queue: {why}.")
     return rows
+
+
+def _require_saved(schedule: ReportSchedule) -> None:
+    stored = ReportSchedule.objects.filter(pk=schedule.pk).first()
+    if stored is None:
+        raise ValueError(f"Save the schedule first: {schedule} is not in the database.")
+    edited = [field for field in ReportSchedule._meta.concrete_fields if field.editable and not field.primary_key]
+    changed = [field.name for field in edited if getattr(schedule, field.attname) != getattr(stored, field.attname)]
+    # With another version it was changed elsewhere since it was read: then what differs may be that change.
+    if changed and stored.version == schedule.version:
+        raise ValueError(f"Save the schedule first: {schedule} has unsaved changes of {', '.join(changed)}.")
 
 
 def _newest() -> int:

@@ -124,6 +124,36 @@ def test_a_schedule_without_a_next_firing_says_why(make_schedule: ScheduleFactor
         travel_to_next_firing(schedule)
 
 
+def test_a_schedule_that_is_not_saved_is_refused(make_schedule: ScheduleFactory):
+    deleted = make_schedule()
+    ReportSchedule.objects.filter(pk=deleted.pk).delete()
+    for schedule in (ReportSchedule(report_id=1, modifier_id=2, cron="0 8 * * *"), deleted):
+        with pytest.raises(ValueError, match=r"^Save the schedule first: .* is not in the database\.$"):
+            travel_to_next_firing(schedule)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cron", "0 9 * * *"), ("params", {"a": 2}), ("enabled", False), ("calendar_id", 7), ("priority", 5)],
+)
+def test_changes_that_are_not_saved_are_refused_and_kept(make_schedule: ScheduleFactory, field: str, value: Any):
+    schedule = make_schedule(params={"a": 1})
+    setattr(schedule, field, value)
+    with pytest.raises(ValueError, match=rf"unsaved changes of {field.removesuffix('_id')}\.$"):
+        travel_to_next_firing(schedule)
+    assert getattr(schedule, field) == value
+    assert not ReportQueue.objects.exists()
+
+
+def test_what_was_changed_elsewhere_is_no_unsaved_change(make_schedule: ScheduleFactory):
+    schedule = make_schedule(cron="0 8 * * *")
+    elsewhere = ReportSchedule.objects.get(pk=schedule.pk)
+    elsewhere.cron = "0 9 * * *"
+    elsewhere.save()
+    (row,) = travel_to_next_firing(schedule)
+    assert (row.trigger_time.hour, schedule.cron) == (9, "0 9 * * *")
+
+
 def test_the_tests_of_the_page_pass(monkeypatch: pytest.MonkeyPatch):
     def place_order(customer: int) -> None:
         queue.enqueue(report_id=3, modifier_id=customer, params={"order": 1})
