@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 
 from tools.runner.cells import CELLS
 
@@ -15,6 +16,9 @@ BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns", "cost"]
 """The modules of `tools.benchmarks/`."""
 WITH_OPTIONS = {"patterns", "drain", "cost"}
 """Benchmarks that have options of their own."""
+MAX_SEED = 2**63 - 1
+MAX_NUMBER = 1_000_000_000
+"""Of faults, and of a scenario."""
 
 
 def parse() -> argparse.Namespace:
@@ -32,9 +36,18 @@ def parse() -> argparse.Namespace:
         "sensors of several, separated by commas, run side by side: the current one keeps the firings, else the first "
         "gets them",
     )
-    demo.add_argument("--port", type=_port, default=8000, help="the web app's port (default 8000)")
-    demo.add_argument("--dagster-port", type=_port, default=3000, help="the port of Dagster's UI (default 3000)")
-    demo.add_argument("--timeout", type=_seconds, default=900, help="with --once: give up after SECONDS (default 900)")
+    port, seed = whole_number(1, 65_535), whole_number(0, MAX_SEED)
+    demo.add_argument("--port", type=port, default=8000, metavar="PORT", help="the web app's port (default 8000)")
+    demo.add_argument(
+        "--dagster-port", type=port, default=3000, metavar="PORT", help="the port of Dagster's UI (default 3000)"
+    )
+    demo.add_argument(
+        "--timeout",
+        type=whole_number(1, 86_400),
+        default=900,
+        metavar="SECONDS",
+        help="with --once: give up after so long (1 to 86400, default 900)",
+    )
     test = commands.add_parser(
         "test",
         help="run the tests, with --long those that take minutes, with --oldest those of the database on the oldest "
@@ -59,14 +72,35 @@ def parse() -> argparse.Namespace:
     simulate = commands.add_parser(
         "simulate", help="play random scenarios of the whole protocol in virtual time, with faults, and judge each"
     )
-    simulate.add_argument("--seed", type=int, help="play the same scenarios as an earlier run with this seed")
-    simulate.add_argument("--faults", type=_count, default=100_000, help="stop after so many faults (default 100000)")
-    simulate.add_argument("--scenario", type=int, help="with --seed: play this scenario alone and tell what happens")
+    simulate.add_argument(
+        "--seed", type=seed, metavar="N", help="play the same scenarios as an earlier run with this seed"
+    )
+    simulate.add_argument(
+        "--faults",
+        type=whole_number(1, MAX_NUMBER),
+        default=100_000,
+        metavar="N",
+        help="stop after so many faults (default 100000)",
+    )
+    simulate.add_argument(
+        "--scenario",
+        type=whole_number(0, MAX_NUMBER),
+        metavar="N",
+        help="with --seed: play this scenario alone and tell what happens",
+    )
     simulate.add_argument("--put-back", metavar="NAME", help="play with a mended fault; a wrong NAME lists all names")
     simulate.add_argument("--keep-going", action="store_true", help="do not stop at the first scenario that is wrong")
     chaos = commands.add_parser("chaos", help="kill, freeze and disconnect real processes, and count lost reports")
-    chaos.add_argument("--minutes", type=_minutes, default=20, help="approximate duration (default 20)")
-    chaos.add_argument("--seed", type=int, help="repeats the choices of an earlier run; the timing differs")
+    chaos.add_argument(
+        "--minutes",
+        type=whole_number(1, 1_440),
+        default=20,
+        metavar="N",
+        help="approximate duration (1 to 1440, default 20)",
+    )
+    chaos.add_argument(
+        "--seed", type=seed, metavar="N", help="repeats the choices of an earlier run; the timing differs"
+    )
     chaos.add_argument(
         "--launcher",
         choices=LAUNCHERS,
@@ -100,25 +134,13 @@ def _patterns(text: str) -> list[str]:
     return names
 
 
-def _port(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
-    return int(text)
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`. For anything else, argparse names the option and the range."""
 
+    def parse(text: str) -> int:
+        # `isdigit` is true for digits such as ², too, and a text of some thousand digits is no number for `int`.
+        if not (text.isascii() and text.isdigit() and len(text) < 20) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text[:100]!r} is not a whole number from {low} to {high}")
+        return int(text)
 
-def _minutes(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1440:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes from 1 to 1440")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
-    return int(text)
-
-
-def _seconds(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 1 to 86400")
-    return int(text)
+    return parse

@@ -90,7 +90,7 @@ def _take(lock: IO[str]) -> None:
 
 
 def _make(lock: IO[str]) -> None:
-    print(f"Installing the pinned requirements into {VENV} (about a minute, once) ...", flush=True)
+    print(f"Installing the pinned requirements into {VENV} (one to two minutes, once) ...", flush=True)
     INSTALLED.unlink(missing_ok=True)
     LOG.unlink(missing_ok=True)
     if _read(MADE_FOR) != HERE or not PYTHON.exists():
