@@ -21,6 +21,7 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from dagster_reportqueue.arguments import check_type
 from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.resources import ReportQueueResource
 
@@ -72,8 +73,11 @@ def build_schedules_refresh(
 ) -> tuple[AssetsDefinition, JobDefinition | UnresolvedAssetJobDefinition, ScheduleDefinition]:
     """The asset, the job that materializes it, and that job's daily schedule.
 
-    The daily run corrects a change of which Dagster was not notified. `cron_schedule` is in UTC.
+    The daily run corrects a change of which Dagster was not notified. `cron_schedule` is in UTC. Raises `TypeError` for
+    a value of a wrong type; Dagster refuses an expression that is none.
     """
+    check_type("cron_schedule", cron_schedule, str, "a cron expression, a text")
+    check_type("default_status", default_status, DefaultScheduleStatus, "a DefaultScheduleStatus")
     job = define_asset_job(
         "refresh_report_cron_schedules",
         selection=[report_cron_schedules],

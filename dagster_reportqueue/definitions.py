@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from dagster import DefaultScheduleStatus, DefaultSensorStatus, Definitions, EnvVar, JobDefinition, SensorDefinition
 
+from dagster_reportqueue.arguments import A_JOB, JOBS, check_list, check_type, refusal
 from dagster_reportqueue.assets import build_schedules_refresh
-from dagster_reportqueue.environment import Environment
+from dagster_reportqueue.environment import PATTERNS, Environment
 from dagster_reportqueue.execution.report import Work
 from dagster_reportqueue.jobs import build_batch_job, build_report_job
 from dagster_reportqueue.resources import ReportQueueResource
@@ -25,7 +26,7 @@ CONSUMER = "database_queue_sensor"
 def build_definitions(work: Work) -> Definitions:
     """The code location for reports that `work` makes; configured by the environment (see docs/settings.md).
 
-    Raises `ValueError` that names an invalid variable.
+    Raises `ValueError` that names an invalid variable, `TypeError` if `work` is no function.
     """
     return define(work, Environment.read())
 
@@ -53,7 +54,8 @@ def define(work: Work, environment: Environment, *, consumer: str = CONSUMER) ->
 def queue_lanes(
     environment: Environment, job: JobDefinition, batch_job: JobDefinition, *, name: str = CONSUMER
 ) -> list[SensorDefinition]:
-    """The sensors of the pattern `queue`, configured by the environment."""
+    """The sensors of the pattern `queue`, configured by the environment. Raises as `build_queue_sensor`."""
+    check_type("environment", environment, Environment, "an Environment")
     return build_queue_lanes(
         job,
         name=name,
@@ -73,8 +75,19 @@ def assemble(
     """Combine jobs and sensors into a code location; `sensors` holds the sensors of each pattern.
 
     Only the sensors of the environment's patterns are used. Added are the repair sensors, the asset of the schedules,
-    and the resource `report_queue`.
+    and the resource `report_queue`. Raises `ValueError` if a pattern of the environment has no sensors, or for an
+    unknown pattern; `TypeError` for a value of a wrong type.
     """
+    check_type("environment", environment, Environment, "an Environment")
+    check_list("jobs", jobs, JOBS, A_JOB)
+    check_type("sensors", sensors, Mapping, "a mapping from patterns to their sensors")
+    for pattern, some in sensors.items():
+        if pattern not in PATTERNS:
+            raise ValueError(refusal("A pattern in sensors", f"one of {', '.join(PATTERNS)}", pattern))
+        check_list(f"sensors[{pattern!r}]", some, SensorDefinition, "a sensor of Dagster")
+    for pattern in environment.patterns:
+        if not sensors.get(pattern):
+            raise ValueError(f"sensors has none for the pattern {pattern}, which the environment names.")
     patterns = environment.patterns
     asset, refresh_job, daily_refresh = build_schedules_refresh(
         default_status=DefaultScheduleStatus.RUNNING if "asset" in patterns else DefaultScheduleStatus.STOPPED

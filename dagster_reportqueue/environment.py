@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds
+from dagster_reportqueue.arguments import MAX_BATCH, MAX_INTERVAL_SECONDS, MAX_LANES, check_list, check_number, refusal
+from dagster_reportqueue.bounds import MAX_COUNT, MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
+from dagster_reportqueue.execution.run import LEASE_SECONDS
+from dagster_reportqueue.tickets import MAX_RUN_ROWS
 
 PATTERNS = ("cron", "asset", "polling", "queue")
 DEFAULT_URL = "http://127.0.0.1:8000"
+NUMBERS = {
+    "lease_seconds": ("REPORT_LEASE_SECONDS", MIN_LEASE_SECONDS, MAX_LEASE_SECONDS),
+    "cron_interval_seconds": ("CRON_SENSOR_INTERVAL", 1, MAX_INTERVAL_SECONDS),
+    "lanes": ("REPORT_LANES", 1, MAX_LANES),
+    "max_in_flight": ("REPORT_MAX_IN_FLIGHT", 1, MAX_COUNT),
+    "batch_from": ("REPORT_BATCH_FROM", 2, MAX_BATCH),
+    "batch_size": ("REPORT_BATCH_SIZE", 1, MAX_RUN_ROWS),
+    "batch_runs": ("REPORT_BATCH_RUNS", 1, MAX_BATCH),
+}
+"""The variable of each number, with its lowest and its highest value."""
 
 
 @dataclass(frozen=True)
@@ -29,40 +43,40 @@ class Environment:
     batch_runs: int = 4
     """Runs among which a claim is divided; no fewer than the launcher makes at once."""
 
+    def __post_init__(self) -> None:
+        check_list("patterns", self.patterns, str, "the name of a pattern")
+        _check_patterns("patterns", self.patterns)
+        for name, (_, low, high) in NUMBERS.items():
+            check_number(name, getattr(self, name), low, high)
+
     @classmethod
     def read(cls) -> Self:
         """Read the environment. Raises `ValueError` that names an invalid variable."""
         # `dagster definitions validate` must work without these variables. Later, a tick reports what is missing.
         os.environ.setdefault("REPORTQUEUE_URL", DEFAULT_URL)
         os.environ.setdefault("REPORTQUEUE_TOKEN", "not-set")
-        read = cls(
-            patterns=_patterns(os.environ.get("REPORT_TRIGGER_PATTERN", "queue")),
-            lease_seconds=_number("REPORT_LEASE_SECONDS", cls.lease_seconds),
-            cron_interval_seconds=_number("CRON_SENSOR_INTERVAL", cls.cron_interval_seconds),
-            lanes=_number("REPORT_LANES", cls.lanes),
-            max_in_flight=_number("REPORT_MAX_IN_FLIGHT", cls.max_in_flight),
-            batch_from=_number("REPORT_BATCH_FROM", cls.batch_from),
-            batch_size=_number("REPORT_BATCH_SIZE", cls.batch_size),
-            batch_runs=_number("REPORT_BATCH_RUNS", cls.batch_runs),
-        )
-        check_lease_seconds(read.lease_seconds)
-        return read
+        patterns = tuple(name.strip() for name in os.environ.get("REPORT_TRIGGER_PATTERN", "queue").split(","))
+        _check_patterns("REPORT_TRIGGER_PATTERN", patterns)
+        return cls(patterns=patterns, **{name: _number(name, getattr(cls, name)) for name in NUMBERS})
 
 
-def _patterns(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    for name in names:
+def _check_patterns(where: str, patterns: Sequence[str]) -> None:
+    for name in patterns:
         if name not in PATTERNS:
             raise ValueError(
-                f"REPORT_TRIGGER_PATTERN has {name!r}; it names one or several of cron, asset, polling and queue, "
-                "with commas between them."
+                f"{where} has {name!r}; it names one or several of cron, asset, polling and queue, with commas between "
+                "them."
             )
-    return names
+    if not patterns or len(set(patterns)) < len(patterns):
+        raise ValueError(f"{where} must name at least one pattern, and none of them twice.")
 
 
 def _number(name: str, default: int) -> int:
-    text = os.environ.get(name, "")
+    variable, low, high = NUMBERS[name]
+    text = os.environ.get(variable, "")
     try:
-        return int(text) if text.strip() else default
+        number = int(text) if text.strip() else default
     except ValueError:
-        raise ValueError(f"{name} must be a whole number; it is {text!r}.") from None
+        raise ValueError(refusal(variable, f"a whole number from {low} to {high:,}", text)) from None
+    check_number(variable, number, low, high)
+    return number

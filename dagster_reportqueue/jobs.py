@@ -17,6 +17,7 @@ from dagster import (
 )
 from pydantic import Field
 
+from dagster_reportqueue.arguments import check_partitions, check_type, check_work
 from dagster_reportqueue.execution.batch import Outcome, run_reports
 from dagster_reportqueue.execution.report import ReportRun, Work, partition_of, result_metadata
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, run_report
@@ -50,9 +51,10 @@ def build_report_job(
     With a `partitions_def`, each run needs a partition: give its sensor a `partition_key`.
     A run that is launched by hand without a `queue_id` does the work without parameters and reports nothing to the
     queue. The job needs the resource `report_queue`, a `ReportQueueResource`. Its executor is in-process, because a
-    second process for a single op costs seconds. Raises `ValueError` for a lease outside the API's bounds.
+    second process for a single op costs seconds. Raises `ValueError` for a lease outside the API's bounds, `TypeError`
+    for a value of a wrong type.
     """
-    check_lease_seconds(lease_seconds)
+    _check(work, name, lease_seconds, partitions_def)
 
     # The op has no output: the result is stored in the queue's row, not by an I/O manager. A code location may have
     # several of these jobs, but no two ops of one name: the op has the job's name, and the alias that run config uses.
@@ -116,10 +118,10 @@ def build_batch_job(
 
     `work` and `partitions_def` are the same as for `build_report_job`. Each report is started, cancelled, retried and
     shown separately. The run fails at its end if a report failed. Use it for reports that take less time than a run
-    takes to start: the reports share that time. The job needs the resource `report_queue`. Raises `ValueError` for a
-    lease outside the API's bounds.
+    takes to start: the reports share that time. The job needs the resource `report_queue`. Raises as
+    `build_report_job`.
     """
-    check_lease_seconds(lease_seconds)
+    _check(work, name, lease_seconds, partitions_def)
 
     @op(
         name=f"{name}_{BATCH_OP}",
@@ -153,6 +155,13 @@ def build_batch_job(
         report_batch.alias(BATCH_OP)()
 
     return batch_job
+
+
+def _check(work: object, name: object, lease_seconds: int, partitions_def: object) -> None:
+    check_work(work)
+    check_type("name", name, str, "a text")
+    check_lease_seconds(lease_seconds)
+    check_partitions(partitions_def)
 
 
 def _ticket(config: ReportConfig) -> Ticket | FiringTicket | None:

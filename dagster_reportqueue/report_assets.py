@@ -17,6 +17,7 @@ from dagster import (
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from dagster_reportqueue.arguments import check_partitions, check_type, check_work
 from dagster_reportqueue.execution.report import ReportRun, Work, result_metadata
 from dagster_reportqueue.execution.run import LEASE_SECONDS, check_lease_seconds, run_report
 from dagster_reportqueue.resources import ReportQueueResource
@@ -38,9 +39,14 @@ def build_report_asset(
     report that fails, is cancelled or is not started materializes nothing. The metadata of a materialization has the
     result with its links, the row, its trigger time, its schedule, and who queued it. `job_name` is by default the key
     with `_job`. `options` are those of Dagster's `asset`, such as `group_name` or `deps`. The asset needs the resource
-    `report_queue`, and cannot be materialized without a row. Raises `ValueError` for a lease outside the API's bounds.
+    `report_queue`, and cannot be materialized without a row. Raises `ValueError` for a lease outside the API's bounds,
+    `TypeError` for a value of a wrong type.
     """
+    check_work(work)
+    check_type("key", key, (str, AssetKey), "a text or an AssetKey")
+    check_type("job_name", job_name, (str, type(None)), "a text, or None")
     check_lease_seconds(lease_seconds)
+    check_partitions(partitions_def)
     asset_key = AssetKey([key]) if isinstance(key, str) else key
 
     # Without a materialization, assets that depend on this one are skipped.

@@ -1,7 +1,7 @@
 """A queue in memory, for tests of jobs and sensors: no web app, no database.
 
-It answers the product's client as the API does, for the verbs of queue sensors and of runs. Nothing expires, nothing is
-delayed, and no schedule fires.
+It answers the product's client as the API does, for the verbs of queue sensors and of runs, and refuses what the API
+refuses. Nothing expires, nothing is delayed, and no schedule fires.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from threading import RLock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
-from weakref import WeakValueDictionary
 
 import requests
 from requests.adapters import BaseAdapter
 
+from dagster_reportqueue import bounds
 from dagster_reportqueue.client import ReportQueueClient
 from dagster_reportqueue.client.transport import RETRIES, TIME_HEADER
+from dagster_reportqueue.refusals import Invalid, Refused, check_body, detail_of
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.tickets import Ticket
 
-MAX_JSON_BYTES = 64 * 1024
-"""Of a row's parameters, and of its result."""
 _URL = "http://in-memory"
 _FINAL = ("succeeded", "failed", "cancelled")
 _VERB = re.compile(r"/api/report-queue/(?:(\d+)/)?(?:(\w+)/)?")
@@ -81,7 +80,6 @@ class InMemoryQueue:
         """Each consumer's claim that it has not acknowledged."""
         self._lock = RLock()  # a run sends heartbeats in a thread of its own
         self._key = uuid4().hex
-        _QUEUES[self._key] = self
 
     def add(
         self,
@@ -95,27 +93,34 @@ class InMemoryQueue:
     ) -> Row:
         """Queue a report, due now. `trigger_time` is aware; without it, it is the present time, in UTC.
 
-        Raises `ValueError` for parameters that the queue would refuse.
+        Raises `ValueError` for what the API refuses; the text is the `detail` of its answer.
         """
-        if len(json.dumps(params or {}).encode()) > MAX_JSON_BYTES:
-            raise ValueError(f"params may have at most {MAX_JSON_BYTES:,} bytes as JSON.")
+        given = {} if params is None else params
         instant = datetime.now(UTC) if trigger_time is None else trigger_time
-        if instant.tzinfo is None:
-            raise ValueError("trigger_time must be aware: give it a time zone.")
-        row = Row(len(self.rows) + 1, report_id, modifier_id, dict(params or {}), instant, max_attempts, priority)
+        numbers = {"report_id": report_id, "modifier_id": modifier_id}
+        numbers |= {"priority": priority, "max_attempts": max_attempts}
+        wrong = {"trigger_time": bounds.instant_problem(instant), "params": bounds.object_problem(given)}
+        if found := bounds.problems(numbers) | {name: text for name, text in wrong.items() if text}:
+            raise ValueError(detail_of(found))
+        stored = json.loads(json.dumps(given))
+        if text := bounds.depth_problem({"params": stored}):
+            raise ValueError(text)
+        row = Row(len(self.rows) + 1, report_id, modifier_id, stored, instant, max_attempts, priority)
         self.rows[row.queue_id] = row
         return row
 
     def resource(self) -> ReportQueueResource:
         """The resource `report_queue` for `execute_in_process`, or for a sensor that is called directly."""
+        _QUEUES[self._key] = self
         return _InMemoryResource(url=_URL, token=self._key)
 
     def answer(self, method: str, path: str, query: Mapping[str, list[str]], body: Mapping[str, Any]) -> Any:
-        """The answer of the API to a call, as JSON. Raises `_Refused`."""
+        """The answer of the API to a call, as JSON. Raises `Refused`."""
         found = _VERB.fullmatch(path)
         if found is None:
-            raise _Refused(404, "not-found", f"The queue in memory has no {path}.")
+            raise Refused(404, "not-found", f"The queue in memory has no {path}.")
         pk, verb = found[1], found[2]
+        check_body(body)
         with self._lock:
             if method == "GET":
                 return self._listed(query) if pk is None else _shown(self._row(int(pk)))
@@ -128,7 +133,7 @@ class InMemoryQueue:
 
     def _row(self, pk: int) -> Row:
         if pk not in self.rows:
-            raise _Refused(404, "not-found", "There is no such report in the queue.")
+            raise Refused(404, "not-found", f"There is no report {pk} in the queue.")
         return self.rows[pk]
 
     def _listed(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -164,19 +169,19 @@ class InMemoryQueue:
         pk = body["queue_id"]
         try:
             return {"queue_id": pk, "code": 200, "answer": self._one(self._row(pk), verb, body)}
-        except _Refused as refused:
+        except Refused as refused:
             return {"queue_id": pk, "code": refused.code, "answer": refused.problem}
 
     def _one(self, row: Row, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if verb == "start":
-            self._start(row, body["run_id"])
+            self._start(row, body["run_id"], body["generation"])
             return _shown(row) | {"lease_token": row.lease_token}
         token = body.get("lease_token")
         if token is None:
             return self._before_start(row, verb, body)
         if row.status != "running" or str(row.lease_token) != token:
             text = "The lease token is not the row's: another owner, the rescuer or a cancel has taken the row."
-            raise _Refused(409, "stale-lease", text, row.status)
+            raise Refused(409, "stale-lease", text, row.status)
         if verb == "heartbeat":
             row.progress = body.get("progress", row.progress)
             return {"cancel_requested": row.cancel_requested}
@@ -186,27 +191,32 @@ class InMemoryQueue:
     def _before_start(self, row: Row, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """A heartbeat or a failure of a row that its run has not started."""
         if row.status not in ("claimed", "dispatched") or row.generation != body.get("generation"):
-            raise _Refused(409, "invalid-state", f"A {row.status} report cannot be changed so.", row.status)
+            raise Refused(409, "invalid-state", f"A {row.status} report cannot be changed so.", row.status)
         if verb == "heartbeat":
             return {"cancel_requested": False}
-        row.status, row.error = "queued", body.get("error", "")
+        row.status, row.error = "queued", bounds.last_bytes(body.get("error", ""))
         return _shown(row)
 
-    def _start(self, row: Row, run_id: str) -> None:
+    def _start(self, row: Row, run_id: str, generation: int) -> None:
         if row.status == "running" and row.run_id == run_id:
             return
+        if generation > max(1, row.generation):
+            text = f"Generation {generation} was never handed out; the row is at {row.generation}."
+            raise Refused(409, "invalid-state", text, row.status)
         if row.status == "running" or row.status in _FINAL:
-            raise _Refused(409, "invalid-state", f"A {row.status} report cannot be started.", row.status)
+            raise Refused(409, "invalid-state", f"A {row.status} report cannot be started by run {run_id}.", row.status)
+        if run_id in row.outcomes:
+            raise Refused(409, "invalid-state", f"Run {run_id} has had its attempt.", row.status)
         row.status, row.run_id, row.attempt = "running", run_id, row.attempt + 1
         row.generation, row.lease_token = max(1, row.generation), uuid4()
         row.outcomes[run_id] = ""
 
     def _end(self, row: Row, verb: str, body: Mapping[str, Any]) -> None:
-        row.error = str(body.get("error") or body.get("reason") or "")
+        result = body.get("result")
+        if result is not None and (text := bounds.object_problem(result)):
+            raise Invalid({"result": text})
+        row.error = bounds.last_bytes(str(body.get("error") or body.get("reason") or ""))
         if verb == "complete":
-            result = body.get("result")
-            if len(json.dumps(result).encode()) > MAX_JSON_BYTES:
-                raise _Refused(400, "validation", f"result: At most {MAX_JSON_BYTES:,} bytes as JSON.")
             row.status, row.result = "succeeded", result
         elif verb == "cancel" or row.cancel_requested:
             row.status = "cancelled"
@@ -233,17 +243,9 @@ def _shown(row: Row) -> dict[str, Any]:
     }
 
 
-class _Refused(Exception):
-    """An answer that is a problem document."""
-
-    def __init__(self, code: int, kind: str, detail: str, status: str | None = None) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.problem = {"type": kind, "title": kind, "status": code, "detail": detail, "current_status": status}
-
-
-_QUEUES: WeakValueDictionary[str, InMemoryQueue] = WeakValueDictionary()
-"""By the token of their resource: Dagster copies resources, and a run's heartbeats have a client of their own."""
+_QUEUES: dict[str, InMemoryQueue] = {}
+"""By the token of their resource: Dagster copies resources, and a run's heartbeats have a client of their own. They
+stay until the process ends, because nothing says when the last copy is gone."""
 
 
 class _Adapter(BaseAdapter):
@@ -257,12 +259,14 @@ class _Adapter(BaseAdapter):
         """The queue's answer."""
         parts = urlsplit(request.url or "")
         body = json.loads(request.body or b"{}")
-        try:
-            code, content = (
-                200,
-                _QUEUES[self._key].answer(request.method or "", parts.path, parse_qs(parts.query), body),
+        if (queue := _QUEUES.get(self._key)) is None:
+            raise RuntimeError(
+                "This resource's InMemoryQueue is in another process: run the job in the process of the test, for "
+                "instance with execute_in_process."
             )
-        except _Refused as refused:
+        try:
+            code, content = 200, queue.answer(request.method or "", parts.path, parse_qs(parts.query), body)
+        except Refused as refused:
             code, content = refused.code, refused.problem
         response = requests.Response()
         response.status_code, response.request, response.url = code, request, request.url or ""

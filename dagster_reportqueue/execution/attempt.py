@@ -16,6 +16,7 @@ from dagster import (
     RetryRequested,
 )
 
+from dagster_reportqueue.bounds import MAX_DELAY_SECONDS, MAX_ERROR_BYTES
 from dagster_reportqueue.client import ApiError, ApiRefused, ReportQueueClient
 from dagster_reportqueue.execution import retry
 from dagster_reportqueue.execution.interrupts import Interrupts
@@ -23,8 +24,6 @@ from dagster_reportqueue.execution.leases import HeldLease, Stop
 from dagster_reportqueue.execution.report import ReportRun, Work, partition_of
 from dagster_reportqueue.tickets import STRAY_TAG
 
-MAX_DELAY_SECONDS = 30 * 86_400
-MAX_ERROR_CHARACTERS = 16 * 1024
 INTERRUPTS = (KeyboardInterrupt, DagsterExecutionInterruptedError)
 T = TypeVar("T")
 
@@ -153,7 +152,7 @@ class Attempt:
             return
         delay = error.seconds_to_wait if isinstance(error, RetryRequested) else None
         self._fail(
-            "".join(traceback.format_exception(error))[-MAX_ERROR_CHARACTERS:],
+            "".join(traceback.format_exception(error))[-MAX_ERROR_BYTES:],
             retryable=not (isinstance(error, Failure) and not error.allow_retries),
             retry_after_seconds=None if delay is None else int(max(0, min(delay, MAX_DELAY_SECONDS))),
         )

@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 
 from dagster import MetadataValue, OpExecutionContext
 
+from dagster_reportqueue.bounds import MAX_PROGRESS_LENGTH
 from dagster_reportqueue.execution.leases import HeldLease
-
-MAX_PROGRESS_LENGTH = 200
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 
 from dagster import AssetExecutionContext, Failure, OpExecutionContext
 
+from dagster_reportqueue.arguments import check_number
+from dagster_reportqueue.bounds import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient, Started
 from dagster_reportqueue.execution.attempt import Attempt, ReportCancelled
 from dagster_reportqueue.execution.interrupts import Interrupts
@@ -24,8 +26,6 @@ from dagster_reportqueue.execution.retry import retry_while_unreachable
 from dagster_reportqueue.tickets import QUEUE_ID_TAG, FiringTicket, Ticket
 
 LEASE_SECONDS = 60
-MIN_LEASE_SECONDS, MAX_LEASE_SECONDS = 5, 86_400
-"""The API's bounds."""
 NO_TICKET = (
     f"This run has no report to make: it has no tag {QUEUE_ID_TAG}, which a queue sensor sets when it launches a run "
     "for a row. Enqueue the report, and let a sensor of `build_queue_sensor` launch the job. To try the report's code "
@@ -107,8 +107,5 @@ def run_of(context: OpExecutionContext) -> dict[str, Any]:
 
 
 def check_lease_seconds(seconds: int) -> None:
-    """Raises `ValueError` for a lease outside the API's bounds, before any run needs it."""
-    if not MIN_LEASE_SECONDS <= seconds <= MAX_LEASE_SECONDS:
-        raise ValueError(
-            f"lease_seconds must be from {MIN_LEASE_SECONDS} to {MAX_LEASE_SECONDS:,} seconds; it is {seconds}."
-        )
+    """Raises `ValueError` or `TypeError` for a lease outside the API's bounds, before any run needs it."""
+    check_number("lease_seconds", seconds, MIN_LEASE_SECONDS, MAX_LEASE_SECONDS)

@@ -12,6 +12,7 @@ from typing import Any
 
 from dagster import RunRequest, SensorEvaluationContext, SensorResult, SkipReason
 
+from dagster_reportqueue.arguments import check_number
 from dagster_reportqueue.client.plan import Plan, PlanReading
 from dagster_reportqueue.sensors.firings import DueFiring, DueFirings, Position, Start
 from dagster_reportqueue.sensors.ticks import check_limit, cursor_field, launch_tags, report_tags
@@ -42,10 +43,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         check_limit(self.limit)
-        if not 60 <= self.catch_up_seconds <= MAX_CATCH_UP_SECONDS:
-            raise ValueError(
-                f"catch_up_seconds must be from 60 to {MAX_CATCH_UP_SECONDS:,}; it is {self.catch_up_seconds}."
-            )
+        check_number("catch_up_seconds", self.catch_up_seconds, 60, MAX_CATCH_UP_SECONDS)
 
     def tick(
         self, context: SensorEvaluationContext, reading: PlanReading, *, kept: Mapping[str, Any], **result: Any

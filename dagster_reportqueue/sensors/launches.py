@@ -53,7 +53,7 @@ class Launches:
         try:
             if self.run_config is not None:
                 config = dict(self.run_config(item))
-            job = self.targets.loaded.get(target.job)
+            job = self.targets.known.get(target.job)
             if job is not None:
                 own = job.get_run_config_for_partition_key(target.partition_key) if target.partition_key else None
                 validate_run_config(job, config or own)

@@ -20,6 +20,7 @@ from dagster_reportqueue.sensors.ticks import (
     check_job,
     check_jobs_of_tick,
     check_limit,
+    check_sensor,
     interval,
     queue_client,
     report_tags,
@@ -41,9 +42,10 @@ def build_polling_sensor(
     A row is marked in the tick after its launch. Dagster stores the cursor and the run requests together, so a stored
     cursor proves that the run exists. `limit` is 1 to 100 rows in a tick. The sensor needs the resource
     `report_queue`; the token's user needs the permissions to view and to consume. Raises `ValueError` for a bound
-    exceeded.
+    exceeded, `TypeError` for a wrong type.
     """
     check_job(job)
+    check_sensor(name, default_status)
     check_limit(limit)
 
     @sensor(

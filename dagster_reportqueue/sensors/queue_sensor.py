@@ -14,6 +14,16 @@ from dagster import (
     sensor,
 )
 
+from dagster_reportqueue.arguments import (
+    MAX_BATCH,
+    MAX_LANES,
+    check_function,
+    check_name,
+    check_number,
+    check_type,
+    refusal,
+)
+from dagster_reportqueue.bounds import MAX_CLAIM, MAX_COUNT
 from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.grouping import Group, grouped
@@ -21,16 +31,14 @@ from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.launches import Launches, RunConfigOf
 from dagster_reportqueue.sensors.targets import JobChoice, PartitionKeyOf, RunTagsOf, Targets
 from dagster_reportqueue.sensors.ticks import (
-    MAX_BATCH,
     AnyJob,
     check_limit,
+    check_sensor,
     interval,
     queue_client,
 )
 from dagster_reportqueue.tickets import MAX_RUN_ROWS, Ticket
 
-MAX_CLAIM = 1_000
-"""Rows in a claim: the API's bound."""
 MAX_WAIT_SECONDS = 25.0
 LANE_WAITS = (24.0, 19.0, 14.0)
 """The waits of the lanes in seconds. Dagster's daemon checks every 5 s which sensors have finished. Each of these waits
@@ -42,8 +50,6 @@ NO_THREADS = (
     "It does not wait for rows, because it would hold up all other sensors: set `sensors: {use_threads: true, "
     "num_workers: 8}` in dagster.yaml."
 )
-MAX_LANES = 8
-"""At most this many claims may wait in one process of the web app (`MAX_WAITERS`)."""
 
 
 def report_data_config(item: QueueItem) -> dict[str, Any]:
@@ -95,22 +101,28 @@ def build_queue_sensor(
     each. A row with which a run has died is alone in its next run; the other rows of that run go into smaller batches.
     Rows share a run only if their job,
     partition and `run_tags` are the same; with any of these functions, a tick claims at most 100 rows.
-    Raises `ValueError` for a bound exceeded, and for a job with partitions without a `partition_key`.
+    Raises `ValueError` for a bound exceeded, and for a job with partitions without a `partition_key`; `TypeError` for a
+    value of a wrong type.
     """
     check_limit(limit)
+    check_sensor(name, default_status)
+    consumer_name = name if consumer is None else consumer
+    check_name("name" if consumer is None else "consumer", consumer_name)
+    check_function("run_config", run_config, "a function from a row to its run config", optional=True)
     targets = Targets.of(job, jobs, partition_key=partition_key, run_tags=run_tags, batch_job=batch_job)
+    check_type("wait_seconds", wait_seconds, (int, float), "a number of seconds")
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
+    if max_in_flight is not None:
+        check_number("max_in_flight", max_in_flight, 1, MAX_COUNT)
+    check_number("batch_size", batch_size, 1 if batch_job is None else 2, MAX_RUN_ROWS)
+    check_number("batch_runs", batch_runs, 1, MAX_BATCH)
+    check_number("batch_from", batch_from, 2, MAX_BATCH)
     if batch_job is not None:
-        if not 2 <= batch_size <= MAX_RUN_ROWS:
-            raise ValueError(f"batch_size must be from 2 to {MAX_RUN_ROWS:,}; it is {batch_size}.")
-        if not 1 <= batch_runs <= MAX_BATCH:
-            raise ValueError(f"batch_runs must be from 1 to {MAX_BATCH}; it is {batch_runs}.")
-        if not 2 <= batch_from <= limit:
-            raise ValueError(f"batch_from must be from 2 to the limit, which is {limit}; it is {batch_from}.")
+        if batch_from > limit:
+            raise ValueError(refusal("batch_from", f"from 2 to the limit, which is {limit}", batch_from))
         if max_in_flight is None:
             raise ValueError("max_in_flight is needed with a batch_job: rows in flight decide whether to batch.")
-    consumer_name = consumer or name
     # Rows with different targets cannot share a run: in the worst case each of them is a run request.
     most_rows = MAX_BATCH if targets.vary else MAX_CLAIM
     warned = False
@@ -186,10 +198,9 @@ def build_queue_lanes(
     Dagster restarts a finished sensor only every 5 s. With `lanes` sensors (1 to 8), up to that many separate commits
     within 5 s are each picked up immediately. `options` are those of `build_queue_sensor` except `wait_seconds`, which
     differs between lanes; `max_in_flight` holds for each lane. The sensors are named `name`, `name_2` and so on, and
-    claim under their names. Raises `ValueError` for a bound exceeded.
+    claim under their names. Raises as `build_queue_sensor`.
     """
-    if not 1 <= lanes <= MAX_LANES:
-        raise ValueError(f"lanes must be from 1 to {MAX_LANES}; it is {lanes}.")
+    check_number("lanes", lanes, 1, MAX_LANES)
     return [
         build_queue_sensor(
             job,

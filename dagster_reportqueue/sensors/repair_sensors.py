@@ -17,6 +17,7 @@ from dagster import (
     sensor,
 )
 
+from dagster_reportqueue.arguments import check_list, check_name
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient
 from dagster_reportqueue.client.transport import RETRIES
 from dagster_reportqueue.resources import ReportQueueResource
@@ -24,7 +25,7 @@ from dagster_reportqueue.sensors.failed_firings import queue_failed_firings, que
 from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.reconciliation import reconcile
 from dagster_reportqueue.sensors.stray_runs import StrayRuns
-from dagster_reportqueue.sensors.ticks import cursor_field, interval, queue_client
+from dagster_reportqueue.sensors.ticks import check_sensor, cursor_field, interval, queue_client
 from dagster_reportqueue.tickets import FiringTicket, Ticket, tickets_of
 
 LOOK_SECONDS = 10
@@ -49,8 +50,13 @@ def build_repair_sensors(
     hangs.
 
     `consumers` are the consumers of the queue sensors; their rows are compared. The token's user needs the permissions
-    to view and to consume. The sensors need the resource `report_queue`.
+    to view and to consume. The sensors need the resource `report_queue`. Raises `TypeError` or `ValueError` for an
+    argument that cannot work.
     """
+    check_list("consumers", consumers, str, "a consumer's name, a text")
+    for place, consumer in enumerate(consumers):
+        check_name(f"consumers[{place}]", consumer)
+    check_sensor("report_reconciler", default_status)
     return [
         _run_end_sensor("report_launch_failed", DagsterRunStatus.FAILURE, default_status),
         _run_end_sensor("report_launch_cancelled", DagsterRunStatus.CANCELED, default_status),

@@ -10,11 +10,19 @@ from dagster import (
     sensor,
 )
 
+from dagster_reportqueue.arguments import MAX_BATCH
 from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
 from dagster_reportqueue.sensors.instances import with_kept_instance
-from dagster_reportqueue.sensors.ticks import MAX_BATCH, AnyJob, check_job, check_jobs_of_tick, interval, queue_client
+from dagster_reportqueue.sensors.ticks import (
+    AnyJob,
+    check_job,
+    check_jobs_of_tick,
+    check_sensor,
+    interval,
+    queue_client,
+)
 
 
 def build_report_cron_sensor(
@@ -32,9 +40,11 @@ def build_report_cron_sensor(
     become due since the last tick by the database's clock, `limit` (1 to 100) at once. After an outage it launches
     missed firings that are at most `catch_up_seconds` old. It fires only in the periods that `manage.py switch_pattern`
     assigns to `cron`. It needs the resource `report_queue`; the token's user needs the permissions to view schedules
-    and to consume. Raises `ValueError` for a bound exceeded.
+    and to consume. Raises `ValueError` for a bound exceeded,
+    `TypeError` for a wrong type.
     """
     check_job(job)
+    check_sensor(name, default_status)
     evaluator = Evaluator(limit, catch_up_seconds)
     last: Plan | None = None
 

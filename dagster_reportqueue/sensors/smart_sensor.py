@@ -17,6 +17,7 @@ from dagster import (
     sensor,
 )
 
+from dagster_reportqueue.arguments import MAX_BATCH
 from dagster_reportqueue.assets import SCHEDULES, materialization, plan_of
 from dagster_reportqueue.client.plan import Plan
 from dagster_reportqueue.resources import ReportQueueResource
@@ -24,10 +25,10 @@ from dagster_reportqueue.sensors.database_clock import DatabaseClock
 from dagster_reportqueue.sensors.evaluation import CATCH_UP_SECONDS, Evaluator
 from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.ticks import (
-    MAX_BATCH,
     AnyJob,
     check_job,
     check_jobs_of_tick,
+    check_sensor,
     cursor_field,
     interval,
     queue_client,
@@ -58,6 +59,7 @@ def build_smart_cron_sensor(
     `build_report_cron_sensor`, for the pattern `asset`.
     """
     check_job(job)
+    check_sensor(name, default_status)
     evaluator = Evaluator(limit, catch_up_seconds)
     clock = DatabaseClock(min(ASK_SECONDS, catch_up_seconds / 2))
     last: tuple[int, Plan] | None = None

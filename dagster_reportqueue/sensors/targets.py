@@ -10,15 +10,19 @@ from typing import Self, TypeAlias
 
 from dagster import (
     AddDynamicPartitionsRequest,
+    AssetsDefinition,
     DagsterInstance,
     DynamicPartitionsDefinition,
+    GraphDefinition,
     JobDefinition,
+    OpDefinition,
     PartitionsDefinition,
     RunRequest,
     SensorEvaluationContext,
     partition_loading_context,
 )
 
+from dagster_reportqueue.arguments import A_JOB, JOBS, check_function, check_list, check_type, refusal, shown
 from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.client.client import storable
 from dagster_reportqueue.sensors.ticks import AnyJob, TickFailed
@@ -33,6 +37,8 @@ MAX_TAGS = 20
 MAX_TAG_CHARACTERS = 4_096
 MAX_PARTITION_KEY_CHARACTERS = 200
 RESERVED_PREFIXES = ("reportqueue/", "dagster/", ".dagster/")
+NO_FUNCTIONS = (OpDefinition, GraphDefinition, AssetsDefinition)
+"""Definitions of Dagster that can be called, and are no functions from a row to a job."""
 ALLOWED_TAGS = frozenset({"dagster/max_runtime", "dagster/image"})
 """Dagster's tags that a person may set on a run. The others are set by the sensor or by Dagster."""
 _TAG_NAME = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
@@ -72,15 +78,21 @@ class Targets:
         run_tags: RunTagsOf | None,
         batch_job: JobDefinition | None,
     ) -> Self:
-        """From the arguments of the sensor. Raises `ValueError` for arguments that cannot work."""
-        if isinstance(job, JobDefinition) or not callable(job):
+        """From the arguments of the sensor. Raises `ValueError` or `TypeError` for arguments that cannot work."""
+        check_list("jobs", jobs, JOBS, A_JOB)
+        check_function("partition_key", partition_key, "a function from a row to a partition", optional=True)
+        check_function("run_tags", run_tags, "a function from a row to further tags of its run", optional=True)
+        check_type("batch_job", batch_job, (JobDefinition, type(None)), "a job of build_batch_job, or None")
+        if isinstance(job, JOBS):
             if jobs:
                 raise ValueError("With jobs, job must be a function from a row to one of them.")
             made = cls([job], None, partition_key, run_tags, batch_job)
-        else:
+        elif callable(job) and not isinstance(job, NO_FUNCTIONS):
             if not jobs:
                 raise ValueError("job is a function: name in jobs all jobs that it may return.")
             made = cls(list(jobs), job, partition_key, run_tags, batch_job)
+        else:
+            raise TypeError(refusal("job", f"{A_JOB}, or a function from a row to one of the jobs", job))
         # The definition of an asset job does not know the partitions of its assets: the tick checks such jobs.
         known = all(isinstance(one, JobDefinition) for one in made.all())
         made._check({one.name: one.partitions_def for one in made.all()}, whole=known)
@@ -98,12 +110,15 @@ class Targets:
     def of_tick(self, context: SensorEvaluationContext) -> TickTargets:
         """The targets of one tick, with the jobs of the loaded code location. Raises `TickFailed` as at the start."""
         repository = context.repository_def
-        loaded = {} if repository is None else {job.name: repository.get_job(job.name) for job in self.all()}
+        if repository is not None:
+            known = {job.name: repository.get_job(job.name) for job in self.all()}
+        else:  # without a code location, an asset job does not know its partitions
+            known = {job.name: job for job in self.all() if isinstance(job, JobDefinition)}
         try:
-            self._check({name: job.partitions_def for name, job in loaded.items()}, whole=bool(loaded))
+            self._check({name: job.partitions_def for name, job in known.items()}, whole=len(known) == len(self.all()))
         except ValueError as error:
             raise TickFailed(str(error)) from None
-        return TickTargets(self, loaded, context.instance)
+        return TickTargets(self, known, context.instance)
 
     def _check(self, partitions: Mapping[str, PartitionsDefinition | None], *, whole: bool) -> None:
         """`whole`: whether the partitions of all jobs are known."""
@@ -127,10 +142,11 @@ class Targets:
 
 @dataclass(frozen=True)
 class TickTargets:
-    """The targets of the rows of one tick. `loaded` is empty if the sensor is called without a code location."""
+    """The targets of the rows of one tick."""
 
     targets: Targets
-    loaded: Mapping[str, JobDefinition]
+    known: Mapping[str, JobDefinition]
+    """By their names; without asset jobs if the sensor is called without a code location."""
     instance: DagsterInstance
 
     def of_row(self, item: QueueItem) -> Target:
@@ -141,9 +157,9 @@ class TickTargets:
     def can_batch(self, target: Target) -> bool:
         """Whether rows of this target can share a run: the batch job needs the partitions of their own job."""
         batch_job = self.targets.batch_job
-        if batch_job is None or not self.loaded:
+        if batch_job is None or target.job not in self.known:
             return batch_job is not None
-        return self.loaded[batch_job.name].partitions_def == self.loaded[target.job].partitions_def
+        return self.known[batch_job.name].partitions_def == self.known[target.job].partitions_def
 
     def new_partitions(self, requests: Iterable[RunRequest]) -> list[AddDynamicPartitionsRequest]:
         """Requests for the dynamic partitions of these runs that do not exist yet."""
@@ -166,7 +182,7 @@ class TickTargets:
             chosen = self.targets.job_of(item)
             name = chosen if isinstance(chosen, str) else chosen.name
             if name not in names:
-                raise ValueError(f"{_shown(name)} is none of the sensor's jobs: {', '.join(names)}.")
+                raise ValueError(f"{shown(name)} is none of the sensor's jobs: {', '.join(names)}.")
             return name
 
     def _partition_key(self, item: QueueItem, job: str) -> str | None:
@@ -176,8 +192,8 @@ class TickTargets:
             key = self.targets.partition_key(item)
             if not (key is None or isinstance(key, str)):
                 raise TypeError(f"it must return a text or None, not {type(key).__name__}.")
-            if self.loaded:
-                _check_key(key, job, self.loaded[job].partitions_def, self.instance)
+            if job in self.known:
+                _check_key(key, job, self.known[job].partitions_def, self.instance)
             return key
 
     def _tags(self, item: QueueItem) -> tuple[tuple[str, str], ...]:
@@ -193,7 +209,7 @@ class TickTargets:
 
     def _dynamic(self, job: str) -> str | None:
         """The name of the job's dynamic partitions; None if it has others or none."""
-        found = self.loaded[job].partitions_def if job in self.loaded else None
+        found = self.known[job].partitions_def if job in self.known else None
         return found.name if isinstance(found, DynamicPartitionsDefinition) else None
 
 
@@ -219,7 +235,7 @@ def _check_key(key: str | None, job: str, partitions: PartitionsDefinition | Non
     """Raises `ValueError` for a key with which no run of the job can be launched."""
     if partitions is None:
         if key is not None:
-            raise ValueError(f"the job {job} has no partitions, so it takes None instead of {_shown(key)}.")
+            raise ValueError(f"the job {job} has no partitions, so it takes None instead of {shown(key)}.")
         return
     if key is None:
         raise ValueError(f"each run of the job {job} needs a partition, and it returned None.")
@@ -228,20 +244,20 @@ def _check_key(key: str | None, job: str, partitions: PartitionsDefinition | Non
         if not 1 <= len(key) <= MAX_PARTITION_KEY_CHARACTERS or not key.isprintable() or "..." in key:
             raise ValueError(
                 f"a key of a dynamic partition has 1 to {MAX_PARTITION_KEY_CHARACTERS} printable characters and no "
-                f'"...": not {_shown(key)}.'
+                f'"...": not {shown(key)}.'
             )
         return
     with partition_loading_context(dynamic_partitions_store=instance):
         if not partitions.has_partition_key(key):
-            raise ValueError(f"the job {job} has no partition {_shown(key)}.")
+            raise ValueError(f"the job {job} has no partition {shown(key)}.")
 
 
 def _check_tag(name: object, value: object) -> None:
     if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"the tag {_shown(name)} and its value must be texts.")
+        raise TypeError(f"the tag {shown(name)} and its value must be texts.")
     if not _TAG_NAME.fullmatch(name):
         raise ValueError(
-            f"the tag {_shown(name)} needs a name of letters, digits, '_', '-' and '.', at most 63, which may follow "
+            f"the tag {shown(name)} needs a name of letters, digits, '_', '-' and '.', at most 63, which may follow "
             "a namespace and '/'."
         )
     if name.startswith(RESERVED_PREFIXES) and name not in ALLOWED_TAGS:
@@ -250,8 +266,3 @@ def _check_tag(name: object, value: object) -> None:
         raise ValueError(f"the value of the tag {name} has NUL characters or lone surrogates: Dagster cannot store it.")
     if len(value) > MAX_TAG_CHARACTERS:
         raise ValueError(f"the tag {name} may have {MAX_TAG_CHARACTERS:,} characters, not {len(value):,}.")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."

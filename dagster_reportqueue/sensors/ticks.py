@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dagster import JobDefinition, SensorEvaluationContext
+from dagster import DefaultSensorStatus, JobDefinition, SensorEvaluationContext
 
+from dagster_reportqueue.arguments import A_JOB, JOBS, MAX_BATCH, MAX_INTERVAL_SECONDS, check_number, check_type
 from dagster_reportqueue.client import ApiError, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.tickets import MODIFIER_ID_TAG, NO_RETRIES, REPORT_ID_TAG, SCHEDULE_ID_TAG
@@ -17,11 +18,8 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 AnyJob: TypeAlias = "JobDefinition | UnresolvedAssetJobDefinition"
-MAX_BATCH = 100
-"""Run requests in a tick. A tick's work grows with their square, and a tick may take at most 60 s."""
 ROUND_SECONDS = 5
 """Dagster's daemon checks its sensors this often (`dagster._daemon.sensor.MIN_INTERVAL_LOOP_TIME`, no setting)."""
-MAX_INTERVAL_SECONDS = 86_400
 MAX_TAG_IDS = 10
 """Different ids that the tag of a run names; for more, it says how many they are."""
 
@@ -47,22 +45,29 @@ def interval(seconds: int) -> int:
     """The minimum interval to give to Dagster so that a sensor starts every `seconds` (1 to 86,400).
 
     The daemon checks every 5 s, a moment before an interval of 5 s has passed, so the tick would slip to the next
-    check: we ask for one second less. Never give 0, which means 30 to Dagster. Raises `ValueError` for a bound
-    exceeded.
+    check: we ask for one second less. Never give 0, which means 30 to Dagster. Raises `ValueError` or `TypeError`.
     """
-    if not 1 <= seconds <= MAX_INTERVAL_SECONDS:
-        raise ValueError(f"minimum_interval_seconds must be from 1 to {MAX_INTERVAL_SECONDS:,}; it is {seconds}.")
+    check_number("minimum_interval_seconds", seconds, 1, MAX_INTERVAL_SECONDS)
     return seconds if seconds % ROUND_SECONDS else seconds - 1
 
 
 def check_limit(limit: int) -> None:
-    """Raises `ValueError` unless a tick may have `limit` run requests."""
-    if not 1 <= limit <= MAX_BATCH:
-        raise ValueError(f"limit must be from 1 to {MAX_BATCH}; it is {limit}.")
+    """Raises `ValueError` or `TypeError` unless a tick may have `limit` run requests."""
+    check_number("limit", limit, 1, MAX_BATCH)
+
+
+def check_sensor(name: object, default_status: object) -> None:
+    """Raises `TypeError` for a name or a status that no sensor can have; Dagster checks the name's characters."""
+    check_type("name", name, str, "a text")
+    check_type("default_status", default_status, DefaultSensorStatus, "a DefaultSensorStatus")
 
 
 def check_job(job: AnyJob) -> None:
-    """Raises `ValueError` for a job with partitions: each of its runs would need one, and a report has none."""
+    """Raises `TypeError` for what is no job, `ValueError` for a job with partitions.
+
+    Each run of such a job would need a partition, and a report has none.
+    """
+    check_type("job", job, JOBS, A_JOB)
     if job.partitions_def is not None:
         raise ValueError(
             f"The job {job.name} has partitions, and a run for a report has none: each of its runs would fail. Give "

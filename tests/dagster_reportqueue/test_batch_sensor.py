@@ -196,7 +196,7 @@ def test_a_row_whose_run_config_is_no_good_is_given_back_alone_beside_batches(fr
         ({"batch_size": 1_001}, "batch_size must be from 2 to 1,000"),
         ({"batch_runs": 0}, "batch_runs must be from 1 to 100"),
         ({"batch_runs": 101}, "batch_runs must be from 1 to 100"),
-        ({"batch_from": 1}, "batch_from must be from 2 to the limit, which is 25"),
+        ({"batch_from": 1}, "batch_from must be from 2 to 100; it is 1"),
         ({"batch_from": 26}, "batch_from must be from 2 to the limit, which is 25"),
         ({"max_in_flight": None}, "max_in_flight is needed with a batch_job"),
     ],

@@ -6,12 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, StaticPartitionsDefinition, build_sensor_context
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    SensorResult,
+    StaticPartitionsDefinition,
+    build_sensor_context,
+)
 from dagster._core.scheduler.instigation import TickStatus
 
 from dagster_reportqueue.jobs import build_batch_job
 from dagster_reportqueue.resources import ReportQueueResource
-from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor
+from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor, report_data_config
+from dagster_reportqueue.testing import InMemoryQueue
 from dagster_reportqueue.tickets import tickets_of
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
@@ -143,6 +151,31 @@ def test_a_tick_claims_no_more_rows_than_it_may_launch_runs_if_all_may_differ(fr
     with DagsterInstance.ephemeral() as instance, build_sensor_context(instance=instance) as context:
         location.choosing_sensor(context, report_queue=ReportQueueResource(url=front.url, token=token))
     assert [call.body["limit"] for call in front.calls if call.verb == "claim"] == [100]
+
+
+@pytest.mark.parametrize(
+    ("job", "key", "said"),
+    [
+        (location.customer_job, "a\nb", "a key of a dynamic partition has 1 to 200 printable characters"),
+        (location.customer_job, None, "each run of the job customer_job needs a partition"),
+        (location.partitioned_job, "1999", "the job partitioned_job has no partition '1999'"),
+        (location.customer_job, "Meier", ""),
+        (location.customer_asset_job, "a\nb", ""),  # nothing knows the partitions of its asset
+    ],
+)
+def test_keys_are_checked_without_a_code_location_if_the_job_knows_its_partitions(job: Any, key: Any, said: str):
+    queue = InMemoryQueue()
+    row = queue.add(1, 1)
+    config = report_data_config if job is location.customer_job else None
+    sensor = build_queue_sensor(job, name="rows", run_config=config, partition_key=lambda item: key)
+    with DagsterInstance.ephemeral() as instance:
+        resources = {"report_queue": queue.resource()}
+        result = sensor(build_sensor_context(instance=instance, resources=resources))
+    assert isinstance(result, SensorResult)
+    assert said in row.error
+    assert [request.partition_key for request in result.run_requests or []] == ([] if said else [key])
+    added = [(one.partitions_def_name, one.partition_keys) for one in result.dynamic_partitions_requests or []]
+    assert added == ([("customers", ["Meier"])] if key == "Meier" else [])
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def test_several_patterns_are_served_side_by_side():
     ("environment", "said"),
     [
         ({"REPORT_TRIGGER_PATTERN": "crno"}, "REPORT_TRIGGER_PATTERN has 'crno'"),
-        ({"REPORT_LANES": "many"}, "REPORT_LANES must be a whole number; it is 'many'"),
-        ({"REPORT_LEASE_SECONDS": "1"}, "lease_seconds must be from 5 to 86,400 seconds; it is 1"),
+        ({"REPORT_LANES": "many"}, "REPORT_LANES must be a whole number from 1 to 8; it is 'many'"),
+        ({"REPORT_LEASE_SECONDS": "1"}, "REPORT_LEASE_SECONDS must be from 5 to 86,400; it is 1"),
     ],
 )
 def test_a_variable_that_makes_no_sense_is_named(environment: dict[str, str], said: str):
