@@ -213,8 +213,8 @@ def _open_attempts(
         )
 
 
-# The ids follow the order of the SELECT. `bulk_create` would make an object of each row and a placeholder of each value:
-# that costs as much as the rest of a start.
+# The ids follow the order of the SELECT. `bulk_create` would make an object of each row, and a placeholder of each
+# value, which costs as much as the rest of a start.
 _OPEN_ATTEMPTS = f"""
 INSERT INTO {ReportAttempt._meta.db_table} (
     queue_id, generation, attempt, run_id, parent_run_id, worker, lease_token, started_at, outcome, progress, error

@@ -18,6 +18,7 @@ from project.environment import BASE_DIR
 from tools.benchmarks import figures, trees
 from tools.benchmarks.cost_of import PARTS, Figures
 from tools.benchmarks.goals import Goals, judge
+from tools.runner.arguments import whole_number
 from tools.runner.postgres import create_database, with_database
 
 MEASURED = {"batches": "ms a report", "singles": "ms a report", "web": "ms a row", "idle": "CPU s"}
@@ -47,7 +48,7 @@ def _arguments() -> Namespace:
     parser = ArgumentParser(prog="run.py bench cost", description="What a report costs, beside another commit.")
     parser.add_argument("--against", default="HEAD", help="the other commit (default HEAD: what is not committed yet)")
     parser.add_argument("--part", action="append", choices=list(PARTS), help="measure this part (may be repeated)")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default 5)")
+    parser.add_argument("--rounds", type=whole_number(1, 1_000), default=5, help="measurements of each (default 5)")
     parser.add_argument("--goal", type=float, default=TOLERATED, help=f"the largest ratio (default {TOLERATED})")
     return parser.parse_args()
 
