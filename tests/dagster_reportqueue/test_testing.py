@@ -102,7 +102,8 @@ def test_a_batch_makes_each_row():
     queue = InMemoryQueue()
     rows = [queue.add(3, number, {"breaks": number == 2}, max_attempts=1) for number in range(3)]
     job = build_batch_job(make)
-    sensor = build_queue_sensor(build_report_job(make), name="rows", batch_job=job, batch_from=2, max_in_flight=9)
+    batched = {"batch_job": job, "batch_from": 2, "batch_runs": 1, "max_in_flight": 9}
+    sensor = build_queue_sensor(build_report_job(make), name="rows", **batched)
     (request,) = evaluated(sensor, queue).run_requests or []
     done = job.execute_in_process(
         run_config=request.run_config,
