@@ -45,7 +45,7 @@ def test_a_batch_names_its_ids_or_how_many_they_are(front: Front, token: str):
     for number in range(12):
         build_row(report_id=number, available_at=minutes_ago(30 - number))
     sensor = location.build_queue_sensor(
-        location.report_job, max_in_flight=100, batch_job=location.batch_job, batch_from=2, batch_size=16
+        location.report_job, max_in_flight=100, batch_job=location.batch_job, batch_from=2, batch_runs=1
     )
     with DagsterInstance.ephemeral() as instance, build_sensor_context(instance=instance) as context:
         result = sensor(context, report_queue=ReportQueueResource(url=front.url, token=token))

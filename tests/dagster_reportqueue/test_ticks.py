@@ -48,7 +48,7 @@ def test_dagster_counts_from_the_start_of_the_last_tick(instance: DagsterInstanc
 def test_every_sensor_asks_for_its_round():
     job = location.report_job
     sensors = [build_polling_sensor(job), build_smart_cron_sensor(job), *build_repair_sensors()]
-    assert [one.minimum_interval_seconds for one in sensors] == [4, 4, 4, 4, 29]
+    assert [one.minimum_interval_seconds for one in sensors] == [4, 4, 9, 9, 29]
     assert build_report_cron_sensor(job).minimum_interval_seconds == 29
     assert build_report_cron_sensor(job, minimum_interval_seconds=7).minimum_interval_seconds == 7
 

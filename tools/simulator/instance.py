@@ -58,13 +58,18 @@ class Instance:
         self.run_coordinator = SimpleNamespace(cancel_run=self.cancel_run)
         self.run_launcher: Any = _TellingLauncher() if tells_who_waits else SimpleNamespace()
         self.terminate: Callable[[Process], None] = lambda process: None
+        self.event_log_storage = None
 
     # What the product calls
 
-    def get_runs(self, filters: RunsFilter, limit: int | None = None, ascending: bool = False) -> list[Run]:
-        """The newest first, unless told otherwise."""
+    def get_runs(
+        self, filters: RunsFilter, cursor: str | None = None, limit: int | None = None, ascending: bool = False
+    ) -> list[Run]:
+        """The newest first, unless told otherwise; with a `cursor`, those behind the run of that id."""
         found = [record.dagster_run for record in self._found(filters)]
-        return (found if ascending else found[::-1])[:limit]
+        ordered = found if ascending else found[::-1]
+        ids = [run.run_id for run in ordered]
+        return ordered[ids.index(cursor) + 1 if cursor in ids else 0 :][:limit]
 
     def get_run_records(
         self, filters: RunsFilter, limit: int | None = None, order_by: str | None = None, ascending: bool = False
