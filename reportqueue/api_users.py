@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core.exceptions import ValidationError
 
-from reportqueue import bounds, locks
+from reportqueue import bounds, database, locks
 from reportqueue.errors import UserRefused
 from reportqueue.patterns import Pattern
 
@@ -53,14 +53,15 @@ class Preparation:
 def named(name: str) -> Any:
     """The user with this name, whatever field of the user model that is; None if there is none."""
     model = get_user_model()
-    return model._default_manager.filter(**{model.USERNAME_FIELD: model.normalize_username(name)}).first()
+    users = model._default_manager.using(database.users_alias())
+    return users.filter(**{model.USERNAME_FIELD: model.normalize_username(name)}).first()
 
 
 def prepare(name: str, codenames: Collection[str]) -> Preparation:
     """Find the user, or build a new one without a password, and find the permissions that it lacks.
 
-    Call it in a transaction: calls for one name take turns until their transactions end. Raises `UserRefused`, with
-    the remedy.
+    Call it in a transaction of the users' database: calls for one name take turns until their transactions end. Raises
+    `UserRefused`, with the remedy.
     """
     try:
         bounds.validate_text(name)
@@ -68,7 +69,8 @@ def prepare(name: str, codenames: Collection[str]) -> Preparation:
         raise UserRefused(f"The user's name: {' '.join(error.messages)}") from None
     if not 0 < len(name) <= bounds.MAX_LOGIN_LENGTH:
         raise UserRefused(f"The user's name must have 1 to {bounds.MAX_LOGIN_LENGTH:,} characters.")
-    locks.lock_until_commit(f"reportqueue:api-user:{get_user_model().normalize_username(name)}")
+    lock = f"reportqueue:api-user:{get_user_model().normalize_username(name)}"
+    locks.lock_until_commit(lock, using=database.users_alias())
     user = named(name)
     if user is None:
         user = _new(name)
@@ -101,4 +103,5 @@ def _new(name: str) -> Any:
 
 
 def _permissions(codenames: Collection[str]) -> list[Permission]:
-    return list(Permission.objects.filter(content_type__app_label="reportqueue", codename__in=codenames))
+    permissions = Permission.objects.using(database.users_alias())
+    return list(permissions.filter(content_type__app_label="reportqueue", codename__in=codenames))

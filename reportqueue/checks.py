@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
 from django.apps import AppConfig, apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connection, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.utils.connection import ConnectionDoesNotExist
 from psycopg import sql
 from rest_framework.authentication import TokenAuthentication
 
 import reportcron
-from reportqueue.conf import DRF_TOKENS_APP, authentication_classes
+from reportqueue import database
+from reportqueue.conf import DRF_TOKENS_APP, Conf, authentication_classes, chosen_database
 from reportqueue.wakeup.listening import Address
 
 OLDEST_SERVER = 15
 """The oldest PostgreSQL that the tests run on."""
 NAMED = 10
 """How many time zones or tables a message names."""
+ROUTER = "reportqueue.routers.ReportQueueRouter"
 ASK_SECONDS = 2
 """How long a check may wait for the database: for the connection, and for each answer."""
 Configs = Sequence[AppConfig] | None
@@ -60,21 +64,35 @@ def check_settings(app_configs: Configs, **kwargs: Any) -> Found:
 
 @checks.register
 def check_database(app_configs: Configs, **kwargs: Any) -> Found:
-    """E002: the queue needs PostgreSQL. E005: it has one database, `default`. E006: READ COMMITTED and autocommit."""
-    problems: Found = []
-    if elsewhere := _elsewhere():
+    """E002: PostgreSQL. E005: the routers. E006: READ COMMITTED and autocommit. W003: a database of its own.
+
+    E002 and E006 are of the queue's database, and of the users', which has the API tokens.
+    """
+    if problems := _misplaced():
+        return problems
+    for alias in sorted({database.alias(), database.users_alias()}):
+        problems += _settings_problems(alias)
+    if (alias := database.alias()) != DEFAULT_DB_ALIAS:
         problems.append(
-            checks.Error(
-                f"reportqueue uses the database {DEFAULT_DB_ALIAS!r} alone; DATABASE_ROUTERS send {elsewhere}.",
-                hint="Have the routers leave out the app label 'reportqueue', for reads as well as for writes: the "
-                "queue must see what it has just written, and its statements go to one database.",
-                id="reportqueue.E005",
+            checks.Warning(
+                f"The queue is in the database {alias!r}: queue.enqueue is no part of a transaction in another "
+                "database, and its report stays if that rolls back.",
+                hint="Enqueue in transaction.on_commit, or in transaction.atomic(using="
+                f'{alias!r}), as docs/django.md says. Then add "reportqueue.W003" to SILENCED_SYSTEM_CHECKS.',
+                id="reportqueue.W003",
             )
         )
+    return problems
+
+
+def _settings_problems(alias: str) -> Found:
+    """What Django's settings say of a database."""
+    connection = database.connection(alias)
+    problems: Found = []
     if connection.vendor != "postgresql":
         problems.append(
             checks.Error(
-                f"reportqueue needs PostgreSQL; the database {connection.alias!r} is {connection.vendor}.",
+                f"reportqueue needs PostgreSQL; the database {alias!r} is {connection.vendor}.",
                 hint='Set "ENGINE": "django.db.backends.postgresql".',
                 id="reportqueue.E002",
             )
@@ -84,26 +102,57 @@ def check_database(app_configs: Configs, **kwargs: Any) -> Found:
         problems.append(
             checks.Error(
                 "reportqueue needs AUTOCOMMIT: without it Django commits nothing that the queue writes.",
-                hint=f'Leave "AUTOCOMMIT" out of DATABASES[{connection.alias!r}].',
+                hint=f'Leave "AUTOCOMMIT" out of DATABASES[{alias!r}].',
                 id="reportqueue.E006",
             )
         )
     level = connection.settings_dict["OPTIONS"].get("isolation_level")
     if level not in (None, psycopg.IsolationLevel.READ_COMMITTED):
         name = getattr(level, "name", str(level)).replace("_", " ")
-        problems.append(_wrong_isolation(name, f'"isolation_level" out of the OPTIONS of {connection.alias!r}'))
+        problems.append(_wrong_isolation(name, f'"isolation_level" out of the OPTIONS of {alias!r}'))
     return problems
 
 
-def _elsewhere() -> str:
-    """Which of the app's tables a router sends to another database, and where."""
-    found = []
-    for model in apps.get_app_config("reportqueue").get_models():
-        aliases = {"reads": router.db_for_read(model), "writes": router.db_for_write(model)}
-        wrong = [f"{what} to {alias!r}" for what, alias in aliases.items() if alias != DEFAULT_DB_ALIAS]
-        if wrong:
-            found.append(f"{model.__name__}'s {' and '.join(wrong)}")
-    return "; ".join(found[:NAMED])
+def _misplaced() -> Found:
+    """E005: what is wrong with the databases that the routers choose."""
+    users, tokens = get_user_model(), database.users_alias()
+    written = {model: router.db_for_write(model) for model in apps.get_app_config(database.APP).get_models()}
+    read = {model: router.db_for_read(model) for model in written}
+    queues = {model: alias for model, alias in written.items() if model.__name__ != "ApiToken"}
+    queue = database.alias()
+    if unknown := {alias: model for model, alias in [*written.items(), *read.items()] if alias not in connections}:
+        named = ", ".join(f"{model.__name__} to {alias!r}" for alias, model in unknown.items())
+        text = f"Add {', '.join(map(repr, unknown))} to DATABASES, or send them elsewhere."
+        return [_wrong_routers(f"they send {named}, which is not in DATABASES", text)]
+    problems: Found = []
+    if elsewhere := [model for model, alias in written.items() if read[model] != alias]:
+        named = _named(elsewhere, lambda model: f"reads to {read[model]!r} and writes to {written[model]!r}")
+        text = "The queue must see what it has just written: send reads where you send writes, also beside a replica."
+        problems.append(_wrong_routers(f"they send {named}", text))
+    if apart := [model for model, alias in queues.items() if alias != queue]:
+        named = _named(apart, lambda model: f"writes to {written[model]!r}")
+        text = f"Send all of the app but ApiToken to one database: they send ReportQueue's writes to {queue!r}."
+        problems.append(_wrong_routers(f"they send {named}", text))
+    if tokens != (place := router.db_for_write(users)):
+        text = f"The table has a foreign key to the users: send ApiToken to {place!r}, too."
+        problems.append(_wrong_routers(f"they send ApiToken to {tokens!r} and the users to {place!r}", text))
+    if (chosen := chosen_database()) not in (queue, Conf.database):
+        text = f"Add {ROUTER!r} to DATABASE_ROUTERS, before routers that send everything elsewhere."
+        what = f"they send ReportQueue to {queue!r}, and the setting DATABASE is {chosen!r}"
+        problems.append(_wrong_routers(what, text))
+    return problems
+
+
+def _wrong_routers(what: str, remedy: str) -> checks.Error:
+    return checks.Error(
+        f"reportqueue cannot work with these DATABASE_ROUTERS: {what}.",
+        hint=f"{remedy} {ROUTER} does it all.",
+        id="reportqueue.E005",
+    )
+
+
+def _named(models: Sequence[type[Any]], what: Callable[[type[Any]], str]) -> str:
+    return "; ".join(f"{model.__name__}'s {what(model)}" for model in models[:NAMED])
 
 
 def _wrong_isolation(level: str, remedy: str) -> checks.Error:
@@ -117,19 +166,19 @@ def _wrong_isolation(level: str, remedy: str) -> checks.Error:
 
 @checks.register
 def check_server(app_configs: Configs, **kwargs: Any) -> Found:
-    """What the database says. E006: its isolation level. E007: its encoding. W001: time zones. W002: its version.
+    """What the queue's server says. E006: its isolation level. E007: its encoding. W001: time zones. W002: its version.
 
     This asks the database, unlike most checks: no setting shows these mistakes. It says nothing if the database does
     not answer, or is not migrated: the command that is run will say so.
     """
-    if connection.vendor != "postgresql":
-        return []
     try:
+        if database.connection().vendor != "postgresql":
+            return []
         address = Address.of()
         with address.connect("reportqueue-check", connect_timeout=ASK_SECONDS) as asked:
             asked.execute("SELECT set_config('statement_timeout', %s, false)", [f"{ASK_SECONDS}s"])
             return [*_server_problems(asked), *_missing_zones(asked)]
-    except (psycopg.Error, ImproperlyConfigured):
+    except (psycopg.Error, ImproperlyConfigured, ConnectionDoesNotExist):
         return []
 
 
@@ -145,7 +194,7 @@ def _server_problems(asked: psycopg.Connection[Any]) -> Found:
                 id="reportqueue.E007",
             )
         )
-    if "isolation_level" not in connection.settings_dict["OPTIONS"]:
+    if "isolation_level" not in database.connection().settings_dict["OPTIONS"]:
         (level,) = _row(asked, "SHOW default_transaction_isolation")
         if level != "read committed":
             remedy = "default_transaction_isolation at its default, for this server, database and role"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from django.db import connection, models
+from django.db import models
+
+from reportqueue import database
 
 
 class ClockTimestamp(models.Func):
@@ -18,9 +20,9 @@ class ClockTimestamp(models.Func):
     output_field = models.DateTimeField()
 
 
-def database_now() -> datetime:
-    """The database's time, aware UTC."""
-    with connection.cursor() as cursor:
+def database_now(using: str | None = None) -> datetime:
+    """The time of the queue's database, or of the one with the alias `using`, aware UTC."""
+    with database.connection(using).cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         now: datetime = cursor.fetchone()[0]
     return now.astimezone(UTC)  # in the zone of the connection, if the project has set one

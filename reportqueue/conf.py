@@ -10,6 +10,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.module_loading import import_string
 
 from reportqueue import bounds
@@ -45,6 +46,8 @@ class Conf:
     """Whether a claim also queues the due firings of schedules: a small installation needs no scheduler process."""
     wait_poll_seconds: float = 0.5
     """Poll interval of a waiting claim when LISTEN/NOTIFY does not work. With NOTIFY it polls every 5 s."""
+    database: str = DEFAULT_DB_ALIAS
+    """The alias in `DATABASES` of the queue's database, for `reportqueue.routers.ReportQueueRouter`."""
     listen_database: str = ""
     """The alias in `DATABASES` of a connection without a pool, for LISTEN; empty: the queue's own connection."""
     max_waiters: int = 8
@@ -76,6 +79,8 @@ class Conf:
         if not isinstance(self.expand_on_claim, bool):
             raise ImproperlyConfigured("REPORTQUEUE['EXPAND_ON_CLAIM'] must be True or False.")
         _between("wait_poll_seconds", self.wait_poll_seconds, 0.05, bounds.MAX_WAIT_SECONDS)
+        if self.database not in tuple(settings.DATABASES):
+            raise ImproperlyConfigured("REPORTQUEUE['DATABASE'] must be an alias in DATABASES.")
         if self.listen_database not in ("", *settings.DATABASES):
             raise ImproperlyConfigured("REPORTQUEUE['LISTEN_DATABASE'] must be an alias in DATABASES, or empty.")
         _between("max_waiters", self.max_waiters, 0, 10_000)
@@ -119,6 +124,12 @@ def conf() -> Conf:
             f"REPORTQUEUE has no setting {', '.join(unknown)}. Its settings are {', '.join(sorted(known))}."
         )
     return Conf(**{known[key]: value for key, value in given.items()})
+
+
+def chosen_database() -> str:
+    """The setting `DATABASE`. Read by itself: routers are asked for each query, also if another setting is wrong."""
+    given = getattr(settings, "REPORTQUEUE", {})
+    return str(given.get("DATABASE", Conf.database)) if isinstance(given, Mapping) else Conf.database
 
 
 def authentication_classes() -> list[Any]:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.contrib.auth.decorators import login_not_required
-from django.db import Error, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, Error
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from reportqueue import locks, queue, triggers
+from reportqueue import database, locks, queue, triggers
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
@@ -34,35 +34,36 @@ def live(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when this process can serve: its database answers and its migrations are applied; else 503 with the reason.
+    """200 when this process can serve: its databases answer and its migrations are applied; else 503 with the reason.
 
     Nothing that another process must do belongs here. A load balancer takes a process that is not ready out, and all
     web processes would fail together: then no claim, no heartbeat and no completion could arrive.
     """
     try:
-        with _quick():
-            reason = _unmigrated()
+        reasons = [_unmigrated(alias) for alias in sorted({database.alias(), database.users_alias()})]
     except Error:
-        reason = NO_DATABASE
-    if reason:
-        return JsonResponse({"status": "not ready", "reasons": [reason]}, status=503)
+        reasons = [NO_DATABASE]
+    if any(reasons):
+        return JsonResponse({"status": "not ready", "reasons": [*filter(None, reasons)]}, status=503)
     return JsonResponse({"status": "ready"})
 
 
 @contextmanager
-def _quick() -> Iterator[None]:
+def _quick(alias: str) -> Iterator[None]:
     """A transaction with a time limit for each statement: a locked table must not hold the thread."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
+    with database.atomic(alias):
+        with database.connection(alias).cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{round(PROBE_SECONDS * 1000)}ms"])
         yield
 
 
-def _unmigrated() -> str:
-    executor = MigrationExecutor(connection)
-    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == "reportqueue"]
-    if executor.migration_plan(targets):
-        return "Migrations of reportqueue are not applied: run manage.py migrate."
+def _unmigrated(alias: str) -> str:
+    with _quick(alias):
+        executor = MigrationExecutor(database.connection(alias))
+        targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == database.APP]
+        if executor.migration_plan(targets):
+            chosen = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
+            return f"Migrations of reportqueue are not applied: run manage.py migrate{chosen}."
     return ""
 
 
@@ -75,7 +76,7 @@ def status(request: HttpRequest) -> JsonResponse:
     """
     rows = ReportQueue.objects
     try:
-        with _quick():
+        with _quick(database.alias()):
             counted = {
                 "overdue_schedules": triggers.overdue(conf().overdue_seconds),
                 "due": rows.due(),

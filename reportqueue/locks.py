@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connections
+from django.db.transaction import non_atomic_requests
 from psycopg import errors
 
+from reportqueue import database
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
 
@@ -33,22 +35,24 @@ _NOT_SERVING = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTi
 
 
 @contextmanager
-def bounded(seconds: float | None = None, *, lock: str = "") -> Iterator[None]:
+def bounded(seconds: float | None = None, *, lock: str = "", using: str | None = None) -> Iterator[None]:
     """A transaction that waits for each lock for at most `LOCK_TIMEOUT_SECONDS`, or for `seconds` if that is less.
 
-    With the name of a `lock`, it takes that first, as `lock_until_commit` does.
+    With the name of a `lock`, it takes that first, as `lock_until_commit` does. It is in the queue's database, or in
+    the one with the alias `using`.
 
     Inside the caller's own transaction it is a savepoint, and the caller's `lock_timeout` applies. Raises `RowBusy` if
     a lock cannot be had in time, or for a deadlock; then nothing was changed.
     """
+    connection = database.connection(using)
     try:
         if connection.in_atomic_block:
-            with transaction.atomic():
+            with database.atomic(using):
                 if lock:
-                    lock_until_commit(lock)
+                    lock_until_commit(lock, using=using)
                 yield
         else:
-            with _time_to_wait(seconds) as bound, transaction.atomic():
+            with _time_to_wait(seconds) as bound, database.atomic(using):
                 with connection.cursor() as cursor:
                     # For this transaction alone: a connection pool may give the connection to another client next.
                     timeout = f"{max(1, round(bound * 1000))}ms"
@@ -93,9 +97,12 @@ def _time_to_wait(seconds: float | None) -> Iterator[float]:
             _patient.release()
 
 
-def lock_until_commit(name: str) -> None:
-    """Take the lock of this name, waiting for it if need be, and hold it until the transaction ends."""
-    with connection.cursor() as cursor:
+def lock_until_commit(name: str, *, using: str | None = None) -> None:
+    """Take the lock of this name, waiting for it if need be, and hold it until the transaction ends.
+
+    It is a lock of the queue's database, or of the one with the alias `using`.
+    """
+    with database.connection(using).cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
 
 
@@ -109,5 +116,5 @@ def without_request_transaction(view: View) -> View:
     A view that waits must not hold one, and a view must be able to answer when a database is away.
     """
     for alias in connections:
-        view = transaction.non_atomic_requests(using=alias)(view)
+        view = non_atomic_requests(using=alias)(view)
     return view

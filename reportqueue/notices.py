@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from django.db import connection
 from django.dispatch import Signal
+
+from reportqueue import database
 
 SCHEDULES = "reportqueue_schedules"
 """Channel: a schedule has changed."""
@@ -15,7 +16,7 @@ schedules_edited = Signal()
 
 def notify(channel: str) -> None:
     """Notify the listeners at the commit of the caller's transaction, once however often this is called in it."""
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [channel])
 
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from django.db import transaction
 from django.dispatch import Signal
 
-from reportqueue import notices
+from reportqueue import database, notices
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status, Verb
 
@@ -66,7 +65,7 @@ def announce_all(transitions: Sequence[Transition]) -> None:
     if any(transition.after == Status.QUEUED for transition in transitions):
         notices.notify(notices.ROWS)
     if transitions:
-        transaction.on_commit(partial(_send, transitions))
+        database.on_commit(partial(_send, transitions))
 
 
 def _send(transitions: Sequence[Transition]) -> None:

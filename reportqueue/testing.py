@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models.functions import Now
 
-from reportqueue import queue, schedules
+from reportqueue import database, queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 
@@ -64,7 +63,7 @@ def run_queue(make: Make, *, limit: int = 100, raises: bool = True) -> list[Repo
         row = queue.start(row.pk, generation=row.generation, run_id=f"{CONSUMER}-{row.pk}-{row.generation}")
         token = cast(UUID, row.lease_token)
         try:
-            with transaction.atomic():  # an error of the database leaves the test's own transaction usable
+            with database.atomic():  # an error of the database leaves the test's own transaction usable
                 done = queue.complete(row.pk, lease_token=token, result=make(row))
         except Exception:
             made.append(queue.fail(row.pk, lease_token=token, error=traceback.format_exc()))

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare
 
-from reportqueue import credentials, locks
+from reportqueue import credentials, database, locks
 from reportqueue.clock import ClockTimestamp
 from reportqueue.errors import TokenRefused
 from reportqueue.models import ApiToken
@@ -54,7 +54,7 @@ def store(token: ApiToken, key: str) -> None:
         raise ValidationError({"key": "Must have the form of `reportqueue.credentials.new_key()`."})
     token.identifier, token.digest = identifier, credentials.digest(key)
     try:
-        with transaction.atomic():
+        with database.atomic(database.users_alias()):
             token.save(force_insert=True)
     except IntegrityError:
         if not ApiToken.objects.filter(identifier=identifier).exists():
@@ -89,7 +89,7 @@ def revoke(pks: Iterable[int]) -> list[ApiToken]:
 
     Raises `RowBusy`.
     """
-    with locks.bounded():
+    with locks.bounded(using=database.users_alias()):
         found = list(ApiToken.objects.select_for_update().filter(pk__in=list(pks), revoked_at=None).order_by("pk"))
         ApiToken.objects.filter(pk__in=[token.pk for token in found]).update(revoked_at=ClockTimestamp())
         return found
@@ -99,5 +99,5 @@ def _note_use(token: ApiToken) -> None:
     """Nothing depends on it: if another call locks the row, or nothing can be written, a later call notes its use."""
     due = Q(last_used_at=None) | Q(last_used_at__lte=Now() - timedelta(seconds=NOTED_SECONDS))
     free = ApiToken.objects.select_for_update(skip_locked=True).filter(due, pk=token.pk).order_by()
-    with suppress(DatabaseError), transaction.atomic():
+    with suppress(DatabaseError), database.atomic(database.users_alias()):
         ApiToken.objects.filter(pk__in=free.values("pk")).update(last_used_at=ClockTimestamp())

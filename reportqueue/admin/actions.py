@@ -15,7 +15,7 @@ from django.urls import path
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, locks
+from reportqueue import bounds
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.waiting import EACH_SECONDS
 from reportqueue.errors import ReportQueueError
@@ -85,7 +85,7 @@ class ActionsAdmin(ListAdmin):
                 self.say(request, text, len(pks) - place, messages.ERROR, time=round(time.monotonic() - began))
                 break
             try:
-                with locks.bounded(EACH_SECONDS if len(pks) > 1 else None):
+                with self.bounded(EACH_SECONDS if len(pks) > 1 else None):
                     do(pk)
             except ReportQueueError as error:
                 refused.setdefault(str(error), []).append(pk)

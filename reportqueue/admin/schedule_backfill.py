@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import locks, schedules
+from reportqueue import schedules
 from reportqueue.admin import formats
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.instants import in_utc
@@ -65,7 +65,7 @@ class BackfilledAdmin(ListAdmin):
         context: dict[str, Any] = {"form": form}
         if request.method == "POST" and form.is_valid():
             try:
-                with locks.bounded():
+                with self.bounded():
                     counted = schedules.backfill(pk, form.cleaned_data["start"], form.cleaned_data["end"], dry_run=True)
                     # A confirmation counts for what was shown: if that has changed, show it and ask again.
                     if counted.instants and request.POST.get("confirmed") == _fingerprint(counted):

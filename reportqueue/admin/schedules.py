@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import transaction
 from django.db.models import Case, Field, OuterRef, QuerySet, Value, When
 from django.db.models.functions import JSONObject, Left
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +16,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 import reportcron
+from reportqueue import database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.consumers import warn_of_silence
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
@@ -73,7 +73,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:
         """As Django's. To save an edit, lock the schedule first: the edit is checked against what it replaces."""
         pk = as_id(object_id)
-        if request.method == "POST" and pk is not None and transaction.get_connection().in_atomic_block:
+        if request.method == "POST" and pk is not None and database.connection().in_atomic_block:
             ReportSchedule.objects.select_for_update().filter(pk=pk).values_list("pk").first()
         found: ReportSchedule | None = super().get_object(request, object_id, from_field)
         return found

@@ -18,7 +18,7 @@ from django.utils.html import format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import api_users, bounds, credentials, locks, tokens
+from reportqueue import api_users, bounds, credentials, tokens
 from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.filters import TokenStateFilter
@@ -166,7 +166,7 @@ class ApiTokenAdmin(ListAdmin):
         return TemplateResponse(request, "admin/reportqueue/revoke.html", context)
 
     def _revoke(self, request: HttpRequest, pks: Sequence[int]) -> None:
-        with locks.bounded():
+        with self.bounded():
             revoked = tokens.revoke(pks)
             for token in revoked:
                 self.log_change(request, token, "Revoked in the admin")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.db import router
 from django.db.models import JSONField, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
-from reportqueue import locks
+from reportqueue import database, locks
 from reportqueue.admin.instants import in_utc
 from reportqueue.admin.json_input import JSONInput
 from reportqueue.errors import RowBusy
@@ -57,14 +60,27 @@ class PatientAdmin(AnyModelAdmin):
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Delete all or none, as Django does."""
-        with locks.bounded():
+        with self.bounded():
             super().delete_queryset(request, queryset)
+
+    @contextmanager
+    def bounded(self, seconds: float | None = None) -> Iterator[None]:
+        """`locks.bounded` in the database of this model, with the admin's log: no entry stays of what was not done.
+
+        The log may be in another database. Its transaction is around the model's, and commits after it.
+        """
+        own, log = router.db_for_write(self.model), router.db_for_write(LogEntry)
+        with ExitStack() as both:
+            if log != own:
+                both.enter_context(database.atomic(log))
+            both.enter_context(locks.bounded(seconds, using=own))
+            yield
 
     def _bounded(self, request: HttpRequest, view: Callable[[], HttpResponse]) -> HttpResponse:
         if request.method != "POST":
             return view()
         try:
-            with locks.bounded():
+            with self.bounded():
                 return view()
         except RowBusy as error:
             return self._said(request, error)

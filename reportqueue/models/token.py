@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, credentials
+from reportqueue import bounds, credentials, database
 from reportqueue.clock import ClockTimestamp, database_now
 
 SCOPES = (
@@ -77,7 +77,8 @@ class ApiToken(models.Model):
         if not isinstance(self.scopes, list) or any(scope not in SCOPES for scope in self.scopes):
             problems["scopes"] = f"Must be a list of scopes, of {', '.join(SCOPES)}."
         # Django calls this also if a field is wrong: its own validator refuses an end that is naive or no instant.
-        if self._state.adding and bounds.is_instant(self.expires_at) and self.expires_at <= database_now():
+        end = self.expires_at if self._state.adding else None
+        if bounds.is_instant(end) and end <= database_now(database.users_alias()):
             problems["expires_at"] = "Must be in the future."
         if problems:
             raise ValidationError(problems)

@@ -1,9 +1,9 @@
 """The queue's verbs, one function each.
 
-Each function is one short transaction, or a savepoint inside the caller's. A verb for one row locks it, checks the
-transition against `states.TRANSITIONS`, and writes it. `..._many` locks the given rows in the order of their ids; each
-row succeeds or fails alone. All other verbs use SKIP LOCKED. Times are the database's, durations are in seconds. When a
-function raises, nothing was changed.
+Each function is one short transaction in the queue's database, or a savepoint inside the caller's. A verb for one row
+locks it, checks the transition against `states.TRANSITIONS`, and writes it. `..._many` locks the given rows in the
+order of their ids; each row succeeds or fails alone. All other verbs use SKIP LOCKED. Times are the database's,
+durations are in seconds. When a function raises, nothing was changed.
 """
 
 from reportqueue.queue.actions import cancel, requeue
@@ -24,7 +24,15 @@ from reportqueue.queue.firings import (
     enqueue_firings,
     enter_launched,
 )
-from reportqueue.queue.intake import Enqueued, NewReport, digest_of, enqueue, enqueue_many, known
+from reportqueue.queue.intake import (
+    Enqueued,
+    NewReport,
+    OutsideTransaction,
+    digest_of,
+    enqueue,
+    enqueue_many,
+    known,
+)
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
@@ -40,6 +48,7 @@ __all__ = [
     "Heartbeat",
     "Inserted",
     "NewReport",
+    "OutsideTransaction",
     "Pruned",
     "Rescued",
     "Results",

@@ -16,8 +16,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
+from reportqueue import database
 from reportqueue.models import ReportQueue, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.queue.transitions import ANNOUNCED, transition_matching, transition_unseen
@@ -97,7 +96,7 @@ class View(NamedTuple):
 
 def look(consumer: str, user: str, ack: UUID | None, *, count: bool) -> View:
     """What the user's consumer has, and whether a lease has run out."""
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(_LOOK, {"consumer": consumer, "user": user, "ack": ack, "count": count})
         return View(*cursor.fetchone())
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, transaction
-
+from reportqueue import database
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.queue import turns
 from reportqueue.signals import Transition, announce, announce_all
@@ -81,7 +80,7 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
     if not firings:
         return inserted
     sql = _INSERT.format(queue=ReportQueue._meta.db_table, schedules=ReportSchedule._meta.db_table)
-    with transaction.atomic(), connection.cursor() as cursor:
+    with database.atomic(), database.connection().cursor() as cursor:
         cursor.execute(
             sql,
             {

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
-from reportqueue import bounds, locks
+from reportqueue import bounds, database, locks
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused, RowBusy
 from reportqueue.models import ReportQueue
@@ -22,6 +23,17 @@ from reportqueue.states import Source, Verb
 LOOKUPS = 20
 """How often a known key is looked up again after an insert found it taken. A caller's transaction of the isolation
 REPEATABLE READ never sees it."""
+
+
+class OutsideTransaction(UserWarning):
+    """A report is enqueued in a transaction of another database than the queue's, and is not part of it."""
+
+    def __init__(self, elsewhere: str, alias: str) -> None:
+        super().__init__(
+            f"A report is enqueued in a transaction of the database {elsewhere!r}, but the queue is in {alias!r}: if "
+            "that rolls back, the report stays. Enqueue it after the commit, by "
+            f"transaction.on_commit(..., using={elsewhere!r}), or open transaction.atomic(using={alias!r}) around both."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +91,9 @@ def enqueue(
 ) -> ReportQueue:
     """Put one report into the queue, as part of the caller's transaction: if that rolls back, there is no report.
 
+    That is a transaction of the queue's database. In one of another database this warns (`OutsideTransaction`): the
+    report stays, whatever becomes of that transaction.
+
     If the `idempotency_key` is known with the same content, the row of that key is returned. Raises `ValidationError`
     naming the field, `IdempotencyKeyReused` for a key known with other content.
     """
@@ -91,7 +106,7 @@ def enqueue(
         max_attempts=max_attempts,
         idempotency_key=idempotency_key,
     )
-    return enqueue_many([new], source=source)[0].row
+    return _enqueue([new], source, scope="")[0].row
 
 
 def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE, scope: str = "") -> list[Enqueued]:
@@ -101,6 +116,13 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE, 
     so that no caller from outside can use up another's key, or see its row. Raises as `enqueue`; with several reports,
     the field is named with its place: `[3].priority`.
     """
+    return _enqueue(reports, source, scope)
+
+
+def _enqueue(reports: Sequence[NewReport], source: Source, scope: str) -> list[Enqueued]:
+    """As `enqueue_many`. Only the public functions call it: the warning points at their callers."""
+    if (elsewhere := database.transaction_elsewhere()) is not None:
+        warnings.warn(OutsideTransaction(elsewhere, database.alias()), stacklevel=3)
     if len(reports) > bounds.MAX_BULK:
         raise ValidationError(f"At most {bounds.MAX_BULK:,} reports at once; there are {len(reports):,}.")
     now = database_now()
@@ -193,7 +215,7 @@ def _insert_once(rows: list[ReportQueue], scope: str) -> dict[str | None, Report
             if row.idempotency_key is None or by_key.setdefault(row.idempotency_key, row) is row
         ]
         try:
-            with transaction.atomic():
+            with database.atomic():
                 ReportQueue.objects.bulk_create(fresh)
         except IntegrityError as error:
             if "reportqueue_idempotency_key" not in str(error):

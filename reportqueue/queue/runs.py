@@ -10,9 +10,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.core.exceptions import ValidationError
-from django.db import connection
 
-from reportqueue import bounds
+from reportqueue import bounds, database
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError
 from reportqueue.models import ReportAttempt, ReportQueue
@@ -197,7 +196,7 @@ def _open_attempts(
     """
     order = {pk: place for place, pk in enumerate(generations)}
     named = sorted(rows, key=lambda row: order[row.pk])
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(
             _OPEN_ATTEMPTS,
             {

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, connection
+from django.db import DataError, IntegrityError
 
-from reportqueue import bounds, locks
+from reportqueue import bounds, database, locks
 from reportqueue.conf import conf
 from reportqueue.errors import (
     HeldByAnother,
@@ -175,9 +175,9 @@ def transition_matching(
 ) -> list[ReportQueue]:
     """Run an UPDATE that moves rows from one status to another and returns them whole; return them."""
     _require_allowed(verb, before, to)
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(statement, values)
-        rows = objects_of(cursor, connection.alias)
+        rows = objects_of(cursor, database.alias())
     announce(verb, rows, before)
     return rows
 
@@ -189,7 +189,7 @@ ANNOUNCED = "id, report_id, modifier_id, generation, attempt, run_id, claimed_by
 def transition_unseen(statement: str, values: Mapping[str, Any], verb: Verb, before: Status, to: Status) -> None:
     """Run an UPDATE that moves rows from one status to another, and returns their columns `ANNOUNCED`."""
     _require_allowed(verb, before, to)
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(statement, values)
         moved = cursor.fetchall()
     announce_all(
@@ -213,7 +213,7 @@ def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]]
     own = each or {}
     values = [_stored(name, value) for name, value in changes.items()]
     arrays = [[_stored(name, by_row[row.pk]) for row in rows] for name, by_row in own.items()]
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(_update(tuple(changes), tuple(own)), [*values, [row.pk for row in rows], *arrays])
     for row in rows:
         for name, value in changes.items():
@@ -232,7 +232,7 @@ def _update(changed: tuple[str, ...], own: tuple[str, ...]) -> str:
     sets = [f"{_field(name).column} = %s" for name in changed]
     sets += [f"{_field(name).column} = own.{_field(name).column}" for name in own]
     columns = ", ".join(["id", *(_field(name).column for name in own)])
-    arrays = ", ".join(["%s::bigint[]", *(f"%s::{_field(name).db_type(connection)}[]" for name in own)])
+    arrays = ", ".join(["%s::bigint[]", *(f"%s::{_field(name).db_type(database.connection())}[]" for name in own)])
     table = ReportQueue._meta.db_table
     return f"UPDATE {table} SET {', '.join(sets)} FROM unnest({arrays}) AS own ({columns}) WHERE {table}.id = own.id"  # noqa: S608  # names of columns
 
@@ -243,7 +243,7 @@ def _field(name: str) -> Any:
 
 def _stored(name: str, value: Any) -> Any:
     """A field's value for the database; None is NULL, also for a JSON field."""
-    return None if value is None else _field(name).get_db_prep_save(value, connection)
+    return None if value is None else _field(name).get_db_prep_save(value, database.connection())
 
 
 def return_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **changes: Any) -> ReportQueue:

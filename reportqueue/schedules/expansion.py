@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db import DataError, IntegrityError, connection
+from django.db import DataError, IntegrityError
 
 from reportcron import CronError
-from reportqueue import keyset, locks, queue
+from reportqueue import database, keyset, locks, queue
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
@@ -418,7 +418,7 @@ def _write_plans(plans: list[Replanned]) -> None:
     if not plans:
         return
     pks, nexts, anchors = zip(*plans, strict=True)
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(
             f"UPDATE {ReportSchedule._meta.db_table} s "  # noqa: S608  # a table's name
             "SET next_run_at = m.next_run_at, planned_from = m.planned_from, plan_needed = false, "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connection
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
+from reportqueue import database
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
 from reportqueue.timing.calendars import Calendar
 from reportqueue.timing.policies import Blackout
@@ -47,7 +47,7 @@ def _part_changes(sender: type[Any], instance: BlackoutDays | BlackoutHours, **_
     if instance.pk is not None:
         # It may be moved to another calendar. The lock makes two moves of it take turns.
         stored = sender._default_manager.filter(pk=instance.pk)
-        locked = stored.select_for_update() if connection.in_atomic_block else stored
+        locked = stored.select_for_update() if database.connection().in_atomic_block else stored
         found.update(locked.values_list("calendar_id", flat=True))
     needing = {pk for pk in found if _needing(pk).exists()}
     values = BlackoutCalendar.values_of(needing) if needing else {}

@@ -15,8 +15,7 @@ from socket import SHUT_RDWR
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.db import connection, transaction
-
+from reportqueue import database
 from reportqueue.conf import conf
 from reportqueue.triggers import feed
 
@@ -122,7 +121,7 @@ class _Announcer:
                         self._working = False
                         return
         finally:
-            connection.close()
+            database.close()
 
     def _tell(self) -> None:
         for pause in (*PAUSES_SECONDS, None):
@@ -148,4 +147,4 @@ announce = _Announcer().announce
 
 def announce_at_commit(**_: Any) -> None:
     """The receiver of `notices.schedules_edited`."""
-    transaction.on_commit(announce)
+    database.on_commit(announce)

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
-
-from reportqueue import bounds
+from reportqueue import bounds, database
 from reportqueue.errors import FeedTooLarge
 from reportqueue.models import ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
@@ -86,7 +84,7 @@ def sensors_document(pattern: Pattern) -> tuple[Edition, str]:
     after its `fires_after`: its last edit, or just before its start. Raises `FeedTooLarge`.
     """
     theirs = ReportSchedule.objects.filter(enabled=True).plain().order_by().values("pk")
-    among, values = theirs.query.sql_with_params()
+    among, values = database.statement_of(theirs)
     more = f"'fires_after', {_INSTANT.format(_FIRES_AFTER)},"
     reports_sql = _reports(f"id IN ({among})", more)
     sql = f"SELECT {_EDITION}, {reports_sql}, {_PERIODS_OF} FROM {_SCHEDULES}"  # noqa: S608
@@ -114,6 +112,6 @@ def _edition(read_at: datetime, count: int, schedules: Any, periods: Any) -> Edi
 
 
 def _read(sql: str, *values: Any) -> tuple[Any, ...]:
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(sql, values or None)
         return tuple(cursor.fetchone())

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from django.db import connection
 
+from reportqueue import database
 from reportqueue.clock import ClockTimestamp
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -221,7 +221,7 @@ class _Alarm:
         """The first instant of a query, and the database's time."""
         first = coming.annotate(now=ClockTimestamp()).values_list(field, "now")[:1]
         # Through this connection, not Django's: that one may come from a pool, and would be missing there.
-        found: tuple[datetime, datetime] | None = self._ask(*first.query.sql_with_params())
+        found: tuple[datetime, datetime] | None = self._ask(*database.statement_of(first))
         return found
 
     def _ask(self, statement: str, values: Any = None) -> Any:
@@ -239,13 +239,13 @@ listener = Listener()
 def wait(until: float, heard: int) -> bool:
     """Wait until it is time to poll again; False when `until` (of `time.monotonic()`) has come.
 
-    `heard` is `listener.heard()` from before the last poll. The database connection is given back first: a waiting
-    claim costs a thread, but no connection, transaction or lock.
+    `heard` is `listener.heard()` from before the last poll. All database connections are given back first: a
+    waiting claim costs a thread, but no connection, transaction or lock.
     """
     left = until - time.monotonic()
     if left <= 0:
         return False
-    connection.close()
+    database.close()
     time.sleep(min(left, LOOK_PAUSE_SECONDS))
     listener.wait(heard, max(0.0, left - LOOK_PAUSE_SECONDS))
     return True

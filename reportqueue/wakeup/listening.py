@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from psycopg import sql
 
+from reportqueue import database
 from reportqueue.conf import conf
 
 CONNECT_SECONDS = 5
@@ -40,16 +41,17 @@ class Address:
     """The role that Django assumes after the login."""
 
     @classmethod
-    def of(cls, alias: str = DEFAULT_DB_ALIAS) -> Self:
-        """The address of one of `DATABASES`."""
-        database: Any = connections[alias]
-        parameters = {"connect_timeout": CONNECT_SECONDS, **database.get_connection_params()}
-        return cls(alias, parameters, database.settings_dict["OPTIONS"].get("assume_role"))
+    def of(cls, alias: str | None = None) -> Self:
+        """The address of one of `DATABASES`, by default of the queue's database."""
+        alias = alias or database.alias()
+        django: Any = connections[alias]
+        parameters = {"connect_timeout": CONNECT_SECONDS, **django.get_connection_params()}
+        return cls(alias, parameters, django.settings_dict["OPTIONS"].get("assume_role"))
 
     @classmethod
     def for_listening(cls) -> Self:
         """The address on which to listen: of `LISTEN_DATABASE`, or the queue's own."""
-        return cls.of(conf().listen_database or DEFAULT_DB_ALIAS)
+        return cls.of(conf().listen_database or None)
 
     def connect(self, name: str, **more: Any) -> psycopg.Connection[Any]:
         """A connection in autocommit, shown under `name` in `pg_stat_activity`; `more` are parameters of libpq.

@@ -1,4 +1,4 @@
-"""Tests with settings that are read once, in a process and a database of their own: `tests/<name>/road.py`."""
+"""Tests with settings that are read once, in a process and databases of their own: `tests/<name>/*road.py`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.integration.test_enqueue_due_reports import database_url
 def take_road(name: str) -> None:
     """Run the road with `tests/<name>/settings.py`, on the server of the tests' database; all of it must pass."""
     options = [f"--ds=tests.{name}.settings", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    roads = sorted(str(path) for path in (BASE_DIR / "tests" / name).glob("*road.py"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, f"tests/{name}/road.py"],
+        [sys.executable, "-m", "pytest", *options, *roads],
         cwd=BASE_DIR,
         env={**os.environ, "DATABASE_URL": database_url()},
         capture_output=True,

@@ -22,7 +22,7 @@ from project.environment import BASE_DIR
 from reportqueue import checks
 from reportqueue.clock import database_now
 from reportqueue.conf import Conf, conf
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import ApiToken, ReportSchedule
 from tests.conftest import build_schedule
 from tests.integration.test_enqueue_due_reports import database_url
 
@@ -58,6 +58,8 @@ def test_the_demo_project_passes():
         ({"RUN_URL": "javascript:alert('{run_id}')"}, "RUN_URL"),
         ({"RUN_URL": "//elsewhere/{run_id}"}, "RUN_URL"),
         ({"MAX_UNSTARTED_RUNS": 0}, "MAX_UNSTARTED_RUNS"),
+        ({"DATABASE": "nowhere"}, "'DATABASE'"),
+        ({"DATABASE": ["default"]}, "'DATABASE'"),
         ({"LISTEN_DATABASE": "direct"}, "LISTEN_DATABASE"),
         ({"LISTEN_DATABASE": ["default"]}, "LISTEN_DATABASE"),
         ({"AUTHENTICATION_CLASSES": []}, "AUTHENTICATION_CLASSES"),
@@ -118,45 +120,156 @@ def test_a_project_without_time_zones_is_refused(settings):
     assert the_problem()[0] == "reportqueue.E004"
 
 
-class ReadsElsewhere:
-    """As for a replica."""
+class To:
+    """A router that sends some models to the database `reports`."""
 
-    def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        return "replica" if model._meta.app_label == "reportqueue" else None
-
-
-class WritesElsewhere:
-    """One table in a database of its own."""
+    def sends(self, model: Any) -> bool:
+        return bool(model._meta.app_label == "reportqueue")
 
     def db_for_write(self, model: Any, **hints: Any) -> str | None:
-        return "reports" if model is ReportQueue else None
-
-    db_for_read = db_for_write
-
-
-class LeavesOursAlone:
-    """The router of a project with a second database for other apps."""
+        return "reports" if self.sends(model) else None
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        return None if model._meta.app_label == "reportqueue" else "replica"
+        return self.db_for_write(model)
 
-    db_for_write = db_for_read
+
+class ReadsElsewhere(To):
+    """As for a replica."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> None:
+        return None
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        return "reports" if self.sends(model) else None
+
+
+class OneTable(To):
+    """One table in a database of its own."""
+
+    def sends(self, model: Any) -> bool:
+        return model is ReportSchedule
+
+
+class TheQueue(To):
+    """What the shipped router does, by a project's own."""
+
+    def sends(self, model: Any) -> bool:
+        return super().sends(model) and model is not ApiToken
+
+
+class TheUsers(To):
+    """The users without their tokens."""
+
+    def sends(self, model: Any) -> bool:
+        return bool(model._meta.app_label == "auth")
+
+
+class AnotherApp(To):
+    """A database for other apps, which is of no concern here."""
+
+    def sends(self, model: Any) -> bool:
+        return bool(model._meta.app_label == "sessions")
+
+
+class Nowhere(TheQueue):
+    """A database that is not in `DATABASES`."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "nowhere" if self.sends(model) else None
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """A second database."""
+    same = dict(connection.settings_dict)
+    monkeypatch.setitem(connections.databases, "reports", same)
+    monkeypatch.setitem(settings.DATABASES, "reports", same)
+
+
+SHIPPED = "reportqueue.routers.ReportQueueRouter"
+
+
+def use(settings: Any, *routers: type | str, database: str = "default") -> None:
+    """Have these routers, and the setting of the shipped one."""
+    named = [router if isinstance(router, str) else f"{__name__}.{router.__name__}" for router in routers]
+    settings.DATABASE_ROUTERS, settings.REPORTQUEUE = named, {"DATABASE": database}
 
 
 @pytest.mark.parametrize(
-    ("routers", "said"),
+    ("routers", "said", "remedy"),
     [
-        ([ReadsElsewhere], "reads to 'replica'"),
-        ([WritesElsewhere], "ReportQueue's reads to 'reports' and writes to 'reports'"),
-        ([LeavesOursAlone, ReadsElsewhere], "ReportSchedule's reads to 'replica'"),
-        ([LeavesOursAlone], ""),
+        (
+            [ReadsElsewhere],
+            "ReportSchedule's reads to 'reports' and writes to 'default'",
+            "where you send writes",
+        ),
+        ([AnotherApp, ReadsElsewhere], "ReportSchedule's reads to 'reports'", "where you send writes"),
+        ([OneTable], "ReportSchedule's writes to 'reports'", "all of the app but ApiToken to one database"),
+        ([To], "ApiToken to 'reports' and the users to 'default'", "send ApiToken to 'default'"),
+        ([TheUsers], "ApiToken to 'default' and the users to 'reports'", "send ApiToken to 'reports'"),
+        ([Nowhere], "'nowhere', which is not in DATABASES", "Add 'nowhere' to DATABASES"),
     ],
 )
-def test_a_second_database_by_router_is_refused(settings, routers: list[type], said: str):
-    settings.DATABASE_ROUTERS = [f"{__name__}.{router.__name__}" for router in routers]
+def test_routers_with_which_the_queue_cannot_work_are_refused(
+    settings: Any, reports: None, routers: list[type], said: str, remedy: str
+):
+    use(settings, *routers)
+    (problem,) = checks.check_database(None)
+    assert problem.id == "reportqueue.E005"
+    assert said in problem.msg
+    assert remedy in str(problem.hint)
+    assert SHIPPED in str(problem.hint)
+
+
+def test_the_setting_without_a_router_is_refused(settings: Any, reports: None):
+    use(settings, database="reports")
+    (problem,) = checks.check_database(None)
+    assert problem.id == "reportqueue.E005"
+    assert SHIPPED in str(problem.hint)
+
+
+@pytest.mark.parametrize(
+    ("routers", "chosen", "own"),
+    [
+        ([], "default", False),
+        ([AnotherApp], "default", False),
+        ([SHIPPED], "default", False),
+        ([SHIPPED], "reports", True),
+        ([TheQueue], "default", True),
+        ([AnotherApp, SHIPPED], "reports", True),
+        ([SHIPPED, TheUsers], "default", False),  # the shipped one puts the tokens beside the users
+    ],
+)
+def test_a_database_of_its_own_is_told_of(
+    settings: Any, reports: None, routers: list[type | str], chosen: str, own: bool
+):
+    use(settings, *routers, database=chosen)
     problems = found()
-    assert [name for name, _ in problems] == (["reportqueue.E005"] if said else [])
-    assert all(said in text for _, text in problems)
+    assert [name for name, _ in problems] == (["reportqueue.W003"] if own else [])
+    assert all("'reports'" in text for _, text in problems)
+    settings.SILENCED_SYSTEM_CHECKS = ["reportqueue.W003"]
+    assert [one for one in django_checks.run_checks() if not one.is_silenced()] == []
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_both_databases_must_be_postgresql(settings: Any, reports: None, monkeypatch: pytest.MonkeyPatch, apart: bool):
+    use(settings, SHIPPED, database="reports")
+    wrong = "reports" if apart else "default"
+    monkeypatch.setattr(connections[wrong], "vendor", "sqlite")
+    (problem, *_) = checks.check_database(None)
+    assert (problem.id, repr(wrong) in problem.msg) == ("reportqueue.E002", True)
+
+
+def test_the_queues_database_is_the_one_that_is_looked_at(
+    db: None, settings: Any, reports: None, monkeypatch: pytest.MonkeyPatch
+):
+    use(settings, SHIPPED, database="reports")
+    monkeypatch.setattr(checks, "OLDEST_SERVER", 99)
+    monkeypatch.setitem(connection.settings_dict, "NAME", "nowhere")
+    assert {name for name, _ in found()} == {"reportqueue.W002", "reportqueue.W003"}
+    level = {**connections["reports"].settings_dict["OPTIONS"], "isolation_level": IsolationLevel.SERIALIZABLE}
+    monkeypatch.setitem(connections["reports"].settings_dict, "OPTIONS", level)
+    assert "reportqueue.E006" in [name for name, _ in found()]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""From the request to the finished report, over HTTP. `tests/integration/test_unusual_settings.py` runs it."""
+"""From the request to the finished report, over HTTP. `tests/integration/test_unusual_settings.py` runs it.
+
+The queue is in a database of its own; `database_road.py` says what that means.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,32 +13,20 @@ from dagster import DagsterInstance, build_sensor_context
 from django.contrib.auth.models import User
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.db import connection
 from django.test import Client
 
 from dagster_reportqueue import ApiRefused, ReportQueueResource, ReportRun, build_queue_sensor, build_report_job
-from reportqueue import queue, schedules
+from reportqueue import database, queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 from tests.conftest import build_row, build_schedule
 from tests.unusual.urls import PREFIX
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 
 def make(run: ReportRun) -> dict[str, Any]:
     return {"title": f"Report {run.report_id}"}
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_connection_stays(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """The web server's threads end when their clients have gone: the database could not be dropped meanwhile."""
-    yield
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
 
 
 @pytest.fixture
@@ -81,17 +71,17 @@ def test_a_schedule_fires_at_its_own_zones_time(resource: ReportQueueResource):
 
 
 def test_the_tables_are_where_the_search_path_says(resource: ReportQueueResource):
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute("SELECT schemaname FROM pg_tables WHERE tablename = %s", [ReportQueue._meta.db_table])
         assert cursor.fetchall() == [("their_schema",)]
 
 
-def test_the_checks_have_nothing_against_it():
-    assert [
-        found
-        for found in run_checks(include_deployment_checks=False, databases=["default"])
-        if found.id and found.id.startswith("reportqueue")
-    ] == []
+def test_the_checks_have_nothing_against_it_but_say_what_a_database_of_its_own_means():
+    found = run_checks(include_deployment_checks=False, databases=["default", "reports"])
+    (said,) = [one for one in found if (one.id or "").startswith("reportqueue")]
+    assert said.id == "reportqueue.W003"
+    assert "'reports'" in said.msg
+    assert "on_commit" in str(said.hint)
 
 
 def test_the_admins_addresses_have_no_thousands_separator():

@@ -1,9 +1,9 @@
-"""The tests' settings, changed wherever a project may have something else; and a database of their own."""
+"""The tests' settings, changed wherever a project may have something else; and two databases of their own."""
 
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE
+from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE, REPORTQUEUE
 
 SCHEMA = "their_schema"
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.unusual"]
@@ -15,6 +15,9 @@ DATABASES["default"] |= {
     "TIME_ZONE": "Asia/Kathmandu",
     "OPTIONS": {**DATABASES["default"].get("OPTIONS", {}), "options": f"-c search_path={SCHEMA}"},
 }
+DATABASES["reports"] = {**DATABASES["default"], "TEST": {"NAME": f"test_unusual_reports_{os.getpid()}"}}
+DATABASE_ROUTERS = ["reportqueue.routers.ReportQueueRouter"]
+REPORTQUEUE = {**REPORTQUEUE, "DATABASE": "reports"}
 TIME_ZONE = "America/St_Johns"
 LANGUAGE_CODE = "fr"
 USE_THOUSAND_SEPARATOR = True

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from reportqueue import api_users, locks, tokens
+from reportqueue import api_users, database, locks, tokens
 from reportqueue.clock import database_now
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import duration
@@ -52,10 +52,10 @@ class Command(BaseCommand):
             raise CommandError("--expires must be longer than 0 s.", returncode=2)
         name = options["name"] if options["name"] is not None else purpose
         try:
-            with locks.bounded():
+            with locks.bounded(using=(users := database.users_alias())):
                 prepared = api_users.prepare(options["user"], codenames)
                 is_new, user, missing = prepared.is_new, prepared.user.get_username(), prepared.missing
-                expires_at = None if options["expires"] is None else database_now() + options["expires"]
+                expires_at = None if options["expires"] is None else database_now(users) + options["expires"]
                 if options["dry_run"]:
                     self._say(f"The user {user} {'would be created' if is_new else 'exists'}.")
                     self._say(f"Permissions that would be granted: {_listed(missing)}.")

@@ -15,9 +15,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import connection
 
-from reportqueue import locks, queue, schedules, triggers
+from reportqueue import database, locks, queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -130,7 +129,7 @@ class Command(BaseCommand):
                         # The database restarts or is out of reach: waiting for it loses nothing.
                         said = str(error).strip().splitlines()[0]
                         logger.warning("The database does not answer, trying again: %s", said)
-                        connection.close()
+                        database.close()
                         pause = min(interval, RECONNECT_SECONDS)
                     else:
                         # The process goes on: the other schedules and later passes need it.
