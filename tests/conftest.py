@@ -39,6 +39,7 @@ LONG = (
     ("tests/dagster_reportqueue/test_processes.py", "test_runs_that_are_stopped"),
     ("tests/dagster_reportqueue/test_queue_lanes.py", "in a process of its own"),
     ("tests/dagster_reportqueue/test_queue_sensor.py", "test_a_tick_that_fails_anywhere"),
+    ("tests/integration/test_second_database.py", ""),
     ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),
 )
