@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,19 +15,54 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.acceptance import wheels
 from tests.acceptance.demos import DemoProcess
 from tools.runner.postgres import with_database
 
 StartDemo = Callable[..., DemoProcess]
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
     """A folder that any user may enter; its path is short, as a Unix socket's must be, and has a space."""
     path = Path(tempfile.mkdtemp(prefix="rq ", dir="/tmp"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A temporary folder of the module's tests."""
+    with temporary_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def wheel_folder() -> Iterator[Path]:
+    """A temporary folder of the wheel and of its installations."""
+    with temporary_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def wheel(wheel_folder: Path) -> Path:
+    """The wheel."""
+    return wheels.build(wheel_folder)
+
+
+@pytest.fixture(scope="session")
+def their_python(wheel: Path, wheel_folder: Path) -> str:
+    """The Python of an environment with the wheel's Django side."""
+    return wheels.django_python(wheel, wheel_folder)
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, wheel_folder: Path) -> Path:
+    """The wheel for the Dagster side: on the `PYTHONPATH` of an environment that has Dagster."""
+    target = wheel_folder / "installed"
+    wheels.python(sys.executable, *wheels.PIP, "--no-deps", "--target", str(target), str(wheel), cwd=wheel_folder)
+    return target
 
 
 @pytest.fixture(scope="module")

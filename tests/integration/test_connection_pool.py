@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,72 +26,17 @@ from reportqueue.wakeup.listening import Address, Pooled
 from tests.conftest import build_schedule, minutes_ago
 from tests.integration.test_api_claim import waiting_claim
 from tests.integration.test_enqueue_due_reports import until
-from tools.runner.stack import free_port
+from tests.pgbouncer import POOLED, needs_pgbouncer, pgbouncer
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-POOLED = 3
-"""Connections to the server that the pool gives to its clients in turn."""
 pytestmark = pytest.mark.django_db(transaction=True)
-needs_pgbouncer = pytest.mark.skipif(
-    PGBOUNCER is None, reason="PgBouncer is not installed; on Debian: apt-get install pgbouncer"
-)
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[int]:
     """The port of a PgBouncer before the tests' server. Each transaction gets another of its connections."""
-    assert PGBOUNCER is not None
-    server, port = connection.settings_dict, free_port()
-    account = server["USER"] or "postgres"
-    home = tmp_path / "pool"
-    home.mkdir()
-    (home / "users").write_text(f'"{account}" "{server["PASSWORD"]}"\n')
-    (home / "pgbouncer.ini").write_text(
-        f"""
-        [databases]
-        * = host={server["HOST"] or "127.0.0.1"} port={server["PORT"] or 5432}
-        [pgbouncer]
-        listen_addr = 127.0.0.1
-        listen_port = {port}
-        unix_socket_dir =
-        auth_type = trust
-        auth_file = {home}/users
-        pool_mode = transaction
-        default_pool_size = {POOLED}
-        server_round_robin = 1
-        logfile = {home}/log
-        """.replace("        ", "")
-    )
-    # PgBouncer refuses to be root; the owner of the server's socket may use it.
-    owner = os.stat(server["HOST"]).st_uid if server["HOST"].startswith("/") and os.geteuid() == 0 else None
-    if owner is not None:
-        for folder in (home, *home.parents):
-            if folder.stat().st_uid == 0 and folder != Path("/"):
-                folder.chmod(folder.stat().st_mode | 0o055)
-        for path in (home, *home.iterdir()):
-            os.chown(path, owner, -1)
-    process = subprocess.Popen([PGBOUNCER, str(home / "pgbouncer.ini")], user=owner, stderr=subprocess.DEVNULL)
-    try:
-        patience = time.monotonic() + 20
-        while not _accepts(port):
-            assert process.poll() is None, (home / "log").read_text()
-            assert time.monotonic() < patience
-            time.sleep(0.02)
-        with ExitStack() as together:  # as many transactions at once make so many connections
-            for _ in range(POOLED):
-                together.enter_context(psycopg.connect(**through(port))).execute("SELECT 1")
+    server = connection.settings_dict
+    with pgbouncer(tmp_path / "pool", server, server["NAME"]) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _accepts(port: int) -> bool:
-    try:
-        with psycopg.connect(**through(port)):
-            return True
-    except psycopg.OperationalError:
-        return False
 
 
 def through(port: int) -> dict[str, Any]:
