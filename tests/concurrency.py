@@ -6,19 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from django.db import connection
+from django.db import connection, connections
 
 T = TypeVar("T")
 
 
-def wait_for_a_blocked_connection(seconds: float = 10) -> None:
+def wait_for_a_blocked_connection(database: Any = connection, *, seconds: float = 10) -> None:
     """Return once another connection to this database waits for a lock."""
     until = time.monotonic() + seconds
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     while time.monotonic() < until:
-        with connection.cursor() as cursor:
+        with database.cursor() as cursor:
             cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction sees the activity it first looked at
             cursor.execute(query)
             if cursor.fetchone()[0]:
@@ -40,7 +40,7 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
         except Exception as error:
             return error
         finally:
-            connection.close()
+            connections.close_all()
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from django.db import connection
+from django.db import connections
 
 T = TypeVar("T")
 NEVER = 60.0
@@ -30,7 +30,7 @@ def in_thread(pool: ThreadPoolExecutor, act: Callable[..., T], *arguments: Any) 
         try:
             return act(*arguments)
         finally:
-            connection.close()
+            connections.close_all()
 
     return pool.submit(call)
 

@@ -45,15 +45,16 @@ def atomic_requests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """From the call on, no connection can be made."""
+    """From the call on, no connection can be made, to no database."""
     with monkeypatch.context() as patched:
 
         def take_away() -> None:
-            connection.close()
-            patched.setitem(connection.settings_dict, "HOST", "/nowhere")
+            connections.close_all()
+            for one in connections.all():
+                patched.setitem(one.settings_dict, "HOST", "/nowhere")
 
         yield take_away
-        connection.close()
+        connections.close_all()
 
 
 def token(client_with: ClientFactory) -> APIClient:

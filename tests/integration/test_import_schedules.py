@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import connection
 
-from reportqueue import schedules
+from reportqueue import database, schedules
 from reportqueue.celery_beat import tables
 from reportqueue.clock import database_now
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -517,10 +517,10 @@ def test_an_import_waits_for_another_and_finds_its_schedules():
     try:
         add_crontab("0 8 * * *")
         with ThreadPoolExecutor(1) as pool:
-            with transaction.atomic():
+            with database.atomic():
                 assert "1 imported" in run()
                 second = pool.submit(lambda: at_once([run])[0])
-                wait_for_a_blocked_connection()
+                wait_for_a_blocked_connection(database.connection())
             assert "0 imported, 1 there already" in str(second.result(timeout=30))
         assert ReportSchedule.objects.count() == 1
     finally:

