@@ -21,7 +21,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.test import Client
 
 from project.environment import BASE_DIR
-from reportqueue import locks, queue, schedules, tokens, triggers
+from reportqueue import database, locks, queue, schedules, tokens, triggers
 from reportqueue.errors import ReportQueueError, RowBusy, RowNotFound
 from reportqueue.locks import bounded
 from reportqueue.models import BlackoutCalendar, ReportQueue, ReportSchedule
@@ -128,8 +128,9 @@ def test_neither_does_a_key_a_hand_over_or_a_claim_that_another_holds(settings: 
 @contextmanager
 def locks_of(name: str) -> Iterator[None]:
     taken = []
-    with mock.patch.object(locks, "connection") as pretended:
-        pretended.cursor.return_value.__enter__.return_value.execute = lambda _, values: taken.extend(values)
+    with mock.patch.object(database, "connection") as pretended:
+        cursor = pretended.return_value.cursor.return_value.__enter__.return_value
+        cursor.execute = lambda _, values: taken.extend(values)
         locks.lock_until_commit(name)
     with held("SELECT pg_advisory_xact_lock(%s)", *taken):
         yield

@@ -13,8 +13,8 @@ QUEUE = "reports"
 PROJECT = "default"
 OF_THE_PROJECT = ("test_import_schedules.py", "test_tokens.py")
 """Tests of tables of the project or of the users: they mean that database."""
-COUNTED = pytest.mark.skip(reason="it counts the statements of both databases in one")
-COUNTS = ("test_the_list_takes_the_same_queries",)
+OF_ONE = ("test_the_list_takes_the_same_queries", "test_a_forgotten_lock_leaves_the_web_app")
+"""They count the statements of both in one, or start a web app that knows one database."""
 USES = {"db", "transactional_db", "live_server"}
 
 
@@ -26,8 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marker is not None or USES.intersection(getattr(item, "fixturenames", ())):
             given: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
             item.add_marker(pytest.mark.django_db(**{**given, "databases": "__all__"}), append=False)
-        if item.name.startswith(COUNTS):
-            item.add_marker(COUNTED)
+        if item.name.startswith(OF_ONE):
+            item.add_marker(pytest.mark.skip(reason="it is about one database"))
 
 
 @pytest.fixture(autouse=True)
