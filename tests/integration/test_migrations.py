@@ -30,9 +30,9 @@ RETURNING id
 def before_turns(transactional_db: None) -> Iterator[tuple[int, int]]:
     """The tables as they were when a row waited for one other; two schedules, without and with overlaps."""
     made = build_schedule(overlap="queue_one").pk, build_schedule().pk
-    call_command("migrate", "reportqueue", "0008", verbosity=0)
+    call_command("migrate", "reportqueue", "0008", verbosity=0, database=connection.alias)
     yield made
-    call_command("migrate", "reportqueue", verbosity=0)
+    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
 
 
 def insert(schedule: int | None, status: str, waits_for: int | None = None) -> int:
@@ -48,7 +48,7 @@ def test_rows_that_waited_for_another_wait_for_their_turn(before_turns: tuple[in
     tightened = insert(limited, "queued")
     allowed = [insert(free, "running"), insert(free, "queued")]
     stranded = insert(None, "queued", insert(None, "running"))
-    call_command("migrate", "reportqueue", verbosity=0)
+    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
     rows = {row.pk: (row.concurrency_key, row.waiting) for row in ReportQueue.objects.filter(error="")}
     assert {pk: rows[pk] for pk in (first, waits, tightened)} == {
         first: (limited, False),
@@ -59,17 +59,17 @@ def test_rows_that_waited_for_another_wait_for_their_turn(before_turns: tuple[in
 
 
 def test_the_pattern_that_polls_has_its_new_name(transactional_db: None):
-    call_command("migrate", "reportqueue", "0013", verbosity=0)
+    call_command("migrate", "reportqueue", "0013", verbosity=0, database=connection.alias)
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO reportqueue_triggerperiod (pattern, since, switched_by) VALUES ('webhook', '2026-01-01', '')"
         )
         cursor.execute("INSERT INTO reportqueue_reportconsumer (pattern, name) VALUES ('webhook', 'dagster')")
-    call_command("migrate", "reportqueue", verbosity=0)
+    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
     assert TriggerPeriod.objects.get(since="2026-01-01T00:00Z").pattern == Pattern.POLLING
     assert ReportConsumer.objects.get(name="dagster").pattern == Pattern.POLLING
-    call_command("migrate", "reportqueue", "0013", verbosity=0)
+    call_command("migrate", "reportqueue", "0013", verbosity=0, database=connection.alias)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pattern FROM reportqueue_reportconsumer")
         assert cursor.fetchall() == [("webhook",)]
-    call_command("migrate", "reportqueue", verbosity=0)
+    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
