@@ -1,25 +1,28 @@
-"""From the request to the finished report, over HTTP. `tests/integration/test_unusual_settings.py` runs it."""
+"""From the request to the finished report, over HTTP. `tests/acceptance/test_unusual_project.py` runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster import DagsterInstance, build_sensor_context
-from django.contrib.auth.models import User
+from django.contrib.auth import get_user_model
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
+from unusual.urls import PREFIX
 
+import dagster_reportqueue
+import reportqueue
 from dagster_reportqueue import ApiRefused, ReportQueueResource, ReportRun, build_queue_sensor, build_report_job
 from reportqueue import queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
-from tests.conftest import build_row, build_schedule
-from tests.unusual.urls import PREFIX
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,8 +45,15 @@ def no_connection_stays(django_db_setup: None, django_db_blocker: Any) -> Iterat
 @pytest.fixture
 def resource(live_server: Any, capsys: pytest.CaptureFixture[str]) -> ReportQueueResource:
     """Dagster's, at the address at which the project has the API."""
-    call_command("create_consumer", "dagster")
+    call_command("create_consumer", "dagster@example.com")
     return ReportQueueResource(url=f"{live_server.url}/{PREFIX}", token=capsys.readouterr().out.strip())
+
+
+def test_it_is_the_wheel_and_nothing_of_the_checkout():
+    for package in (reportqueue, dagster_reportqueue):
+        assert package.__file__ is not None
+        assert "site-packages" in Path(package.__file__).parts
+    assert [name for name in ("project", "orchestrator", "tools", "tests.conftest") if _found(name)] == []
 
 
 def test_a_report_goes_all_the_way(resource: ReportQueueResource):
@@ -72,7 +82,8 @@ def test_errors_and_times_are_the_apis_own(resource: ReportQueueResource):
 
 
 def test_a_schedule_fires_at_its_own_zones_time(resource: ReportQueueResource):
-    schedule = build_schedule(cron="0 8 * * *", timezone="Europe/Paris")
+    schedule = ReportSchedule(report_id=1, modifier_id=2, cron="0 8 * * *", timezone="Europe/Paris")
+    schedule.save()
     assert schedule.next_run_at is not None
     assert schedule.next_run_at.astimezone(UTC).hour in (6, 7)
     due = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
@@ -96,8 +107,10 @@ def test_the_checks_have_nothing_against_it():
 
 def test_the_admins_addresses_have_no_thousands_separator():
     client = Client()
-    client.force_login(User.objects.create_superuser("root"))
-    row = build_row(id=12_345, status=Status.FAILED, error="why")
+    client.force_login(get_user_model().objects.create(email="root@example.com", is_superuser=True, is_staff=True))
+    now = datetime.now(UTC)
+    row = ReportQueue.objects.create(id=12_345, report_id=1, modifier_id=2, trigger_time=now, available_at=now)
+    queue.cancel(row.pk)
     assert (
         f"/staff/reportqueue/reportqueue/{row.pk}/change/"
         in client.get("/staff/reportqueue/reportqueue/").content.decode()
@@ -112,3 +125,10 @@ def test_the_admins_addresses_have_no_thousands_separator():
 
 def test_the_probes_need_no_login():
     assert [Client().get(f"/health/{name}").status_code for name in ("healthz", "readyz", "status")] == [200] * 3
+
+
+def _found(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
