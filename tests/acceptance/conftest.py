@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import uuid4
 
 import psycopg
@@ -16,53 +18,112 @@ import pytest
 from psycopg import sql
 
 from tests.acceptance import wheels
-from tests.acceptance.demos import DemoProcess
-from tools.runner.postgres import with_database
+from tests.acceptance.demos import ROOT, DemoProcess, clean_environment, processes_on
+from tests.acceptance.roads import Road
+from tools.runner.postgres import create_database, with_database
 
 StartDemo = Callable[..., DemoProcess]
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def short_folder() -> Iterator[Path]:
     """A folder that any user may enter; its path is short, as a Unix socket's must be, and has a space."""
     path = Path(tempfile.mkdtemp(prefix="rq ", dir="/tmp"))
     path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A temporary folder of the module's tests."""
-    with temporary_folder() as path:
+    """A `short_folder` for the module's tests."""
+    with short_folder() as path:
         yield path
 
 
 @pytest.fixture(scope="session")
-def wheel_folder() -> Iterator[Path]:
-    """A temporary folder of the wheel and of its installations."""
-    with temporary_folder() as path:
-        yield path
+def wheel() -> Iterator[Path]:
+    """Built from the checkout, in which the build leaves nothing."""
+    with short_folder() as path:
+        before = set(ROOT.iterdir())
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(path)]
+        done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert set(ROOT.iterdir()) == before
+        [built] = path.iterdir()
+        yield built
 
 
 @pytest.fixture(scope="session")
-def wheel(wheel_folder: Path) -> Path:
-    """The wheel."""
-    return wheels.build(wheel_folder)
+def pinned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The versions of requirements.txt, to install the wheel with: without the hashes, as the wheel has none there.
+
+    Its path has no space: `UV_CONSTRAINT` is a list with spaces between.
+    """
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith(" ")]
+    path = tmp_path_factory.mktemp("pinned") / "pinned.txt"
+    path.write_text("".join(f"{line.removesuffix(chr(92))}\n" for line in lines))
+    return path
 
 
 @pytest.fixture(scope="session")
-def their_python(wheel: Path, wheel_folder: Path) -> str:
-    """The Python of an environment with the wheel's Django side."""
-    return wheels.django_python(wheel, wheel_folder)
+def road(wheel: Path, pinned: Path) -> Iterator[Road]:
+    """The README's road, of which nothing has been done yet; all that it starts is ended."""
+    url = new_database()
+    with short_folder() as path:
+        walked = Road(path, wheel, pinned, libpq(url))
+        try:
+            yield walked
+        finally:
+            walked.stop()
+            left = processes_on(path)
+            drop_databases(url)
+        assert not left, "Ctrl-C in all terminals has left these"
+
+
+def libpq(url: str) -> dict[str, str]:
+    """The variables that lead libpq to this database."""
+    parts = urlsplit(url)
+    more = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    found = {
+        "PGHOST": more.get("host") or parts.hostname,
+        "PGPORT": more.get("port") or str(parts.port or 5432),
+        "PGUSER": unquote(parts.username or ""),
+        "PGPASSWORD": unquote(parts.password or ""),
+        "PGDATABASE": unquote(parts.path[1:]),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def new_database() -> str:
+    """The URL of a new, empty database on the tests' server."""
+    url = with_database(os.environ["DATABASE_URL"], f"acceptance_{uuid4().hex[:12]}")
+    create_database(url)
+    return url
+
+
+def drop_databases(url: str) -> None:
+    """Drop the database, Dagster's beside it, and that of its tests, if they exist."""
+    name = libpq(url)["PGDATABASE"]
+    with psycopg.connect(with_database(os.environ["DATABASE_URL"], "postgres"), autocommit=True) as connection:
+        for one in (name, f"{name}_dagster", f"test_{name}"):
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(one)))
 
 
 @pytest.fixture(scope="session")
-def installed(wheel: Path, wheel_folder: Path) -> Path:
+def their_python(road: Road) -> str:
+    """The Python of the environment that the README makes for the Django side."""
+    return str(road.install_django_side())
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path) -> Iterator[Path]:
     """The wheel for the Dagster side: on the `PYTHONPATH` of an environment that has Dagster."""
-    target = wheel_folder / "installed"
-    wheels.python(sys.executable, *wheels.PIP, "--no-deps", "--target", str(target), str(wheel), cwd=wheel_folder)
-    return target
+    with short_folder() as path:
+        wheels.python(sys.executable, *wheels.PIP, "--no-deps", "--target", str(path), str(wheel), cwd=path)
+        yield path
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +143,6 @@ def start_demo() -> Iterator[StartDemo]:
 @pytest.fixture
 def fresh_database_url() -> Iterator[str]:
     """The URL of a database that does not exist yet, on the tests' server; dropped afterwards, Dagster's beside it."""
-    server = os.environ["DATABASE_URL"]
-    name = f"acceptance_{uuid4().hex[:12]}"
-    yield with_database(server, name)
-    with psycopg.connect(with_database(server, "postgres"), autocommit=True) as connection:
-        for one in (name, f"{name}_dagster"):
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(one)))
+    url = with_database(os.environ["DATABASE_URL"], f"acceptance_{uuid4().hex[:12]}")
+    yield url
+    drop_databases(url)

@@ -5,32 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.acceptance.conftest import drop_databases, libpq, new_database
 from tests.acceptance.demos import ROOT
 from tests.acceptance.wheels import PIP, python, run, served, start_project
-from tools.runner.postgres import create_database
 
 DATABASES = """
 import os
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-_parts = urlsplit(os.environ["THEIR_DATABASE_URL"])
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": _parts.path[1:],
-        "USER": unquote(_parts.username or ""),
-        "PASSWORD": unquote(_parts.password or ""),
-        "HOST": _parts.hostname or "",
-        "PORT": _parts.port or "",
-        "OPTIONS": dict(parse_qsl(_parts.query)),
-    }
-}
+DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}}
 """
 pytestmark = pytest.mark.timeout(600)  # an installation takes long on a busy machine
 PROBE = """
@@ -145,10 +134,11 @@ def their_project(their_python: str, folder: Path) -> Path:
 
 
 @pytest.fixture
-def environment(fresh_database_url: str) -> dict[str, str]:
+def environment() -> Iterator[dict[str, str]]:
     """For `manage.py` of their project: PostgreSQL, and a database that was just created."""
-    create_database(fresh_database_url)
-    return {"THEIR_DATABASE_URL": fresh_database_url, "DJANGO_SETTINGS_MODULE": "theirs.postgres"}
+    url = new_database()
+    yield {**libpq(url), "DJANGO_SETTINGS_MODULE": "theirs.postgres"}
+    drop_databases(url)
 
 
 def test_django_project_uses_the_wheel_without_dagster(

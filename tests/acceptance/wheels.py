@@ -1,14 +1,13 @@
-"""The wheel as others install it, and Django projects of theirs, which know nothing of this checkout."""
+"""Django projects of others, which know nothing of this checkout."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.acceptance.demos import ROOT, clean_environment
+from tests.acceptance.demos import clean_environment
 from tests.dagster_reportqueue.waiting import until
 from tools.runner.stack import answers, free_port
 
@@ -21,26 +20,6 @@ from django.urls import include
 
 urlpatterns += [path("api/", include("reportqueue.api.urls")), path("", include("reportqueue.health"))]
 """
-
-
-def build(folder: Path) -> Path:
-    """The wheel, built from the checkout, in which the build leaves nothing."""
-    before = set(ROOT.iterdir())
-    python(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist"), cwd=ROOT)
-    assert set(ROOT.iterdir()) == before
-    [path] = (folder / "dist").iterdir()
-    return path
-
-
-def django_python(wheel: Path, folder: Path) -> str:
-    """The Python of a new environment with the Django side of the wheel, and without Dagster."""
-    python(sys.executable, "-m", "venv", str(folder / "venv"), cwd=folder)
-    # Without the hashes: with them, pip would want one for the wheel, too.
-    pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith(" ")]
-    (folder / "pinned.txt").write_text("".join(f"{line.removesuffix(chr(92))}\n" for line in pinned))
-    made = str(folder / "venv" / "bin" / "python")
-    python(made, *PIP, "-c", str(folder / "pinned.txt"), f"reportqueue[django] @ {wheel.as_uri()}", cwd=folder)
-    return made
 
 
 def start_project(django: str, home: Path, settings: str = "") -> None:

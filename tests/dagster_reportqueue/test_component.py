@@ -1,9 +1,7 @@
-"""The component of `dg`: loaded from its YAML in this process, and used by the real `dg` if that is installed."""
+"""The component of `dg`, loaded from its YAML. tests/acceptance/test_dg_project.py has the real `dg`."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -30,14 +28,6 @@ GROUP = "dagster_dg_cli.registry_modules"
 TYPE = "dagster_reportqueue.ReportQueueComponent"
 REPAIR = {"report_launch_failed", "report_launch_cancelled", "report_reconciler"}
 JOBS = {"process_report_job", "process_reports_job", "refresh_report_cron_schedules"}
-DEFINITIONS = """
-from pathlib import Path
-from dagster import definitions, load_from_defs_folder
-
-@definitions
-def defs():
-    return load_from_defs_folder(path_within_project=Path(__file__).parent)
-"""
 
 
 @pytest.fixture
@@ -116,38 +106,6 @@ def test_the_wheel_registers_the_module_that_has_the_component():
     found = import_module(module)
     values = [getattr(found, name) for name in dir(found)]  # as `dg` looks for components
     assert [one for one in values if isinstance(one, type) and issubclass(one, Component)] == [ReportQueueComponent]
-
-
-@pytest.mark.skipif(shutil.which("dg") is None, reason="dagster-dg-cli is not installed")
-def test_dg_lists_scaffolds_and_checks_it(tmp_path: Path):
-    installed = tmp_path / "installed" / "reportqueue-0.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: reportqueue\nVersion: 0\n")
-    (installed / "entry_points.txt").write_text(f"[{GROUP}]\ndagster_reportqueue = dagster_reportqueue\n")
-    project = tmp_path / "project"
-    defs = project / "src" / "shop" / "defs"
-    defs.mkdir(parents=True)
-    (defs / "__init__.py").touch()
-    (defs.parent / "__init__.py").touch()
-    (defs.parent / "definitions.py").write_text(DEFINITIONS)
-    (project / "pyproject.toml").write_text(
-        '[project]\nname = "shop"\nversion = "0"\n\n[tool.dg]\ndirectory_type = "project"\n\n'
-        '[tool.dg.project]\nroot_module = "shop"\n'
-    )
-    paths = os.pathsep.join([str(project / "src"), str(installed.parent), ROOT])
-    environment = {**os.environ, "PYTHONPATH": paths, "DAGSTER_HOME": "", "PYTHONWARNINGS": "ignore"}
-
-    def dg(*arguments: str) -> str:
-        done = subprocess.run(
-            ["dg", *arguments], cwd=project, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    assert TYPE in dg("list", "components", "--json")
-    dg("scaffold", "defs", TYPE, "reports")
-    assert (defs / "reports" / "defs.yaml").read_text().startswith(f"type: {TYPE}\n")
-    dg("check", "defs")
 
 
 def test_dagsters_daemon_loads_no_components_with_the_library():

@@ -27,7 +27,8 @@ from dagster_reportqueue.client import ApiRefused
 from dagster_reportqueue.testing import InMemoryQueue, Row
 from reportqueue.models import ReportQueue
 from tests.conftest import ClientFactory, build_row
-from tests.unit.test_doc_code import blocks, execute
+from tests.documents import blocks
+from tests.unit.test_doc_code import execute
 
 
 def make(run: ReportRun) -> dict[str, Any]:
@@ -270,7 +271,7 @@ def test_a_cancel_is_seen_within_a_short_lease():
 
 
 def test_the_tests_of_the_page_pass():
-    (code,) = [block for block in blocks("docs/testing.md") if "InMemoryQueue" in block]
+    (code,) = [block.text for block in blocks("docs/testing.md", "python") if "InMemoryQueue" in block.text]
     found: dict[str, Any] = {}
     execute(code, found)
     tests = [function for name, function in found.items() if name.startswith("test_")]

@@ -1,4 +1,4 @@
-"""The tests of this folder once more, with the queue in a database of its own: `tests/second_database/`."""
+"""The queue in a database of its own: a project with the shipped router, and this folder's tests once more."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ import sys
 import pytest
 
 from project.environment import BASE_DIR
+from tests.integration.roads import take_road
 from tests.integration.test_enqueue_due_reports import database_url
 
-HAVE_THEIR_OWN = ("test_checks.py", "test_custom_user.py", "test_second_database.py", "test_unusual_settings.py")
+HAVE_THEIR_OWN = ("test_checks.py", "test_custom_user.py", "test_second_database.py")
 """These set the databases themselves."""
+
+
+def test_the_road_of_a_queue_in_a_database_of_its_own(db: None):
+    take_road("own_database")
 
 
 @pytest.mark.timeout(2_400)

@@ -16,7 +16,8 @@ from reportqueue import queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 from reportqueue.testing import assert_queued, run_queue, travel_to_next_firing
-from tests.unit.test_doc_code import blocks, execute
+from tests.documents import blocks
+from tests.unit.test_doc_code import execute
 
 ScheduleFactory = Callable[..., ReportSchedule]
 pytestmark = pytest.mark.django_db
@@ -161,7 +162,7 @@ def test_the_tests_of_the_page_pass(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
     monkeypatch.setitem(sys.modules, "shop.orders", ModuleType("shop.orders"))
     monkeypatch.setattr(sys.modules["shop.orders"], "place_order", place_order, raising=False)
-    (code,) = [block for block in blocks("docs/testing.md") if "TestCase" in block]
+    (code,) = [block.text for block in blocks("docs/testing.md", "python") if "TestCase" in block.text]
     found: dict[str, object] = {"__name__": "their_tests"}
     execute(code, found)
     tests = unittest.TestLoader().loadTestsFromTestCase(cast(type[unittest.TestCase], found["OrderTests"]))

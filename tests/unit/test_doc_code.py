@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import ast
-import re
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster import DefaultSensorStatus
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.documents import Block, blocks, pages
+
 OURS = ("reportqueue", "dagster_reportqueue", "reportcron")
 
-
-def blocks(page: str) -> list[str]:
-    """The page's blocks of Python."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
-
-
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
-BLOCKS = [(page, number) for page in PAGES for number in range(len(blocks(page)))]
+BLOCKS = [block for page in pages() for block in blocks(page, "python")]
 
 
 def execute(code: str, names: dict[str, Any]) -> None:
@@ -30,12 +22,12 @@ def execute(code: str, names: dict[str, Any]) -> None:
 
 
 def test_the_pages_have_code():
-    assert {page for page, _ in BLOCKS} >= {"README.md", "docs/dagster.md", "docs/django.md"}
+    assert {block.page for block in BLOCKS} >= {"README.md", "docs/dagster.md", "docs/django.md"}
 
 
-@pytest.mark.parametrize(("page", "number"), BLOCKS)
-def test_it_imports_what_there_is(page: str, number: int):
-    for node in ast.walk(ast.parse(blocks(page)[number])):
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_it_imports_what_there_is(block: Block):
+    for node in ast.walk(ast.parse(block.text)):
         if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] not in OURS:
             continue
         assert node.module is not None
@@ -47,7 +39,7 @@ def test_it_imports_what_there_is(page: str, number: int):
 
 @pytest.mark.filterwarnings("ignore:Parameter `owners`")  # Dagster passes it on, itself
 def test_the_code_location_of_the_readme_is_whole_and_its_sensors_run():
-    (code,) = [block for block in blocks("README.md") if "dagster" in block and "Definitions" in block]
+    (code,) = [one.text for one in blocks("README.md", "python") if "Definitions" in one.text]
     found: dict[str, Any] = {}
     execute(code, found)
     definitions = found["defs"]
@@ -66,7 +58,7 @@ def test_the_code_of_the_dagster_side_builds_what_it_names(monkeypatch: pytest.M
     for variable in ("REPORTQUEUE_URL", "REPORTQUEUE_TOKEN"):
         monkeypatch.setenv(variable, "http://127.0.0.1:8000")  # read with the code location, which sets them else
     found: dict[str, Any] = {}
-    for block in blocks("docs/dagster.md"):
-        execute(block, found)
+    for block in blocks("docs/dagster.md", "python"):
+        execute(block.text, found)
     assert {"my_job", "lanes", "sensors", "cron_sensor", "asset_sensor", "daily_refresh"} <= set(found)
     assert len(found["sensors"]) == len(found["lanes"]) + 3

@@ -1,1 +1,1 @@
-"""A project with settings that are allowed and rare; `tests/integration/test_unusual_settings.py` runs its road."""
+"""A project with settings that are allowed and rare; `tests/acceptance/test_unusual_project.py` copies and runs it."""

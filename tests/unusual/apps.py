@@ -17,7 +17,7 @@ def create_schema(connection: Any, **_: Any) -> None:
 class UnusualConfig(AppConfig):
     """Connects the creation of the schema."""
 
-    name = "tests.unusual"
+    name = "unusual"
 
     def ready(self) -> None:
         """Before the first statement."""

@@ -1,23 +1,32 @@
-"""The tests' settings, changed wherever a project may have something else; and two databases of their own."""
+"""The settings of `startproject`, changed wherever a project may have something else; and a database of their own."""
 
 import os
 
-from tests.settings import *  # noqa: F403
-from tests.settings import DATABASES, INSTALLED_APPS, MIDDLEWARE, REPORTQUEUE
+from theirs.settings import *  # noqa: F403
+from theirs.settings import INSTALLED_APPS, MIDDLEWARE
 
 SCHEMA = "their_schema"
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.unusual"]
-ROOT_URLCONF = "tests.unusual.urls"
+INSTALLED_APPS = [
+    *INSTALLED_APPS,
+    "django.contrib.postgres",
+    "rest_framework",
+    "reportqueue",
+    "custom_user",
+    "unusual",
+]
+AUTH_USER_MODEL = "custom_user.EmailUser"
+ROOT_URLCONF = "unusual.urls"
 MIDDLEWARE = [*MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
-DATABASES["default"] |= {
-    "TEST": {"NAME": f"test_unusual_{os.getpid()}"},
-    "ATOMIC_REQUESTS": True,
-    "TIME_ZONE": "Asia/Kathmandu",
-    "OPTIONS": {**DATABASES["default"].get("OPTIONS", {}), "options": f"-c search_path={SCHEMA}"},
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": os.environ["PGDATABASE"],
+        "TEST": {"NAME": f"test_unusual_{os.getpid()}"},
+        "ATOMIC_REQUESTS": True,
+        "TIME_ZONE": "Asia/Kathmandu",
+        "OPTIONS": {"options": f"-c search_path={SCHEMA}"},
+    }
 }
-DATABASES["reports"] = {**DATABASES["default"], "TEST": {"NAME": f"test_unusual_reports_{os.getpid()}"}}
-DATABASE_ROUTERS = ["reportqueue.routers.ReportQueueRouter"]
-REPORTQUEUE = {**REPORTQUEUE, "DATABASE": "reports"}
 TIME_ZONE = "America/St_Johns"
 LANGUAGE_CODE = "fr"
 USE_THOUSAND_SEPARATOR = True
@@ -34,7 +43,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"user": "1/day"},
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.AcceptHeaderVersioning",
     "ALLOWED_VERSIONS": ["9"],
-    "EXCEPTION_HANDLER": "tests.unusual.urls.no_answer",
+    "EXCEPTION_HANDLER": "unusual.urls.no_answer",
     "DATETIME_FORMAT": "%d.%m.%Y",
     "UNAUTHENTICATED_USER": None,
 }

@@ -1,4 +1,4 @@
-"""The queue in a database of its own, with the shipped router. `tests/integration/test_unusual_settings.py` runs it."""
+"""The queue in a database of its own, with the shipped router. `tests/integration/test_second_database.py` runs it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.core.checks import run_checks
 from django.core.management import call_command
 from django.db import DatabaseError, connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
@@ -23,7 +24,6 @@ from reportqueue.wakeup import claims
 from reportqueue.wakeup.listening import Address
 from tests.conftest import build_row, build_schedule
 from tests.dagster_reportqueue.waiting import until
-from tests.unusual.urls import PREFIX
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 OF_THE_QUEUE = {
@@ -58,6 +58,14 @@ def test_each_database_has_its_own_tables():
     assert {name for name in here if name.startswith("reportqueue_")} == {"reportqueue_apitoken"}
     assert {"auth_user", "django_content_type", "django_admin_log", "django_session"} <= here
     assert Permission.objects.filter(content_type__app_label="reportqueue", codename="requeue_reportqueue").exists()
+
+
+def test_the_checks_say_what_a_database_of_its_own_means():
+    found = run_checks(include_deployment_checks=False, databases=["default", "reports"])
+    (said,) = [one for one in found if (one.id or "").startswith("reportqueue")]
+    assert said.id == "reportqueue.W003"
+    assert "'reports'" in said.msg
+    assert "on_commit" in str(said.hint)
 
 
 def test_a_report_belongs_to_a_transaction_of_the_queues_database():
@@ -144,13 +152,13 @@ def test_the_probe_names_the_database_that_is_not_migrated():
         applied = MigrationRecorder(connections[alias]).migration_qs.filter(app="reportqueue")
         (last,) = applied.order_by("-name")[:1]
         applied.filter(pk=last.pk).delete()
-        answer = Client().get("/health/readyz")
+        answer = Client().get("/readyz")
         MigrationRecorder(connections[alias]).record_applied("reportqueue", last.name)
         assert (answer.status_code, answer.json()["reasons"]) == (
             503,
             [f"Migrations of reportqueue are not applied: run manage.py {command}"],
         )
-    assert Client().get("/health/readyz").status_code == 200
+    assert Client().get("/readyz").status_code == 200
 
 
 def test_a_consumers_token_is_beside_the_users_and_its_use_is_noted(capsys: pytest.CaptureFixture[str]):
@@ -158,7 +166,7 @@ def test_a_consumers_token_is_beside_the_users_and_its_use_is_noted(capsys: pyte
     key = capsys.readouterr().out.strip()
     call = {"HTTP_AUTHORIZATION": f"Token {key}", "content_type": "application/json"}
     build_row(report_id=7)
-    answer = Client().post(f"/{PREFIX}/report-queue/claim/", {"consumer": "sensor"}, **call)
+    answer = Client().post("/api/report-queue/claim/", {"consumer": "sensor"}, **call)
     assert [row["report_id"] for row in answer.json()["queue"]] == [7]
     token = ApiToken.objects.get()
     assert token._state.db == "default"
@@ -169,7 +177,7 @@ def test_a_consumers_token_is_beside_the_users_and_its_use_is_noted(capsys: pyte
 
 
 def post(admin: Client, path: str, **data: Any) -> str:
-    answer = admin.post(f"/staff/reportqueue/{path}", data, follow=True)
+    answer = admin.post(f"/admin/reportqueue/{path}", data, follow=True)
     assert answer.status_code == 200
     return answer.content.decode()
 
@@ -197,7 +205,7 @@ def test_the_admins_pages_write_to_both_databases(admin: Client):
         "reportschedule",
         "blackoutcalendar",
     ]
-    assert admin.get(f"/staff/reportqueue/reportqueue/{row.pk}/history/").status_code == 200
+    assert admin.get(f"/admin/reportqueue/reportqueue/{row.pk}/history/").status_code == 200
 
 
 def _no_parts() -> dict[str, int]:
@@ -219,7 +227,7 @@ def test_what_cannot_be_logged_is_not_done(no_atomic_requests: None, admin: Clie
 
     monkeypatch.setattr(LogEntry.objects, "log_actions", refuse)
     admin.raise_request_exception = False
-    assert admin.post(f"/staff/reportqueue/reportqueue/{row.pk}/requeue/").status_code == 500
+    assert admin.post(f"/admin/reportqueue/reportqueue/{row.pk}/requeue/").status_code == 500
     row.refresh_from_db()
     assert row.status == Status.FAILED
 
@@ -237,7 +245,7 @@ def test_what_is_not_done_is_not_logged(no_atomic_requests: None, admin: Client,
     with monkeypatch.context() as patched:
         patched.setattr(type(connections["reports"]), "_commit", fail)
         admin.raise_request_exception = False
-        assert admin.post(f"/staff/reportqueue/reportqueue/{row.pk}/requeue/").status_code == 500
+        assert admin.post(f"/admin/reportqueue/reportqueue/{row.pk}/requeue/").status_code == 500
     assert not LogEntry.objects.exists()
     row.refresh_from_db()
     assert row.status == Status.FAILED
