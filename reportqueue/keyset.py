@@ -17,15 +17,25 @@ M = TypeVar("M", bound=Model)
 Row = TypeVar("Row")
 
 
-def beyond(fields: Sequence[str], place: Sequence[Any], *, backwards: bool = False) -> Q:
-    """The rows after a place, or before it. `fields` are those of `order_by`: the last is unique, none may be NULL."""
+def beyond(fields: Sequence[str], place: Sequence[Any]) -> Q:
+    """The rows after a place. `fields` are those of `order_by`: the last is unique, none may be NULL."""
     found = Q()
     for name, value in zip(reversed(fields), reversed(place), strict=True):
         field = name.removeprefix("-")
-        descending = name.startswith("-") != backwards
+        descending = name.startswith("-")
         further = Q((f"{field}__{'lt' if descending else 'gt'}", value))
-        found = further | Q((field, value)) & found if found else further
+        # The bound of the first field is a condition of its own: an index is read from there, and not from its start.
+        found = Q((f"{field}__{'lte' if descending else 'gte'}", value)) & (further | found) if found else further
     return found
+
+
+def merged(parts: Sequence[QuerySet[M, Row]], fields: Sequence[str], most: int) -> QuerySet[M, Row]:
+    """The first rows, at most `most`, of disjoint parts of a list, in the order of the fields; one statement.
+
+    Each part is read in that order and no further: an index in that order is enough, and nothing else is sorted.
+    """
+    first, *others = [part.order_by(*fields)[:most] for part in parts]
+    return first.union(*others, all=True).order_by(*fields)[:most] if others else first
 
 
 def in_chunks(rows: QuerySet[M, Row], *fields: str) -> Iterator[Row]:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import bounds
 from reportqueue.admin.search import NotUnderstood, number
 from reportqueue.models import ReportSchedule
-from reportqueue.states import UNFINISHED, Source, Status
+from reportqueue.states import FINAL, UNFINISHED, Source, Status
 
 
 class ChoiceFilter(admin.SimpleListFilter):
@@ -75,10 +75,8 @@ class ProcessedFilter(YesNoFilter):
     parameter_name = "processed"
 
     def condition(self, value: str) -> Q:
-        """By statuses, for which there are partial indexes; `processed = false` would read the whole history."""
-        if value == "no":
-            return Q(status__in=sorted(UNFINISHED))
-        return Q(processed=True)
+        """By statuses, as the conditions of the indexes are."""
+        return Q(status__in=sorted(UNFINISHED if value == "no" else FINAL))
 
 
 class ChosenFilter(ChoiceFilter):
@@ -217,7 +215,7 @@ class _ReportForm(forms.Form):
 
 
 class ReportFilter(FormFilter):
-    """A report, a modifier, or both; found through the index over both."""
+    """A report, a modifier, or both; found through an index for each."""
 
     title = _("report")
     form_class = _ReportForm

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
 from reportqueue.admin import actions, formats, search
-from reportqueue.admin.changelists import QueueChangeList
+from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
 from reportqueue.admin.consumers import warn_of_silence
 from reportqueue.admin.filters import (
     DueFilter,
@@ -25,7 +25,7 @@ from reportqueue.admin.filters import (
     StatusFilter,
 )
 from reportqueue.admin.queue_actions import OperableAdmin
-from reportqueue.models import ReportQueue
+from reportqueue.models import ReportQueue, lists
 from reportqueue.states import Status
 
 ATTEMPTS_SHOWN = 50
@@ -90,6 +90,14 @@ class ReportQueueAdmin(OperableAdmin):
             messages.warning(request, str(stalled))
         warn_of_silence(request)
         return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *_: Any, **__: Any) -> PartsPaginator:
+        """In parts, if rows are chosen by anything but their status."""
+        # The rows of one status are one part. All rows are one part, too: there is an index of all in this order.
+        of_status = any(name in request.GET for name in (StatusFilter.parameter_name, ProcessedFilter.parameter_name))
+        whole = of_status or not queryset.query.where
+        parts = [queryset] if whole else lists.by_trigger_time(queryset, set(Status), narrowed=True)
+        return PartsPaginator(queryset, per_page, parts)
 
     def render_change_form(
         self,

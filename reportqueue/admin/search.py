@@ -34,7 +34,7 @@ def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
         if name in OF_ROWS:
             rows = rows.filter(**{OF_ROWS[name]: number(word, name)})
         elif name == "run":
-            rows = rows.filter(run_id__startswith=word)
+            rows = rows.filter(_run(word))
         elif name == "key":
             rows = rows.filter(idempotency_key=word)
         else:
@@ -42,7 +42,7 @@ def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
             if (given := as_id(word.removeprefix("#"))) is not None:
                 meant = Q(pk=given) | Q(report_id=given)
             if given is None or len(word) >= SHOWN_RUN_ID:
-                meant |= Q(run_id__startswith=word) | Q(idempotency_key=word)
+                meant |= _run(word) | Q(idempotency_key=word)
             rows = rows.filter(meant)
     return rows
 
@@ -97,6 +97,11 @@ def as_id(text: str) -> int | None:
         return None
     given = int(text)
     return given if given <= bounds.MAX_ID else None
+
+
+def _run(begin: str) -> Q:
+    """Rows whose run's id begins so. The index has only rows with a run, so the condition says that."""
+    return Q(run_id__startswith=begin) & ~Q(run_id="") if begin else Q()
 
 
 def _words(text: str, names: set[str]) -> list[tuple[str, str]]:

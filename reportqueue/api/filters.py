@@ -14,8 +14,8 @@ from rest_framework.request import Request
 from reportqueue import bounds
 from reportqueue.api import pagination
 from reportqueue.api.serializers.queue import InstantField
-from reportqueue.models import ReportQueue, ReportSchedule
-from reportqueue.states import Source, Status
+from reportqueue.models import ReportQueue, ReportSchedule, lists
+from reportqueue.states import FINAL, UNFINISHED, Source, Status
 
 
 class InstantFormField(forms.Field):
@@ -46,11 +46,14 @@ def _choices(*names: str) -> list[tuple[str, str]]:
 
 
 class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    """`status` and `source` may be repeated; `processed` is true, false (the default) or any."""
+    """`status` and `source` may be repeated; `processed` is true, false (the default) or any.
 
-    status = django_filters.MultipleChoiceFilter(choices=Status.choices, distinct=False)
-    source = django_filters.MultipleChoiceFilter(choices=Source.choices, distinct=False)
-    processed = django_filters.ChoiceFilter(choices=_choices("true", "false", "any"), method="filter_processed")
+    These three choose the parts of the list; the others are conditions of each part.
+    """
+
+    status = django_filters.MultipleChoiceFilter(choices=Status.choices, method="leave")
+    source = django_filters.MultipleChoiceFilter(choices=Source.choices, method="leave")
+    processed = django_filters.ChoiceFilter(choices=_choices("true", "false", "any"), method="leave")
     report_id = _id_filter()
     modifier_id = _id_filter()
     trigger_time_after = InstantFilter("trigger_time", "gte")
@@ -60,9 +63,15 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
         model = ReportQueue
         fields: list[str] = []
 
-    def filter_processed(self, rows: QuerySet[ReportQueue], name: str, value: str) -> QuerySet[ReportQueue]:
-        """`any` leaves the rows alone."""
-        return rows if value == "any" else rows.filter(processed=value == "true")
+    def leave(self, rows: QuerySet[ReportQueue], name: str, value: Any) -> QuerySet[ReportQueue]:
+        """All rows."""
+        return rows
+
+    def statuses(self) -> set[str]:
+        """The statuses of the list, by `status` and `processed`; valid parameters only."""
+        chosen = self.form.cleaned_data
+        processed = {"true": FINAL, "false": UNFINISHED}.get(chosen["processed"], frozenset(Status))
+        return set(processed.intersection(chosen["status"] or Status))
 
 
 class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
@@ -86,14 +95,23 @@ SCHEDULE_PARAMETERS = [*ScheduleFilter.base_filters, *pagination.PARAMETERS]
 
 
 def queue_page(request: Request) -> pagination.Page[ReportQueue]:
-    """Queue rows in claim order. Raises `ValidationError` naming the parameter."""
+    """Queue rows: unfinished ones in claim order, others by `trigger_time`.
+
+    Raises `ValidationError` naming the parameter.
+    """
     query = request.query_params.copy()
     if not query.get("processed"):
         query["processed"] = "any" if any(query.getlist("status")) else "false"
     chosen = QueueFilter(query, queryset=ReportQueue.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
-    return pagination.page(chosen.qs, request, _CLAIM_ORDER)
+    given, statuses = chosen.form.cleaned_data, chosen.statuses()
+    if statuses <= UNFINISHED:
+        rows = chosen.qs.filter(source__in=given["source"]) if given["source"] else chosen.qs
+        return pagination.page(lists.in_claim_order(rows, statuses), request, _CLAIM_ORDER)
+    narrowed = given["report_id"] is not None or given["modifier_id"] is not None
+    parts = lists.by_trigger_time(chosen.qs, statuses, given["source"], narrowed=narrowed)
+    return pagination.page(parts, request, _DUE_ORDER)
 
 
 def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
@@ -101,14 +119,20 @@ def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
     chosen = ScheduleFilter(request.query_params, queryset=ReportSchedule.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
-    return pagination.page(chosen.qs, request, _BY_ID)
+    return pagination.page([chosen.qs], request, _BY_ID)
 
 
 def _claim_place(priority: Any, available_at: Any, pk: Any) -> pagination.Place:
-    instant = datetime.fromisoformat(available_at)
-    if instant.tzinfo is None or abs(int(priority)) > bounds.MAX_PRIORITY:
-        raise ValueError(available_at)
-    return int(priority), instant.astimezone(UTC), *_id_place(pk)
+    if abs(int(priority)) > bounds.MAX_PRIORITY:
+        raise ValueError(priority)
+    return int(priority), *_due_place(available_at, pk)
+
+
+def _due_place(trigger_time: Any, pk: Any) -> pagination.Place:
+    instant = datetime.fromisoformat(trigger_time)
+    if instant.tzinfo is None:
+        raise ValueError(trigger_time)
+    return instant.astimezone(UTC), *_id_place(pk)
 
 
 def _id_place(pk: Any) -> pagination.Place:
@@ -117,5 +141,7 @@ def _id_place(pk: Any) -> pagination.Place:
     return (int(pk),)
 
 
-_CLAIM_ORDER = pagination.Order(("-priority", "available_at", "id"), _claim_place, ("params", "result", "error"))
+_LARGE = ("params", "result", "error")
+_CLAIM_ORDER = pagination.Order(lists.CLAIM_ORDER, _claim_place, _LARGE)
+_DUE_ORDER = pagination.Order(lists.DUE_ORDER, _due_place, _LARGE)
 _BY_ID = pagination.Order(("id",), _id_place, ("params", "error"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -49,8 +49,10 @@ class Page(Generic[M]):
         return {name: items, "next": self.next, "previous": self.previous}
 
 
-def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
-    """The page that the request's `cursor` and `limit` name. Raises `ValidationError` naming the parameter.
+def page(parts: Sequence[QuerySet[M]], request: Request, order: Order) -> Page[M]:
+    """The page that the request's `cursor` and `limit` name, of a list in disjoint parts.
+
+    Raises `ValidationError` naming the parameter.
 
     Rows that leave the list meanwhile make no other row appear twice or be left out. Nothing is counted. A page ends
     before its `limit` once its rows have `MAX_ANSWER_BYTES`.
@@ -58,7 +60,7 @@ def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
     limit = whole_number(request, "limit", default=PAGE, most=bounds.MAX_PAGE)
     cursor = request.query_params.get("cursor")
     backwards, place = _read_cursor(cursor, order) if cursor else (False, None)
-    found, more = _bounded(rows, order, place, limit, backwards=backwards)
+    found, more = _bounded(parts, order, place, limit, backwards=backwards)
     if backwards:
         found.reverse()
     has_next, has_previous = (True, more) if backwards else (more, place is not None)
@@ -70,16 +72,16 @@ def page(rows: QuerySet[M], request: Request, order: Order) -> Page[M]:
 
 
 def _bounded(
-    rows: QuerySet[M], order: Order, after: Place | None, limit: int, *, backwards: bool
+    parts: Sequence[QuerySet[M]], order: Order, after: Place | None, limit: int, *, backwards: bool
 ) -> tuple[list[M], bool]:
     """The rows beyond a place, at most `limit` and about `MAX_ANSWER_BYTES`; and whether there are more."""
-    ordered = rows.order_by(*([_reversed(name) for name in order.fields] if backwards else order.fields))
+    fields = [_reversed(name) for name in order.fields] if backwards else order.fields
     found: dict[Any, M] = {}  # a row that moves down the list between two statements is in the page once
     size = 0
     while True:
         wanted = min(limit - len(found), bounds.ROWS_AT_ONCE) + 1
-        beyond = ordered if after is None else ordered.filter(keyset.beyond(order.fields, after, backwards=backwards))
-        some = list(beyond[:wanted])
+        beyond = parts if after is None else [part.filter(keyset.beyond(fields, after)) for part in parts]
+        some = list(keyset.merged(beyond, fields, wanted))
         for row in some:
             if len(found) == limit or size >= bounds.MAX_ANSWER_BYTES:
                 return list(found.values()), True

@@ -271,6 +271,18 @@ class ReportQueue(models.Model):
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
             models.Index("trigger_time", name="reportqueue_trigger_time"),
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
+            # For the lists, see `models.lists`. A row enters the indexes of finished rows when it ends, and no earlier.
+            models.Index(
+                "trigger_time", "id", name="reportqueue_unfinished", condition=Q(status__in=sorted(UNFINISHED))
+            ),
+            models.Index("status", "trigger_time", "id", name="reportqueue_ended_status", condition=_final()),
+            models.Index("source", "trigger_time", "id", name="reportqueue_ended_source", condition=_final()),
+            models.Index("report_id", "trigger_time", "id", name="reportqueue_ended_report", condition=_final()),
+            models.Index("modifier_id", "trigger_time", "id", name="reportqueue_ended_modifier", condition=_final()),
+            # For the begin of a run's id. Most moves come before a row's first run.
+            models.Index(
+                fields=["run_id"], opclasses=["varchar_pattern_ops"], name="reportqueue_run", condition=~Q(run_id="")
+            ),
         ]
         constraints = [
             # A skipped firing may be backfilled: its skipped row must not prevent the row that runs.

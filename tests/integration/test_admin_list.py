@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
 from django.test import Client
 
 from reportqueue import triggers
@@ -220,26 +219,3 @@ def test_rows_beyond_the_counted_ones_are_said_to_be_there(
     listed = text_of(viewer.get(f"{QUEUE}?status=queued"))
     assert "the first 2 of more" in listed
     assert "More than 2 match." in listed
-
-
-def test_pages_of_a_long_history_are_read_through_an_index(viewer: Client):
-    with connection.cursor() as cursor:
-        cursor.execute("""
-            INSERT INTO reportqueue_reportqueue (report_id, modifier_id, trigger_time, available_at, finished_at,
-                status, source, params, priority, generation, attempt, max_attempts, launch_failures, claimed_by,
-                run_id, cancel_requested, error)
-            SELECT n % 50, n % 200, now() - n * interval '1 min', now(), now(),
-                'cancelled', 'code', '{}', 0, 0, 0, 3, 0, '', '', false, ''
-            FROM generate_series(1, 20000) n""")
-        cursor.execute("ANALYZE reportqueue_reportqueue")
-        for query, index in {
-            "": "reportqueue_trigger_time",
-            "?processed=no": "reportqueue_schedule_open",
-            "?report_id=3&modifier_id=7": "reportqueue_report",
-            "?q=report:3+modifier:7": "reportqueue_report",
-            "?due_from=2026-01-01&due_until=2026-01-02": "reportqueue_trigger_time",
-        }.items():
-            cursor.execute("EXPLAIN " + queries_of(viewer, QUEUE + query)[-1])
-            plan = "\n".join(line for (line,) in cursor.fetchall())
-            assert index in plan, query
-            assert "Seq Scan on reportqueue_reportqueue" not in plan, query
