@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import DataError, IntegrityError
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet
 
-from reportqueue import locks
+from reportqueue import keyset, locks
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportQueue
@@ -39,11 +39,10 @@ def prunable(*, older_than: timedelta, keep: int = 0) -> QuerySet[ReportQueue]:
     if keep:
         siblings = ReportQueue.objects.filter(
             report_id=OuterRef("report_id"), modifier_id=OuterRef("modifier_id"), status__in=FINAL
-        ).order_by("-trigger_time", "-pk")
-        last_kept = siblings[keep - 1 : keep]
-        rows = rows.annotate(
-            kept_from=Subquery(last_kept.values("trigger_time")), kept_pk=Subquery(last_kept.values("pk"))
-        ).filter(Q(trigger_time__lt=F("kept_from")) | Q(trigger_time=F("kept_from"), pk__lt=F("kept_pk")))
+        )
+        newer = siblings.filter(keyset.beyond(("trigger_time", "pk"), (OuterRef("trigger_time"), OuterRef("pk"))))
+        # Whether there are so many newer ones. Their order does not matter, so nothing is sorted for each row.
+        rows = rows.filter(Exists(newer[keep - 1 : keep]))
     return rows
 
 
@@ -57,9 +56,8 @@ def prune(*, older_than: timedelta, keep: int = 0, batch: int = PRUNE_BATCH) -> 
     chosen = prunable(older_than=older_than, keep=keep).order_by("finished_at", "pk")
     after: tuple[datetime, int] | None = None
     while True:
-        rows = chosen
-        if after is not None:  # go on after the last batch: the rows that it left must not be found again
-            rows = rows.filter(Q(finished_at__gt=after[0]) | Q(finished_at=after[0], pk__gt=after[1]))
+        # Go on after the last batch: the rows that it left, and those that are kept, must not be read again.
+        rows = chosen if after is None else chosen.filter(keyset.beyond(("finished_at", "pk"), after))
         found: list[tuple[datetime, int]] = []
         try:
             done = Pruned(_delete(rows, batch, found))
