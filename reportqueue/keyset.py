@@ -34,7 +34,8 @@ def merged(parts: Sequence[QuerySet[M, Row]], fields: Sequence[str], most: int) 
 
     Each part is read in that order and no further: an index in that order is enough, and nothing else is sorted.
     """
-    first, *others = [part.order_by(*fields)[:most] for part in parts]
+    known = [part for part in parts if not part.query.is_empty()] or parts[:1]  # Django cannot merge `none()`
+    first, *others = [part.order_by(*fields)[:most] for part in known]
     return first.union(*others, all=True).order_by(*fields)[:most] if others else first
 
 

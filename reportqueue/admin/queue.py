@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -26,8 +27,10 @@ from reportqueue.admin.filters import (
 )
 from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue, lists
-from reportqueue.states import Status
+from reportqueue.states import FINAL, Status
 
+NARROWING = ("source", "report_id", "modifier_id", "schedule", SEARCH_VAR)
+"""Parameters of the list whose conditions have an index."""
 ATTEMPTS_SHOWN = 50
 """How many attempts of a row are shown, the newest. A row that is often requeued has many."""
 
@@ -92,12 +95,13 @@ class ReportQueueAdmin(OperableAdmin):
         return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *_: Any, **__: Any) -> PartsPaginator:
-        """In parts, if rows are chosen by anything but their status."""
-        # The rows of one status are one part. All rows are one part, too: there is an index of all in this order.
-        of_status = any(name in request.GET for name in (StatusFilter.parameter_name, ProcessedFilter.parameter_name))
-        whole = of_status or not queryset.query.where
-        parts = [queryset] if whole else lists.by_trigger_time(queryset, set(Status), narrowed=True)
-        return PartsPaginator(queryset, per_page, parts)
+        """In parts that each have an index; see `models.lists`."""
+        asked = request.GET
+        if StatusFilter.parameter_name in asked or asked.get(ProcessedFilter.parameter_name) == "no":
+            return PartsPaginator(queryset, per_page, [queryset])
+        statuses = FINAL if ProcessedFilter.parameter_name in asked else set(Status)
+        narrowed = any(asked.get(name) for name in NARROWING)
+        return PartsPaginator(queryset, per_page, lists.by_trigger_time(queryset, statuses, narrowed=narrowed))
 
     def render_change_form(
         self,

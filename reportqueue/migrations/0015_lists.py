@@ -17,6 +17,7 @@ class Migration(migrations.Migration):
     dependencies = [("reportqueue", "0014_polling")]
 
     operations = [
+        migrations.RemoveIndex("reportqueue", "reportqueue_trigger_time"),
         migrations.AddIndex(
             "reportqueue",
             models.Index(F("trigger_time"), F("id"), name="reportqueue_unfinished", condition=UNFINISHED),

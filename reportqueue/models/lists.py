@@ -1,9 +1,11 @@
 """Lists of queue rows that stay fast over a long history: their order, and the parts that have an index in it.
 
 Unfinished rows are listed in the order in which they are claimed. Finished rows have no such order any more: a list
-that has finished rows is in the order of `trigger_time`. Few indexes serve all rows, because each move of a row writes
-them. The indexes of finished rows are written once in a row's life. So a list is put together from parts; no row is in
-two of them.
+that has finished rows is in the order of `trigger_time`. The indexes of finished rows are written once in a row's life,
+where one of all rows would be written by each move. So a list is put together from parts; no row is in two of them.
+
+There is no index by `trigger_time` alone: PostgreSQL would read it to its end for rare rows, because it expects them
+everywhere. As it is, it can read a part in its order only by the index that was made for it.
 """
 
 from __future__ import annotations
@@ -37,19 +39,16 @@ def by_trigger_time(
 ) -> list[Rows]:
     """The parts of rows of these statuses and sources (empty: all), for `DUE_ORDER` in either direction.
 
-    `narrowed` says that `rows` are those of a report or a modifier, which has an index.
+    `statuses` has a final one. `narrowed` says that `rows` have a condition that has an index for finished rows.
     """
+    final, unfinished = FINAL.intersection(statuses), UNFINISHED.intersection(statuses)
     if sources:
         rows = rows.filter(source__in=sorted(sources))
-    elif len(statuses) == len(Status) and not narrowed:
-        return [rows]
-    ended = rows.filter(status__in=sorted(FINAL.intersection(statuses)))
+    ended = rows.filter(status__in=sorted(final))
     if narrowed:
         parts = [ended]
     elif sources:
         parts = [ended.filter(source=source) for source in sorted(sources)]
     else:
-        parts = [rows.filter(status=status) for status in sorted(FINAL.intersection(statuses))]
-    if unfinished := UNFINISHED.intersection(statuses):
-        parts.append(rows.filter(status__in=sorted(unfinished)))
-    return parts
+        parts = [rows.filter(status=status) for status in sorted(final)]
+    return [*parts, rows.filter(status__in=sorted(unfinished))] if unfinished else parts

@@ -269,7 +269,6 @@ class ReportQueue(models.Model):
                 "claimed_by", "api_user", "status", name="reportqueue_held", condition=Q(status__in=sorted(LEASED))
             ),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
-            models.Index("trigger_time", name="reportqueue_trigger_time"),
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
             # For the lists, see `models.lists`. A row enters the indexes of finished rows when it ends, and no earlier.
             models.Index(

@@ -192,17 +192,18 @@ def test_the_list_takes_the_same_queries_however_many_rows(
     fill(1)
     few = queries_of(viewer, QUEUE)
     fill(3)
-    # Session, user, permissions (2), standstill, silent consumers (3), count, rows.
-    assert len(queries_of(viewer, QUEUE)) == len(few) == 10
+    # Session, user, permissions (2), standstill, silent consumers (3), count, ids of the page, rows.
+    assert len(queries_of(viewer, QUEUE)) == len(few) == 11
 
 
 def test_the_list_does_not_read_what_it_does_not_show(viewer: Client, make_row: RowFactory):
     make_row()
-    counting, reading = queries_of(viewer, QUEUE)[-2:]
+    counting, merging, reading = queries_of(viewer, QUEUE)[-3:]
     for column in ("params", "error", "result"):
         assert f', "reportqueue_reportqueue"."{column}"' not in reading
     assert "LIMIT 10001" in counting
-    assert "RIGHT(" not in counting
+    assert "RIGHT(" not in counting + merging
+    assert ', "reportqueue_reportqueue"."report_id"' not in merging
 
 
 def test_no_list_filter_asks_the_table_for_its_distinct_values(viewer: Client, make_row: RowFactory):
