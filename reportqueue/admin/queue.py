@@ -94,8 +94,10 @@ class ReportQueueAdmin(OperableAdmin):
         warn_of_silence(request)
         return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
 
-    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *_: Any, **__: Any) -> PartsPaginator:
-        """In parts that each have an index; see `models.lists`."""
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any) -> Any:
+        """For the list: in parts that each have an index; see `models.lists`. Others are as Django's."""
+        if queryset.model is not self.model:  # the log entries of a row's history
+            return super().get_paginator(request, queryset, per_page, *args, **kwargs)
         asked = request.GET
         if StatusFilter.parameter_name in asked or asked.get(ProcessedFilter.parameter_name) == "no":
             return PartsPaginator(queryset, per_page, [queryset])
