@@ -63,7 +63,7 @@ class ReportQueueClient(Transport):
         )
 
     def rows(self, status: str) -> Iterator[HeldRow]:
-        """All rows of a status in claim order, read in pages of 1,000. Needs the permission to view."""
+        """All rows of a status, read in pages of 1,000; unfinished ones in claim order. Needs permission to view."""
         return self._rows({"status": status})
 
     def rows_at(self, report_id: int, modifier_id: int, trigger_time: datetime) -> Iterator[HeldRow]:

@@ -37,7 +37,7 @@ class QueueView(ApiView):
     parameters = filters.QUEUE_PARAMETERS
 
     def get(self, request: Request) -> Response:
-        """A page in claim order, and the time before it was read."""
+        """A page of rows, and the time before it was read."""
         now = database_now()
         page = filters.queue_page(request)
         return told_time(Response(page.answer("queue", shapes.all_shown(shapes.ItemSerializer, page.rows))), now)
