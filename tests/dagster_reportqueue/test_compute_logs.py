@@ -30,7 +30,7 @@ from dagster import DagsterEventType, instance_for_test, job, op
 
 @op
 def speaks():
-    print("said by Python")
+    print("said by Python", flush=True)
     helpers.append(len(psutil.Process().children(recursive=True)))
     subprocess.run("echo said by a child; echo complained >&2", shell=True, check=True)
 
