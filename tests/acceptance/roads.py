@@ -15,6 +15,7 @@ from typing import Any
 from tests.acceptance.demos import clean_environment, http, wait_for
 from tests.acceptance.terminals import Terminal
 from tests.documents import RUN, Block, blocks
+from tools.runner.matrix import SYSTEM_CERTIFICATES
 from tools.runner.stack import answers, free_port
 
 PASSWORD = "long-enough-and-rare"
@@ -75,7 +76,10 @@ class Road:
         (folder / "bin" / "uv").symlink_to(tests / "uv")
         paths = [path for path in os.environ["PATH"].split(os.pathsep) if path != str(tests)]
         variables = clean_environment(
-            PATH=os.pathsep.join([str(folder / "bin"), *paths]), UV_CONSTRAINT=str(pinned), **database
+            PATH=os.pathsep.join([str(folder / "bin"), *paths]),
+            UV_CONSTRAINT=str(pinned),
+            **SYSTEM_CERTIFICATES,
+            **database,
         )
         variables.pop("VIRTUAL_ENV", None)
         self.substitutions = (

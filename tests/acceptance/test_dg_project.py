@@ -19,6 +19,7 @@ from tests.acceptance.demos import clean_environment, http, processes_on, wait_f
 from tests.acceptance.roads import Road
 from tests.acceptance.terminals import Terminal
 from tests.documents import Block, blocks
+from tools.runner.matrix import SYSTEM_CERTIFICATES
 from tools.runner.stack import answers, free_port
 
 pytestmark = pytest.mark.timeout(1800)  # an installation takes long on a busy machine
@@ -43,6 +44,7 @@ class Project:
     def __init__(self, folder: Path, wheel: Path, pinned: Path, road: Road) -> None:
         variables = clean_environment(
             UV_CONSTRAINT=str(pinned),
+            **SYSTEM_CERTIFICATES,
             DAGSTER_HOME=str(folder / "home"),
             REPORTQUEUE_URL=f"{road.address}/api",
             REPORTQUEUE_TOKEN=road.token("dagster"),

@@ -37,6 +37,8 @@ QUICK = [
     "tests/dagster_reportqueue/test_ticks.py",
 ]
 """What `--quick` runs: something of each dependency."""
+SYSTEM_CERTIFICATES = {"UV_SYSTEM_CERTS": "1"}
+"""Have uv trust whom the system trusts: the package index may be behind a proxy with a certificate of its own."""
 SHOWN = ("django", "djangorestframework", "psycopg", "dagster")
 """The packages whose versions the table shows."""
 
@@ -183,7 +185,8 @@ def _install(cell: Cell, interpreter: Path) -> None:
 
 def _uv(*arguments: str) -> None:
     command = [str(checks.BIN / "uv"), "--no-python-downloads", *arguments]
-    done = subprocess.run(command, cwd=BASE_DIR, env=clean_environment(), capture_output=True, text=True, check=False)
+    variables = {**clean_environment(), **SYSTEM_CERTIFICATES}
+    done = subprocess.run(command, cwd=BASE_DIR, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         stop_signals.check()
         raise CellFailed(done.stderr.strip()[-2_000:])
