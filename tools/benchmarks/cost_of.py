@@ -121,7 +121,8 @@ def _drained(part: str, number: int, **variables: str) -> Figures:
         began = time.monotonic()
         new = [NewReport(report_id=1 + n % 500, modifier_id=n) for n in range(number)]
         pks = installation.enqueue(new)
-        rows = ReportQueue.objects.filter(pk__gte=pks[0])
+        wanted = set(pks)
+        rows = ReportQueue.objects.filter(pk__gte=pks[0], source="code")  # a schedule of the demo may add others
         while rows.filter(status="succeeded").count() < number:
             if time.monotonic() - began > DRAIN_SECONDS:
                 raise TimeoutError(f"{part}: the reports were not made in {DRAIN_SECONDS:g} s")
@@ -129,7 +130,7 @@ def _drained(part: str, number: int, **variables: str) -> Figures:
         seconds = time.monotonic() - began
         _wait(installation, SETTLE_SECONDS)  # the runs end
         used = _cpu(installation) - before
-        lines = [line for line in installation.lines() if line.row >= pks[0]]
+        lines = [line for line in installation.lines() if line.row in wanted]
         made = Counter(line.row for line in lines)
         if len(made) != number or set(made.values()) != {1}:
             raise RuntimeError(f"{part}: {len(made)} of {number} reports were made, {made.most_common(3)}")
