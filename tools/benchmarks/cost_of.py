@@ -83,7 +83,12 @@ def web() -> Figures:
 def idle() -> Figures:
     """What the whole demo uses in a minute in which nothing is due."""
     installation = Installation(
-        _name(), code="orchestrator.definitions", scheduler=True, ui_port=free_port(), REPORT_TRIGGER_PATTERN="queue"
+        _name(),
+        code="orchestrator.definitions",
+        scheduler=True,
+        ui_port=free_port(),
+        warm_up=False,
+        REPORT_TRIGGER_PATTERN="queue",
     )
     with installation:
         from reportqueue.models import ReportSchedule
