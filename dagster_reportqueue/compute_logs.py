@@ -56,5 +56,5 @@ class DirectComputeLogManager(LocalComputeLogManager):
             ensure_file(path)
         with redirect_to_file(sys.stdout, out), redirect_to_file(sys.stderr, error):
             yield CapturedLogContext(log_key)
-        # For whoever follows the output: there is no more.
+        # This file tells readers that follow the output that it is complete.
         touch_file(self.complete_artifact_path(log_key))  # type: ignore[no-untyped-call]

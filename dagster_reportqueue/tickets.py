@@ -9,6 +9,7 @@ from typing import Any
 
 from dagster import DagsterRun
 
+from dagster_reportqueue.bounds import MAX_CLAIM
 from dagster_reportqueue.client import ReportQueueClient, Started
 
 QUEUE_ID_TAG = "reportqueue/queue_id"
@@ -23,7 +24,7 @@ STRAY_TAG = "reportqueue/stray"
 """Of a run that the reconciler has terminated: nobody wants its other reports cancelled for that."""
 NO_RETRIES = {"dagster/max_retries": "0"}
 """A tag of every job and run. The queue owns retries: one by Dagster would start the same row under the same key."""
-MAX_RUN_ROWS = 1_000
+MAX_RUN_ROWS = MAX_CLAIM
 """Rows of one run: as many as a claim may have."""
 REPORT_OP, BATCH_OP = "report_data", "report_batch"
 """The ops of the two jobs, as run config names them."""

@@ -24,8 +24,10 @@ DUE_ORDER = ("trigger_time", "id")
 
 
 def in_claim_order(rows: Rows, statuses: Collection[str]) -> list[Rows]:
-    """The parts of unfinished rows of these statuses, for `CLAIM_ORDER`. Only rows without an index are sorted: those
-    under way, and those that wait for their turn."""
+    """The parts of unfinished rows of these statuses, for `CLAIM_ORDER`.
+
+    PostgreSQL sorts only two parts, which have no index in that order: leased rows, and rows that wait for their turn.
+    """
     parts = [rows.filter(status=Status.QUEUED, waiting=False)] if Status.QUEUED in statuses else []
     if leased := LEASED.intersection(statuses):
         parts.append(rows.filter(status__in=sorted(leased), waiting=False))

@@ -116,10 +116,6 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         if taking_turns.update(concurrency_key=None, waiting=False):
             notices.notify(notices.ROWS)
 
-    def held_by(self, consumer: str, user: str = "") -> Self:
-        """Unfinished rows that were handed to this user's consumer."""
-        return self.filter(claimed_by=consumer, api_user=user, status__in=LEASED)
-
     def unacknowledged_by(self, consumer: str, user: str = "") -> Self:
         """Rows handed to this user's consumer that it has not confirmed."""
         return self.filter(claimed_by=consumer, api_user=user, status=Status.CLAIMED)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import DataError
@@ -126,8 +127,7 @@ def _claim(
     once it has no other open claim, or the row is queued again when its lease runs out.
     """
     in_flight = view.in_flight
-    mine = ReportQueue.objects.unacknowledged_by(consumer, user).order_by("claimed_at", "pk")
-    if view.held and (held := fetch_locked(mine.select_for_update(skip_locked=True))):
+    if view.held and (held := _lock_held(consumer, user)):
         # One claim at a time, since one id acknowledges it. Rows of another claim follow after that.
         held = [row for row in held if row.claim_id == held[0].claim_id]
         write_all(held, lease_expires_at=held[0].now + lease)
@@ -140,6 +140,12 @@ def _claim(
     rows = _hand_out(consumer, user, claim_id, limit, lease)
     in_flight = None if in_flight is None else in_flight + len(rows)
     return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
+
+
+def _lock_held(consumer: str, user: str) -> list[Any]:
+    """The rows that the consumer has not acknowledged, the oldest first, but for locked ones."""
+    mine = ReportQueue.objects.unacknowledged_by(consumer, user).order_by("claimed_at", "pk")
+    return fetch_locked(mine.select_for_update(skip_locked=True))
 
 
 def _hand_out(consumer: str, user: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:

@@ -10,9 +10,10 @@ import json
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connections, models
+from django.db import models
 from django.db.models.base import ModelState
 
+from reportqueue import database
 from reportqueue.clock import ClockTimestamp
 from reportqueue.models import ReportQueue
 
@@ -21,21 +22,23 @@ _JSON = [field.attname for field in ReportQueue._meta.concrete_fields if isinsta
 
 def fetch_locked(rows: models.QuerySet[ReportQueue]) -> list[Any]:
     """Lock and fetch the rows of a query, each with the database's time as `now`."""
-    timed = rows.annotate(now=ClockTimestamp())
-    connection = connections[timed.db]
     try:
-        statement, values = timed.query.get_compiler(timed.db).as_sql()
+        statement, values = database.statement_of(rows.annotate(now=ClockTimestamp()))
     except EmptyResultSet:
         return []
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute(statement, values)
-        return objects_of(cursor, timed.db)
+        return objects_of(cursor)
 
 
-def objects_of(cursor: Any, alias: str) -> list[Any]:
-    """The rows that the last statement returned. Its columns have the names of fields, or of further attributes."""
+def objects_of(cursor: Any) -> list[Any]:
+    """The rows that the last statement on the queue's database returned.
+
+    Its columns have the names of fields, or of further attributes.
+    """
     names = [column.name for column in cursor.description]
     texts = [name for name in _JSON if name in names]
+    alias = database.alias()
     found = []
     for values in cursor.fetchall():
         row = ReportQueue.__new__(ReportQueue)

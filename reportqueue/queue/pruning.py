@@ -56,7 +56,7 @@ def prune(*, older_than: timedelta, keep: int = 0, batch: int = PRUNE_BATCH) -> 
     chosen = prunable(older_than=older_than, keep=keep).order_by("finished_at", "pk")
     after: tuple[datetime, int] | None = None
     while True:
-        # Go on after the last batch: the rows that it left, and those that are kept, must not be read again.
+        # Continue after the last batch, so that the rows that stay are not read again.
         rows = chosen if after is None else chosen.filter(keyset.beyond(("finished_at", "pk"), after))
         found: list[tuple[datetime, int]] = []
         try:

@@ -177,7 +177,7 @@ def transition_matching(
     _require_allowed(verb, before, to)
     with database.connection().cursor() as cursor:
         cursor.execute(statement, values)
-        rows = objects_of(cursor, database.alias())
+        rows = objects_of(cursor)
     announce(verb, rows, before)
     return rows
 
@@ -210,10 +210,10 @@ def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]]
 
     `each` is `{field: {pk: value}}`, for fields whose values differ; it has a value for every row.
     """
-    own = each or {}
-    values = [_stored(name, value) for name, value in changes.items()]
-    arrays = [[_stored(name, by_row[row.pk]) for row in rows] for name, by_row in own.items()]
-    with database.connection().cursor() as cursor:
+    own, connection = each or {}, database.connection()
+    values = [value for name, one in changes.items() for value in _stored(name, [one], connection)]
+    arrays = [_stored(name, [by_row[row.pk] for row in rows], connection) for name, by_row in own.items()]
+    with connection.cursor() as cursor:
         cursor.execute(_update(tuple(changes), tuple(own)), [*values, [row.pk for row in rows], *arrays])
     for row in rows:
         for name, value in changes.items():
@@ -241,9 +241,10 @@ def _field(name: str) -> Any:
     return ReportQueue._meta.get_field(name)
 
 
-def _stored(name: str, value: Any) -> Any:
-    """A field's value for the database; None is NULL, also for a JSON field."""
-    return None if value is None else _field(name).get_db_prep_save(value, database.connection())
+def _stored(name: str, values: Sequence[Any], connection: Any) -> list[Any]:
+    """Values of a field for the database; None is NULL, also for a JSON field."""
+    field = _field(name)
+    return [None if value is None else field.get_db_prep_save(value, connection) for value in values]
 
 
 def return_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **changes: Any) -> ReportQueue:

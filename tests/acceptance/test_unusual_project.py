@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance import wheels
 from tests.acceptance.conftest import drop_databases, libpq, new_database
-from tests.acceptance.demos import ROOT, clean_environment
+from tests.acceptance.demos import ROOT
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,19 +28,7 @@ def database() -> Iterator[dict[str, str]]:
 
 
 def test_the_road_of_a_report_with_unusual_settings(wheel: Path, folder: Path, database: dict[str, str]):
-    def run(*command: str) -> str:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=clean_environment(**database),
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
-        return done.stdout
-
+    run = partial(wheels.python, cwd=folder, variables=database)
     # The wheel alone is installed. What it needs, and the tools of the tests, are those of this environment.
     uv = str(Path(sys.executable).with_name("uv"))
     run(uv, "venv", "--quiet", "--python", sys.executable, "venv")

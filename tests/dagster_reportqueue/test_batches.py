@@ -473,7 +473,7 @@ def test_a_batch_of_more_rows_than_a_call_takes_keeps_all_leases_and_makes_all(r
         begun.append(run.queue_id)
         if len(begun) == 1:
             ReportQueue.objects.filter(status=Status.CLAIMED).update(lease_expires_at=minutes_ago(-0.01))
-            front.wait_for("heartbeat", 8)  # twice: one for the started row, three for those that wait
+            front.wait_for("heartbeat", 8)  # two rounds of four calls: one for the started row, three for the waiting
             kept = ReportQueue.objects.filter(status=Status.CLAIMED, lease_expires_at__gt=minutes_ago(-0.03))
             assert kept.count() == number - 1
 

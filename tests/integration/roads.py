@@ -12,16 +12,20 @@ from tests.integration.test_enqueue_due_reports import database_url
 
 
 def take_road(name: str) -> None:
-    """Run the road with `tests/<name>/settings.py`, on the server of the tests' database; all of it must pass."""
-    options = [f"--ds=tests.{name}.settings", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    """Run the road of `tests/<name>`; all of it must pass."""
     roads = sorted(str(path) for path in (BASE_DIR / "tests" / name).glob("*road.py"))
+    run_with_settings_of(name, "-p", "no:cacheprovider", "-p", "no:xdist", *roads)
+
+
+def run_with_settings_of(name: str, *arguments: str, seconds: float = 200) -> None:
+    """Run pytest with `tests/<name>/settings.py`, on the server of the tests' database; all tests must pass."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *roads],
+        [sys.executable, "-m", "pytest", f"--ds=tests.{name}.settings", "-q", *arguments],
         cwd=BASE_DIR,
         env={**os.environ, "DATABASE_URL": database_url()},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=seconds,
     )
     assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
     assert re.search(r"^[0-9]+ passed", done.stdout, re.MULTILINE)

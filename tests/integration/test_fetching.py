@@ -1,4 +1,4 @@
-"""Rows that are made at once from what a statement returns are those that Django would have made."""
+"""Rows that are made from a cursor equal the rows that Django makes."""
 
 from __future__ import annotations
 

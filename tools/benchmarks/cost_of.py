@@ -94,9 +94,9 @@ def idle() -> Figures:
         from reportqueue.models import ReportSchedule
 
         ReportSchedule.objects.update(enabled=False)
-        _wait(installation, 15)
+        installation.wait(15)
         cpu, sessions = _cpu(installation), _sessions()
-        _wait(installation, IDLE_SECONDS)
+        installation.wait(IDLE_SECONDS)
         used, opened = _cpu(installation) - cpu, _sessions() - sessions
         memory = usage.memory_bytes(installation.data, _cluster())
     return {
@@ -121,7 +121,7 @@ def _drained(part: str, number: int, **variables: str) -> Figures:
     from reportqueue.queue import NewReport
 
     with Installation(_name(), code=CODE, **variables) as installation:
-        _wait(installation, SETTLE_SECONDS)
+        installation.wait(SETTLE_SECONDS)
         before = _cpu(installation)
         began = time.monotonic()
         new = [NewReport(report_id=1 + n % 500, modifier_id=n) for n in range(number)]
@@ -131,9 +131,9 @@ def _drained(part: str, number: int, **variables: str) -> Figures:
         while rows.filter(status="succeeded").count() < number:
             if time.monotonic() - began > DRAIN_SECONDS:
                 raise TimeoutError(f"{part}: the reports were not made in {DRAIN_SECONDS:g} s")
-            _wait(installation, 0.5)
+            installation.wait(0.5)
         seconds = time.monotonic() - began
-        _wait(installation, SETTLE_SECONDS)  # the runs end
+        installation.wait(SETTLE_SECONDS)  # the runs end
         used = _cpu(installation) - before
         lines = [line for line in installation.lines() if line.row in wanted]
         made = Counter(line.row for line in lines)
@@ -154,11 +154,11 @@ def _trivial_runs(number: int) -> float:
     with Installation(f"{_name()}_trivial", code=trivial.__name__, warm_up=False, **options) as installation:
         wanted.write_text(str(WARM_UP_RUNS))
         _wait_for_runs(installation, WARM_UP_RUNS)
-        _wait(installation, SETTLE_SECONDS)
+        installation.wait(SETTLE_SECONDS)
         before = _cpu(installation)
         wanted.write_text(str(WARM_UP_RUNS + number))
         _wait_for_runs(installation, WARM_UP_RUNS + number)
-        _wait(installation, SETTLE_SECONDS)
+        installation.wait(SETTLE_SECONDS)
         return sum((_cpu(installation) - before).values()) / number * 1e3
 
 
@@ -168,7 +168,7 @@ def _wait_for_runs(installation: Installation, number: int) -> None:
         while connection.execute("SELECT count(*) FROM runs WHERE status = 'SUCCESS'").fetchone() != (number,):
             if time.monotonic() > until:
                 raise TimeoutError(f"{number} trivial runs did not succeed in {DRAIN_SECONDS:g} s")
-            _wait(installation, 0.5)
+            installation.wait(0.5)
 
 
 def _cluster() -> Path:
@@ -184,13 +184,6 @@ def _sessions() -> int:
         connection.execute("SELECT pg_stat_clear_snapshot()")
         row = connection.execute("SELECT sum(sessions) FROM pg_stat_database").fetchone()
     return int(row[0]) if row else 0
-
-
-def _wait(installation: Installation, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        installation.children.check()
-        time.sleep(min(left, 0.2))
 
 
 def main() -> int:

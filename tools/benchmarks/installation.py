@@ -159,6 +159,13 @@ class Installation:
                 raise TimeoutError(f"{missing} of {len(wanted)} reports were not made in {seconds:g} s: {self._logs}")
             time.sleep(0.2)
 
+    def wait(self, seconds: float) -> None:
+        """Wait for so long. Raises `ChildFailed` if a process ends meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.children.check()
+            time.sleep(min(left, 0.2))
+
     def _warm_up(self) -> None:
         """Make reports until one is quick; the first ones wait for imports, connections and the daemon's first tick."""
         from reportqueue import queue

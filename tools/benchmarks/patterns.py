@@ -180,17 +180,17 @@ class _Bench:
         """Create so many schedules; measure an idle minute, and then `MINUTES` in which some of them are due."""
         a_minute = max(min(reports, AT_LEAST), math.ceil(reports / 60))
         _rest(reports)
-        self._wait(SETTLE_SECONDS)
+        self.installation.wait(SETTLE_SECONDS)
         idle = self._idle()
         first = _full_minute(time.time() + SETTLE_SECONDS)
         _fire(a_minute, first)
         instants = [first + minute * timedelta(minutes=1) for minute in range(MINUTES)]
         due = {(report, instant) for report in range(a_minute) for instant in instants}
         until = instants[-1].timestamp() + LATE_SECONDS
-        self._wait(first.timestamp() - time.time())
+        self.installation.wait(first.timestamp() - time.time())
         while len(self._made(first) & due) < len(due) and time.time() < until:
-            self._wait(0.5)
-        self._wait(2)
+            self.installation.wait(0.5)
+        self.installation.wait(2)
         return self._judge(reports, due, idle)
 
     def _made(self, first: datetime) -> set[tuple[int, datetime]]:
@@ -229,7 +229,7 @@ class _Bench:
         with self._statements_logged():
             begun_at = self.server_log.stat().st_size
             requests, seconds = self._requests(), self._cpu_seconds()
-            self._wait(IDLE_SECONDS)
+            self.installation.wait(IDLE_SECONDS)
             requests, seconds = self._requests() - requests, self._cpu_seconds() - seconds
             with self.server_log.open("rb") as file:
                 file.seek(begun_at)
@@ -245,7 +245,7 @@ class _Bench:
             for name, value in settings.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
             connection.execute("SELECT pg_reload_conf()")
-            self._wait(1)
+            self.installation.wait(1)
             try:
                 yield
             finally:
@@ -266,12 +266,6 @@ class _Bench:
                 times = process.cpu_times()
                 total += times.user + times.system
         return total
-
-    def _wait(self, seconds: float) -> None:
-        until = time.time() + seconds
-        while (left := until - time.time()) > 0:
-            self.installation.children.check()
-            time.sleep(min(left, 0.2))
 
 
 def _rest(count: int) -> None:
