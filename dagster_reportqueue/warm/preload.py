@@ -15,6 +15,8 @@ from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repo
 from dagster_reportqueue.pooling import close_connections, pool_connections
 
 UNKNOWN_RUN = "00000000-0000-0000-0000-000000000000"
+THROWN_AWAY = {"telemetry": {"enabled": False}}
+"""Settings of the temporary instance, which does not read the dagster.yaml in which telemetry may be turned off."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run config: nobody has launched this run, so its events would only confuse in the output of Dagster's daemon."""
 
@@ -55,7 +57,7 @@ def warm_up(
 
 
 def _run_nothing() -> None:
-    with DagsterInstance.local_temp() as thrown_away:
+    with DagsterInstance.local_temp(overrides=THROWN_AWAY) as thrown_away:
         recon_job = reconstructable(nothing_job)
         run = thrown_away.create_run_for_job(
             nothing_job, run_config=QUIET, job_code_origin=recon_job.get_python_origin()

@@ -41,6 +41,12 @@ from tests.dagster_reportqueue.waiting import NEVER, meanwhile, until
 FAILED, SUCCESS, CANCELED = DagsterRunStatus.FAILURE, DagsterRunStatus.SUCCESS, DagsterRunStatus.CANCELED
 
 
+@pytest.fixture
+def _started_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first report all others are started at once, also on a slow machine."""
+    monkeypatch.setattr(batch, "AHEAD_SECONDS", 60.0)
+
+
 def rows(*params: Mapping[str, Any], **fields: Any) -> list[ReportQueue]:
     """Due rows, in the order in which they are claimed."""
     return [build_row(params=dict(one), available_at=minutes_ago(60 - n), **fields) for n, one in enumerate(params)]
@@ -239,11 +245,9 @@ def test_quick_reports_take_few_calls_and_one_heart(runner: Runner, front: Front
     }
 
 
+@pytest.mark.usefixtures("_started_ahead")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_gives_back_what_is_unfinished_and_keeps_what_is_made(
-    runner: Runner, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(batch, "AHEAD_SECONDS", 60.0)  # so that the others are started ahead on a slow machine, too
+def test_an_interrupt_gives_back_what_is_unfinished_and_keeps_what_is_made(runner: Runner, number: signal.Signals):
     made = rows({}, {"do": "stop"}, {}, {})
 
     def stopping(run: ReportRun) -> None:
@@ -337,6 +341,7 @@ def test_a_report_finds_the_process_as_the_first_one_found_it(runner: Runner, mo
     assert seen[0] == seen[1]
 
 
+@pytest.mark.usefixtures("_started_ahead")
 def test_a_report_that_ignores_signals_leaves_the_next_one_interruptible(runner: Runner):
     rows({"do": "ignore"}, {"do": "stop"}, {})
 
@@ -351,6 +356,7 @@ def test_a_report_that_ignores_signals_leaves_the_next_one_interruptible(runner:
     assert statuses() == [Status.SUCCEEDED, Status.QUEUED, Status.QUEUED]
 
 
+@pytest.mark.usefixtures("_started_ahead")
 def test_an_interrupt_that_the_work_swallows_ends_the_run_after_that_report(runner: Runner):
     rows({}, {"do": "stop"}, {}, {})
 
@@ -365,6 +371,7 @@ def test_an_interrupt_that_the_work_swallows_ends_the_run_after_that_report(runn
     assert runner.status(result) == FAILED
 
 
+@pytest.mark.usefixtures("_started_ahead")
 def test_an_interrupt_while_the_api_is_away_does_not_wait_for_each_row(runner: Runner, front: Front):
     rows({}, {"do": "stop"}, *[{}] * 6)
 
@@ -379,6 +386,7 @@ def test_an_interrupt_while_the_api_is_away_does_not_wait_for_each_row(runner: R
     assert time.monotonic() - began < 4 * retry.GRACE_SECONDS, "there are seven of them"
 
 
+@pytest.mark.usefixtures("_started_ahead")
 def test_a_termination_in_dagster_cancels_the_report_in_hand_and_gives_back_the_others(runner: Runner):
     rows({}, {"do": "stop"}, {}, {})
 
@@ -567,6 +575,7 @@ def test_a_report_that_can_not_be_told_in_time_fails_alone(runner: Runner, monke
     assert "1 of 3 reports failed" in runner.log(result)
 
 
+@pytest.mark.usefixtures("_started_ahead")
 def test_a_report_that_was_not_begun_is_not_charged_for_an_api_that_was_away(runner: Runner, front: Front):
     """The rows that were started ahead are marked, and the API is back at their turn."""
     rows({}, {"do": "hold"}, {}, max_attempts=2)
@@ -584,6 +593,7 @@ def test_a_report_that_was_not_begun_is_not_charged_for_an_api_that_was_away(run
     assert (row.status, row.attempt, row.attempts.get().outcome) == (Status.QUEUED, 0, Outcome.RELEASED)
 
 
+@pytest.mark.usefixtures("_started_ahead")
 def test_a_made_report_whose_row_was_locked_is_reported_although_the_run_is_interrupted(runner: Runner):
     made = rows({}, {"do": "lock"}, {"do": "stop"}, {})
     with ExitStack() as stack:

@@ -273,8 +273,8 @@ def test_a_batch_of_prune_reads_the_rows_that_are_kept_once_for_all(make_row: Ro
     assert len(chosen) == 3
     with connection.cursor() as cursor:
         # As beside a long history: by the index of `finished_at`, in its order.
-        cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("SET LOCAL enable_bitmapscan = off")
+        for way in ("seqscan", "bitmapscan", "sort"):
+            cursor.execute(f"SET LOCAL enable_{way} = off")
         for statement in chosen[1:]:
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")
             (((plan,),),) = [cursor.fetchone()]
