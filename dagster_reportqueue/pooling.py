@@ -12,16 +12,19 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 
-RECYCLE_SECONDS = 60
+RECYCLE_SECONDS = 600
+"""A connection is replaced after that, so that those of a pooler or of a failover spread again."""
 STATEMENT_MILLISECONDS = 300_000
 TRUSTED_SECONDS = 1.0
 """A connection that was used so recently is not asked whether it still works, unless its server has sent something."""
+KEPT_CONNECTIONS = 8
+"""Connections of each storage that are kept, if so many were used at the same time: by the sensors of a daemon."""
 MAX_CONNECTIONS = 20
-"""Further connections of each storage besides the kept one: a daemon's threads use them at the same time."""
+"""Connections of each storage that may be used at the same time, besides one."""
 
 
 def pool_connections(instance: DagsterInstance) -> None:
-    """Keep one connection for each storage; a connection that was cut off is replaced before it is used.
+    """Keep connections for each storage; a connection that was cut off is replaced before it is used.
 
     Storages that are not SQL servers are not changed.
     """
@@ -29,6 +32,8 @@ def pool_connections(instance: DagsterInstance) -> None:
         statement_timeout=STATEMENT_MILLISECONDS, pool_recycle=RECYCLE_SECONDS, max_overflow=MAX_CONNECTIONS
     )
     for engine in _engines(instance):
+        # Dagster would have it keep one. All others would be closed after each use.
+        engine.pool._pool.maxsize = KEPT_CONNECTIONS  # type: ignore[attr-defined]
         event.listen(engine, "checkout", _check)
         event.listen(engine, "checkin", _note_use)
 

@@ -45,7 +45,7 @@ class Conf:
     expand_on_claim: bool = True
     """Whether a claim also queues the due firings of schedules: a small installation needs no scheduler process."""
     wait_poll_seconds: float = 0.5
-    """Poll interval of a waiting claim when LISTEN/NOTIFY does not work. With NOTIFY it polls every 5 s."""
+    """Poll interval of a waiting claim when LISTEN/NOTIFY does not work. With NOTIFY it polls every 15 s."""
     database: str = DEFAULT_DB_ALIAS
     """The alias in `DATABASES` of the queue's database, for `reportqueue.routers.ReportQueueRouter`."""
     listen_database: str = ""

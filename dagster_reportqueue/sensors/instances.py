@@ -18,7 +18,7 @@ _kept: tuple[InstanceRef, DagsterInstance] | None = None
 
 def with_kept_instance(sensor: S) -> S:
     """Let the sensor's ticks use the instance that this process keeps, with its connections."""
-    evaluate = sensor.evaluate_tick
+    evaluate, copy = sensor.evaluate_tick, sensor.with_attributes
 
     def evaluate_tick(context: SensorEvaluationContext) -> SensorExecutionData:
         # The resources are made before the sensor's own code runs, and Dagster makes the instance for them.
@@ -27,6 +27,8 @@ def with_kept_instance(sensor: S) -> S:
         return evaluate(context)
 
     sensor.evaluate_tick = evaluate_tick  # type: ignore[method-assign]
+    # Definitions that bind resources to jobs replace each sensor of these jobs by a copy.
+    sensor.with_attributes = lambda **new: with_kept_instance(copy(**new))  # type: ignore[method-assign]
     return sensor
 
 

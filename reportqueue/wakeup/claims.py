@@ -34,7 +34,7 @@ ECHO = "reportqueue_echo"
 RECONNECT_SECONDS = 1.0
 LEAVE_SECONDS = 0.2
 """How long it goes on listening when no claim waits any more."""
-HEARING_POLL_SECONDS = 5.0
+HEARING_POLL_SECONDS = 15.0
 """Poll interval of a waiting claim while notifications arrive: a fallback."""
 ECHO_SECONDS = 1.0
 """Timeout of the self-test: the listener sends itself a NOTIFY through another connection and must receive it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from dagster import DagsterInstance, SensorDefinition, SensorEvaluationContext, instance_for_test
+from dagster import DagsterInstance, Definitions, SensorDefinition, SensorEvaluationContext, instance_for_test
 from dagster._core.definitions.run_status_sensor_definition import RunStatusSensorDefinition
 
 from dagster_reportqueue.pooling import close_connections
@@ -71,6 +71,23 @@ def test_another_instance_has_its_own(storage: dict[str, Any], made: list[Any], 
             tick(location.own_sensor, instance, front, token)
             assert made[-1].get_ref() == instance.get_ref()
     assert len(made) == 2
+
+
+def test_a_copy_that_definitions_make_uses_it(
+    storage: dict[str, Any], made: list[Any], front: Front, token: str, monkeypatch: pytest.MonkeyPatch
+):
+    """They replace the sensors of each job to which they bind resources."""
+    defs = Definitions(
+        jobs=[location.own_job],
+        sensors=[location.own_sensor],
+        resources={"report_queue": ReportQueueResource(url=front.url, token=token)},
+    )
+    bound = defs.get_repository_def().get_sensor_def(location.own_sensor.name)
+    assert bound is not location.own_sensor
+    with instance_for_test(storage) as instance:
+        for _ in range(3):
+            tick(bound, instance, front, token)
+    assert len(made) == 1
 
 
 def test_every_sensor_uses_it():

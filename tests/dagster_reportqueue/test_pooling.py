@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -38,6 +39,20 @@ def terminate(instance: DagsterInstance, number: int) -> None:
 
 def test_a_connection_is_kept(pooled: DagsterInstance):
     assert len({pid(pooled) for _ in range(5)}) == 1
+
+
+def test_as_many_are_kept_as_were_used_at_the_same_time(pooled: DagsterInstance):
+    def pids(number: int) -> set[int]:
+        with ExitStack() as stack:
+            used = [stack.enter_context(engine(pooled).connect()) for _ in range(number)]
+            return {int(one.execute(text("SELECT pg_backend_pid()")).scalar()) for one in used}
+
+    most = pooling.KEPT_CONNECTIONS
+    before = pids(most + 2)
+    assert pids(most) < before
+    assert len(pids(most + 2) - before) == 2
+    pooling.close_connections(pooled)
+    assert pids(most) == pids(most), "also after all were closed"
 
 
 def test_one_that_the_server_has_ended_is_replaced_at_once(pooled: DagsterInstance):
