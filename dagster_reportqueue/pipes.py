@@ -7,14 +7,9 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from dagster import (
-    AssetExecutionContext,
-    OpExecutionContext,
-    PipesClientCompletedInvocation,
-    PipesSubprocessClient,
-    open_pipes_session,
-)
+from dagster import AssetExecutionContext, OpExecutionContext, PipesSubprocessClient, open_pipes_session
 from dagster._core.errors import DagsterPipesExecutionError
+from dagster._core.pipes.client import PipesClientCompletedInvocation  # the first versions of 1.12 do not export it
 from dagster_pipes import PipesExtras
 
 

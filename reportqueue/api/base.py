@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpResponseBase
 from django.utils.cache import add_never_cache_headers
 from django.utils.decorators import method_decorator
@@ -61,6 +62,11 @@ class ApiView(APIView):
     scopes: dict[str, str | tuple[str, ...]] = {}
     parameters: list[str] = []
     """The query parameters of a GET; other methods have none."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """As DRF's. It asks for credentials itself, so a project's middleware must not ask for a login before."""
+        return login_not_required(super().as_view(**initkwargs))  # as DRF does, from 3.16 on
 
     def get_authenticators(self) -> list[Any]:
         """One of each class: the view's own, or those of the setting `AUTHENTICATION_CLASSES`."""

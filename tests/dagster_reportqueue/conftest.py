@@ -17,6 +17,7 @@ from psycopg import sql
 from pytest_django.live_server_helper import LiveServer
 
 from dagster_reportqueue.client import ReportQueueClient
+from dagster_reportqueue.pooling import close_connections, pool_connections
 from reportqueue import tokens
 from tests.dagster_reportqueue.front import Front
 from tests.dagster_reportqueue.runs import Runner
@@ -59,12 +60,15 @@ def dagster_database(django_db_setup: None) -> Iterator[str]:
 @pytest.fixture
 def storage(dagster_database: str) -> Iterator[dict[str, Any]]:
     """An empty storage, as `instance_for_test` takes it."""
-    overrides = {"storage": {"postgres": {"postgres_url": dagster_database}}}
-    yield overrides
-    with instance_for_test(overrides) as instance:
-        instance.wipe()
-        assert instance.schedule_storage is not None
-        instance.schedule_storage.wipe()
+    yield {"storage": {"postgres": {"postgres_url": dagster_database}}}
+    with psycopg.connect(dagster_database.replace("+psycopg2", ""), autocommit=True) as server:
+        # What says which migrations are done stays: Dagster writes it when it makes its tables.
+        (tables,) = server.execute(  # type: ignore[misc]
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public'"
+            " AND tablename NOT IN ('alembic_version', 'secondary_indexes')"
+        ).fetchone()
+        if tables:
+            server.execute(sql.SQL(f"TRUNCATE {tables} RESTART IDENTITY"))
 
 
 @pytest.fixture
@@ -119,7 +123,9 @@ def instance(
     monkeypatch.setenv("REPORTQUEUE_URL", front.url)
     monkeypatch.setenv("REPORTQUEUE_TOKEN", token)
     with instance_for_test(storage, synchronous_run_coordinator=True, synchronous_run_launcher=True) as instance:
+        pool_connections(instance)  # as a daemon does
         yield instance
+        close_connections(instance)
 
 
 def allow_consumer(codename: str) -> None:

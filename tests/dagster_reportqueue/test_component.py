@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from dagster import Component, Definitions
 from dagster.components.core.component_tree import ComponentTreeException
-from dagster.components.testing import DefsFolderSandbox, create_defs_folder_sandbox
+from dagster.components.testing.utils import DefsFolderSandbox, create_defs_folder_sandbox
 from pydantic import ValidationError
 
 from dagster_reportqueue import ReportQueueComponent

@@ -79,4 +79,5 @@ def test_the_commands_for_the_checkout_have_options_and_tests_that_exist(monkeyp
         assert all((ROOT / word).exists() for word in words if word.startswith("tests/")), words
     programs = {word for words in found for word in words if word.startswith(".venv/bin/")}
     assert {Path(program).name for program in programs} == {"ruff", "mypy", "lint-imports", "python", "uv"}
-    assert all((Path(sys.executable).parent / Path(program).name).exists() for program in programs)
+    if Path(sys.prefix) == ROOT / ".venv":  # those of the matrix have the tools of the tests alone
+        assert all((Path(sys.executable).parent / Path(program).name).exists() for program in programs)

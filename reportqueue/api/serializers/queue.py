@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -93,6 +94,17 @@ def progress_field() -> serializers.CharField:
     return _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
 
 
+class SecondsField(serializers.FloatField):
+    """Seconds, whole or not. NaN is none: no bound would refuse it, and DRF does only in newer versions."""
+
+    def to_internal_value(self, data: Any) -> float:
+        """Parse it. Raises `ValidationError`."""
+        seconds = float(super().to_internal_value(data))
+        if not math.isfinite(seconds):
+            self.fail("invalid")
+        return seconds
+
+
 class ErrorField(serializers.CharField):
     """Any text of any length: a run must always be able to report why it failed. The queue stores what it can."""
 
@@ -126,7 +138,7 @@ class ClaimBody(Body):
     consumer = _text(bounds.MAX_NAME_LENGTH)
     ack = serializers.UUIDField(required=False, allow_null=True)
     limit = serializers.IntegerField(min_value=1, max_value=bounds.MAX_CLAIM, default=25)
-    wait_seconds = serializers.FloatField(min_value=0, max_value=bounds.MAX_WAIT_SECONDS, default=0)
+    wait_seconds = SecondsField(min_value=0, max_value=bounds.MAX_WAIT_SECONDS, default=0)
     lease_seconds = lease_field()
     dispatch_lease_seconds = lease_field()
     max_in_flight = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
