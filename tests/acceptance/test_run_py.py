@@ -242,13 +242,13 @@ def test_it(waiting):
 @pytest.mark.parametrize(
     ("failing", "said"),
     [
-        ("test_unit", "failed: tests in 3 processes"),
+        ("test_unit", "failed: tests in 2 processes"),
         ("test_chaos", "failed: tests that run alone"),
         ("", "all passed"),
     ],
 )
 def test_all_tests_run_in_two_parts_whichever_fails(tmp_path: Path, failing: str, said: str):
-    alone = {"test_acceptance", "test_chaos"}
+    alone = {"test_acceptance", "test_chaos", "test_simulator"}
     folders = ("unit", "a_new_one", "acceptance", "chaos", "simulator")
     checkout = _checkout(tmp_path, {f"{folder}/test_{folder}.py": RECORDS for folder in folders})
     with _run_tests(checkout, FAILING=failing) as running:

@@ -22,10 +22,10 @@ from tools.runner.processes import POLL_SECONDS, ChildFailed, Children
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 30.0
 """How long a check may take to end after a signal: the acceptance tests tear down what they have set up."""
-WORKERS = 3
-"""Processes for the tests that may run in parallel; each has its own database. Some wait most of the time."""
-ALONE = ("tests/acceptance", "tests/chaos")
-"""These tests start whole demos and time them: nothing else may run at the same time."""
+WORKERS = 2
+"""Processes for the tests that may run in parallel; each has its own database."""
+ALONE = ("tests/acceptance", "tests/chaos", "tests/simulator")
+"""These tests start whole demos and time them, or use all processors: nothing else may run at the same time."""
 LONG = "long"
 """The marker of the tests that take long: `run.py test --long`. tests/conftest.py lists them."""
 OLDEST = "tests/integration"
