@@ -10,12 +10,12 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, runtime_checkable
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from dagster_reportqueue.client import ApiRefused, HeldRow, ReportQueueClient
-from dagster_reportqueue.tickets import BATCH_TAG, QUEUE_ID_TAG, Ticket, tickets_of
+from dagster_reportqueue.sensors.waiting_runs import WaitingRuns
+from dagster_reportqueue.tickets import BATCH_TAG, QUEUE_ID_TAG, STRAY_TAG, Ticket, tickets_of
 
 GRACE_SECONDS = 60.0
 """How long after its acknowledgement a row without a run is taken for lost."""
@@ -24,12 +24,12 @@ BATCH_RUNS = 1_000
 """Unfinished batch runs in one question."""
 BATCH_SECONDS = 15.0
 """How long they are read. If there are more, no row is reported as missing its run. A tick may take 60 s."""
-ASK_SECONDS = 20.0
-"""How long the launcher is asked which runs wait. A tick may take 60 s, and each question to a stopped server some."""
-QUEUED_RUNS = 200
-"""Queued runs checked each time, oldest first."""
+UNSTARTED_RUNS = 200
+"""Runs that have not started and are checked each time, oldest first."""
+UNSTARTED_ROWS = 1_000
+"""Rows that are requested each time to find out whether such runs are still wanted, one call each."""
 FINAL = ("succeeded", "failed", "cancelled", "skipped")
-_WAITING = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED)
+_UNSTARTED = (DagsterRunStatus.QUEUED, DagsterRunStatus.STARTING)
 _ENDED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 _UNFINISHED = frozenset(DagsterRunStatus) - frozenset(_ENDED)
 
@@ -40,16 +40,16 @@ class Reconciled:
 
     compared: int = 0
     kept_waiting: int = 0
-    """Rows whose lease was renewed, because their run waits in Dagster's queue or in its launcher."""
+    """Rows whose lease was renewed, because their run waits in Dagster's queue or in that of its launcher."""
     launched_again: int = 0
     """Rows that are queued again, because their run ended before it started them or was never made."""
     runs_cancelled: int = 0
-    """Waiting runs that were cancelled, because their rows have ended."""
+    """Runs that had not started and were cancelled, because their rows have ended or have later runs."""
 
     def __str__(self) -> str:
         return (
             f"{self.compared} dispatched rows compared: {self.kept_waiting} have a waiting run, "
-            f"{self.launched_again} launched again; {self.runs_cancelled} runs of ended rows cancelled."
+            f"{self.launched_again} launched again; {self.runs_cancelled} runs that nobody needs cancelled."
         )
 
 
@@ -60,7 +60,7 @@ def reconcile(
     *,
     grace_seconds: float = GRACE_SECONDS,
 ) -> Reconciled:
-    """Compare the consumers' dispatched rows with Dagster's runs, and the queued runs with their rows.
+    """Compare the consumers' dispatched rows with Dagster's runs, and the runs that have not started with their rows.
 
     Safe at any time and in several processes: the queue refuses a repair if the row has changed since.
     """
@@ -70,55 +70,26 @@ def reconcile(
     done.compared = len(rows)
     # Read the runs after the rows: if a run starts a row in between, the queue refuses the repair of that row.
     batches = _Batches(instance, consumers) if rows else None
-    waits = _Waits(instance)
+    waiting_runs = WaitingRuns(instance)
     waiting: dict[str, dict[int, int]] = {}
     for some in _chunks(rows, RUNS_ASKED_AT_ONCE):
         runs = batches.runs_of(some) if batches else {}
         runs |= _runs_of(instance, [row for row in some if _ticket(row) not in runs])
         for row in some:
             run = runs.get(_ticket(row))
-            if run is not None and waits.does(run):
+            if run is not None and waiting_runs.has(run, row.dispatched_for):
                 waiting.setdefault(run.run_id, {})[row.queue_id] = row.generation
             elif run is not None or batches is None or batches.all_known:
                 _repair(client, row, run, grace, done)
     for run_id, generations in waiting.items():
         answers = client.renew_dispatch_many(generations, run_id=run_id)
         done.kept_waiting += sum(answer is True for answer in answers.values())
-    _cancel_unwanted(instance, client, {row.queue_id for row in rows}, done)
+    _cancel_unwanted(instance, client, {_ticket(row) for row in rows}, done)
     return done
 
 
 def _ticket(row: HeldRow) -> Ticket:
     return Ticket(row.queue_id, row.generation)
-
-
-@runtime_checkable
-class _WaitingLauncher(Protocol):
-    """A run launcher that may let a run wait until others end, and can say which runs wait."""
-
-    def waits(self, run: DagsterRun) -> bool:
-        """Whether the run waits now."""
-
-
-class _Waits:
-    """Finds out which runs wait to be started."""
-
-    def __init__(self, instance: DagsterInstance) -> None:
-        self._launcher = instance.run_launcher
-        self._until = time.monotonic() + ASK_SECONDS
-        self._said: dict[str, bool] = {}
-
-    def does(self, run: DagsterRun) -> bool:
-        """Whether the run is known to wait."""
-        if run.status in _WAITING:
-            return True
-        # Dagster shows a run as starting as soon as the launcher has it. Such a run need not wait: its process may
-        # hang, or its server may have died. Then the row's lease must expire, so that the row is launched again.
-        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, _WaitingLauncher):
-            return False
-        if run.run_id not in self._said and time.monotonic() < self._until:
-            self._said[run.run_id] = self._launcher.waits(run)
-        return self._said.get(run.run_id, False)
 
 
 class _Batches:
@@ -179,20 +150,41 @@ def _runs_of(instance: DagsterInstance, rows: Sequence[HeldRow]) -> dict[Ticket,
 
 
 def _cancel_unwanted(
-    instance: DagsterInstance, client: ReportQueueClient, dispatched: Collection[int], done: Reconciled
+    instance: DagsterInstance, client: ReportQueueClient, dispatched: Collection[Ticket], done: Reconciled
 ) -> None:
-    queued = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED]), limit=QUEUED_RUNS, ascending=True)
-    for run in queued:
-        rows = [ticket.queue_id for ticket in tickets_of(run)]
-        if not rows or any(pk in dispatched for pk in rows) or not all(_ended(client, pk) for pk in rows):
+    """Cancel runs that have not started and could start none of their rows any more. They would take slots."""
+    unstarted = instance.get_runs(RunsFilter(statuses=list(_UNSTARTED)), limit=UNSTARTED_RUNS, ascending=True)
+    left = UNSTARTED_ROWS
+    for run in unstarted:
+        tickets = tickets_of(run)
+        if not tickets or any(ticket in dispatched for ticket in tickets):
             continue
-        if instance.run_coordinator.cancel_run(run.run_id):
-            done.runs_cancelled += 1
+        for ticket in tickets:
+            left -= 1
+            if left < 0:
+                return
+            if not _passed_over(client, ticket):
+                break
+        else:
+            done.runs_cancelled += _cancel(instance, run)
 
 
-def _ended(client: ReportQueueClient, queue_id: int) -> bool:
-    row = find_row(client, queue_id)
-    return row is None or row.status in FINAL
+def _passed_over(client: ReportQueueClient, ticket: Ticket) -> bool:
+    """Whether a run with this ticket can start its row no more: the row has ended, or a later run was launched."""
+    row = find_row(client, ticket.queue_id)
+    return row is None or row.status in FINAL or row.generation > ticket.generation
+
+
+def _cancel(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Cancel a run that has not started; whether it could be. Nobody has cancelled its report."""
+    instance.add_run_tags(run.run_id, {STRAY_TAG: "true"})
+    if not instance.run_coordinator.cancel_run(run.run_id):
+        return False
+    after = instance.get_run_by_id(run.run_id)
+    if after is not None and after.status == DagsterRunStatus.STARTING:
+        # Some launchers take it out of their engine's queue and tell Dagster nothing.
+        instance.report_run_canceled(after, "The run was cancelled before it had started: nothing needs it any more.")
+    return True
 
 
 def find_row(client: ReportQueueClient, queue_id: int) -> HeldRow | None:

@@ -130,12 +130,9 @@ def test_rows_of_another_users_consumer_of_the_same_name_are_left_alone(
     assert list(ReportQueue.objects.exclude(pk=ours.pk).order_by("pk").values()) == before
 
 
-@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
-def test_a_row_whose_run_is_about_to_start_it_is_left_alone(
-    instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
-):
+def test_a_row_whose_run_is_about_to_start_it_is_left_alone(instance: DagsterInstance, client: ReportQueueClient):
     row = dispatched()
-    run_for(instance, row, status)
+    run_for(instance, row, DagsterRunStatus.STARTED)
     before = ReportQueue.objects.values().get()
     done = reconcile(instance, client, [SENSOR])
     assert (done.compared, done.kept_waiting, done.launched_again) == (1, 0, 0)
@@ -164,7 +161,7 @@ def test_rows_whose_batch_waits_keep_their_leases(
     assert min(lease_left(row) for row in rows) > timedelta(minutes=10)
 
 
-@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+@pytest.mark.parametrize("status", [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
 def test_rows_of_a_batch_under_way_are_left_to_it(
     instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
 ):
