@@ -176,6 +176,7 @@ class Listener:
             own = self._thread is threading.current_thread()
             if own and not self._waiters:
                 self._thread = None
+                self._hears_until = 0.0  # the next thread has to find out for itself
             return own and self._waiters > 0
 
 

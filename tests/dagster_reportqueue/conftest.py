@@ -18,6 +18,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from dagster_reportqueue.client import ReportQueueClient
 from dagster_reportqueue.pooling import close_connections, pool_connections
+from dagster_reportqueue.sensors import instances
 from reportqueue import tokens
 from tests.dagster_reportqueue.front import Front
 from tests.dagster_reportqueue.runs import Runner
@@ -69,6 +70,15 @@ def storage(dagster_database: str) -> Iterator[dict[str, Any]]:
         ).fetchone()
         if tables:
             server.execute(sql.SQL(f"TRUNCATE {tables} RESTART IDENTITY"))
+
+
+@pytest.fixture(autouse=True)
+def _no_kept_instance() -> Iterator[None]:
+    """Close what the ticks in this process have kept."""
+    yield
+    if instances._kept is not None:
+        close_connections(instances._kept[1])
+        instances._kept = None
 
 
 @pytest.fixture
