@@ -30,7 +30,7 @@ from tests.dagster_reportqueue.waiting import until
 pytestmark = [
     pytest.mark.timeout(300),
     # Dagster's launcher registers its task with each launch.
-    pytest.mark.filterwarnings("ignore::celery.exceptions.DuplicateTaskNameWarning"),
+    pytest.mark.filterwarnings("ignore:.*Task name .execute_job. is already registered"),
 ]
 Worker = Callable[[], Any]
 
