@@ -7,15 +7,20 @@ Each error names the argument, what is expected, and what was given: a `TypeErro
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any
 
-from dagster import JobDefinition, PartitionsDefinition
+from dagster import AssetsDefinition, GraphDefinition, JobDefinition, OpDefinition, PartitionsDefinition
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from dagster_reportqueue.bounds import MAX_NAME_LENGTH
 
 JOBS = (JobDefinition, UnresolvedAssetJobDefinition)
 A_JOB = "a job of Dagster"
+NO_FUNCTIONS = (OpDefinition, GraphDefinition, AssetsDefinition, *JOBS)
+"""Definitions of Dagster. Some can be called, and none is a function of yours."""
+LIMIT = 25
+"""Run requests in a tick, unless the sensor's `limit` says otherwise."""
 MAX_BATCH = 100
 """Run requests in a tick. A tick's work grows with their square, and a tick may take at most 60 s."""
 MAX_INTERVAL_SECONDS = 86_400
@@ -59,7 +64,28 @@ def check_function(argument: str, value: object, expected: str, *, optional: boo
 
 def check_work(work: object) -> None:
     """Raises `TypeError` unless it may be the code of a report."""
-    check_function("work", work, "the code of a report, a function that takes a ReportRun")
+    expected = "the code of a report, a function that takes a ReportRun"
+    if isinstance(work, NO_FUNCTIONS):
+        raise TypeError(refusal("work", expected, work))
+    check_function("work", work, expected)
+    for one in (work, getattr(work, "__call__", None), getattr(work, "func", None)):  # noqa: B004  # the function of it
+        # Dagster would await nothing, and iterate over nothing: the report's code would never run.
+        if any(of_a_kind(one) for of_a_kind in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+            raise TypeError(refusal("work", f"{expected}; neither an async function nor a generator", work))
+    try:
+        parameters = signature(work)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # of something that does not tell
+        return
+    try:
+        parameters.bind(None)
+    except TypeError as error:
+        raise TypeError(f"{refusal('work', expected, work)[:-1]}, and cannot be called with it: {error}.") from None
+
+
+def check_op(argument: str, job: object, op: str, remedy: str) -> None:
+    """Raises `ValueError` for a job that has no op of this name. What an asset job has is known later."""
+    if isinstance(job, JobDefinition) and not job.graph.has_node_named(op):
+        raise ValueError(f"{argument} has the job {job.name!r}, which has no op {op!r}: {remedy}")
 
 
 def check_name(argument: str, value: object) -> None:
@@ -67,6 +93,8 @@ def check_name(argument: str, value: object) -> None:
     check_type(argument, value, str, "a text")
     if isinstance(value, str) and not 1 <= len(value) <= MAX_NAME_LENGTH:
         raise ValueError(refusal(argument, f"a text of 1 to {MAX_NAME_LENGTH} characters", value))
+    if isinstance(value, str) and not (value.isprintable() and value.strip()):
+        raise ValueError(refusal(argument, "a text that can be read", value))
 
 
 def check_list(argument: str, values: object, types: type | tuple[type, ...], expected: str) -> None:

@@ -18,8 +18,9 @@ from dagster import (
 )
 from pydantic import Field
 
-from dagster_reportqueue.definitions import CONSUMER, define
+from dagster_reportqueue.definitions import define
 from dagster_reportqueue.environment import Environment
+from dagster_reportqueue.sensors import consumers
 
 if TYPE_CHECKING:
     from dagster_reportqueue.execution.report import Work
@@ -63,33 +64,27 @@ class ReportQueueComponent(Component, Model, Resolvable):
         description="The patterns whose sensors run. With cron or asset, always run queue too.",
     )
     consumer: str = Field(
-        default=CONSUMER,
+        default=consumers.DEFAULT,
         description="The name of the queue sensor, under which it claims rows; further lanes have _2, _3 added.",
     )
-    lanes: int = Field(default=Environment.lanes, ge=1, le=8, description="Queue sensors that wait for rows.")
+    lanes: int = Field(default=Environment.lanes, description="Queue sensors that wait for rows.")
     lease_seconds: int = Field(
-        default=Environment.lease_seconds, ge=5, description="How long a run keeps its row without a heartbeat."
+        default=Environment.lease_seconds, description="How long a run keeps its row without a heartbeat."
     )
-    max_in_flight: int = Field(
-        default=Environment.max_in_flight, ge=1, description="The most unfinished rows of each lane."
-    )
+    max_in_flight: int = Field(default=Environment.max_in_flight, description="The most unfinished rows of each lane.")
     batch_from: int = Field(
-        default=Environment.batch_from, ge=2, description="With this many rows in flight or more, rows share runs."
+        default=Environment.batch_from, description="With this many rows in flight or more, rows share runs."
     )
     batch_size: int = Field(
         default=Environment.batch_size,
-        ge=1,
-        le=1_000,
         description="The most rows in a run; with 1, every report has a run of its own.",
     )
     batch_runs: int = Field(
         default=Environment.batch_runs,
-        ge=1,
-        le=100,
         description="A claim is divided among so many runs, while few other rows are in flight.",
     )
     cron_interval_seconds: int = Field(
-        default=Environment.cron_interval_seconds, ge=1, description="How often the sensor of cron reads the schedules."
+        default=Environment.cron_interval_seconds, description="How often the sensor of cron reads the schedules."
     )
 
     def build_defs(self, context: ComponentLoadContext) -> Definitions:

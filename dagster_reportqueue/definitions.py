@@ -12,6 +12,7 @@ from dagster_reportqueue.environment import PATTERNS, Environment
 from dagster_reportqueue.execution.report import Work
 from dagster_reportqueue.jobs import build_batch_job, build_report_job
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors import consumers
 from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
 from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
@@ -19,8 +20,6 @@ from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
 from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
 
 RUNNING = DefaultSensorStatus.RUNNING
-CONSUMER = "database_queue_sensor"
-"""The name of the first queue sensor, under which it claims rows."""
 
 
 def build_definitions(work: Work) -> Definitions:
@@ -31,7 +30,7 @@ def build_definitions(work: Work) -> Definitions:
     return define(work, Environment.read())
 
 
-def define(work: Work, environment: Environment, *, consumer: str = CONSUMER) -> Definitions:
+def define(work: Work, environment: Environment, *, consumer: str = consumers.DEFAULT) -> Definitions:
     """The code location for reports that `work` makes; `consumer` is the name of the first queue sensor."""
     job = build_report_job(work, lease_seconds=environment.lease_seconds)
     batch_job = build_batch_job(work, lease_seconds=environment.lease_seconds)
@@ -52,7 +51,7 @@ def define(work: Work, environment: Environment, *, consumer: str = CONSUMER) ->
 
 
 def queue_lanes(
-    environment: Environment, job: JobDefinition, batch_job: JobDefinition, *, name: str = CONSUMER
+    environment: Environment, job: JobDefinition, batch_job: JobDefinition, *, name: str = consumers.DEFAULT
 ) -> list[SensorDefinition]:
     """The sensors of the pattern `queue`, configured by the environment. Raises as `build_queue_sensor`."""
     check_type("environment", environment, Environment, "an Environment")
@@ -92,9 +91,8 @@ def assemble(
     asset, refresh_job, daily_refresh = build_schedules_refresh(
         default_status=DefaultScheduleStatus.RUNNING if "asset" in patterns else DefaultScheduleStatus.STOPPED
     )
-    consumers = [lane.name for lane in sensors["queue"]] if "queue" in patterns else []
     # The pattern `polling` does not follow its runs. If it is the only one, there is nothing to repair.
-    repair = build_repair_sensors(consumers=consumers, default_status=RUNNING) if set(patterns) != {"polling"} else []
+    repair = build_repair_sensors(default_status=RUNNING) if set(patterns) != {"polling"} else []
     return Definitions(
         assets=[asset],
         jobs=[*jobs, refresh_job],

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from dagster_reportqueue.arguments import MAX_BATCH, MAX_INTERVAL_SECONDS, MAX_LANES, check_list, check_number, refusal
+from dagster_reportqueue.arguments import (
+    LIMIT,
+    MAX_BATCH,
+    MAX_INTERVAL_SECONDS,
+    MAX_LANES,
+    check_list,
+    check_number,
+    refusal,
+)
 from dagster_reportqueue.bounds import MAX_COUNT, MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from dagster_reportqueue.execution.run import LEASE_SECONDS
 from dagster_reportqueue.tickets import MAX_RUN_ROWS
@@ -19,7 +27,7 @@ NUMBERS = {
     "cron_interval_seconds": ("CRON_SENSOR_INTERVAL", 1, MAX_INTERVAL_SECONDS),
     "lanes": ("REPORT_LANES", 1, MAX_LANES),
     "max_in_flight": ("REPORT_MAX_IN_FLIGHT", 1, MAX_COUNT),
-    "batch_from": ("REPORT_BATCH_FROM", 2, MAX_BATCH),
+    "batch_from": ("REPORT_BATCH_FROM", 2, LIMIT),
     "batch_size": ("REPORT_BATCH_SIZE", 1, MAX_RUN_ROWS),
     "batch_runs": ("REPORT_BATCH_RUNS", 1, MAX_BATCH),
 }

@@ -1,5 +1,6 @@
 """Builds an asset from your report code: each report of the queue materializes the asset, or a partition of it."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
@@ -38,9 +39,9 @@ def build_report_asset(
     Give the job to a queue sensor with `run_config=None`, and with a `partition_key` if there is a `partitions_def`. A
     report that fails, is cancelled or is not started materializes nothing. The metadata of a materialization has the
     result with its links, the row, its trigger time, its schedule, and who queued it. `job_name` is by default the key
-    with `_job`. `options` are those of Dagster's `asset`, such as `group_name` or `deps`. The asset needs the resource
-    `report_queue`, and cannot be materialized without a row. Raises `ValueError` for a lease outside the API's bounds,
-    `TypeError` for a value of a wrong type.
+    with `_job`, and with `_` for what a job's name cannot have. `options` are those of Dagster's `asset`, such as
+    `group_name` or `deps`. The asset needs the resource `report_queue`, and cannot be materialized without a row.
+    Raises `ValueError` for a lease outside the API's bounds, `TypeError` for a value of a wrong type.
     """
     check_work(work)
     check_type("key", key, (str, AssetKey), "a text or an AssetKey")
@@ -71,7 +72,7 @@ def build_report_asset(
             yield MaterializeResult(metadata={**result_metadata(result), **_metadata(made[0])})
 
     job = define_asset_job(
-        job_name or "_".join([*asset_key.path, "job"]),
+        job_name or re.sub(r"[^A-Za-z0-9_]", "_", "_".join([*asset_key.path, "job"])),
         selection=[report_asset],
         executor_def=in_process_executor,
         tags=NO_RETRIES,

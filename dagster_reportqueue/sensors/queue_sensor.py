@@ -15,17 +15,20 @@ from dagster import (
 )
 
 from dagster_reportqueue.arguments import (
+    LIMIT,
     MAX_BATCH,
     MAX_LANES,
     check_function,
     check_name,
     check_number,
+    check_op,
     check_type,
     refusal,
 )
 from dagster_reportqueue.bounds import MAX_CLAIM, MAX_COUNT
 from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors import consumers
 from dagster_reportqueue.sensors.grouping import Group, grouped
 from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.launches import Launches, RunConfigOf
@@ -37,7 +40,7 @@ from dagster_reportqueue.sensors.ticks import (
     interval,
     queue_client,
 )
-from dagster_reportqueue.tickets import MAX_RUN_ROWS, Ticket
+from dagster_reportqueue.tickets import MAX_RUN_ROWS, REPORT_OP, Ticket
 
 MAX_WAIT_SECONDS = 25.0
 LANE_WAITS = (24.0, 19.0, 14.0)
@@ -61,12 +64,12 @@ def build_queue_sensor(
     job: JobChoice,
     *,
     jobs: Sequence[AnyJob] = (),
-    name: str = "database_queue_sensor",
+    name: str = consumers.DEFAULT,
     consumer: str | None = None,
     run_config: RunConfigOf | None = report_data_config,
     run_tags: RunTagsOf | None = None,
     partition_key: PartitionKeyOf | None = None,
-    limit: int = 25,
+    limit: int = LIMIT,
     wait_seconds: float = 0.0,
     max_in_flight: int | None = None,
     batch_job: JobDefinition | None = None,
@@ -110,6 +113,9 @@ def build_queue_sensor(
     check_name("name" if consumer is None else "consumer", consumer_name)
     check_function("run_config", run_config, "a function from a row to its run config", optional=True)
     targets = Targets.of(job, jobs, partition_key=partition_key, run_tags=run_tags, batch_job=batch_job)
+    if run_config is report_data_config:
+        for one in targets.jobs:
+            check_op("job", one, REPORT_OP, "take one of build_report_job, or give the sensor run_config=None.")
     check_type("wait_seconds", wait_seconds, (int, float), "a number of seconds")
     if not 0 <= wait_seconds <= MAX_WAIT_SECONDS:
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
@@ -134,10 +140,12 @@ def build_queue_sensor(
         minimum_interval_seconds=interval(minimum_interval_seconds),
         default_status=default_status,
         description="Claims due reports from the report queue and launches one run for each, or one run for several.",
+        metadata={consumers.METADATA: consumer_name},
     )
     def queue_sensor(context: SensorEvaluationContext, report_queue: ReportQueueResource) -> SensorResult | SkipReason:
         nonlocal warned
         targets_now = targets.of_tick(context)  # before anything is claimed
+        consumers.refuse_namesakes(context, name, consumer_name)
         serial = wait_seconds > SERIAL_WAIT_SECONDS and not context.instance.get_sensor_settings().get("use_threads")
         if serial and not warned:
             context.log.warning(NO_THREADS)
@@ -190,7 +198,8 @@ def build_queue_lanes(
     job: JobChoice,
     *,
     lanes: int = 3,
-    name: str = "database_queue_sensor",
+    name: str = consumers.DEFAULT,
+    consumer: str | None = None,
     **options: Any,
 ) -> list[SensorDefinition]:
     """Several sensors (lanes) that wait for rows, so that one is waiting while another is being restarted.
@@ -198,17 +207,23 @@ def build_queue_lanes(
     Dagster restarts a finished sensor only every 5 s. With `lanes` sensors (1 to 8), up to that many separate commits
     within 5 s are each picked up immediately. `options` are those of `build_queue_sensor` except `wait_seconds`, which
     differs between lanes; `max_in_flight` holds for each lane. The sensors are named `name`, `name_2` and so on, and
-    claim under their names. Raises as `build_queue_sensor`.
+    claim under their names, or as `consumer`, `consumer_2` and so on. Raises as `build_queue_sensor`, and `TypeError`
+    for a `wait_seconds`.
     """
     check_number("lanes", lanes, 1, MAX_LANES)
+    check_type("name", name, str, "a text")
+    if "wait_seconds" in options:
+        raise TypeError("wait_seconds cannot be given: each lane has a wait of its own.")
+    # Each lane is a consumer: of two sensors with one consumer, each would launch a run for each row.
     return [
         build_queue_sensor(
             job,
-            name=f"{name}_{number + 1}" if number else name,
+            name=f"{name}{suffix}",
+            consumer=None if consumer is None else f"{consumer}{suffix}",
             wait_seconds=LANE_WAITS[number % len(LANE_WAITS)],
             **options,
         )
-        for number in range(lanes)
+        for number, suffix in enumerate(["", *(f"_{number}" for number in range(2, lanes + 1))])
     ]
 
 

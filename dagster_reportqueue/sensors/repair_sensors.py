@@ -21,6 +21,7 @@ from dagster_reportqueue.arguments import check_list, check_name
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient
 from dagster_reportqueue.client.transport import RETRIES
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.consumers import of_location
 from dagster_reportqueue.sensors.failed_firings import queue_failed_firings, queue_firing
 from dagster_reportqueue.sensors.instances import with_kept_instance
 from dagster_reportqueue.sensors.reconciliation import reconcile
@@ -34,7 +35,7 @@ LOOK_SECONDS = 10
 
 def build_repair_sensors(
     *,
-    consumers: Collection[str] = ("database_queue_sensor",),
+    consumers: Collection[str] | None = None,
     minimum_interval_seconds: int = 30,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> list[SensorDefinition]:
@@ -49,12 +50,12 @@ def build_repair_sensors(
     terminates stray runs: they still run although they no longer own their rows, for instance because the report
     hangs.
 
-    `consumers` are the consumers of the queue sensors; their rows are compared. The token's user needs the permissions
-    to view and to consume. The sensors need the resource `report_queue`. Raises `TypeError` or `ValueError` for an
-    argument that cannot work.
+    The rows of `consumers` are compared: by default those of all queue sensors of the code location. The token's user
+    needs the permissions to view and to consume. The sensors need the resource `report_queue`. Raises `TypeError` or
+    `ValueError` for an argument that cannot work.
     """
-    check_list("consumers", consumers, str, "a consumer's name, a text")
-    for place, consumer in enumerate(consumers):
+    check_list("consumers", consumers or (), str, "a consumer's name, a text")
+    for place, consumer in enumerate(consumers or ()):
         check_name(f"consumers[{place}]", consumer)
     check_sensor("report_reconciler", default_status)
     return [
@@ -91,7 +92,7 @@ def _run_end_sensor(name: str, status: DagsterRunStatus, default_status: Default
             text = f"Of {len(tickets)} rows of run {run.run_id}, {len(refused)} had started or must not start"
             return SkipReason(f"{text}: {refused[0]}")
         rows = f"{len(tickets)} rows are" if len(tickets) > 1 else f"row {tickets[0].queue_id} is"
-        return SkipReason(f"Reported run {run.run_id}: {rows} launched again if not started.")
+        return SkipReason(f"Reported run {run.run_id}: {rows} launched again, unless the run had started it.")
 
     return with_kept_instance(run_end_sensor)
 
@@ -115,7 +116,9 @@ def _report(
     return None
 
 
-def _reconciler(consumers: Collection[str], seconds: int, default_status: DefaultSensorStatus) -> SensorDefinition:
+def _reconciler(
+    consumers: Collection[str] | None, seconds: int, default_status: DefaultSensorStatus
+) -> SensorDefinition:
     stray_runs = StrayRuns()
 
     @sensor(
@@ -131,8 +134,8 @@ def _reconciler(consumers: Collection[str], seconds: int, default_status: Defaul
             done = [f"{found} firings whose run failed are queued if the run had not started them."] if found else []
             if ended := stray_runs.end(context.instance, client):
                 done.append(f"{ended} runs that no longer own their reports are terminated.")
-            if consumers:
-                done.append(str(reconcile(context.instance, client, consumers)))
+            if compared := of_location(context) if consumers is None else consumers:
+                done.append(str(reconcile(context.instance, client, compared)))
         reason = " ".join(done) or "No run of a firing has failed."
         return SensorResult(skip_reason=SkipReason(reason), cursor=json.dumps({"looked_until": until.isoformat()}))
 

@@ -10,22 +10,30 @@ from typing import Self, TypeAlias
 
 from dagster import (
     AddDynamicPartitionsRequest,
-    AssetsDefinition,
     DagsterInstance,
     DynamicPartitionsDefinition,
-    GraphDefinition,
     JobDefinition,
-    OpDefinition,
     PartitionsDefinition,
     RunRequest,
     SensorEvaluationContext,
     partition_loading_context,
 )
 
-from dagster_reportqueue.arguments import A_JOB, JOBS, check_function, check_list, check_type, refusal, shown
+from dagster_reportqueue.arguments import (
+    A_JOB,
+    JOBS,
+    NO_FUNCTIONS,
+    check_function,
+    check_list,
+    check_op,
+    check_type,
+    refusal,
+    shown,
+)
 from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.client.client import storable
 from dagster_reportqueue.sensors.ticks import AnyJob, TickFailed
+from dagster_reportqueue.tickets import BATCH_OP
 
 JobOf: TypeAlias = Callable[[QueueItem], "AnyJob | str"]
 JobChoice: TypeAlias = "AnyJob | JobOf"
@@ -37,8 +45,6 @@ MAX_TAGS = 20
 MAX_TAG_CHARACTERS = 4_096
 MAX_PARTITION_KEY_CHARACTERS = 200
 RESERVED_PREFIXES = ("reportqueue/", "dagster/", ".dagster/")
-NO_FUNCTIONS = (OpDefinition, GraphDefinition, AssetsDefinition)
-"""Definitions of Dagster that can be called, and are no functions from a row to a job."""
 ALLOWED_TAGS = frozenset({"dagster/max_runtime", "dagster/image"})
 """Dagster's tags that a person may set on a run. The others are set by the sensor or by Dagster."""
 _TAG_NAME = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
@@ -83,6 +89,7 @@ class Targets:
         check_function("partition_key", partition_key, "a function from a row to a partition", optional=True)
         check_function("run_tags", run_tags, "a function from a row to further tags of its run", optional=True)
         check_type("batch_job", batch_job, (JobDefinition, type(None)), "a job of build_batch_job, or None")
+        check_op("batch_job", batch_job, BATCH_OP, "take a job of build_batch_job.")
         if isinstance(job, JOBS):
             if jobs:
                 raise ValueError("With jobs, job must be a function from a row to one of them.")

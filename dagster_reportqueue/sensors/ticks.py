@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dagster import DefaultSensorStatus, JobDefinition, SensorEvaluationContext
 
-from dagster_reportqueue.arguments import A_JOB, JOBS, MAX_BATCH, MAX_INTERVAL_SECONDS, check_number, check_type
+from dagster_reportqueue.arguments import (
+    A_JOB,
+    JOBS,
+    MAX_BATCH,
+    MAX_INTERVAL_SECONDS,
+    check_number,
+    check_type,
+    refusal,
+)
 from dagster_reportqueue.client import ApiError, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.tickets import MODIFIER_ID_TAG, NO_RETRIES, REPORT_ID_TAG, SCHEDULE_ID_TAG
@@ -34,6 +42,8 @@ def queue_client(report_queue: ReportQueueResource, *, retries: int = 0) -> Iter
 
     Raises `TickFailed` if the API refuses or does not answer, and for invalid settings.
     """
+    if not isinstance(report_queue, ReportQueueResource):
+        raise TickFailed(refusal("The resource report_queue", "a ReportQueueResource", report_queue))
     try:
         with closing(report_queue.client(retries=retries)) as client:
             yield client

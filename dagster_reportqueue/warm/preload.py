@@ -6,6 +6,8 @@ import gc
 import importlib
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dagster import DagsterInstance, in_process_executor, job, op, reconstructable
 from dagster._cli.api import _execute_run_command_body
@@ -15,8 +17,8 @@ from dagster._utils.hosted_user_process import recon_job_from_origin, recon_repo
 from dagster_reportqueue.pooling import close_connections, pool_connections
 
 UNKNOWN_RUN = "00000000-0000-0000-0000-000000000000"
-THROWN_AWAY = {"telemetry": {"enabled": False}}
-"""Settings of the temporary instance, which does not read the dagster.yaml in which telemetry may be turned off."""
+THROWN_AWAY = "telemetry: {enabled: false}"
+"""The dagster.yaml of the temporary instance. It does not read the real one, in which telemetry may be turned off."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Run config: nobody has launched this run, so its events would only confuse in the output of Dagster's daemon."""
 
@@ -57,12 +59,14 @@ def warm_up(
 
 
 def _run_nothing() -> None:
-    with DagsterInstance.local_temp(overrides=THROWN_AWAY) as thrown_away:
-        recon_job = reconstructable(nothing_job)
-        run = thrown_away.create_run_for_job(
-            nothing_job, run_config=QUIET, job_code_origin=recon_job.get_python_origin()
-        )
-        _execute_run_command_body(run.run_id, thrown_away, lambda event: None, set_exit_code_on_failure=False)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "dagster.yaml").write_text(THROWN_AWAY)
+        with DagsterInstance.local_temp(folder) as thrown_away:
+            recon_job = reconstructable(nothing_job)
+            run = thrown_away.create_run_for_job(
+                nothing_job, run_config=QUIET, job_code_origin=recon_job.get_python_origin()
+            )
+            _execute_run_command_body(run.run_id, thrown_away, lambda event: None, set_exit_code_on_failure=False)
 
 
 def _use_storage_once(instance: DagsterInstance) -> None:

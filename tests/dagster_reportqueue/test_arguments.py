@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -41,6 +42,47 @@ def an_asset() -> None:
     """The same."""
 
 
+@dg.job
+def own_job() -> None:
+    """A job of one's own, which has no op of ours."""
+
+
+async def make_later(run: ReportRun) -> dict[str, Any]:
+    return {}
+
+
+def make_some(run: ReportRun) -> Iterator[dict[str, Any]]:
+    yield {}
+
+
+async def make_some_later(run: ReportRun) -> AsyncIterator[dict[str, Any]]:
+    yield {}
+
+
+class Later:
+    """Reports as objects that can be called."""
+
+    async def __call__(self, run: ReportRun) -> dict[str, Any]:
+        return {}
+
+
+def make_nothing() -> None:
+    """No report's code: it takes none."""
+
+
+def make_with(run: ReportRun, connection: object) -> None:
+    """It needs more than a report's code gets."""
+
+
+class Unknown:
+    """Its signature is not known to Python, as that of some functions in C."""
+
+    __signature__ = "unknown"
+
+    def __call__(self, run: ReportRun) -> None:
+        """Make it."""
+
+
 JOB, BATCH_JOB = build_report_job(make), build_batch_job(make)
 SENSOR = build_queue_sensor(JOB)
 ENVIRONMENT = Environment()
@@ -51,6 +93,8 @@ OF_SENSORS: dict[str, tuple[Any, str]] = {
 }
 FIRING: list[Callable[..., Any]] = [build_polling_sensor, build_report_cron_sensor, build_smart_cron_sensor]
 QUEUE: list[Callable[..., Any]] = [build_queue_sensor, build_queue_lanes]
+LATER = "a function that takes a ReportRun; neither an async function nor a generator; it is "
+
 REPAIR: list[Callable[..., Any]] = [build_repair_sensors]
 JOBS: list[Callable[..., Any]] = [build_report_job, build_batch_job]
 LONG = "x" * 101
@@ -97,6 +141,27 @@ WRONG: list[tuple[list[Callable[..., Any]], tuple[Any, ...], dict[str, Any], str
     (JOBS, (make,), {"lease_seconds": "60"}, "lease_seconds must be a whole number from 5 to 86,400; it is '60'."),
     (JOBS, (make,), {"lease_seconds": 4}, "lease_seconds must be from 5 to 86,400; it is 4."),
     (JOBS, (make,), {"partitions_def": ["a"]}, "partitions_def must be a PartitionsDefinition, or None; it is ['a']."),
+    *((JOBS, (later,), {}, LATER) for later in (make_later, make_some, make_some_later, Later(), partial(make_later))),
+    (JOBS, (make_nothing,), {}, "and cannot be called with it: too many positional arguments."),
+    (JOBS, (make_with,), {}, "and cannot be called with it: missing a required argument: 'connection'."),
+    *((JOBS, (one,), {}, "work must be the code of a report") for one in (JOB, an_op, an_asset)),
+    (QUEUE, (own_job,), {}, "job has the job 'own_job', which has no op 'report_data': take one of build_report_job,"),
+    (QUEUE, (BATCH_JOB,), {}, "which has no op 'report_data': take one of build_report_job, or give the sensor run_co"),
+    (
+        QUEUE,
+        (JOB,),
+        {"batch_job": JOB, "max_in_flight": 500},
+        "batch_job has the job 'process_report_job', which has no op 'report_batch': take a job of build_batch_job.",
+    ),
+    (
+        [build_queue_lanes],
+        (JOB,),
+        {"wait_seconds": 3},
+        "wait_seconds cannot be given: each lane has a wait of",
+    ),
+    (QUEUE, (JOB,), {"consumer": " "}, "consumer must be a text that can be read; it is ' '."),
+    (QUEUE, (JOB,), {"consumer": "a\x00b"}, "consumer must be a text that can be read; it is 'a\\x00b'."),
+    (QUEUE, (JOB,), {"consumer": "a\ud800"}, "consumer must be a text that can be read; it is 'a\\ud800'."),
     ([build_report_asset], (None,), {"key": "a"}, "work must be the code of a report"),
     ([build_report_asset], (make,), {"key": ["a", "b"]}, "key must be a text or an AssetKey; it is ['a', 'b']."),
     ([build_report_asset], (make,), {"key": "a", "job_name": 1}, "job_name must be a text, or None; it is 1."),
@@ -159,13 +224,33 @@ def test_what_cannot_work_is_refused_when_it_is_given(
     assert len(str(error.value)) < 300
 
 
+@pytest.mark.parametrize("work", [make, partial(make), lambda run: None, lambda *any_number: None, dict, Unknown()])
+def test_code_that_can_be_called_with_a_report_is_taken(work: Any):
+    assert build_report_job(work).name == "process_report_job"
+
+
+def test_a_job_of_ones_own_is_taken_without_run_config():
+    assert build_queue_sensor(own_job, run_config=None).name == "database_queue_sensor"
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [("sales-report", "sales_report_job"), (dg.AssetKey(["eu-west", "sales"]), "eu_west_sales_job")],
+    ids=str,
+)
+def test_the_job_of_an_asset_has_a_name_that_a_job_can_have(key: Any, name: str):
+    made, job = build_report_asset(make, key=key)
+    assert dg.Definitions(assets=[made], jobs=[job], resources={"report_queue": object()}).resolve_job_def(name)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
         ("REPORT_LANES", "0", "REPORT_LANES must be from 1 to 8; it is 0."),
         ("REPORT_LANES", "²", "REPORT_LANES must be a whole number from 1 to 8; it is '²'."),
         ("REPORT_LANES", "9" * 5_000, "REPORT_LANES must be a whole number from 1 to 8; it is '9999"),
-        ("REPORT_BATCH_FROM", "1", "REPORT_BATCH_FROM must be from 2 to 100; it is 1."),
+        ("REPORT_BATCH_FROM", "1", "REPORT_BATCH_FROM must be from 2 to 25; it is 1."),
+        ("REPORT_BATCH_FROM", "26", "REPORT_BATCH_FROM must be from 2 to 25; it is 26."),
         ("REPORT_BATCH_SIZE", "1001", "REPORT_BATCH_SIZE must be from 1 to 1,000; it is 1001."),
         ("REPORT_MAX_IN_FLIGHT", "-1", "REPORT_MAX_IN_FLIGHT must be from 1 to 2,147,483,647; it is -1."),
         ("CRON_SENSOR_INTERVAL", "0", "CRON_SENSOR_INTERVAL must be from 1 to 86,400; it is 0."),

@@ -76,6 +76,13 @@ def test_the_attributes_choose_patterns_lanes_and_the_name_of_the_consumer(sandb
     assert cron.minimum_interval_seconds == 59
 
 
+@pytest.mark.parametrize("lanes", ["{{ env.LANES }}", "{{ 2 }}", "2"])
+def test_a_number_may_be_a_template(sandbox: DefsFolderSandbox, monkeypatch: pytest.MonkeyPatch, lanes: str):
+    monkeypatch.setenv("LANES", "2")
+    found = load(sandbox, report="tests.dagster_reportqueue.location.make", lanes=lanes)
+    assert sensors(found) == {"database_queue_sensor", "database_queue_sensor_2"} | REPAIR
+
+
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [
@@ -83,7 +90,9 @@ def test_the_attributes_choose_patterns_lanes_and_the_name_of_the_consumer(sandb
         ({"report": ".report.make"}, "report names '.report.make', which cannot be imported as"),
         ({"report": "make_report"}, "report names 'make_report', which cannot be imported"),
         ({"report": "tests.dagster_reportqueue.location.CUSTOMERS"}, "which is no function"),
-        ({"report": ".report.make_report", "lanes": 9}, "lanes"),
+        ({"report": ".report.make_report", "lanes": 9}, "lanes must be from 1 to 8; it is 9."),
+        ({"report": ".report.make_report", "lanes": "many"}, "lanes"),
+        ({"report": ".report.make_report", "batch_from": 26}, "batch_from must be from 2 to 25; it is 26."),
         ({"report": ".report.make_report", "lease_seconds": 90_000}, "lease_seconds must be from 5 to 86,400"),
         ({"report": ".report.make_report", "patterns": ["sometimes"]}, "patterns"),
         ({"report": ".report.make_report", "lane": 2}, "lane"),

@@ -10,7 +10,10 @@ from dagster_reportqueue.warm import preload
 
 
 def test_the_run_of_nothing_succeeds_and_shows_and_tells_nothing(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ):
     """On a machine on which Dagster was never used: it would announce and send its telemetry."""
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -27,4 +30,5 @@ def test_the_run_of_nothing_succeeds_and_shows_and_tells_nothing(
     (run,) = runs
     assert run.status == DagsterRunStatus.SUCCESS
     assert "".join(capfd.readouterr()) == ""
+    assert caplog.records == [], "it says that it has no dagster.yaml: one may think that it means the real one"
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, build_sensor_context, instance_for_test
+from dagster import DagsterInstance, Definitions, SensorDefinition, build_sensor_context, instance_for_test
 from dagster._core.scheduler.instigation import TickStatus
 
 from dagster_reportqueue.resources import ReportQueueResource
@@ -15,7 +15,7 @@ from dagster_reportqueue.sensors.queue_sensor import (
     build_queue_lanes,
     build_queue_sensor,
 )
-from dagster_reportqueue.sensors.ticks import ROUND_SECONDS
+from dagster_reportqueue.sensors.ticks import ROUND_SECONDS, TickFailed
 from tests.dagster_reportqueue import location
 from tests.dagster_reportqueue.daemon import IN_PROCESS, OWN_PROCESS, daemon
 from tests.dagster_reportqueue.front import Front, Reply
@@ -61,6 +61,47 @@ def test_lanes_are_named_by_their_number_and_claim_under_their_names(stranger: F
             lane(context, report_queue=ReportQueueResource(url=stranger.url, token="token"))
     asked = [(call.body["consumer"], call.body["max_in_flight"], call.body["wait_seconds"]) for call in stranger.calls]
     assert asked == [("database_queue_sensor", 7, LANE_WAITS[0]), ("database_queue_sensor_2", 7, LANE_WAITS[1])]
+
+
+def claims_as(stranger: Front, sensor: SensorDefinition, *sensors: SensorDefinition) -> list[str]:
+    """The consumers for which a tick of the sensor claims, in a code location with these sensors."""
+    stranger.fail(NOBODY)
+    resource = ReportQueueResource(url=stranger.url, token="token")
+    defs = Definitions(sensors=[sensor, *sensors], resources={"report_queue": resource})
+    before = len(stranger.calls)
+    with (
+        DagsterInstance.ephemeral(settings=THREADS) as instance,
+        build_sensor_context(
+            instance=instance, repository_def=defs.get_repository_def(), resources={"report_queue": resource}
+        ) as context,
+    ):
+        sensor(context)
+    return [call.body["consumer"] for call in stranger.calls[before:]]
+
+
+def test_lanes_have_consumers_of_their_own_also_with_a_given_name(stranger: Front):
+    lanes = build_queue_lanes(location.report_job, name="lane", consumer="reports")
+    assert [claims_as(stranger, lane) for lane in lanes] == [["reports"], ["reports_2"], ["reports_3"]]
+
+
+def test_two_sensors_that_are_one_consumer_claim_nothing(stranger: Front):
+    one, two = (build_queue_sensor(location.report_job, name=name, consumer="reports") for name in ("one", "two"))
+    other = build_queue_sensor(location.report_job, name="other", consumer="others")
+    with pytest.raises(
+        TickFailed, match="The sensors one and two are one consumer, 'reports': each would launch a run"
+    ):
+        claims_as(stranger, one, two, other)
+    assert stranger.calls == []
+    assert claims_as(stranger, one, other) == ["reports"]
+
+
+def test_a_resource_of_another_kind_is_named(stranger: Front):
+    with (
+        DagsterInstance.ephemeral() as instance,
+        build_sensor_context(instance=instance) as context,
+        pytest.raises(TickFailed, match="The resource report_queue must be a ReportQueueResource; it is 'http://x'"),
+    ):
+        build_queue_sensor(location.report_job)(context, report_queue="http://x")
 
 
 @pytest.mark.parametrize("target", [IN_PROCESS, OWN_PROCESS], ids=["in process", "in a process of its own"])

@@ -13,6 +13,7 @@ from dagster import (
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
+    Definitions,
     RunStatusSensorContext,
     SensorDefinition,
     SensorResult,
@@ -28,6 +29,7 @@ from pytest_django.live_server_helper import LiveServer
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors import failed_firings, reconciliation
+from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor
 from dagster_reportqueue.sensors.reconciliation import reconcile
 from dagster_reportqueue.sensors.repair_sensors import build_repair_sensors
 from dagster_reportqueue.sensors.ticks import TickFailed
@@ -37,6 +39,7 @@ from reportqueue.models import ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
+from tests.dagster_reportqueue import location
 from tests.dagster_reportqueue.conftest import ClientFactory
 
 SENSOR = "sensor"
@@ -290,6 +293,30 @@ def test_a_consumer_that_may_not_view_is_told(instance: DagsterInstance, client:
 
 def sensor_named(name: str) -> SensorDefinition:
     return next(one for one in build_repair_sensors(consumers=[SENSOR]) if one.name == name)
+
+
+def test_by_default_the_rows_of_all_queue_sensors_of_the_location_are_compared(
+    instance: DagsterInstance, resource: ReportQueueResource
+):
+    for consumer in ("lane", "lane_2", "invoices", "elsewhere"):
+        run_for(instance, dispatched(claimed_by=consumer), DagsterRunStatus.FAILURE)
+    reconciler = next(one for one in build_repair_sensors() if one.name == "report_reconciler")
+    defs = Definitions(
+        sensors=[
+            *build_queue_lanes(location.report_job, name="lane", lanes=2),
+            build_queue_sensor(location.report_job, name="other", consumer="invoices"),
+            reconciler,
+        ],
+        resources={"report_queue": resource},
+    )
+    with build_sensor_context(
+        instance=instance, repository_def=defs.get_repository_def(), resources={"report_queue": resource}
+    ) as context:
+        result = reconciler(context)
+    assert isinstance(result, SensorResult)
+    said = str(result.skip_reason.skip_message)
+    assert said.startswith("3 dispatched rows compared: 0 have a waiting run, 3 launched again;")
+    assert said.endswith("because they are not this location's: dispatched rows of elsewhere.")
 
 
 def end_of(instance: DagsterInstance, run: DagsterRun, resource: ReportQueueResource) -> RunStatusSensorContext:
