@@ -25,6 +25,8 @@ def test_the_95th_percentile_is_what_no_more_than_one_in_twenty_exceed(found: li
 def test_one_goal_that_is_missed_is_an_exit_code(capsys: pytest.CaptureFixture[str]):
     assert goals.judge({"fast": (1.0, True), "cheap": (2.0, True)}) == 0
     assert goals.judge({"fast": (1.0, True), "cheap": (9.0, False)}) == 1
+    assert goals.judge({"fast": (1.0, True)}, absolute={"a second": (9.0, False)}) == 0
+    assert goals.judge({"fast": (1.0, False)}, absolute={"a second": (9.0, True)}) == 1
     assert "MISSED        9.00  cheap" in capsys.readouterr().out
 
 

@@ -81,15 +81,17 @@ def main() -> int:
                 idle[SIZES[-1]] / idle[SIZES[0]],
                 idle[SIZES[-1]] / idle[SIZES[0]] < IDLE_RATIO_GOAL,
             ),
-            f"due schedules a second, the slowest of the passes with {DUE:,}: at least {RATE_GOAL:,}": (
-                min(rates),
-                min(rates) >= RATE_GOAL,
-            ),
             f"memory held by a pass, {DUE:,} against {DUE // 10:,} due: ratio under {MEMORY_RATIO_GOAL}": (
                 memory[DUE] / memory[DUE // 10],
                 memory[DUE] / memory[DUE // 10] < MEMORY_RATIO_GOAL,
             ),
-        }
+        },
+        absolute={
+            f"due schedules a second, the slowest of the passes with {DUE:,}: at least {RATE_GOAL:,}": (
+                min(rates),
+                min(rates) >= RATE_GOAL,
+            )
+        },
     )
 
 
