@@ -519,7 +519,7 @@ class QueueMachine(RuleBasedStateMachine):
         except Refused as refusal:
             expected = refusal
         self.told.clear()
-        with TestCase.captureOnCommitCallbacks(execute=True):
+        with TestCase.captureOnCommitCallbacks(using=connection.alias, execute=True):
             try:
                 answer = getattr(self, f"_call_{call.verb}")(**call.args)
             except ReportQueueError as error:

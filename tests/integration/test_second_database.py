@@ -6,8 +6,8 @@ import pytest
 
 from tests.integration.roads import run_with_settings_of, take_road
 
-HAVE_THEIR_OWN = ("test_checks.py", "test_custom_user.py", "test_second_database.py")
-"""These set the databases themselves."""
+HAVE_THEIR_OWN = ("test_checks.py", "test_connection_pool.py", "test_custom_user.py", "test_second_database.py")
+"""These set the databases themselves. tests/acceptance/test_second_database.py has both behind PgBouncer."""
 
 
 def test_the_road_of_a_queue_in_a_database_of_its_own(db: None):

@@ -11,10 +11,15 @@ import pytest
 
 QUEUE = "reports"
 PROJECT = "default"
-OF_THE_PROJECT = ("test_import_schedules.py", "test_tokens.py")
+OF_THE_PROJECT = ("test_admin_tokens.py", "test_import_schedules.py", "test_tokens.py")
 """Tests of tables of the project or of the users: they mean that database."""
-OF_ONE = ("test_the_list_takes_the_same_queries", "test_a_forgotten_lock_leaves_the_web_app")
-"""They count the statements of both in one, or start a web app that knows one database."""
+OF_ONE = (
+    "test_the_list_takes_the_same_queries",
+    "test_each_row_costs_the_same_few_queries",
+    "test_a_forgotten_lock_leaves_the_web_app",
+    "test_the_tests_of_the_page_pass",
+)
+"""They count the statements of both in one, or start a web app or tests that know one database."""
 USES = {"db", "transactional_db", "live_server"}
 
 
