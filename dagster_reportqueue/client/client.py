@@ -6,7 +6,7 @@ call may be repeated when its answer was lost. Times are aware UTC; durations ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -62,9 +62,12 @@ class ReportQueueClient(Transport):
             ),
         )
 
-    def rows(self, status: str) -> Iterator[HeldRow]:
-        """All rows of a status, read in pages of 1,000; unfinished ones in claim order. Needs permission to view."""
-        return self._rows({"status": status})
+    def rows(self, status: str, *, claimed_by: Collection[str] = ()) -> Iterator[HeldRow]:
+        """All rows of a status, read in pages of 1,000; unfinished ones in claim order. Needs permission to view.
+
+        With `claimed_by`, those of these consumers; only rows that are not finished can be asked for like that.
+        """
+        return self._rows({"status": status, "claimed_by": sorted(claimed_by)})
 
     def rows_at(self, report_id: int, modifier_id: int, trigger_time: datetime) -> Iterator[HeldRow]:
         """The rows of a report and modifier that are due at `trigger_time`. Needs the permission to view."""
@@ -75,7 +78,7 @@ class ReportQueueClient(Transport):
         return self._rows({"report_id": report_id, "modifier_id": modifier_id, "processed": "any", **instants})
 
     def _rows(self, chosen: Mapping[str, Any]) -> Iterator[HeldRow]:
-        path: str | None = f"report-queue/?{urlencode({**chosen, 'limit': PAGE})}"
+        path: str | None = f"report-queue/?{urlencode({**chosen, 'limit': PAGE}, doseq=True)}"
         while path is not None:
             answer = self.answer("GET", path)
             yield from _parsed("a list of rows", partial(_held_rows, answer.content, answer.time))

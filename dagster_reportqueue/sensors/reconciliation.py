@@ -24,8 +24,6 @@ BATCH_RUNS = 1_000
 """Unfinished batch runs in one question."""
 BATCH_SECONDS = 15.0
 """How long they are read. If there are more, no row is reported as missing its run. A tick may take 60 s."""
-MAX_NAMES = 5
-"""Consumers that a result names."""
 UNSTARTED_RUNS = 200
 """Runs that have not started and are checked each time, oldest first."""
 UNSTARTED_ROWS = 1_000
@@ -41,8 +39,6 @@ class Reconciled:
     """The results of one comparison."""
 
     compared: int = 0
-    others: Collection[str] = ()
-    """Consumers with dispatched rows that were not compared."""
     kept_waiting: int = 0
     """Rows whose lease was renewed, because their run waits in Dagster's queue or in that of its launcher."""
     launched_again: int = 0
@@ -51,11 +47,9 @@ class Reconciled:
     """Runs that had not started and were cancelled, because their rows have ended or have later runs."""
 
     def __str__(self) -> str:
-        some = ", ".join(sorted(self.others)[:MAX_NAMES]) + (" and others" if len(self.others) > MAX_NAMES else "")
-        left = f" Not compared, because they are not this location's: dispatched rows of {some}." if some else ""
         return (
             f"{self.compared} dispatched rows compared: {self.kept_waiting} have a waiting run, "
-            f"{self.launched_again} launched again; {self.runs_cancelled} runs that nobody needs cancelled.{left}"
+            f"{self.launched_again} launched again; {self.runs_cancelled} runs that nobody needs cancelled."
         )
 
 
@@ -72,9 +66,8 @@ def reconcile(
     """
     done = Reconciled()
     grace = timedelta(seconds=grace_seconds)
-    dispatched = list(client.rows("dispatched"))
-    rows = [row for row in dispatched if row.claimed_by in consumers]
-    done.compared, done.others = len(rows), {row.claimed_by for row in dispatched} - set(consumers)
+    rows = list(client.rows("dispatched", claimed_by=consumers))
+    done.compared = len(rows)
     # Read the runs after the rows: if a run starts a row in between, the queue refuses the repair of that row.
     batches = _Batches(instance, consumers) if rows else None
     waiting_runs = WaitingRuns(instance)

@@ -37,6 +37,27 @@ class InstantFilter(django_filters.Filter):  # type: ignore[misc]  # the library
     field_class = InstantFormField
 
 
+class NamesFormField(forms.MultipleChoiceField):
+    """Names of which nobody has a list."""
+
+    default_error_messages = {"invalid_choice": f"Must be a name of at most {bounds.MAX_NAME_LENGTH} characters."}
+
+    def valid_value(self, value: str) -> bool:
+        """Whether a row may have it."""
+        try:
+            bounds.validate_text(value)
+        except forms.ValidationError:
+            return False
+        return len(value) <= bounds.MAX_NAME_LENGTH
+
+
+class NamesFilter(django_filters.MultipleChoiceFilter):  # type: ignore[misc]  # the library has no types
+    """A filter by names; it may be repeated."""
+
+    field_class = NamesFormField
+    always_filter = False
+
+
 def _id_filter() -> django_filters.NumberFilter:
     return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
 
@@ -46,7 +67,7 @@ def _choices(*names: str) -> list[tuple[str, str]]:
 
 
 class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    """`status` and `source` may be repeated; `processed` is true, false (the default) or any.
+    """`status`, `source` and `claimed_by` may be repeated; `processed` is true, false (the default) or any.
 
     These three choose the parts of the list; the others are conditions of each part.
     """
@@ -54,6 +75,7 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
     status = django_filters.MultipleChoiceFilter(choices=Status.choices, method="leave")
     source = django_filters.MultipleChoiceFilter(choices=Source.choices, method="leave")
     processed = django_filters.ChoiceFilter(choices=_choices("true", "false", "any"), method="leave")
+    claimed_by = NamesFilter("claimed_by")
     report_id = _id_filter()
     modifier_id = _id_filter()
     trigger_time_after = InstantFilter("trigger_time", "gte")
@@ -109,6 +131,9 @@ def queue_page(request: Request) -> pagination.Page[ReportQueue]:
     if statuses <= UNFINISHED:
         rows = chosen.qs.filter(source__in=given["source"]) if given["source"] else chosen.qs
         return pagination.page(lists.in_claim_order(rows, statuses), request, _CLAIM_ORDER)
+    if given["claimed_by"]:
+        # Of finished rows there is no index by consumer.
+        raise ValidationError({"claimed_by": ["Only a list of unfinished rows can be filtered by it."]})
     narrowed = given["report_id"] is not None or given["modifier_id"] is not None
     parts = lists.by_trigger_time(chosen.qs, statuses, given["source"], narrowed=narrowed)
     return pagination.page(parts, request, _DUE_ORDER)

@@ -76,6 +76,31 @@ def test_each_filter_keeps_the_rows_that_it_names(api: APIClient, make_row: RowF
     assert listed(api, trigger_time_before="2026-11-23T12:00:00Z") == []
 
 
+def test_rows_of_consumers_are_listed_while_they_are_not_finished(api: APIClient, make_row: RowFactory):
+    held = {name: make_row(status=Status.DISPATCHED, claimed_by=name).pk for name in ("one", "two, or more", "a & b")}
+    make_row(status=Status.SUCCEEDED, claimed_by="one")
+    make_row()
+    for name, pk in held.items():
+        assert listed(api, claimed_by=name) == listed(api, claimed_by=name, status="dispatched") == [pk]
+    assert sorted(listed(api, claimed_by=["one", "a & b"])) == [held["one"], held["a & b"]]
+    assert listed(api, claimed_by="one", status="running") == listed(api, claimed_by="nobody") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"claimed_by": "one", "processed": "any"}, "Only a list of unfinished rows can be filtered by it."),
+        ({"claimed_by": "one", "status": "failed"}, "Only a list of unfinished rows can be filtered by it."),
+        ({"claimed_by": "x" * 101}, "Must be a name of at most 100 characters."),
+        ({"claimed_by": "a\x00b"}, "Must be a name of at most 100 characters."),
+    ],
+)
+def test_a_consumer_that_cannot_be_listed_is_refused(api: APIClient, query: dict[str, str], said: str):
+    answer = api.get(ADDRESS, query)
+    assert answer.status_code == 400
+    assert said in answer.json()["errors"]["claimed_by"][0]
+
+
 def test_rows_are_listed_in_claim_order(api: APIClient, make_row: RowFactory):
     late = make_row(available_at=minutes_ago(1)).pk
     future = make_row(available_at=minutes_ago(-9)).pk

@@ -216,6 +216,7 @@ def test_a_page_of_the_api_reads_few_rows_of_a_long_history(api: APIClient, hist
     queries += [f"source={source}{processed}" for source in Source for processed in ("", "&processed=any")]
     queries += ["source=webhook&source=admin&processed=true", "status=succeeded&source=webhook"]
     queries += [f"{name}=9{processed}" for name in ("report_id", "modifier_id") for processed in ("", "&processed=any")]
+    queries += ["claimed_by=sensor", "claimed_by=sensor&claimed_by=nobody&status=dispatched"]
     queries += ["report_id=3&modifier_id=3&processed=true", f"trigger_time_after={ago(200)}&processed=any"]
     queries += [f"trigger_time_after={ago(HISTORY / 2)}&processed=true", f"trigger_time_before={ago(5)}&processed=any"]
     for query in queries:
