@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marker is not None or USES.intersection(getattr(item, "fixturenames", ())):
             given: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
             item.add_marker(pytest.mark.django_db(**{**given, "databases": "__all__"}), append=False)
+        # Threads that know one database close the connection to that one.
+        item.add_marker(pytest.mark.filterwarnings("ignore:Exception ignored in. <function BaseConnection.__del__"))
         if item.name.startswith(OF_ONE):
             item.add_marker(pytest.mark.skip(reason="it is about one database"))
 
