@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import DEFAULT_DB_ALIAS, Error
@@ -106,8 +107,15 @@ def _overdue(count: int) -> list[str]:
 
 
 def _probe(view: View) -> View:
-    """A view for programs, whatever the project has for people: without login, cached answers and transactions."""
-    return login_not_required(never_cache(locks.without_request_transaction(view)))
+    """A view for programs, whatever the project has for people: without login, cached answers and transactions.
+
+    It takes no parameters: those of a prefix of the project are not for it.
+    """
+
+    def probe(request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
+        return view(request)
+
+    return login_not_required(never_cache(locks.without_request_transaction(probe)))
 
 
 urlpatterns = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
@@ -38,6 +39,12 @@ def user_of(request: Request) -> str:
     return str(request.user.get_username())[: bounds.MAX_NAME_LENGTH]
 
 
+def _path_parameters(view: Any) -> frozenset[str]:
+    handlers = [getattr(view, name) for name in view.http_method_names if hasattr(view, name)]
+    taken = [one for handler in handlers for one in [*inspect.signature(handler).parameters.values()][2:]]
+    return frozenset(one.name for one in taken if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
 class OneFormat(DefaultContentNegotiation):
     """Answer with JSON, or 406; `?format=` has no special meaning."""
 
@@ -62,11 +69,22 @@ class ApiView(APIView):
     scopes: dict[str, str | tuple[str, ...]] = {}
     parameters: list[str] = []
     """The query parameters of a GET; other methods have none."""
+    path_parameters: frozenset[str] = frozenset()
+    """The parameters of its own address: those that its handlers take."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.path_parameters = _path_parameters(cls)
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         """As DRF's. It asks for credentials itself, so a project's middleware must not ask for a login before."""
         return login_not_required(super().as_view(**initkwargs))  # as DRF does, from 3.16 on
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """As DRF's. Parameters of the prefix below which the project includes the API are dropped."""
+        own = {name: value for name, value in kwargs.items() if name in self.path_parameters}
+        return super().dispatch(request, **own)
 
     def get_authenticators(self) -> list[Any]:
         """One of each class: the view's own, or those of the setting `AUTHENTICATION_CLASSES`."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 from django.test import Client
+from django.urls import include, path, re_path
 from rest_framework.test import APIClient
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
@@ -17,6 +18,15 @@ from reportqueue.api.base import ApiView
 from reportqueue.api.urls import urlpatterns
 from tests.conftest import ClientFactory, RowFactory
 
+API, HEALTH = include("reportqueue.api.urls"), include("reportqueue.health")
+CAPTURED = {
+    "<slug:tenant>/api/": path("t/<slug:tenant>/api/", API),
+    "<slug:pk>/api/": path("t/<slug:pk>/api/", API),
+    "<slug:source>/api/": path("t/<slug:source>/api/", API),
+    "<slug:kwargs>/api/": path("t/<slug:kwargs>/api/", API),
+    "a group without a name": re_path(r"^t/(\w+)/api/", API),
+    "an extra argument": path("t/shop/api/", API, {"extra": 1}),
+}
 POLICIES = sorted(name for name in vars(APIView) if name.endswith(("_class", "_classes")))
 PROBES = ("/healthz", "/readyz", "/status")
 
@@ -99,3 +109,35 @@ def test_a_row_is_not_shown_from_the_projects_cache_least_of_all_to_others(cache
     for address in addresses:
         assert str(row.pk) in api.get(address).content.decode(), "the consumer polls, and must see it"
         assert client_with(None).get(address).status_code == 401
+
+
+@pytest.fixture(params=CAPTURED.values(), ids=CAPTURED)
+def below_parameters(request: pytest.FixtureRequest, settings: Any) -> None:
+    """The API is included below a prefix that captures parameters, which Django passes on to each view."""
+    settings.ROOT_URLCONF = type("Urls", (), {"urlpatterns": [request.param]})
+
+
+def test_the_api_works_below_a_prefix_with_parameters(
+    below_parameters: None, client_with: ClientFactory, make_row: RowFactory
+):
+    api, row = client_with("view_reportqueue", "consume_reportqueue"), make_row()
+    claimed = api.post("/t/shop/api/report-queue/claim/", {"consumer": "sensor"}, format="json")
+    assert [item["queue_id"] for item in claimed.json()["queue"]] == [row.pk]
+    for method in (api.get, api.head):
+        assert method(f"/t/shop/api/report-queue/{row.pk}/").status_code == 200
+    assert api.get("/t/shop/api/report-queue/").json()["queue"][0]["queue_id"] == row.pk
+    unknown = {
+        "report-queue/0/": (api.get, 404, "not-found"),
+        "report-queue/claim/": (api.get, 405, "method-not-allowed"),
+        "webhooks/no-shop/": (api.post, 404, "not-found"),
+        "nowhere/": (api.get, 404, "not-found"),
+    }
+    for address, (method, status, kind) in unknown.items():
+        answer = method(f"/t/shop/api/{address}")
+        assert (answer.status_code, answer.json()["type"]) == (status, kind), address
+
+
+@pytest.mark.parametrize("prefix", [path("t/<slug:tenant>/", HEALTH), re_path(r"^t/(\w+)/", HEALTH)])
+def test_the_probes_work_below_a_prefix_with_parameters(db: None, settings: Any, client: Client, prefix: Any):
+    settings.ROOT_URLCONF = type("Urls", (), {"urlpatterns": [prefix]})
+    assert {path: client.get(f"/t/shop{path}").status_code for path in PROBES} == dict.fromkeys(PROBES, 200)
