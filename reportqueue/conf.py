@@ -144,6 +144,16 @@ def authentication_classes() -> list[Any]:
     return [_authentication_class(path) for path in paths]
 
 
+def own_tokens_refused() -> str:
+    """Why the API does not accept the app's own tokens, with the remedy; empty if it does."""
+    if any(issubclass(one, import_string(OWN_TOKENS)) for one in authentication_classes()):
+        return ""
+    return (
+        "The API would not accept this token: no class in REPORTQUEUE['AUTHENTICATION_CLASSES'] accepts the app's own "
+        f"tokens. Add {OWN_TOKENS!r} to it, or use the credentials of the classes that it names."
+    )
+
+
 def _authentication_class(path: str) -> Any:
     try:
         found = import_string(path)

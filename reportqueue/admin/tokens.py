@@ -24,6 +24,7 @@ from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.filters import TokenStateFilter
 from reportqueue.admin.search import as_id
 from reportqueue.admin.shown_once import show_once
+from reportqueue.conf import own_tokens_refused
 from reportqueue.errors import RowBusy
 from reportqueue.models import ApiToken
 from reportqueue.models.token import SCOPES
@@ -60,6 +61,12 @@ class TokenForm(TokenModelForm):
         super().__init__(*args, **kwargs)
         field = self.fields["user_name"]
         field.initial, field.disabled = self.person.get_username(), not self.for_others
+
+    def clean(self) -> dict[str, Any] | None:
+        """Refuse a token that the API would not accept."""
+        if refusal := own_tokens_refused():
+            raise ValidationError(refusal)
+        return super().clean()
 
     def clean_user_name(self) -> str:
         """The name of an active user, who becomes the token's."""

@@ -14,6 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from reportqueue import tokens
+from reportqueue.conf import OWN_TOKENS, SESSIONS
 from reportqueue.errors import TokenRefused
 from reportqueue.models import ApiToken
 from tests.concurrency import at_once
@@ -89,6 +90,13 @@ def test_a_form_that_makes_no_sense_is_refused_at_its_field(admin_client: Client
     page = admin_client.post(f"{TOKENS}add/", form(expires_at_1="00:00:00" * ("_0" in field)) | {field: value})
     (texts,) = page.context["adminform"].form.errors.values()
     assert said in texts[0]
+    assert not ApiToken.objects.exists()
+
+
+def test_a_token_that_the_api_would_not_accept_is_not_made(admin_client: Client, settings: Any):
+    User.objects.create_user("dagster")
+    settings.REPORTQUEUE = {"AUTHENTICATION_CLASSES": [SESSIONS]}
+    assert f"Add &#x27;{OWN_TOKENS}&#x27;" in admin_client.post(f"{TOKENS}add/", form()).content.decode()
     assert not ApiToken.objects.exists()
 
 

@@ -13,7 +13,9 @@ from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
 from reportqueue import api_users, tokens
+from reportqueue.api.authentication import ApiTokenAuthentication
 from reportqueue.clock import database_now
+from reportqueue.conf import OWN_TOKENS, SESSIONS
 from reportqueue.models import ApiToken
 from reportqueue.patterns import Pattern
 from tests.concurrency import at_once
@@ -155,6 +157,29 @@ def test_what_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[str], argu
     assert error.value.returncode == code
     assert capsys.readouterr().out == ""
     assert User.objects.count() == 1, "a user was left behind"
+    assert not ApiToken.objects.exists()
+
+
+class Ours(ApiTokenAuthentication):
+    """A project's own class that accepts the app's tokens."""
+
+
+ACCEPTED = [OWN_TOKENS, f"{__name__}.Ours"]
+
+
+@pytest.mark.parametrize("accepted", ["", *ACCEPTED])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_token_that_the_api_would_not_accept_is_not_made(
+    settings: Any, capsys: pytest.CaptureFixture[str], more: list[str], accepted: str
+):
+    settings.REPORTQUEUE = {"AUTHENTICATION_CLASSES": [SESSIONS, *filter(None, [accepted])]}
+    if accepted:
+        run(capsys, "dagster", *more)
+        return
+    with pytest.raises(CommandError, match=rf"AUTHENTICATION_CLASSES.*Add '{OWN_TOKENS}'"):
+        run(capsys, "dagster", *more)
+    assert capsys.readouterr().out == ""
+    assert not User.objects.exists()
     assert not ApiToken.objects.exists()
 
 

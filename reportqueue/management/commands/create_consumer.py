@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError
 
 from reportqueue import api_users, database, locks, tokens
 from reportqueue.clock import database_now
+from reportqueue.conf import own_tokens_refused
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import duration
 from reportqueue.patterns import Pattern
@@ -50,6 +51,8 @@ class Command(BaseCommand):
         purpose, codenames = _purpose(options)
         if options["expires"] is not None and not options["expires"]:
             raise CommandError("--expires must be longer than 0 s.", returncode=2)
+        if refusal := own_tokens_refused():
+            raise CommandError(refusal)
         name = options["name"] if options["name"] is not None else purpose
         try:
             with locks.bounded(using=(users := database.users_alias())):
