@@ -18,7 +18,7 @@ from rest_framework.authentication import TokenAuthentication
 
 import reportcron
 from reportqueue import database
-from reportqueue.conf import DRF_TOKENS_APP, Conf, authentication_classes, chosen_database
+from reportqueue.conf import DRF_TOKENS_APP, Conf, authentication_classes, chosen_database, conf
 from reportqueue.wakeup.listening import Address
 
 OLDEST_SERVER = 15
@@ -66,12 +66,14 @@ def check_settings(app_configs: Configs, **kwargs: Any) -> Found:
 def check_database(app_configs: Configs, **kwargs: Any) -> Found:
     """E002: PostgreSQL. E005: the routers. E006: READ COMMITTED and autocommit. W003: a database of its own.
 
-    E002 and E006 are of the queue's database, and of the users', which has the API tokens.
+    E002 and E006 are of the queue's database, and of the users', which has the API tokens. E002 is of
+    `LISTEN_DATABASE`, too.
     """
     if problems := _misplaced():
         return problems
     for alias in sorted({database.alias(), database.users_alias()}):
         problems += _settings_problems(alias)
+    problems += _listening_elsewhere()
     if (alias := database.alias()) != DEFAULT_DB_ALIAS:
         problems.append(
             checks.Warning(
@@ -111,6 +113,23 @@ def _settings_problems(alias: str) -> Found:
         name = getattr(level, "name", str(level)).replace("_", " ")
         problems.append(_wrong_isolation(name, f'"isolation_level" out of the OPTIONS of {alias!r}'))
     return problems
+
+
+def _listening_elsewhere() -> Found:
+    """E002, of `LISTEN_DATABASE`."""
+    try:
+        alias = conf().listen_database
+    except ImproperlyConfigured:  # E001 says it
+        return []
+    if not alias or (vendor := database.connection(alias).vendor) == "postgresql":
+        return []
+    return [
+        checks.Error(
+            f"reportqueue listens in PostgreSQL; REPORTQUEUE['LISTEN_DATABASE'] names {alias!r}, which is {vendor}.",
+            hint="Name a connection to the queue's database that does not go through a pool, or leave the setting out.",
+            id="reportqueue.E002",
+        )
+    ]
 
 
 def _misplaced() -> Found:

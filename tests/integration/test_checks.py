@@ -96,6 +96,20 @@ def test_another_database_is_refused(monkeypatch: pytest.MonkeyPatch):
     assert "PostgreSQL" in problem.msg
 
 
+def test_listening_in_another_database_than_postgresql_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch):
+    other = {**connection.settings_dict, "ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
+    monkeypatch.setitem(connections.databases, "direct", other)
+    monkeypatch.setitem(settings.DATABASES, "direct", other)
+    settings.REPORTQUEUE = {"LISTEN_DATABASE": "direct"}
+    (problem,) = checks.check_database(None)
+    assert problem.id == "reportqueue.E002"
+    assert "['LISTEN_DATABASE'] names 'direct', which is sqlite" in problem.msg
+    settings.REPORTQUEUE = {"LISTEN_DATABASE": "default"}
+    assert checks.check_database(None) == []
+    settings.REPORTQUEUE = {"LISTEN_DATABASE": "nowhere"}
+    assert checks.check_database(None) == [], "E001 says it"
+
+
 def test_a_missing_app_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("django.apps.apps.is_installed", lambda name: name != "rest_framework")
     (problem,) = checks.check_settings(None)
