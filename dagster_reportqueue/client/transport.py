@@ -82,8 +82,8 @@ class Answer:
         except ValueError:
             pass
         raise ApiUnreachable(
-            f"{self.url} answered without a valid {TIME_HEADER} header: is it the queue's API, and does a proxy let "
-            "the header through?"
+            f"{self.url} answered without a valid {TIME_HEADER} header: is REPORTQUEUE_URL the address of the queue's "
+            "API, and does a proxy let the header through?"
         )
 
 
@@ -161,7 +161,9 @@ class Transport:
             try:
                 return Answer(response.json(), url, time)
             except (ValueError, RecursionError):
-                raise ApiUnreachable(f"{url} answered something that is not JSON; is it the queue's API?") from None
+                raise ApiUnreachable(
+                    f"{url} answered something that is not JSON; is REPORTQUEUE_URL the address of the queue's API?"
+                ) from None
         raise _refusal(response, url)
 
     def post(self, path: str, body: dict[str, Any], *, read_timeout: float | None = None) -> Any:
@@ -222,18 +224,26 @@ def _refusal(response: requests.Response, url: str) -> ApiError:
         return TooEarly(detail)
     if status == 409 and kind:
         return Conflict(detail, kind=kind, current_status=_string(problem.get("current_status")))
-    hint = {
-        401: "; check REPORTQUEUE_TOKEN",
-        403: ""
-        if kind
-        else "; the API did not answer this: check REPORTQUEUE_URL and the proxy in front of the web app",
-        404: "" if kind else "; reportqueue.api.urls is not included at this address: check REPORTQUEUE_URL",
-    }.get(status, "; redirects are not followed, check REPORTQUEUE_URL" if 300 <= status < 400 else "")
-    text = f"{url} answered {status}: {detail}{hint}"
+    if hint := _hint(status, kind):
+        detail = f"{detail.rstrip('.')}; {hint}"
+    text = f"{url} answered {status}: {detail}"
     # A 409 without a type, a redirect and a gateway's timeout do not come from the API itself.
     if status < 400 or status >= 500 or status in (408, 409, 429):
         return ApiUnreachable(text)
     return ApiRefused(text, status=status, kind=kind)
+
+
+def _hint(status: int, kind: str) -> str:
+    """What to check, if the answer shows it; empty otherwise. `kind` is empty if the API has not answered itself."""
+    if kind == "not-authenticated":  # 401, or 403 if no authentication class of the web app has a scheme
+        return "check REPORTQUEUE_TOKEN"
+    if 300 <= status < 400:
+        return "redirects are not followed, check REPORTQUEUE_URL"
+    if status in (401, 403) and not kind:
+        return "the API did not answer this: check REPORTQUEUE_URL and the proxy in front of the web app"
+    if status == 404 and not kind:
+        return "reportqueue.api.urls is not included at this address: check REPORTQUEUE_URL"
+    return ""
 
 
 def _reason(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from dagster_reportqueue.client import ApiRefused, ApiUnreachable, Conflict, ReportQueueClient, Started
 from dagster_reportqueue.client.plan import Plan
 from reportqueue import queue, tokens
-from reportqueue.models import ReportQueue
+from reportqueue.models import ApiToken, ReportQueue
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
 from tests.dagster_reportqueue.conftest import ClientFactory
@@ -172,6 +172,38 @@ def test_a_wrong_token_is_refused_with_a_hint(make_client: ClientFactory):
         make_client(token="0123456789abcdef").claim("sensor")
     assert refusal.value.status == 401
     assert "0123456789abcdef" not in str(refusal.value)
+
+
+def test_an_expired_token_is_refused_in_one_sentence(make_client: ClientFactory):
+    issued = tokens.issue(User.objects.create_user("late"), name="test")
+    ApiToken.objects.update(created_at=minutes_ago(2), expires_at=minutes_ago(1))
+    said = rf"answered 401: The token rq_{issued.token.identifier} has expired; check REPORTQUEUE_TOKEN$"
+    with pytest.raises(ApiRefused, match=said):
+        make_client(token=issued.key).claim("sensor")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_hint_follows_the_type_of_the_problem(lost: ReportQueueClient, stranger: Front, status: int):
+    stranger.fail(problem(status, type="not-authenticated", detail="Who is it?"))
+    with pytest.raises(ApiRefused, match=rf"answered {status}: Who is it\?; check REPORTQUEUE_TOKEN$"):
+        lost.claim("sensor")
+    stranger.fail(Reply(status, "<h1>Log in</h1>", "text/html"))
+    with pytest.raises(ApiRefused, match=r"; the API did not answer this: check REPORTQUEUE_URL and the proxy"):
+        lost.claim("sensor")
+    stranger.fail(problem(status, type="another", detail="No."))
+    with pytest.raises(ApiRefused, match=rf"answered {status}: No\.$"):
+        lost.claim("sensor")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [("<html>", "is not JSON"), ("[]", "without a valid Reportqueue-Time header")]
+)
+def test_what_the_api_would_not_answer_points_to_the_address(
+    lost: ReportQueueClient, stranger: Front, body: str, said: str
+):
+    stranger.fail(Reply(200, body, "text/html"))
+    with pytest.raises(ApiUnreachable, match=rf"{said}.* is REPORTQUEUE_URL the address of the queue's API.*\?$"):
+        _ = lost.answer("GET", "reports/").time
 
 
 def test_a_row_of_another_user_is_refused_with_its_own_reason(client: ReportQueueClient):
