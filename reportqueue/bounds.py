@@ -64,6 +64,42 @@ MAX_CATCH_UP = DEFAULT_CATCH_UP = 1_000
 """Missed firings of one schedule that are queued late."""
 
 
+NUMBERS = {
+    "report_id": (0, MAX_ID),
+    "modifier_id": (0, MAX_ID),
+    "priority": (MIN_PRIORITY, MAX_PRIORITY),
+    "max_attempts": (MIN_ATTEMPTS, MAX_ATTEMPTS),
+    "limit": (1, MAX_CLAIM),
+    "max_in_flight": (1, MAX_COUNT),
+    "generation": (1, MAX_COUNT),
+    "lease_seconds": (MIN_LEASE_SECONDS, MAX_LEASE_SECONDS),
+    "dispatch_lease_seconds": (MIN_LEASE_SECONDS, MAX_LEASE_SECONDS),
+    "delay_seconds": (0, MAX_DELAY_SECONDS),
+    "retry_after_seconds": (0, MAX_DELAY_SECONDS),
+    "keep": (0, 1_000_000),
+    "batch": (1, 10_000),
+}
+"""The lowest and the highest value of each whole number that the queue's verbs take, by its name."""
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number. Python and PostgreSQL would round others silently, and count True as 1."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def number_problem(name: str, value: Any) -> str:
+    """What is wrong with the number of this name; empty if nothing is."""
+    low, high = NUMBERS[name]
+    fine = is_whole(value) and low <= value <= high
+    return "" if fine else f"Must be a whole number from {low:,} to {high:,}."
+
+
+def validate_numbers(**numbers: Any) -> None:
+    """Refuse numbers that are not whole or are out of bounds. The `ValidationError` names them."""
+    if problems := {name: text for name, value in numbers.items() if (text := number_problem(name, value))}:
+        raise ValidationError(problems)
+
+
 def id_validators() -> list[MinValueValidator | MaxValueValidator]:
     """Of a report's and a modifier's number."""
     return [MinValueValidator(0), MaxValueValidator(MAX_ID)]

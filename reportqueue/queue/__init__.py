@@ -3,7 +3,8 @@
 Each function is one short transaction in the queue's database, or a savepoint inside the caller's. A verb for one row
 locks it, checks the transition against `states.TRANSITIONS`, and writes it. `..._many` locks the given rows in the
 order of their ids; each row succeeds or fails alone. All other verbs use SKIP LOCKED. Times are the database's,
-durations are in seconds. When a function raises, nothing was changed.
+durations are in seconds. Numbers must be whole and have the API's bounds; a `ValidationError` names one that does not.
+When a function raises, nothing was changed.
 """
 
 from reportqueue.queue.actions import cancel, requeue

@@ -27,10 +27,12 @@ from reportqueue.queue.transitions import (
     finish,
     held_by_another,
     invalid,
+    lease_of,
     locked,
     locked_many,
     one_more,
     refuse_another,
+    require_generations,
     return_to_queue,
     single,
     write_all,
@@ -71,8 +73,9 @@ def claim(
     lease. Otherwise it gets up to `limit` due rows, or fewer if `max_in_flight` leaves less room beside its unfinished
     rows.
     """
-    lease = timedelta(seconds=lease_seconds or conf().claim_lease_seconds)
-    dispatch_lease = timedelta(seconds=dispatch_lease_seconds or conf().dispatch_lease_seconds)
+    bounds.validate_numbers(limit=limit, **({} if max_in_flight is None else {"max_in_flight": max_in_flight}))
+    lease = lease_of("lease_seconds", lease_seconds, conf().claim_lease_seconds)
+    dispatch_lease = lease_of("dispatch_lease_seconds", dispatch_lease_seconds, conf().dispatch_lease_seconds)
     count = max_in_flight is not None
     # One call of a consumer at a time: an earlier process of that name may still be running.
     own = f"reportqueue:{user}:{consumer}"
@@ -187,6 +190,7 @@ def release_claimed(pk: int, *, claim_id: UUID, delay_seconds: int = 0, reason: 
     This counts as a launch that never started: a row that is given back repeatedly waits longer each time. Raises
     `LeaseLost` if the row is not of this claim, `InvalidTransition` if it has started or is final.
     """
+    bounds.validate_numbers(delay_seconds=delay_seconds)
     with locked(pk) as (row, now):
         if row.status not in WITH_CONSUMER:
             raise invalid(row, "released by its claim")
@@ -214,7 +218,8 @@ def renew_dispatch_many(
     generations: Mapping[int, int], *, run_id: str, user: str = "", lease_seconds: int | None = None
 ) -> Results[Heartbeat]:
     """Renew the leases of several rows of one waiting run, given with their generations: each as `renew_dispatch`."""
-    lease = timedelta(seconds=lease_seconds or conf().dispatch_lease_seconds)
+    require_generations(generations)
+    lease = lease_of("lease_seconds", lease_seconds, conf().dispatch_lease_seconds)
     return as_batch(generations, partial(_renew_dispatch, run_id=run_id, user=user, lease=lease))
 
 
@@ -272,6 +277,7 @@ def fail_launch(
     a report about an older generation, changes nothing. Raises `InvalidTransition` if the row is running or final, or
     if the generation was never handed out; `HeldByAnother` if another API user has it.
     """
+    bounds.validate_numbers(generation=generation)
     with locked(pk) as (row, now):
         if generation > row.generation:
             raise InvalidTransition(

@@ -66,6 +66,7 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+_NUMBERS = [field.name for field in fields(NewReport) if field.name in bounds.NUMBERS]
 _ASKED_FOR = {field.name for field in fields(NewReport)} - {"trigger_time", "request_digest"}
 _NOT_ASKED_FOR = [field.name for field in ReportQueue._meta.fields if field.name not in _ASKED_FOR]
 
@@ -121,6 +122,7 @@ def enqueue_many(reports: Sequence[NewReport], *, source: Source = Source.CODE, 
 
 def _enqueue(reports: Sequence[NewReport], source: Source, scope: str) -> list[Enqueued]:
     """As `enqueue_many`. Only the public functions call it: the warning points at their callers."""
+    _require_reports(reports)
     if (elsewhere := database.transaction_elsewhere()) is not None:
         warnings.warn(OutsideTransaction(elsewhere, database.alias()), stacklevel=3)
     if len(reports) > bounds.MAX_BULK:
@@ -143,6 +145,14 @@ def _enqueue(reports: Sequence[NewReport], source: Source, scope: str) -> list[E
     return answers
 
 
+def _require_reports(reports: Any) -> None:
+    if not isinstance(reports, list | tuple):
+        raise TypeError(f"`reports` must be a list of NewReport; it is a {type(reports).__name__}.")
+    for place, report in enumerate(reports):
+        if not isinstance(report, NewReport):
+            raise TypeError(f"`reports[{place}]` must be a NewReport; it is a {type(report).__name__}.")
+
+
 def known(idempotency_key: str, digest: str, *, scope: str) -> ReportQueue | None:
     """The row of a key of this scope, if the key is known.
 
@@ -161,20 +171,20 @@ def _require_same(kept: ReportQueue, digest: str | None, where: str) -> None:
 
 
 def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, place: str) -> ReportQueue:
-    problems: dict[str, Any] = {}
+    numbers = {name: getattr(report, name) for name in _NUMBERS}
+    problems: dict[str, Any] = {
+        name: [text] for name, value in numbers.items() if (text := bounds.number_problem(name, value))
+    }
     due = report.trigger_time or now
     try:
         bounds.validate_instant(due)
     except ValidationError as error:
         problems["trigger_time"] = error.messages
     row = ReportQueue(
-        report_id=report.report_id,
-        modifier_id=report.modifier_id,
+        **numbers,
         trigger_time=due,
         available_at=due,
         params=report.params,
-        priority=report.priority,
-        max_attempts=report.max_attempts,
         idempotency_key=report.idempotency_key,
         source=source,
     )
@@ -183,6 +193,8 @@ def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, pl
             # An empty key is a mistake, not the absence of one: `blank` would let it pass unseen.
             if row.idempotency_key == "":
                 raise ValidationError({"idempotency_key": "Must not be empty; leave it out instead."})
+            if not isinstance(row.idempotency_key, str | None):
+                raise ValidationError({"idempotency_key": "Must be a text."})
             row.clean_fields(exclude=_NOT_ASKED_FOR)
         except ValidationError as error:
             problems.update(error.message_dict)

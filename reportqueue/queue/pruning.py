@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.db import DataError, IntegrityError
 from django.db.models import Exists, OuterRef, QuerySet
 
-from reportqueue import keyset, locks
+from reportqueue import bounds, keyset, locks
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportQueue
@@ -35,6 +35,7 @@ class Pruned:
 def prunable(*, older_than: timedelta, keep: int = 0) -> QuerySet[ReportQueue]:
     """Rows that finished more than `older_than` ago, except the newest `keep` finished ones of each report and
     modifier, by their due time."""
+    bounds.validate_numbers(keep=keep)
     rows = ReportQueue.objects.filter(status__in=FINAL, finished_at__lt=database_now() - older_than)
     if keep:
         siblings = ReportQueue.objects.filter(
@@ -53,6 +54,7 @@ def prune(*, older_than: timedelta, keep: int = 0, batch: int = PRUNE_BATCH) -> 
     left too, and logged. A deleted row's idempotency key is forgotten: keep rows for longer than clients repeat their
     requests.
     """
+    bounds.validate_numbers(batch=batch)
     chosen = prunable(older_than=older_than, keep=keep).order_by("finished_at", "pk")
     after: tuple[datetime, int] | None = None
     while True:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from reportqueue import locks
+from reportqueue import bounds, locks
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.queue import ReportQueueQuerySet
@@ -47,6 +47,7 @@ def rescue_expired(limit: int = RESCUE_BATCH) -> Rescued:
     a run of its own. Every claim and every scheduler pass calls this. A row that cannot be taken back is logged, and
     the others are.
     """
+    bounds.validate_numbers(limit=limit)
     expired = ReportQueue.objects.expired().order_by("lease_expires_at")
     if not expired.exists():
         return Rescued(0, 0)

@@ -30,10 +30,12 @@ from reportqueue.queue.transitions import (
     finish_all,
     held_by_another,
     invalid,
+    lease_of,
     locked,
     locked_many,
     one_more,
     owns,
+    require_generations,
     require_owner,
     return_to_queue,
     single,
@@ -83,7 +85,8 @@ def start_many(
     lease_seconds: int | None = None,
 ) -> Results[ReportQueue]:
     """Start several rows, given with their generations, each as `start` does."""
-    lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
+    require_generations(generations)
+    lease = lease_of("lease_seconds", lease_seconds, conf().run_lease_seconds)
     run = _Run(run_id, parent_run_id, worker, user, lease)
     return as_batch(generations, partial(_start, run=run))
 
@@ -139,7 +142,7 @@ def _refusals(rows: Sequence[ReportQueue], generations: Mapping[int, int], run: 
 
 
 def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> ReportQueueError | None:
-    if not 1 <= generation <= row.generation:
+    if generation > row.generation:
         text = f"Generation {generation} was never handed out; the row is at {row.generation}."
         return InvalidTransition(text, current_status=row.status)
     again = row.status in FINAL and bool(run.parent_run_id) and run.parent_run_id == row.run_id
@@ -244,7 +247,7 @@ def heartbeat_many(
     tokens: Mapping[int, UUID], *, progress: Mapping[int, str] | None = None, lease_seconds: int | None = None
 ) -> Results[Heartbeat]:
     """Renew the leases of several rows, each as `heartbeat` does; `progress` has texts for the rows that report one."""
-    lease = timedelta(seconds=lease_seconds or conf().run_lease_seconds)
+    lease = lease_of("lease_seconds", lease_seconds, conf().run_lease_seconds)
     return as_batch(tokens, partial(_renew, progress=progress or {}, lease=lease))
 
 
@@ -314,6 +317,8 @@ def fail(
     cancelled. A repeat by the same owner returns the row. Raises `LeaseLost` if the row has another owner or was
     rescued.
     """
+    if retry_after_seconds is not None:
+        bounds.validate_numbers(retry_after_seconds=retry_after_seconds)
     error = bounds.last_bytes(error)
     with locked(pk) as (row, now):
         if already_ended(row, lease_token, Outcome.FAILED):
@@ -332,6 +337,7 @@ def release(pk: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str =
     must come to an end. A repeat by the same owner returns the row. Raises `LeaseLost` if the row has another owner or
     was rescued.
     """
+    bounds.validate_numbers(delay_seconds=delay_seconds)
     with locked(pk) as (row, now):
         if already_ended(row, lease_token, Outcome.RELEASED):
             return row

@@ -85,6 +85,9 @@ def locked_many(pks: Collection[int], results: Results[T]) -> Iterator[tuple[lis
     Every transaction that waits for more than one row locks them in the order of their ids, so that none waits in a
     circle. If one lock cannot be had in time, all are given up, and the rows that are free are locked without waiting.
     """
+    for pk in pks:
+        if not bounds.is_whole(pk):
+            raise ValidationError({"pk": f"The id of a row must be a whole number; it is {pk!r:.100}."})
     named = ReportQueue.objects.filter(pk__in=pks).order_by("pk")
     with ExitStack() as transaction:
         try:
@@ -346,6 +349,20 @@ def invalid(row: ReportQueue, done: str) -> InvalidTransition:
 def one_more(count: int) -> int:
     """The next value of a row's counter, which stays at its column's bound."""
     return min(count + 1, bounds.MAX_SMALL_COUNT)
+
+
+def lease_of(name: str, seconds: int | None, otherwise: int) -> timedelta:
+    """The lease for which the argument `name` asks, or without it a lease of `otherwise` seconds."""
+    if seconds is None:
+        return timedelta(seconds=otherwise)
+    bounds.validate_numbers(**{name: seconds})
+    return timedelta(seconds=seconds)
+
+
+def require_generations(generations: Mapping[int, int]) -> None:
+    """Raise `ValidationError` if one of them is no number of a generation."""
+    for generation in generations.values():
+        bounds.validate_numbers(generation=generation)
 
 
 def backoff(times: int) -> timedelta:

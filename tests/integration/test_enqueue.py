@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -129,6 +130,14 @@ def test_a_key_twice_in_one_list_is_one_row(db: None):
         ("report_id", -1),
         ("report_id", 2**63),
         ("modifier_id", "seven"),
+        ("modifier_id", "7"),
+        ("report_id", 1.9),
+        ("report_id", Decimal("2.5")),
+        ("report_id", True),
+        ("modifier_id", 2.0),
+        ("modifier_id", None),
+        ("priority", 1.7),
+        ("max_attempts", 2.5),
         ("priority", -101),
         ("max_attempts", 0),
         ("max_attempts", 101),
@@ -141,6 +150,7 @@ def test_a_key_twice_in_one_list_is_one_row(db: None):
         ("idempotency_key", ""),
         ("idempotency_key", "x" * 201),
         ("idempotency_key", "a\x00b"),
+        ("idempotency_key", 7),
         ("trigger_time", datetime(2026, 1, 1)),  # noqa: DTZ001
         ("trigger_time", datetime(1969, 12, 31, tzinfo=UTC)),
         ("trigger_time", datetime.max.replace(tzinfo=UTC)),
@@ -148,9 +158,37 @@ def test_a_key_twice_in_one_list_is_one_row(db: None):
     ],
 )
 def test_a_value_beyond_its_bound_is_refused_by_name(db: None, field: str, value: Any):
+    given = {"report_id": 1, "modifier_id": 2} | {field: value}
     with pytest.raises(ValidationError) as refusal:
-        queue.enqueue(**({"report_id": 1, "modifier_id": 2} | {field: value}))
+        queue.enqueue(**given)
     assert list(refusal.value.message_dict) == [field]
+    with pytest.raises(ValidationError) as refusal:
+        queue.enqueue_many([queue.NewReport(**given)])
+    assert list(refusal.value.message_dict) == [field]
+    assert not ReportQueue.objects.exists()
+
+
+def test_each_number_that_is_refused_is_named_with_its_bounds(db: None):
+    with pytest.raises(ValidationError) as refusal:
+        queue.enqueue(1.9, 2, priority=101)  # type: ignore[arg-type]
+    assert refusal.value.message_dict == {
+        "report_id": ["Must be a whole number from 0 to 9,223,372,036,854,775,807."],
+        "priority": ["Must be a whole number from -100 to 100."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("reports", "said"),
+    [
+        ([{"report_id": 1}], r"`reports\[0\]` must be a NewReport; it is a dict"),
+        ([queue.NewReport(report_id=1, modifier_id=2), None], r"`reports\[1\]` must be a NewReport"),
+        (queue.NewReport(report_id=1, modifier_id=2), "`reports` must be a list of NewReport; it is a NewReport"),
+        ({"report_id": 1}, "`reports` must be a list of NewReport; it is a dict"),
+    ],
+)
+def test_what_is_no_list_of_new_reports_is_refused_by_its_place(db: None, reports: Any, said: str):
+    with pytest.raises(TypeError, match=said):
+        queue.enqueue_many(reports)
     assert not ReportQueue.objects.exists()
 
 

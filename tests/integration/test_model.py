@@ -167,7 +167,7 @@ EVENTS = st.one_of(
         limit=st.integers(1, 4),
         lease=LEASES,
         dispatch_lease=LEASES,
-        room=st.sampled_from([None, None, None, 0, 1, 2, 3]),
+        room=st.sampled_from([None, None, None, 1, 2, 3]),
         how=HOW,
     ),
     *_event(
@@ -176,7 +176,7 @@ EVENTS = st.one_of(
         consumer=CONSUMERS,
         back=BACK,
         stale=STALE,
-        limit=st.integers(0, 2),
+        limit=st.integers(1, 2),
         how=HOW,
     ),
     *_event(
@@ -291,7 +291,7 @@ class QueueMachine(RuleBasedStateMachine):
         `off`: it makes up a generation.
         """
         launch = self._launch(back, stale)
-        generation = launch.generation + off
+        generation = max(1, launch.generation + off)
         if end == "start":
             self._start(self._new_run(launch.n, generation), how)
         elif end == "start_too":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from reportqueue import queue
 from reportqueue.conf import conf
 from reportqueue.errors import ReportQueueError
 from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.queue import claim_sql
 from reportqueue.states import FINAL, TRANSITIONS, WITH_CONSUMER, Status, Verb
 from tests.conftest import RowFactory, minutes_ago
 
@@ -27,7 +29,8 @@ def expire(row: ReportQueue) -> None:
 
 ACTS: dict[Verb, list[Act]] = {
     Verb.CLAIM: [lambda row: queue.claim("another")],
-    Verb.ACKNOWLEDGE: [lambda row: queue.claim("sensor", ack=row.claim_id, limit=0)],
+    # Without the claim that follows: it would hand out the row.
+    Verb.ACKNOWLEDGE: [lambda row: claim_sql.acknowledge("sensor", "", row.claim_id or uuid4(), timedelta(minutes=1))],
     Verb.START: [
         lambda row: queue.start(row.pk, generation=max(row.generation, 1), run_id="r"),
         lambda row: queue.start(row.pk, generation=max(row.generation, 1), run_id="r", parent_run_id=row.run_id),

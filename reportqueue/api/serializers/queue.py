@@ -73,20 +73,10 @@ def _text(limit: int, **options: Any) -> serializers.CharField:
     return serializers.CharField(max_length=limit, validators=[bounds.validate_text], trim_whitespace=False, **options)
 
 
-def lease_field() -> serializers.IntegerField:
-    """Seconds, within the bounds of leases; without it, the setting applies."""
-    return serializers.IntegerField(
-        min_value=bounds.MIN_LEASE_SECONDS, max_value=bounds.MAX_LEASE_SECONDS, required=False
-    )
-
-
-def _delay() -> serializers.IntegerField:
-    return serializers.IntegerField(min_value=0, max_value=bounds.MAX_DELAY_SECONDS, required=False)
-
-
-def generation_field() -> serializers.IntegerField:
-    """The generation of a row that was handed out."""
-    return serializers.IntegerField(min_value=1, max_value=2**31 - 1)
+def number_field(name: str, **options: Any) -> serializers.IntegerField:
+    """A whole number within the bounds of the verbs' argument of this name."""
+    low, high = bounds.NUMBERS[name]
+    return serializers.IntegerField(min_value=low, max_value=high, **options)
 
 
 def progress_field() -> serializers.CharField:
@@ -121,14 +111,12 @@ def reason_field() -> serializers.CharField:
 class EnqueueBody(Body):
     """One report to enqueue."""
 
-    report_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID)
-    modifier_id = serializers.IntegerField(min_value=0, max_value=bounds.MAX_ID)
+    report_id = number_field("report_id")
+    modifier_id = number_field("modifier_id")
     trigger_time = InstantField(required=False)
     params = serializers.JSONField(required=False, validators=[bounds.validate_json_object])
-    priority = serializers.IntegerField(min_value=bounds.MIN_PRIORITY, max_value=bounds.MAX_PRIORITY, required=False)
-    max_attempts = serializers.IntegerField(
-        min_value=bounds.MIN_ATTEMPTS, max_value=bounds.MAX_ATTEMPTS, required=False
-    )
+    priority = number_field("priority", required=False)
+    max_attempts = number_field("max_attempts", required=False)
     idempotency_key = _text(bounds.MAX_KEY_LENGTH, required=False, min_length=1)
 
 
@@ -137,21 +125,21 @@ class ClaimBody(Body):
 
     consumer = _text(bounds.MAX_NAME_LENGTH)
     ack = serializers.UUIDField(required=False, allow_null=True)
-    limit = serializers.IntegerField(min_value=1, max_value=bounds.MAX_CLAIM, default=25)
+    limit = number_field("limit", default=25)
     wait_seconds = SecondsField(min_value=0, max_value=bounds.MAX_WAIT_SECONDS, default=0)
-    lease_seconds = lease_field()
-    dispatch_lease_seconds = lease_field()
-    max_in_flight = serializers.IntegerField(min_value=1, max_value=2**31 - 1, required=False)
+    lease_seconds = number_field("lease_seconds", required=False)
+    dispatch_lease_seconds = number_field("dispatch_lease_seconds", required=False)
+    max_in_flight = number_field("max_in_flight", required=False)
 
 
 class StartBody(Body):
     """A run starts its row."""
 
-    generation = generation_field()
+    generation = number_field("generation")
     run_id = _text(bounds.MAX_NAME_LENGTH)
     parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
     worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
-    lease_seconds = lease_field()
+    lease_seconds = number_field("lease_seconds", required=False)
 
 
 class StartFiringBody(Body):
@@ -161,7 +149,7 @@ class StartFiringBody(Body):
     run_id = _text(bounds.MAX_NAME_LENGTH)
     parent_run_id = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
     worker = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True)
-    lease_seconds = lease_field()
+    lease_seconds = number_field("lease_seconds", required=False)
 
 
 class QueueFiringBody(Body):
@@ -174,16 +162,16 @@ class HeartbeatBody(Body):
     """A run is alive."""
 
     lease_token = serializers.UUIDField()
-    lease_seconds = lease_field()
+    lease_seconds = number_field("lease_seconds", required=False)
     progress = progress_field()
 
 
 class RenewDispatchBody(Body):
     """A run exists, and waits to start."""
 
-    generation = generation_field()
+    generation = number_field("generation")
     run_id = _text(bounds.MAX_NAME_LENGTH)
-    lease_seconds = lease_field()
+    lease_seconds = number_field("lease_seconds", required=False)
 
 
 class CompleteBody(Body):
@@ -199,13 +187,13 @@ class FailBody(Body):
     lease_token = serializers.UUIDField()
     error = ErrorField()
     retryable = serializers.BooleanField(default=True)
-    retry_after_seconds = _delay()
+    retry_after_seconds = number_field("retry_after_seconds", required=False)
 
 
 class FailLaunchBody(Body):
     """A run ended without ever starting its row."""
 
-    generation = generation_field()
+    generation = number_field("generation")
     run_id = _text(bounds.MAX_NAME_LENGTH)
     error = ErrorField()
     counts = serializers.BooleanField(default=True)
@@ -215,7 +203,7 @@ class ReleaseBody(Body):
     """A run gives its row back."""
 
     lease_token = serializers.UUIDField()
-    delay_seconds = _delay()
+    delay_seconds = number_field("delay_seconds", required=False)
     reason = reason_field()
     begun = serializers.BooleanField(default=True)
 
@@ -224,7 +212,7 @@ class ReleaseClaimedBody(Body):
     """A consumer gives back a row of its claim."""
 
     claim_id = serializers.UUIDField()
-    delay_seconds = _delay()
+    delay_seconds = number_field("delay_seconds", required=False)
     reason = reason_field()
 
 

@@ -43,7 +43,7 @@ class _Row(shapes.Body):
 
 
 class _HandedOut(_Row):
-    generation = shapes.generation_field()
+    generation = shapes.number_field("generation")
 
 
 class _Beating(_Row):
@@ -66,7 +66,7 @@ class StartBody(shapes.StartBody):
 class HeartbeatBody(shapes.Body):
     """A run is alive, with several rows."""
 
-    lease_seconds = shapes.lease_field()
+    lease_seconds = shapes.number_field("lease_seconds", required=False)
     rows = Rows(_Beating())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from reportqueue import queue
+from reportqueue import bounds, queue
 from reportqueue.management.arguments import duration, whole_number
 
 
@@ -26,14 +26,14 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--keep",
-            type=whole_number(0, 1_000_000),
+            type=whole_number(*bounds.NUMBERS["keep"]),
             default=0,
             metavar="N",
             help="keep the newest N finished rows of each report and modifier, however old (default 0)",
         )
         parser.add_argument(
             "--batch",
-            type=whole_number(1, 10_000),
+            type=whole_number(*bounds.NUMBERS["batch"]),
             default=1_000,
             metavar="N",
             help="rows a transaction (default 1000)",
