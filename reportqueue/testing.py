@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db.models.functions import Now
 
-from reportqueue import database, queue, schedules
+from reportqueue import bounds, database, queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 
 CONSUMER = "reportqueue.testing"
+_FIELDS = {name for field in ReportQueue._meta.concrete_fields for name in (field.name, field.attname)}
 Make = Callable[[ReportQueue], Mapping[str, Any] | None]
 """Makes the report of a row, and returns its result."""
 
@@ -32,10 +34,12 @@ def assert_queued(*, count: int | None = None, **fields: Any) -> Iterator[list[R
         assert rows[0].params == {"order": 4711}
 
     Without `count`, at least one; with `count=0`, none. Raises `AssertionError`, which names what was queued instead;
-    `FieldDoesNotExist` for a name that is no field.
+    `FieldDoesNotExist` for a name that is no field of the row.
     """
-    for name in fields:
-        ReportQueue._meta.get_field(name)
+    if count is not None:
+        _require_count("count", count, 0)
+    if unknown := [name for name in fields if name not in _FIELDS]:
+        raise FieldDoesNotExist(f"A row has no field {unknown[0]!r}. Its fields are {', '.join(sorted(_FIELDS))}.")
     since = _newest()
     found: list[ReportQueue] = []
     yield found
@@ -54,6 +58,9 @@ def run_queue(make: Make, *, limit: int = 100, raises: bool = True) -> list[Repo
     attempt has failed, as in a run of Dagster, and the error is raised again; with `raises=False` the next report
     follows. A report whose attempt has failed is due again after a delay, so it is not made twice here.
     """
+    if not callable(make):
+        raise TypeError(f"`make` must be a function of a row; it is {make!r}.")
+    _require_count("limit", limit, 1)
     made: list[ReportQueue] = []
     while len(made) < limit:
         rows = queue.claim(CONSUMER, limit=1).rows
@@ -80,6 +87,8 @@ def travel_to_next_firing(schedule: ReportSchedule) -> list[ReportQueue]:
     Queued rows are due now. The schedule is planned for the firing after that, and `schedule` is read again. Raises
     `AssertionError` if it has no firing; `ValueError` if it is not saved, or has changes that are not saved.
     """
+    if not isinstance(schedule, ReportSchedule):
+        raise TypeError(f"`schedule` must be a ReportSchedule, not its id or another value; it is {schedule!r}.")
     _require_saved(schedule)
     since = _newest()
     schedules.enqueue_next(schedule.pk)
@@ -90,6 +99,13 @@ def travel_to_next_firing(schedule: ReportSchedule) -> list[ReportQueue]:
         why = "it is paused" if not schedule.enabled else schedule.error or "it has none, or another pattern owns it"
         raise AssertionError(f"{schedule} has no next firing to queue: {why}.")
     return rows
+
+
+def _require_count(name: str, value: Any, low: int) -> None:
+    if not bounds.is_whole(value):
+        raise TypeError(f"`{name}` must be a whole number; it is {value!r}.")
+    if value < low:
+        raise ValueError(f"`{name}` must be at least {low}; it is {value}.")
 
 
 def _require_saved(schedule: ReportSchedule) -> None:

@@ -40,9 +40,56 @@ def test_what_a_block_does_not_queue_is_missed_with_what_it_queued_instead(count
             queue.enqueue(report_id=3, modifier_id=18)
 
 
-def test_a_name_that_is_no_field_is_refused():
-    with pytest.raises(FieldDoesNotExist, match="reportid"), assert_queued(count=0, reportid=3):
-        pass
+@pytest.mark.parametrize("name", ["reportid", "attempts", "pk", "save"])
+def test_a_name_that_is_no_field_is_refused(name: str):
+    with pytest.raises(FieldDoesNotExist, match=rf"no field '{name}'.* report_id,"), assert_queued(**{name: 3}):
+        queue.enqueue(report_id=3, modifier_id=17)
+
+
+def test_a_relation_is_a_field_by_its_object_and_by_its_id(make_schedule: ScheduleFactory):
+    schedule = make_schedule()
+    for given in ({"schedule": schedule}, {"schedule_id": schedule.pk}):
+        with assert_queued(**given):
+            schedules.run_now(schedule.pk)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (lambda: assert_queued(count=-1).__enter__(), ValueError, "`count` must be at least 0; it is -1"),
+        (
+            lambda: assert_queued(count=cast(int, "1")).__enter__(),
+            TypeError,
+            "`count` must be a whole number; it is '1'",
+        ),
+        (lambda: run_queue(lambda row: None, limit=-1), ValueError, "`limit` must be at least 1; it is -1"),
+        (lambda: run_queue(lambda row: None, limit=0), ValueError, "`limit` must be at least 1; it is 0"),
+        (
+            lambda: run_queue(lambda row: None, limit=cast(int, None)),
+            TypeError,
+            "`limit` must be a whole number; it is None",
+        ),
+        (
+            lambda: run_queue(lambda row: None, limit=cast(int, 1.5)),
+            TypeError,
+            "`limit` must be a whole number; it is 1.5",
+        ),
+        (lambda: run_queue(lambda row: None, limit=True), TypeError, "`limit` must be a whole number; it is True"),
+        (lambda: run_queue(cast(Any, None)), TypeError, "`make` must be a function of a row; it is None"),
+        (lambda: travel_to_next_firing(cast(Any, 1)), TypeError, "`schedule` must be a ReportSchedule.*; it is 1"),
+        (
+            lambda: travel_to_next_firing(cast(Any, None)),
+            TypeError,
+            "`schedule` must be a ReportSchedule.*; it is None",
+        ),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_named(wrong: Callable[[], Any], error: type[Exception], said: str):
+    row = queue.enqueue(report_id=3, modifier_id=17)
+    with pytest.raises(error, match=said):
+        wrong()
+    row.refresh_from_db()
+    assert row.status == Status.QUEUED
 
 
 @pytest.mark.parametrize("make", [lambda row: [1], lambda row: ReportQueue.objects.raw("SELECT 1/0 AS id")[0]])
