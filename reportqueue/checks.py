@@ -17,7 +17,7 @@ from psycopg import sql
 from rest_framework.authentication import TokenAuthentication
 
 import reportcron
-from reportqueue import database
+from reportqueue import database, locks
 from reportqueue.conf import DRF_TOKENS_APP, Conf, authentication_classes, chosen_database, conf
 from reportqueue.wakeup.listening import Address
 
@@ -159,6 +159,20 @@ def _misplaced() -> Found:
         text = f"Add {ROUTER!r} to DATABASE_ROUTERS, before routers that send everything elsewhere."
         what = f"they send ReportQueue to {queue!r}, and the setting DATABASE is {chosen!r}"
         problems.append(_wrong_routers(what, text))
+    refused = [
+        f"{model.__name__} in {alias!r}"
+        for model, alias in written.items()
+        if not router.allow_migrate_model(alias, model)
+    ]
+    if not router.allow_migrate(queue, database.APP):
+        refused.append(f"the SQL of the migrations in {queue!r}")
+    if refused:
+        text = (
+            f"Have allow_migrate return True or None for {database.APP!r} there. If migrate has recorded the "
+            f"migrations already, run manage.py migrate {database.APP} zero --fake, then manage.py migrate."
+        )
+        what = f"by allow_migrate, they refuse {', '.join(refused[:NAMED])}{' and more' if refused[NAMED:] else ''}"
+        problems.append(_wrong_routers(what, text))
     return problems
 
 
@@ -185,7 +199,7 @@ def _wrong_isolation(level: str, remedy: str) -> checks.Error:
 
 @checks.register
 def check_server(app_configs: Configs, **kwargs: Any) -> Found:
-    """What the queue's server says. E006: its isolation level. E007: its encoding. W001: time zones. W002: its version.
+    """What the queue's server says: E006, E007, W001, W002 and W004.
 
     This asks the database, unlike most checks: no setting shows these mistakes. It says nothing if the database does
     not answer, or is not migrated: the command that is run will say so.
@@ -218,6 +232,15 @@ def _server_problems(asked: psycopg.Connection[Any]) -> Found:
         if level != "read committed":
             remedy = "default_transaction_isolation at its default, for this server, database and role"
             problems.append(_wrong_isolation(level.upper(), remedy))
+    if _row(asked, "SHOW transaction_read_only") == ("on",):
+        problems.append(
+            checks.Warning(
+                f"{locks.READ_ONLY} The queue cannot hand out any report there.",
+                hint="Name a server that takes writes in DATABASES, for instance by target_session_attrs=read-write in "
+                "its OPTIONS, and leave default_transaction_read_only off for this database and role.",
+                id="reportqueue.W004",
+            )
+        )
     if (version := asked.info.server_version // 10_000) < OLDEST_SERVER:
         problems.append(
             checks.Warning(

@@ -13,8 +13,13 @@ from django.apps import apps
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
+from psycopg.errors import UndefinedColumn, UndefinedTable
 
 APP = "reportqueue"
+NOT_MIGRATED = (
+    "The database lacks a table or a column of reportqueue: run manage.py check, then manage.py migrate. /readyz says "
+    "which tables it lacks."
+)
 
 
 def alias() -> str:
@@ -35,6 +40,34 @@ def connection(using: str | None = None) -> BaseDatabaseWrapper:
 def atomic(using: str | None = None) -> transaction.Atomic:
     """A transaction in the queue's database, or in the one with the alias `using`; inside the caller's, a savepoint."""
     return transaction.atomic(using=using or alias())
+
+
+def missing_tables(using: str) -> tuple[list[str], bool]:
+    """The app's tables that the database with the alias `using` lacks but should have; whether those are all of them.
+
+    Migrations may be recorded as applied without any table, for instance if a router refuses them.
+    """
+    models = apps.get_app_config(APP).get_models(include_auto_created=True)
+    expected = [model._meta.db_table for model in models if router.db_for_write(model) == using]
+    with connection(using).cursor() as cursor:
+        query = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NULL"
+        cursor.execute(query, [expected])
+        missing = sorted(name for (name,) in cursor.fetchall())
+    return missing, len(missing) == len(expected)
+
+
+def lacks_table(error: BaseException) -> bool:
+    """Whether the database has refused a query because it lacks a table or a column of the app."""
+    tables = [model._meta.db_table for model in apps.get_app_config(APP).get_models(include_auto_created=True)]
+    absent = isinstance(error.__cause__, UndefinedTable | UndefinedColumn)
+    return absent and any(table in str(error) for table in tables)
+
+
+def is_read_only() -> bool:
+    """Whether the queue's database takes no writes, as a standby."""
+    with connection().cursor() as cursor:
+        cursor.execute("SHOW transaction_read_only")
+        return bool(cursor.fetchone() == ("on",))
 
 
 def on_commit(call: Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ PROBE_SECONDS = 2
 COUNTED = 1_000
 """Rows and overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
 NO_DATABASE = "The database does not answer."
+logger = logging.getLogger("reportqueue")
 
 
 @require_safe
@@ -35,15 +37,15 @@ def live(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when this process can serve: its databases answer and its migrations are applied; else 503 with the reason.
+    """200 when this process can serve: its databases answer, have the tables and take writes; else 503 with the reason.
 
     Nothing that another process must do belongs here. A load balancer takes a process that is not ready out, and all
     web processes would fail together: then no claim, no heartbeat and no completion could arrive.
     """
     try:
-        reasons = [_unmigrated(alias) for alias in sorted({database.alias(), database.users_alias()})]
-    except Error:
-        reasons = [NO_DATABASE]
+        reasons = [_not_ready(alias) for alias in sorted({database.alias(), database.users_alias()})]
+    except Error as error:
+        reasons = [_reason(error)]
     if any(reasons):
         return JsonResponse({"status": "not ready", "reasons": [*filter(None, reasons)]}, status=503)
     return JsonResponse({"status": "ready"})
@@ -58,19 +60,39 @@ def _quick(alias: str) -> Iterator[None]:
         yield
 
 
-def _unmigrated(alias: str) -> str:
+def _reason(error: Error) -> str:
+    if locks.is_away(error):
+        return NO_DATABASE
+    logger.error("A probe fails: %s", str(error).strip().splitlines()[0])
+    if database.lacks_table(error):
+        return database.NOT_MIGRATED
+    return f"The database answers with an error, {type(error.__cause__ or error).__name__}: the log has its text."
+
+
+def _not_ready(alias: str) -> str:
+    chosen = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
     with _quick(alias):
         executor = MigrationExecutor(database.connection(alias))
         targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == database.APP]
         if executor.migration_plan(targets):
-            chosen = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
             return f"Migrations of reportqueue are not applied: run manage.py migrate{chosen}."
+        missing, all_missing = database.missing_tables(alias)
+        if missing:
+            text = f"The database {alias!r} lacks {', '.join(missing)}, but its migrations are recorded as applied."
+            if not all_missing:
+                return f"{text} Restore the missing tables from a backup."
+            return (
+                f"{text} A router may have refused them: run manage.py check. Then run manage.py migrate "
+                f"{database.APP} zero --fake{chosen} and manage.py migrate{chosen}."
+            )
+        if alias == database.alias() and database.is_read_only():
+            return f"{locks.READ_ONLY} DATABASES must name a server that takes writes."
     return ""
 
 
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
-    """Whether the installation moves, for monitoring: 200 also if it has stalled, 503 without a database.
+    """Whether the installation moves, for monitoring: 200 also if it has stalled, 503 without a database or its tables.
 
     It counts the schedules that are overdue, and the rows that are due, dispatched and running. The reasons also name
     the consumers that are expected and silent.
@@ -87,9 +109,11 @@ def status(request: HttpRequest) -> JsonResponse:
             counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
             stalled = queue.standstill()
             silent = triggers.silent()
-    except Error:
-        return JsonResponse({"status": "unknown", "reasons": [NO_DATABASE]}, status=503)
+            read_only = database.is_read_only()
+    except Error as error:
+        return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
     reasons = [
+        *([locks.READ_ONLY] if read_only else []),
         *_overdue(counts["overdue_schedules"]),
         *([str(stalled)] if stalled else []),
         *(silence.without_name() for silence in silent),

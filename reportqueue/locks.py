@@ -30,8 +30,7 @@ WHERE timeout IS NOT NULL
 View = TypeVar("View", bound=Callable[..., Any])
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
-_NOT_SERVING = (errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout)
-"""PostgreSQL counts these among errors in the program: it is a replica since a failover, or has hung up."""
+READ_ONLY = "The database is read-only: it is a standby server, or default_transaction_read_only is on."
 
 
 @contextmanager
@@ -82,7 +81,13 @@ def is_away(error: BaseException) -> bool:
     # An error that has no code of the server is psycopg's own. It raises one if the server's farewell arrives together
     # with the answer to BEGIN or COMMIT.
     own = isinstance(cause, psycopg.InternalError) and cause.sqlstate is None
-    return own or isinstance(cause, _NOT_SERVING)
+    # PostgreSQL counts this among errors in the program: it has hung up.
+    return own or is_read_only(error) or isinstance(cause, errors.IdleInTransactionSessionTimeout)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the database takes no writes, for instance as a standby since a failover."""
+    return isinstance(error.__cause__, errors.ReadOnlySqlTransaction)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rest_framework.serializers import as_serializer_error
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
-from reportqueue import errors, locks
+from reportqueue import database, errors, locks
 
 logger = logging.getLogger("reportqueue")
 CONTENT_TYPE = "application/problem+json"
@@ -79,6 +79,7 @@ _TITLES = {
     "idempotency-key-reused": "Idempotency key reused",
     "busy": "Held by another transaction",
     "unavailable": "The database is not available",
+    "not-migrated": "The database lacks tables",
     "validation": "Invalid request",
     "malformed": "Malformed request",
     "not-authenticated": "Authentication required",
@@ -109,7 +110,12 @@ def answer(error: Exception) -> Response | None:
             # It is restarting, out of reach, or out of connections. Its message may name hosts and users: only log it.
             logger.warning("The database does not do what was asked: %s", " ".join(str(error).split())[:300])
             text = "The database does not answer, or takes no more connections: try again soon."
+            if locks.is_read_only(error):
+                text = f"{locks.READ_ONLY} Try again once DATABASES names a server that takes writes."
             return problem("unavailable", status.HTTP_503_SERVICE_UNAVAILABLE, text)
+        elif database.lacks_table(error):
+            logger.error("The database lacks a table or a column: %s", str(error).strip().splitlines()[0])
+            return problem("not-migrated", status.HTTP_503_SERVICE_UNAVAILABLE, database.NOT_MIGRATED)
     if isinstance(error, errors.ReportQueueError):
         for family, kind, code in _QUEUE_ERRORS:
             if isinstance(error, family):

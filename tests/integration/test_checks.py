@@ -192,6 +192,27 @@ class Nowhere(TheQueue):
         return "nowhere" if self.sends(model) else None
 
 
+class NoTables:
+    """As many projects have it: only some apps have tables in this database."""
+
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
+        return False if app_label == "reportqueue" else None
+
+
+class NotOneTable(NoTables):
+    """All tables but one."""
+
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
+        return False if model_name == "reportattempt" else None
+
+
+class NoSql(NoTables):
+    """It knows models alone."""
+
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
+        return model_name is not None
+
+
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """A second database."""
@@ -223,6 +244,10 @@ def use(settings: Any, *routers: type | str, database: str = "default") -> None:
         ([OneTable], "ReportSchedule's writes to 'reports'", "all of the app but ApiToken to one database"),
         ([To], "ApiToken to 'reports' and the users to 'default'", "send ApiToken to 'default'"),
         ([TheUsers], "ApiToken to 'default' and the users to 'reports'", "send ApiToken to 'reports'"),
+        ([NoTables], "ReportQueue in 'default', ", "allow_migrate return True or None for 'reportqueue'"),
+        ([NoTables], " and more", "migrate reportqueue zero --fake"),
+        ([NotOneTable], "refuse ReportAttempt in 'default'.", "allow_migrate return True or None"),
+        ([NoSql], "refuse the SQL of the migrations in 'default'.", "allow_migrate return True or None"),
         ([Nowhere], "'nowhere', which is not in DATABASES", "Add 'nowhere' to DATABASES"),
     ],
 )
@@ -235,6 +260,36 @@ def test_routers_with_which_the_queue_cannot_work_are_refused(
     assert said in problem.msg
     assert remedy in str(problem.hint)
     assert SHIPPED in str(problem.hint)
+
+
+REFUSED_TABLES = """
+import django
+from django.conf import settings
+from django.core.management import call_command
+from django.db import router
+from django.test import Client
+
+settings.DATABASE_ROUTERS = ["tests.integration.test_checks.NoTables"]
+settings.ALLOWED_HOSTS = ["testserver"]
+django.setup()
+call_command("migrate", verbosity=0, skip_checks=True)
+(reason,) = Client().get("/readyz").json()["reasons"]
+assert "lacks reportqueue_apitoken, " in reason, reason
+router.routers = []
+for command in re.findall(r"manage\\.py (migrate[^.]*?)(?: and |\\.$)", reason):
+    call_command(*command.split(), verbosity=0)
+answer = Client().get("/readyz")
+assert answer.status_code == 200, answer.content
+"""
+
+
+def test_what_a_router_has_refused_is_made_by_the_commands_that_readyz_names(db: None, monkeypatch: pytest.MonkeyPatch):
+    with another_database(monkeypatch, ""):
+        environment = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+        done = subprocess.run(
+            [sys.executable, "-c", f"import re{REFUSED_TABLES}"], cwd=BASE_DIR, env=environment, capture_output=True
+        )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_the_setting_without_a_router_is_refused(settings: Any, reports: None):
@@ -341,6 +396,18 @@ def test_another_isolation_level_of_the_database_is_refused(db: None, monkeypatc
         # Django's setting wins over the database's.
         monkeypatch.setitem(connection.settings_dict["OPTIONS"], "isolation_level", IsolationLevel.READ_COMMITTED)
         assert found() == []
+
+
+def test_a_database_that_takes_no_writes_is_told_of(db: None, monkeypatch: pytest.MonkeyPatch):
+    with another_database(monkeypatch, "") as alter_database:
+        alter_database("SET default_transaction_read_only = on")
+        name, said = the_problem()
+    assert (name, "is read-only" in said) == ("reportqueue.W004", True)
+
+
+def test_a_connection_that_takes_no_writes_is_told_of(db: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "options", "-c default_transaction_read_only=on")
+    assert the_problem()[0] == "reportqueue.W004"
 
 
 def test_an_old_server_is_told_of(db: None, monkeypatch: pytest.MonkeyPatch):

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError, InternalError, OperationalError, connection, connections
+from django.db import DatabaseError, InternalError, OperationalError, ProgrammingError, connection, connections
 from django.test import Client
 from django.urls import reverse
 from psycopg import errors
 from rest_framework.test import APIClient
 
-from reportqueue import health, locks
+from reportqueue import database, health, locks
 from reportqueue.api import problems
 from reportqueue.api.urls import urlpatterns
 from reportqueue.models import WebhookSource
 from tests.conftest import ClientFactory
+from tests.integration.test_health import tables, without
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ENDPOINTS = sorted(pattern.name for pattern in urlpatterns if pattern.name)
@@ -113,6 +114,45 @@ def test_a_server_that_takes_no_writes_is_away(client_with: ClientFactory):
     finally:
         connection.close()
     assert (answer.status_code, answer.json()["type"]) == (503, "unavailable")
+    assert answer.json()["detail"].startswith(locks.READ_ONLY)
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_database_without_the_tables_is_no_server_error(client_with: ClientFactory, name: str):
+    client = client_with("view_reportqueue", "consume_reportqueue", "view_reportschedule", "add_reportschedule")
+    with without(*tables()):
+        for method in ("GET", "POST", "PATCH", "DELETE"):
+            answer = client.generic(method, address(name), "{}", content_type="application/json")
+            assert answer["Content-Type"] == problems.CONTENT_TYPE, method
+            if answer.status_code >= 500:  # others are refused before a table of the queue is read
+                assert (answer.status_code, answer.json()["type"]) == (503, "not-migrated"), method
+                assert answer.json()["detail"] == database.NOT_MIGRATED
+
+
+def test_a_claim_without_the_tables_names_the_remedy(client_with: ClientFactory):
+    client = client_with("consume_reportqueue")
+    with without(*tables()):
+        answer = client.post("/api/report-queue/claim/", {"consumer": "sensor"}, format="json")
+    assert (answer.status_code, answer.json()["type"]) == (503, "not-migrated")
+    assert "run manage.py check, then manage.py migrate" in answer.json()["detail"]
+
+
+def test_a_column_that_is_missing_is_no_server_error(client_with: ClientFactory):
+    client = client_with("view_reportqueue")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE reportqueue_reportqueue RENAME COLUMN alone TO elsewhere")
+    try:
+        answer = client.get("/api/report-queue/")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE reportqueue_reportqueue RENAME COLUMN elsewhere TO alone")
+    assert (answer.status_code, answer.json()["type"]) == (503, "not-migrated")
+
+
+def test_a_table_of_another_app_is_not_ours():
+    with pytest.raises(ProgrammingError) as error, connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM shop_orders")
+    assert problems.answer(error.value) is None
 
 
 class Relay(socketserver.BaseRequestHandler):

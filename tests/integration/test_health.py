@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
 import pytest
-from django.db import Error, InterfaceError, OperationalError, connection
+from django.apps import apps
+from django.db import Error, InterfaceError, OperationalError, connection, router
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.urls import reverse
 
-from reportqueue import triggers
+from reportqueue import database, locks, queue, triggers
 from reportqueue.management.commands.enqueue_due_reports import Command
 from reportqueue.models import ReportSchedule
 from reportqueue.patterns import Pattern
@@ -106,6 +108,80 @@ def test_not_ready_with_unapplied_migrations(db: None, client: Client):
 def test_ready_whatever_the_migrations_of_other_apps(db: None, client: Client):
     MigrationRecorder.Migration.objects.filter(app="sessions").delete()
     assert client.get("/readyz").status_code == 200
+
+
+@contextmanager
+def without(*tables: str) -> Iterator[None]:
+    """The database lacks these tables, and the migrations are recorded as applied."""
+    with connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_elsewhere")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            for table in tables:
+                cursor.execute(f"ALTER TABLE {table}_elsewhere RENAME TO {table}")
+
+
+def tables() -> list[str]:
+    """The app's tables in the queue's database."""
+    models = apps.get_app_config("reportqueue").get_models(include_auto_created=True)
+    return [model._meta.db_table for model in models if router.db_for_write(model) == connection.alias]
+
+
+def test_not_ready_without_any_table_though_the_migrations_are_recorded(transactional_db: None, client: Client):
+    with without(*tables()):
+        (reason,) = reasons(client)
+    assert all(table in reason for table in tables())
+    assert "run manage.py migrate reportqueue zero --fake" in reason
+
+
+def test_not_ready_without_one_table(transactional_db: None, client: Client):
+    with without("reportqueue_webhooksource"):
+        (reason,) = reasons(client)
+    assert reason.startswith(
+        f"The database {connection.alias!r} lacks reportqueue_webhooksource, but its migrations are "
+    )
+    assert "--fake" not in reason, "the other tables are there"
+
+
+def test_the_status_tells_a_missing_table_from_a_database_that_does_not_answer(transactional_db: None, client: Client):
+    with without("reportqueue_reportschedule"):
+        answer = client.get("/status")
+    assert (answer.status_code, answer.json()) == (503, {"status": "unknown", "reasons": [database.NOT_MIGRATED]})
+
+
+def test_another_error_of_the_database_is_no_silence(db: None, client: Client, monkeypatch: pytest.MonkeyPatch):
+    def refuse() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET ROLE pg_monitor")
+            cursor.execute("SELECT 1 FROM reportqueue_reportqueue")
+
+    monkeypatch.setattr(queue, "standstill", refuse)
+    answer = client.get("/status")
+    said = "The database answers with an error, InsufficientPrivilege: the log has its text."
+    assert (answer.status_code, answer.json()["reasons"]) == (503, [said])
+
+
+@pytest.fixture
+def read_only(transactional_db: None) -> Iterator[None]:
+    """The database takes no writes, as a standby."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    yield
+    connection.close()
+
+
+def test_not_ready_if_the_database_takes_no_writes(read_only: None, client: Client):
+    (reason,) = reasons(client)
+    assert reason.startswith("The database is read-only: ")
+
+
+def test_the_status_tells_of_a_database_that_takes_no_writes(read_only: None, client: Client):
+    answer = client.get("/status")
+    assert (answer.status_code, answer.json()["status"]) == (200, "stalled")
+    assert answer.json()["reasons"] == [locks.READ_ONLY]
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/status"])
