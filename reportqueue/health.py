@@ -25,7 +25,6 @@ PROBE_SECONDS = 2
 """How long each of a probe's statements may take."""
 COUNTED = 1_000
 """Rows and overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
-NO_DATABASE = "The database does not answer."
 logger = logging.getLogger("reportqueue")
 
 
@@ -62,7 +61,7 @@ def _quick(alias: str) -> Iterator[None]:
 
 def _reason(error: Error) -> str:
     if locks.is_away(error):
-        return NO_DATABASE
+        return locks.why_away(error)
     logger.error("A probe fails: %s", str(error).strip().splitlines()[0])
     if database.lacks_table(error):
         return database.NOT_MIGRATED

@@ -30,6 +30,7 @@ WHERE timeout IS NOT NULL
 View = TypeVar("View", bound=Callable[..., Any])
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
+NO_ANSWER = "The database does not answer."
 READ_ONLY = "The database is read-only: it is a standby server, or default_transaction_read_only is on."
 
 
@@ -88,6 +89,11 @@ def is_away(error: BaseException) -> bool:
 def is_read_only(error: BaseException) -> bool:
     """Whether the database takes no writes, for instance as a standby since a failover."""
     return isinstance(error.__cause__, errors.ReadOnlySqlTransaction)
+
+
+def why_away(error: BaseException) -> str:
+    """What people are told of an error for which `is_away` is true."""
+    return READ_ONLY if is_read_only(error) else NO_ANSWER
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from django.urls import reverse
 from psycopg import errors
 from rest_framework.test import APIClient
 
-from reportqueue import database, health, locks
+from reportqueue import database, locks
 from reportqueue.api import problems
 from reportqueue.api.urls import urlpatterns
 from reportqueue.models import WebhookSource
@@ -91,7 +91,7 @@ def test_the_probes_answer(atomic_requests: None, away: Callable[[], None], clie
         "/readyz": 503,
         "/status": 503,
     }
-    assert said["/readyz"].json()["reasons"] == [health.NO_DATABASE]
+    assert said["/readyz"].json()["reasons"] == [locks.NO_ANSWER]
 
 
 @pytest.mark.parametrize("reason", [errors.ReadOnlySqlTransaction, errors.IdleInTransactionSessionTimeout])

@@ -18,10 +18,11 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
+from psycopg.errors import ReadOnlySqlTransaction
 
-from reportqueue import schedules
+from reportqueue import database, locks, schedules
 from reportqueue.management.commands import enqueue_due_reports
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
@@ -274,3 +275,23 @@ def test_killed_anywhere_in_a_pass_every_instant_is_enqueued_once():
     assert expected <= set(rows)
     assert len(began) > 1, "every kill came after the end"
     assert not ReportSchedule.objects.filter(next_run_at__lte=timezone.now() - timedelta(minutes=1)).exists()
+
+
+@pytest.mark.parametrize("reason", [None, ReadOnlySqlTransaction()], ids=["away", "read-only"])
+def test_the_loop_says_why_it_tries_again(
+    db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: Exception | None
+):
+    def fail(self: enqueue_due_reports.Command, stopping: Callable[[], bool]) -> float:
+        signal.raise_signal(signal.SIGTERM)  # it ends after this pass
+        raise OperationalError("cannot be done") from reason
+
+    monkeypatch.setattr(enqueue_due_reports.Command, "_pass_and_pause", fail)
+    monkeypatch.setattr(database, "close", lambda: None)  # the test's own transaction stays
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        call_command("enqueue_due_reports", "--loop")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    said = locks.NO_ANSWER if reason is None else locks.READ_ONLY
+    assert f"{said} Trying again: cannot be done" in caplog.messages

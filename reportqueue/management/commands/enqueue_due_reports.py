@@ -128,7 +128,7 @@ class Command(BaseCommand):
                     if locks.is_away(error):
                         # The database restarts or is out of reach: waiting for it loses nothing.
                         said = str(error).strip().splitlines()[0]
-                        logger.warning("The database does not answer, trying again: %s", said)
+                        logger.warning("%s Trying again: %s", locks.why_away(error), said)
                         database.close()
                         pause = min(interval, RECONNECT_SECONDS)
                     else:
