@@ -237,6 +237,10 @@ def _hint(status: int, kind: str) -> str:
     """What to check, if the answer shows it; empty otherwise. `kind` is empty if the API has not answered itself."""
     if kind == "not-authenticated":  # 401, or 403 if no authentication class of the web app has a scheme
         return "check REPORTQUEUE_TOKEN"
+    if kind == "permission-denied":
+        return "REPORTQUEUE_TOKEN must be of a user that manage.py create_consumer has made, or that has the permission"
+    if status == 400 and not kind:
+        return "the API did not answer this: is the host of REPORTQUEUE_URL in the web app's ALLOWED_HOSTS?"
     if 300 <= status < 400:
         return "redirects are not followed, check REPORTQUEUE_URL"
     if status in (401, 403) and not kind:

@@ -195,6 +195,12 @@ def test_the_hint_follows_the_type_of_the_problem(lost: ReportQueueClient, stran
         lost.claim("sensor")
 
 
+def test_a_host_that_the_web_app_does_not_know_is_asked_about(lost: ReportQueueClient, stranger: Front):
+    stranger.fail(Reply(400, "<h1>Bad Request (400)</h1>", "text/html"))  # Django's answer
+    with pytest.raises(ApiRefused, match=r"answered 400: .*host of REPORTQUEUE_URL in the web app's ALLOWED_HOSTS\?$"):
+        lost.claim("sensor")
+
+
 @pytest.mark.parametrize(
     ("body", "said"), [("<html>", "is not JSON"), ("[]", "without a valid Reportqueue-Time header")]
 )
@@ -219,7 +225,8 @@ def test_a_row_of_another_user_is_refused_with_its_own_reason(client: ReportQueu
 def test_a_missing_permission_is_named(make_client: ClientFactory):
     token = tokens.issue(User.objects.create_user("nobody"), name="test").key
     with pytest.raises(
-        ApiRefused, match=r"answered 403: .* reportqueue\.consume_reportqueue, .*not have\.$"
+        ApiRefused,
+        match=r"consume_reportqueue, .*not have; REPORTQUEUE_TOKEN must be of a user that manage",
     ) as refusal:
         make_client(token=token).claim("sensor")
     assert refusal.value.status == 403
