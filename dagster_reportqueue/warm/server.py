@@ -263,6 +263,10 @@ class Server:
             self._reporters.report_deaths(
                 {run.run_id: f"The run's process (pid {run.pid}) {how} before the run was finished."}
             )
+        elif run.asked:
+            # If the termination came between the run's last event and the end of its process, Dagster would show the
+            # run as canceling for ever. Another run that has ended stays as it is.
+            self._reporters.report_deaths({run.run_id: "The run had just ended when it was terminated."})
         # A run that ended by itself may have helpers, which notice its end and then end, too.
         kill_at = time.monotonic() + (SETTLE_SECONDS if finished and code == 0 else 0.0)
         self._leftovers.add(EndedRun(run.run_id, run.pid, run.slot, kill_at))

@@ -48,6 +48,9 @@ class Forked:
     kill_at: float | None
     """When it is killed (`time.monotonic()`); None if it may go on."""
 
+    asked = False
+    """Whether it was asked to end."""
+
     def end_by(self, instant: float) -> None:
         """Set the time at which it is killed; a time that is set already may become earlier, never later."""
         self.kill_at = instant if self.kill_at is None else min(self.kill_at, instant)
@@ -58,6 +61,7 @@ class Forked:
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, as the code server does for the default launcher: the run ends in good order."""
+        self.asked = True
         with suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
 

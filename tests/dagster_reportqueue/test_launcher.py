@@ -99,6 +99,16 @@ def test_the_bound_holds_for_all_servers_of_the_instance(warm: Warm):
     until(lambda: gone(pid), what="the end of the other server, whose runs are done")
 
 
+def test_a_termination_that_comes_just_after_a_runs_end_leaves_it_not_canceling(warm: Warm):
+    run_id = warm.launch("at_exit")
+    assert warm.ended(run_id) == SUCCESS
+    # It was read before the end, and is written after it.
+    warm.instance.report_run_canceling(warm.run(run_id))
+    assert warm.launcher.terminate(run_id)
+    assert warm.ended(run_id) == CANCELED
+    assert "The run had just ended when it was terminated." in warm.log(run_id)
+
+
 def test_a_run_is_terminated_from_another_process(warm: Warm):
     run_id = warm.launch("wait")
     warm.started(run_id)

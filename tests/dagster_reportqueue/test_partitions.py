@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DailyPartitionsDefinition
 from dagster._core.scheduler.instigation import TickStatus
 
+from dagster_reportqueue.jobs import build_batch_job
 from dagster_reportqueue.sensors.polling_sensor import build_polling_sensor
 from dagster_reportqueue.sensors.queue_sensor import build_queue_lanes, build_queue_sensor
 from dagster_reportqueue.sensors.report_sensor import build_report_cron_sensor
@@ -28,8 +29,10 @@ def test_a_job_with_partitions_is_refused_when_its_sensor_is_built(build: Any):
 
 
 def test_a_batch_job_with_partitions_is_refused_too():
-    with pytest.raises(ValueError, match="The job partitioned_job has partitions"):
-        build_queue_sensor(location.report_job, batch_job=location.partitioned_job, max_in_flight=10)
+    days = DailyPartitionsDefinition("2026-01-01")
+    batch_job = build_batch_job(location.make, name="partitioned_batch_job", partitions_def=days)
+    with pytest.raises(ValueError, match="The job partitioned_batch_job has partitions"):
+        build_queue_sensor(location.report_job, batch_job=batch_job, max_in_flight=10)
 
 
 @pytest.mark.parametrize("name", [sensor.name for sensor in location.partitioned_sensors])

@@ -24,11 +24,18 @@ from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.wakeup import claims
 from reportqueue.wakeup.listening import Address, Pooled
 from tests.conftest import build_schedule, minutes_ago
+from tests.dagster_reportqueue import waiting
 from tests.integration.test_api_claim import waiting_claim
 from tests.integration.test_enqueue_due_reports import until
 from tests.pgbouncer import POOLED, needs_pgbouncer, pgbouncer
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_listens() -> None:
+    """A thread that has listened for the test before goes on for a moment, where that one's database was."""
+    waiting.until(lambda: claims.listener._thread is None, what="the end of the listener")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dagster import DagsterRunStatus, RunRequest, RunsFilter
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 from tools.simulator.history import History
 from tools.simulator.machine import instant
@@ -56,7 +57,8 @@ class Instance:
         self.ended: list[str] = []
         """The runs that failed or were cancelled, in order: what run status sensors are told of."""
         self.run_coordinator = SimpleNamespace(cancel_run=self.cancel_run)
-        self.run_launcher: Any = _TellingLauncher() if tells_who_waits else SimpleNamespace()
+        self.run_launcher: Any = _TellingLauncher() if tells_who_waits else _AskedLauncher(self)
+        self.run_monitoring_enabled = False
         self.terminate: Callable[[Process], None] = lambda process: None
         self.event_log_storage = None
 
@@ -94,6 +96,10 @@ class Instance:
     def report_run_canceling(self, run: Run, message: str | None = None) -> None:
         """The run is about to be cancelled."""
         self.to(run.run_id, DagsterRunStatus.CANCELING)
+
+    def report_run_canceled(self, run: Run, message: str | None = None) -> None:
+        """The run is cancelled."""
+        self.to(run.run_id, DagsterRunStatus.CANCELED)
 
     def cancel_run(self, run_id: str) -> bool:
         """Cancel a run that waits; tell the process of another one to end."""
@@ -161,6 +167,21 @@ class _TellingLauncher:
     def waits(self, run: Run) -> bool:
         """Whether the run waits now."""
         return False
+
+
+class _AskedLauncher:
+    """A launcher that knows only which runs have a process, as those for Celery or Kubernetes."""
+
+    supports_check_run_worker_health = True
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+
+    def check_run_worker_health(self, run: Run) -> CheckRunHealthResult:
+        """Whether the run's process is alive."""
+        process = self._instance.records[run.run_id].process
+        alive = process is not None and not process.dead
+        return CheckRunHealthResult(WorkerStatus.RUNNING if alive else WorkerStatus.NOT_FOUND)
 
 
 def _matches(record: Record, filters: RunsFilter) -> bool:
