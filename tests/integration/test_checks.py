@@ -98,12 +98,13 @@ def test_another_database_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 def test_listening_in_another_database_than_postgresql_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch):
     other = {**connection.settings_dict, "ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
-    monkeypatch.setitem(connections.databases, "direct", other)
-    monkeypatch.setitem(settings.DATABASES, "direct", other)
-    settings.REPORTQUEUE = {"LISTEN_DATABASE": "direct"}
+    monkeypatch.setitem(connections.databases, "lite", other)
+    monkeypatch.setitem(settings.DATABASES, "lite", other)
+    settings.REPORTQUEUE = {"LISTEN_DATABASE": "lite"}
     (problem,) = checks.check_database(None)
+    del connections["lite"]
     assert problem.id == "reportqueue.E002"
-    assert "['LISTEN_DATABASE'] names 'direct', which is sqlite" in problem.msg
+    assert "['LISTEN_DATABASE'] names 'lite', which is sqlite" in problem.msg
     settings.REPORTQUEUE = {"LISTEN_DATABASE": "default"}
     assert checks.check_database(None) == []
     settings.REPORTQUEUE = {"LISTEN_DATABASE": "nowhere"}
