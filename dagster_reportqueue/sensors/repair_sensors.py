@@ -54,9 +54,10 @@ def build_repair_sensors(
     needs the permissions to view and to consume. The sensors need the resource `report_queue`. Raises `TypeError` or
     `ValueError` for an argument that cannot work.
     """
-    check_list("consumers", consumers or (), str, "a consumer's name, a text")
-    for place, consumer in enumerate(consumers or ()):
-        check_name(f"consumers[{place}]", consumer)
+    if consumers is not None:
+        check_list("consumers", consumers, str, "a consumer's name, a text")
+        for place, consumer in enumerate(consumers):
+            check_name(f"consumers[{place}]", consumer)
     check_sensor("report_reconciler", default_status)
     return [
         _run_end_sensor("report_launch_failed", DagsterRunStatus.FAILURE, default_status),

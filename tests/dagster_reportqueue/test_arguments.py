@@ -159,6 +159,7 @@ WRONG: list[tuple[list[Callable[..., Any]], tuple[Any, ...], dict[str, Any], str
         {"wait_seconds": 3},
         "wait_seconds cannot be given: each lane has a wait of",
     ),
+    (REPAIR, (), {"consumers": ""}, "consumers must be a list, each of it a consumer's name, a text; it is ''."),
     (QUEUE, (JOB,), {"consumer": " "}, "consumer must be a text that can be read; it is ' '."),
     (QUEUE, (JOB,), {"consumer": "a\x00b"}, "consumer must be a text that can be read; it is 'a\\x00b'."),
     (QUEUE, (JOB,), {"consumer": "a\ud800"}, "consumer must be a text that can be read; it is 'a\\ud800'."),
