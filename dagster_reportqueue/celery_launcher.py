@@ -21,10 +21,6 @@ class ReportCeleryRunLauncher(CeleryRunLauncher):
     backend that all processes can read, such as Redis or a database; `rpc://` is none.
     """
 
-    def waits(self, run: DagsterRun) -> bool:
-        """Whether no worker has taken the run's task yet."""
-        return bool(self._state(run) == PENDING)
-
     def terminate(self, run_id: str) -> bool:
         """Cancel the run; False if it has ended. Celery sends SIGTERM to a worker's process that executes it."""
         run = self._instance.get_run_by_id(run_id)
