@@ -92,7 +92,7 @@ def is_read_only(error: BaseException) -> bool:
 
 
 def why_away(error: BaseException) -> str:
-    """What people are told of an error for which `is_away` is true."""
+    """Why the database cannot be used, in a sentence for people; `error` is one for which `is_away` is true."""
     return READ_ONLY if is_read_only(error) else NO_ANSWER
 
 

@@ -70,7 +70,7 @@ class ApiView(APIView):
     parameters: list[str] = []
     """The query parameters of a GET; other methods have none."""
     path_parameters: frozenset[str] = frozenset()
-    """The parameters of its own address: those that its handlers take."""
+    """The names in the view's address that its methods take, such as `pk`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

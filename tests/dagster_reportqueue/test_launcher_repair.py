@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from dagster import DagsterRunStatus
 from dagster._core.test_utils import instance_for_test
-from django.contrib.auth.models import Permission, User
 from pytest_django.live_server_helper import LiveServer
 
 from dagster_reportqueue.client import ReportQueueClient
@@ -16,7 +15,7 @@ from dagster_reportqueue.sensors.reconciliation import reconcile
 from dagster_reportqueue.tickets import Ticket
 from dagster_reportqueue.warm.address import TAG, Address
 from tests.conftest import minutes_ago
-from tests.dagster_reportqueue.conftest import ClientFactory
+from tests.dagster_reportqueue.conftest import ClientFactory, allow_consumer
 from tests.dagster_reportqueue.test_repair import SENSOR, dispatched, lease_left, make_run
 from tests.dagster_reportqueue.warm import warm_instance
 from tests.dagster_reportqueue.warm_location import NOTES
@@ -25,7 +24,7 @@ from tests.dagster_reportqueue.warm_location import NOTES
 @pytest.fixture
 def client(make_client: ClientFactory, live_server: LiveServer, token: str) -> ReportQueueClient:
     """A client of the real web app, whose user sees the queue."""
-    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename="view_reportqueue"))
+    allow_consumer("view_reportqueue")
     return make_client(url=live_server.url)
 
 

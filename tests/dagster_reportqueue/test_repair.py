@@ -40,7 +40,7 @@ from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
 from tests.dagster_reportqueue import location
-from tests.dagster_reportqueue.conftest import ClientFactory
+from tests.dagster_reportqueue.conftest import ClientFactory, allow_consumer
 
 SENSOR = "sensor"
 
@@ -54,7 +54,7 @@ def instance() -> Iterator[DagsterInstance]:
 
 @pytest.fixture(autouse=True)
 def _may_view(token: str) -> None:
-    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename="view_reportqueue"))
+    allow_consumer("view_reportqueue")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.test_utils import instance_for_test
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
-from django.contrib.auth.models import Permission, User
 from pytest_django.live_server_helper import LiveServer
 
 from dagster_reportqueue.client import ReportQueueClient
@@ -22,7 +21,7 @@ from reportqueue import queue
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import minutes_ago
-from tests.dagster_reportqueue.conftest import ClientFactory
+from tests.dagster_reportqueue.conftest import ClientFactory, allow_consumer
 from tests.dagster_reportqueue.test_repair import SENSOR, batch_for, dispatched, lease_left, run_for
 
 STARTING = DagsterRunStatus.STARTING
@@ -85,7 +84,7 @@ def instance(monitoring: dict[str, Any]) -> Iterator[DagsterInstance]:
 
 @pytest.fixture
 def client(make_client: ClientFactory, live_server: LiveServer, token: str) -> ReportQueueClient:
-    User.objects.get(username="dagster").user_permissions.add(Permission.objects.get(codename="view_reportqueue"))
+    allow_consumer("view_reportqueue")
     return make_client(url=live_server.url)
 
 
@@ -99,27 +98,28 @@ def late(**fields: Any) -> ReportQueue:
     return dispatched(lease_expires_at=minutes_ago(-1), **fields)
 
 
-@pytest.mark.parametrize("answer", [WorkerStatus.RUNNING, WorkerStatus.UNKNOWN, None, OSError("away")], ids=str)
-def test_a_run_that_an_engine_has_and_may_start_keeps_its_row(
-    instance: DagsterInstance, client: ReportQueueClient, answer: Any
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        # A pod that has no node yet counts as running, and of a task that no worker has taken nothing is known.
+        (WorkerStatus.RUNNING, True),
+        (WorkerStatus.UNKNOWN, True),
+        (None, True),
+        (OSError("away"), True),
+        (WorkerStatus.NOT_FOUND, False),
+        (WorkerStatus.FAILED, False),
+        (WorkerStatus.SUCCESS, False),
+    ],
+    ids=str,
+)
+def test_a_row_is_kept_unless_its_run_has_ended_in_the_engine(
+    instance: DagsterInstance, client: ReportQueueClient, answer: Any, kept: bool
 ):
-    """A pod that has no node yet counts as running, and of a task that no worker has taken nothing is known."""
     engine(instance).answer = answer
     row = late()
     run_for(instance, row, STARTING)
-    assert reconcile(instance, client, [SENSOR]).kept_waiting == 1
-    assert lease_left(row) > RENEWED
-
-
-@pytest.mark.parametrize("answer", [WorkerStatus.NOT_FOUND, WorkerStatus.FAILED, WorkerStatus.SUCCESS], ids=str)
-def test_a_run_that_has_ended_in_its_engine_leaves_its_row_to_the_lease(
-    instance: DagsterInstance, client: ReportQueueClient, answer: WorkerStatus
-):
-    engine(instance).answer = answer
-    row = late()
-    run_for(instance, row, STARTING)
-    assert reconcile(instance, client, [SENSOR]).kept_waiting == 0
-    assert lease_left(row) < RENEWED
+    assert reconcile(instance, client, [SENSOR]).kept_waiting == kept
+    assert (lease_left(row) > RENEWED) == kept
 
 
 @pytest.mark.parametrize(
