@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
-from dagster._core.launcher import WorkerStatus
+from dagster._core.launcher import DefaultRunLauncher, WorkerStatus
 
 ASK_SECONDS = 20.0
 """How long the launcher is asked which runs wait. A tick may take 60 s, and each question to a stopped server some."""
@@ -58,7 +58,9 @@ class WaitingRuns:
         in_time = time.monotonic() < self._until
         if isinstance(self._launcher, WaitingLauncher):
             return in_time and self._launcher.waits(run)
-        if dispatched_for >= self._start_timeout:
+        # The default launcher asks the code server for a process at once, and cannot be asked what became of it: a
+        # daemon that died in between leaves a run that will never start.
+        if isinstance(self._launcher, DefaultRunLauncher) or dispatched_for >= self._start_timeout:
             return False
         # The launchers for Celery, Kubernetes, Docker and ECS have a queue behind them and no word for it: a task that
         # no worker has taken, a pod that has no node yet. They know which runs have come to an end there.

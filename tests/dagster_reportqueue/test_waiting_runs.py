@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.test_utils import instance_for_test
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from pytest_django.live_server_helper import LiveServer
@@ -138,6 +138,16 @@ def test_it_may_take_as_long_as_a_run_may_take_to_start(
     row = late(dispatched_at=minutes_ago(minutes), claimed_at=minutes_ago(minutes))
     run_for(instance, row, STARTING)
     assert reconcile(instance, client, [SENSOR]).kept_waiting == kept
+
+
+def test_no_run_waits_behind_the_default_launcher(client: ReportQueueClient):
+    """A daemon that died in the launcher leaves such a run, and only the lease's end gives its row another."""
+    with instance_for_test() as instance:
+        assert isinstance(instance.run_launcher, DefaultRunLauncher)
+        row = late()
+        run_for(instance, row, STARTING)
+        assert reconcile(instance, client, [SENSOR]).kept_waiting == 0
+        assert lease_left(row) < RENEWED
 
 
 def test_what_there_is_no_time_to_ask_counts_as_waiting(

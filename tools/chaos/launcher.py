@@ -53,6 +53,10 @@ class WarmLauncher(RunLauncher, ConfigurableClass):
         """Nobody asks for it here."""
         return False
 
+    def waits(self, run: DagsterRun) -> bool:
+        """Nothing waits: there are as many workers as launches."""
+        return False
+
 
 class FaultyWarmRunLauncher(WarmRunLauncher):
     """The product's, under the same faults: each daemon life has a server of its own."""
