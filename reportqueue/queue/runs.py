@@ -58,10 +58,11 @@ def start(
     """Make `run_id` the row's owner: the row is running, with a `lease_token` for every later call of the run.
 
     The first run that starts the row wins, of whatever generation. A repeat by the same run gets the same token and a
-    new lease. A final row starts only for a re-execution by a person: `parent_run_id` is the row's last run, and its
-    attempts are counted afresh. If its schedule does not allow overlaps, a row starts only while no other report of the
-    schedule is unfinished. Raises `InvalidTransition` for every other run, which must end without work;
-    `HeldByAnother` if the row was handed out to another API user than `user`, the run's.
+    new lease, unless it names another `worker` than before. A final row starts only for a re-execution by a person:
+    `parent_run_id` is the row's last run, and its attempts are counted afresh. If its schedule does not allow overlaps,
+    a row starts only while no other report of the schedule is unfinished. Raises `InvalidTransition` for every other
+    run, which must end without work; `HeldByAnother` if the row was handed out to another API user than `user`, the
+    run's.
     """
     return single(
         start_many(
@@ -111,9 +112,10 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         for row in rows:
             again = row.status == Status.RUNNING and row.run_id == run.run_id and held_by_another(row, run.user) is None
             (mine if again else others).append(row)
-        if mine:
+        elsewhere = _started_elsewhere(mine, run)
+        if mine := [row for row in mine if row.pk not in elsewhere]:
             write_all(mine, lease_expires_at=now + run.lease)
-        refused = _refusals(others, generations, run)
+        refused = elsewhere | _refusals(others, generations, run)
         keys: dict[int, int | None] = {}
         for row in others:
             if row.pk not in refused and row.status in FINAL:
@@ -128,6 +130,18 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         _open_attempts(new, tokens, generations, run, now)
         results |= refused | {row.pk: row for row in (*mine, *new)}
     return results
+
+
+def _started_elsewhere(rows: Sequence[ReportQueue], run: _Run) -> dict[int, ReportQueueError]:
+    """Which rows the run has started in another worker, which may still work: an engine can deliver a run twice."""
+    if not rows or not run.worker:
+        return {}
+    attempts = ReportAttempt.objects.filter(queue__in=rows, run_id=run.run_id, outcome="")
+    text = "Run {} runs in worker {}. This worker, {}, must end without work."
+    return {
+        pk: InvalidTransition(text.format(run.run_id, worker, run.worker), current_status=Status.RUNNING)
+        for pk, worker in attempts.exclude(worker__in=["", run.worker]).values_list("queue_id", "worker")
+    }
 
 
 def _refusals(rows: Sequence[ReportQueue], generations: Mapping[int, int], run: _Run) -> dict[int, ReportQueueError]:

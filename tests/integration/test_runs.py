@@ -47,6 +47,27 @@ def test_a_repeated_start_gets_the_same_token_and_a_fresh_lease(make_row: RowFac
     assert (again.attempt, again.attempts.count()) == (1, 1)
 
 
+def test_a_run_that_an_engine_has_delivered_twice_works_once(make_row: RowFactory):
+    rows = [make_row(status=Status.DISPATCHED) for _ in range(2)]
+    generations = {row.pk: 1 for row in rows}
+    first = queue.start_many(generations, run_id="run", worker="one:1")
+    second = queue.start_many(generations, run_id="run", worker="two:1")
+    for row in rows:
+        assert isinstance(first[row.pk], ReportQueue)
+        refused = second[row.pk]
+        assert isinstance(refused, InvalidTransition)
+        assert "runs in worker one:1. This worker, two:1, must end" in str(refused)
+        assert refused.current_status == Status.RUNNING
+    assert ReportAttempt.objects.filter(queue__in=rows).count() == 2
+
+
+@pytest.mark.parametrize("workers", [("one:1", "one:1"), ("", "one:1"), ("one:1", "")])
+def test_the_same_worker_or_one_that_says_nothing_may_repeat_its_start(make_row: RowFactory, workers: tuple[str, str]):
+    row = make_row(status=Status.DISPATCHED)
+    first, again = (queue.start(row.pk, generation=1, run_id="run", worker=worker) for worker in workers)
+    assert again.lease_token == first.lease_token
+
+
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.CLAIMED, Status.DISPATCHED])
 def test_a_run_of_an_older_generation_may_start_a_row_that_is_not_running(make_row: RowFactory, status: Status):
     row = make_row(status=status, generation=3)
