@@ -27,11 +27,12 @@ from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, 
 from dagster._core.origin import RepositoryPythonOrigin
 from dagster._serdes import ConfigurableClass, ConfigurableClassData, serialize_value
 
-from dagster_reportqueue.warm import messages
+from dagster_reportqueue.warm import messages, signs_of_life
 from dagster_reportqueue.warm.address import TAG, Address
 from dagster_reportqueue.warm.config import ServerConfig
 from dagster_reportqueue.warm.lost_runs import report_lost_runs
 from dagster_reportqueue.warm.server_process import ServerProcess
+from dagster_reportqueue.warm.signs_of_life import SILENT_SECONDS
 
 ATTEMPTS = 3
 """How many servers a launch tries: the code may change while a server loads it."""
@@ -207,8 +208,11 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
         if address is None:
             return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "No warm server was asked to start it.")
         if not address.is_here():
-            # There is one machine, so another host name belongs to a machine that no longer exists.
-            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"It was launched on {address.host}, not on this host.")
+            # Another host is one that no longer exists, such as the container before, or one with a daemon of its own.
+            if signs_of_life.seen(self._instance, address.host, run.run_id):
+                return CheckRunHealthResult(WorkerStatus.RUNNING, f"It runs on {address.host}, whose servers live.")
+            text = f"It was launched on {address.host}, whose servers have given no sign for {SILENT_SECONDS:g} s."
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, text)
         try:
             found = _ask(address, "state", run.run_id)
         except messages.NotDelivered as gone:

@@ -10,7 +10,7 @@ from functools import partial
 
 from dagster import DagsterInstance
 
-from dagster_reportqueue.warm import processes, worker
+from dagster_reportqueue.warm import processes, signs_of_life, worker
 from dagster_reportqueue.warm.lost_runs import report_deaths, report_remarks, write_ended
 from dagster_reportqueue.warm.worker import Forked
 
@@ -84,7 +84,7 @@ class Auditor:
         self._asked = time.monotonic()
         self._answer, answer = os.pipe()
         try:
-            act = partial(write_ended, self._instance, run_ids, answer)
+            act = partial(_audit, self._instance, run_ids, answer)
             pid = worker.fork(act, close_inherited=self._close_inherited)
             self.process = Forked(pid, self._asked + HUNG_SECONDS)
         except OSError as error:
@@ -107,3 +107,9 @@ class Auditor:
         if self._answer is not None:
             os.close(self._answer)
             self._answer = None
+
+
+def _audit(instance: DagsterInstance, run_ids: Sequence[str], answer: int) -> None:
+    """Write which runs have ended to a pipe, and a sign that this host lives."""
+    write_ended(instance, run_ids, answer)
+    signs_of_life.give(instance)

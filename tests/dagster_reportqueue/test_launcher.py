@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
 from dagster._core.launcher.base import WorkerStatus
 
 from dagster_reportqueue.warm import launcher as launcher_module
+from dagster_reportqueue.warm import signs_of_life
 from dagster_reportqueue.warm.address import TAG, Address
 from dagster_reportqueue.warm.server_process import remove_leftovers
 from tests.dagster_reportqueue.daemon import ROOT
@@ -233,12 +235,37 @@ def test_the_health_of_a_run_is_that_of_its_process(warm: Warm, monkeypatch: pyt
     [None, Address("elsewhere", 1, "/nowhere"), Address(socket.gethostname(), os.getpid(), "/nowhere/socket")],
     ids=["never launched", "another host", "a server that is gone, its pid in use"],
 )
-def test_a_run_without_a_server_has_no_process(warm: Warm, address: Address | None):
+def test_a_run_without_a_server_has_no_process(warm: Warm, monkeypatch: pytest.MonkeyPatch, address: Address | None):
+    monkeypatch.setattr(signs_of_life, "SILENT_SECONDS", 0.0)
     run_id = warm.create()
     if address is not None:
         warm.instance.add_run_tags(run_id, {TAG: address.tag()})
     assert warm.launcher.check_run_worker_health(warm.run(run_id)).status == WorkerStatus.NOT_FOUND
     assert warm.launcher.terminate(run_id) == (address is None or address.is_here())
+    warm.instance.report_run_canceled(warm.run(run_id))
+
+
+def test_a_run_of_another_host_counts_as_working_while_that_host_gives_signs(
+    warm: Warm, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a second daemon, on another host, would fail each of its runs."""
+    run_id = warm.create()
+    warm.instance.add_run_tags(run_id, {TAG: Address("elsewhere", 1, "/nowhere").tag()})
+
+    def health() -> WorkerStatus:
+        return warm.launcher.check_run_worker_health(warm.run(run_id)).status
+
+    assert health() == WorkerStatus.RUNNING, "it is too young for a sign"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 1_000)
+    assert health() == WorkerStatus.NOT_FOUND
+    with monkeypatch.context() as there:
+        there.setattr(socket, "gethostname", lambda: "elsewhere")
+        signs_of_life.give(warm.instance)
+    assert health() == WorkerStatus.RUNNING
+    monkeypatch.setattr(time, "time", lambda: now + 2_000)
+    assert health() == WorkerStatus.NOT_FOUND
+    monkeypatch.undo()
     warm.instance.report_run_canceled(warm.run(run_id))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from dagster import DagsterEventType, DagsterRunStatus
 
 from dagster_reportqueue.warm import launcher as launcher_module
-from dagster_reportqueue.warm import processes
+from dagster_reportqueue.warm import processes, signs_of_life
 from dagster_reportqueue.warm.leftovers import Leftovers, Run
 from dagster_reportqueue.warm.slots import Slots
 from tests.dagster_reportqueue.waiting import until
@@ -249,6 +250,7 @@ def test_a_run_that_has_ended_for_dagster_alone_is_ended(
         assert not gone(pids[1])
         if how != "deleted":
             until(lambda: "The run has ended for Dagster" in warm.log(run_id), what="the remark")
+        assert signs_of_life.seen(warm.instance, socket.gethostname(), "no run"), "a daemon elsewhere fails its runs"
         end_runs(warm)
 
 
