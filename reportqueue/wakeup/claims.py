@@ -54,12 +54,13 @@ class Listener:
         self._hears_until = 0.0
         self._thread: threading.Thread | None = None
         self._warned_of_pool = False
+        self._stopped = False
 
     @contextmanager
     def waiting(self) -> Iterator[bool]:
-        """Listen meanwhile. Yields False if `MAX_WAITERS` claims wait already: then this one must not wait."""
+        """Listen meanwhile. Yields False if the claim must not wait: `MAX_WAITERS` do already, or the process ends."""
         with self._changed:
-            admitted = self._waiters < conf().max_waiters
+            admitted = self._waiters < conf().max_waiters and not self._stopped
             self._waiters += admitted
             if admitted and (self._thread is None or not self._thread.is_alive()):
                 addresses = Address.for_listening(), Address.of()
@@ -80,6 +81,16 @@ class Listener:
         """Wait for a notification since `heard` was read; at most so many seconds, and until the next poll is due."""
         with self._changed:
             self._changed.wait_for(lambda: self._heard != heard, min(seconds, _poll_seconds(self.hears)))
+
+    def stop(self) -> None:
+        """Let no claim wait any more: the process is about to end."""
+        self._stopped = True
+        self._notify()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process is about to end."""
+        return self._stopped
 
     @property
     def hears(self) -> bool:
@@ -238,13 +249,13 @@ listener = Listener()
 
 
 def wait(until: float, heard: int) -> bool:
-    """Wait until it is time to poll again; False when `until` (of `time.monotonic()`) has come.
+    """Wait until it is time to poll again; False when `until` (of `time.monotonic()`) has come, or the process ends.
 
     `heard` is `listener.heard()` from before the last poll. All database connections are given back first: a
     waiting claim costs a thread, but no connection, transaction or lock.
     """
     left = until - time.monotonic()
-    if left <= 0:
+    if left <= 0 or listener.stopped:
         return False
     database.close()
     time.sleep(min(left, LOOK_PAUSE_SECONDS))

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +16,6 @@ from django.contrib.auth.models import Permission, User
 from django.db import InterfaceError, OperationalError, connection
 from django.test import Client
 
-from project.environment import BASE_DIR
 from reportqueue import database, locks, queue, schedules, tokens, triggers
 from reportqueue.errors import ReportQueueError, RowBusy, RowNotFound
 from reportqueue.locks import bounded
@@ -30,9 +25,8 @@ from reportqueue.queue import claims, transitions
 from reportqueue.states import Status
 from tests.concurrency import at_once
 from tests.conftest import ClientFactory, build_row, build_schedule, minutes_ago
+from tests.integration import webapp
 from tests.integration.test_admin_permissions import SCHEDULES, act, messages_of, staff
-from tests.integration.test_enqueue_due_reports import database_url
-from tools.runner.stack import free_port, gunicorn
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUICK = {"LOCK_TIMEOUT_SECONDS": 0.2}
@@ -391,44 +385,7 @@ def test_pages_in_the_admin_do_not_wait_for_ever_either(settings: Any):
 # The real web server.
 
 
-@pytest.fixture
-def web() -> Iterator[str]:
-    """The web app as it is shipped: one process of sixteen threads."""
-    port = free_port()
-    process = subprocess.Popen(
-        gunicorn(port),
-        cwd=BASE_DIR,
-        env=os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "project.settings"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 30
-        while status_of(f"{url}/healthz") != 200:
-            assert time.monotonic() < until, "the web app does not come up"
-            assert process.poll() is None, "the web app has ended"
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def status_of(url: str, token: str = "", body: str = "") -> int:
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Token {token}"} if token else {})
-    request = urllib.request.Request(url, data=body.encode() or None, headers=headers)  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-    except OSError:
-        return 0
-
-
-def test_a_forgotten_lock_leaves_the_web_app_and_the_other_rows_alone(web: str):
+def test_a_forgotten_lock_leaves_the_web_app_and_the_other_rows_alone():
     user = User.objects.create_user("dagster")
     user.user_permissions.set(Permission.objects.filter(codename="consume_reportqueue"))
     token = tokens.issue(user, name="test").key
@@ -436,16 +393,17 @@ def test_a_forgotten_lock_leaves_the_web_app_and_the_other_rows_alone(web: str):
 
     def beat(one: ReportQueue) -> int:
         body = f'{{"lease_token": "{one.lease_token}"}}'
-        return status_of(f"{web}/api/report-queue/{one.pk}/heartbeat/", token, body)
+        return webapp.status_of(f"{web.url}/api/report-queue/{one.pk}/heartbeat/", token, body)
 
-    with row_held(row), ThreadPoolExecutor(40) as pool:
-        beats = [pool.submit(beat, row) for _ in range(40)]
-        longest = 0.0
-        while not all(one.done() for one in beats):
-            began = time.monotonic()
-            assert status_of(f"{web}/healthz") == 200
-            assert beat(other) == 200
-            longest = max(longest, time.monotonic() - began)
-        assert {one.result() for one in beats} == {503}
-    assert longest < 2, "others are not kept waiting for as long as a call for the row that is held"
-    assert beat(row) == 200
+    with webapp.running() as web:
+        with row_held(row), ThreadPoolExecutor(40) as pool:
+            beats = [pool.submit(beat, row) for _ in range(40)]
+            longest = 0.0
+            while not all(one.done() for one in beats):
+                began = time.monotonic()
+                assert webapp.status_of(f"{web.url}/healthz") == 200
+                assert beat(other) == 200
+                longest = max(longest, time.monotonic() - began)
+            assert {one.result() for one in beats} == {503}
+        assert longest < 2, "others are not kept waiting for as long as a call for the row that is held"
+        assert beat(row) == 200

@@ -29,7 +29,7 @@ from tools.chaos.rules import ChaosRules
 from tools.runner import leftovers, stop_signals
 from tools.runner.postgres import EmbeddedPostgres, create_database, for_dagster, with_database
 from tools.runner.processes import Child, Children
-from tools.runner.stack import free_port
+from tools.runner.stack import free_port, gunicorn
 
 BIN = Path(sys.executable).parent
 SCHEDULER = "chaos-scheduler"
@@ -137,7 +137,7 @@ class System:
         self.warm = self._part("warm", logs, [sys.executable, "-m", "tools.chaos.warm"], environment)
         self.warm.start()
         self._make_token()
-        self.web = self._part("web", logs, _gunicorn(self.port), environment)
+        self.web = self._part("web", logs, gunicorn(self.port), environment)
         self.start_web()
         self.scheduler = self._part(
             "scheduler",
@@ -261,11 +261,3 @@ def wait_until(ready: Callable[[], bool], seconds: float, what: str) -> None:
 def remove(folder: Path) -> None:
     """The temporary folder."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _gunicorn(port: int) -> list[str]:
-    # As the demo's.
-    return [
-        *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"127.0.0.1:{port}"),
-        *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--no-control-socket"),
-    ]

@@ -103,12 +103,8 @@ class Stack:
 
 def gunicorn(port: int) -> list[str]:
     """The command of the web app."""
-    # A thread for each concurrent request: a waiting claim occupies one.
-    return [
-        *(str(BIN / "gunicorn"), "project.wsgi:application", "--bind", f"{HOST}:{port}"),
-        *("--worker-class", "gthread", "--workers", "1", "--threads", "16", "--graceful-timeout", "1"),
-        "--no-control-socket",
-    ]
+    settings = ("-c", "python:reportqueue.gunicorn", "--bind", f"{HOST}:{port}", "--no-control-socket")
+    return [str(BIN / "gunicorn"), *settings, "project.wsgi:application"]
 
 
 def free_port() -> int:
