@@ -1,4 +1,4 @@
-"""The files of the demo's runs, below `MEDIA_ROOT`, shown to people who may see the queue.
+"""The files of the demo's runs, in the storage `artifacts`, shown to people who may see the queue.
 
 Runs may be on another machine: they upload their files by HTTP, under their run id and the row's id. So no run can
 overwrite the files of another run, or of another report.
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
-from django.core.files.base import ContentFile
+from django.core.files.storage import storages
 from django.http import HttpResponse
 from rest_framework import status
 from rest_framework.exceptions import APIException, NotAuthenticated, NotFound, ValidationError
@@ -19,7 +19,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from project.storage import WholeFileStorage
+from project.storage import create, replace
 from reportqueue import bounds
 from reportqueue.api.base import ApiView
 from reportqueue.api.problems import BodyTooLarge
@@ -29,8 +29,7 @@ from reportqueue.models import ReportAttempt
 MAX_BYTES = 5 * 1024 * 1024
 KINDS = {"html": "text/html; charset=utf-8", "csv": "text/csv; charset=utf-8"}
 FULL = (errno.ENOSPC, errno.EDQUOT)
-storage = WholeFileStorage(file_permissions_mode=0o600, directory_permissions_mode=0o700)
-"""Other users of the machine may not read it."""
+STORAGE = "artifacts"
 
 
 class StorageFull(APIException):
@@ -71,7 +70,7 @@ class ArtifactView(ApiView):
     def get(self, request: Request, run_id: str, name: str, queue_id: int | None = None) -> HttpResponse:
         """The file. Its page may run no script and load nothing."""
         path, kind = _place(run_id, queue_id, name)
-        if not storage.exists(path):
+        if not storages[STORAGE].exists(path):
             raise NotFound(f"Run {run_id} has left no {name}.")
         answer = HttpResponse(_read(path), content_type=kind)
         answer["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
@@ -89,8 +88,8 @@ class ArtifactView(ApiView):
         followed = self._owns(request, run_id, queue_id)
         try:
             if followed:
-                storage.save(path, ContentFile(content))
-            elif not storage.create(path, ContentFile(content)) and _read(path) != content:
+                replace(storages[STORAGE], path, content)
+            elif not create(storages[STORAGE], path, content) and _read(path) != content:
                 raise InvalidTransition(f"Run {run_id} has a {name} already, and the queue does not follow the run.")
         except OSError as error:
             if error.errno in FULL:
@@ -112,7 +111,7 @@ class ArtifactView(ApiView):
 
 
 def _read(path: str) -> bytes:
-    with storage.open(path) as file:
+    with storages[STORAGE].open(path) as file:
         content: bytes = file.read()
     return content
 

@@ -27,6 +27,18 @@ def variable(name: str, default: str) -> str:
     return demo.get(name, default)
 
 
+def options(name: str) -> dict[str, Any]:
+    """The options that a variable has as a JSON object. Raises `ValueError` with its name for anything else."""
+    text = variable(name, "{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f'{name} must be a JSON object, such as {{"bucket_name": "reports"}}; it is {text!r}.')
+    return found
+
+
 def database(url: str) -> dict[str, Any]:
     """Django's settings for a `postgresql://user:password@host:port/name?option=value` URL.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured
 
-from project.environment import DATA_DIR, database, variable
+from project.environment import DATA_DIR, database, options, variable
 
 DEBUG = variable("DEBUG", "") == "1"
 # Sessions and the secrets of webhook sources are derived from this key. With a public key, anybody could forge both. So
@@ -18,6 +18,12 @@ if not SECRET_KEY:
         "DEBUG=1 is enough."
     )
 ALLOWED_HOSTS = variable("ALLOWED_HOSTS", "127.0.0.1,localhost").split(",")
+# People's browsers speak HTTPS with a proxy, which sets this header itself. Programs beside the web app need no TLS, so
+# nothing is redirected here: that is the proxy's.
+BEHIND_TLS = variable("BEHIND_TLS", "") == "1"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = BEHIND_TLS
+CSRF_TRUSTED_ORIGINS = list(filter(None, variable("CSRF_TRUSTED_ORIGINS", "").split(",")))
 
 INSTALLED_APPS = [
     "reportqueue",
@@ -32,6 +38,7 @@ INSTALLED_APPS = [
     "rest_framework",
 ]
 MIDDLEWARE = [
+    "reportqueue.middleware.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -76,6 +83,14 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 MEDIA_ROOT = DATA_DIR / "artifacts"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "artifacts": {
+        "BACKEND": variable("ARTIFACT_STORAGE", "project.storage.WholeFileStorage"),
+        "OPTIONS": options("ARTIFACT_STORAGE_OPTIONS"),
+    },
+}
 
 LOGIN_URL = "admin:login"
 

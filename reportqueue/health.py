@@ -25,6 +25,7 @@ PROBE_SECONDS = 2
 """How long each of a probe's statements may take."""
 COUNTED = 1_000
 """Rows and overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
+CLAIMED_TWICE = "A consumer claims from two Dagster deployments: the admin and the log name it."
 logger = logging.getLogger("reportqueue")
 
 
@@ -94,7 +95,7 @@ def status(request: HttpRequest) -> JsonResponse:
     """Whether the installation moves, for monitoring: 200 also if it has stalled, 503 without a database or its tables.
 
     It counts the schedules that are overdue, and the rows that are due, dispatched and running. The reasons also name
-    the consumers that are expected and silent.
+    the consumers that are expected and silent. `warnings` are of what costs runs and stops nothing.
     """
     rows = ReportQueue.objects
     try:
@@ -107,7 +108,7 @@ def status(request: HttpRequest) -> JsonResponse:
             }
             counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
             stalled = queue.standstill()
-            silent = triggers.silent()
+            silent, twice = triggers.silent(), triggers.twice()
             read_only = database.is_read_only()
     except Error as error:
         return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
@@ -118,7 +119,8 @@ def status(request: HttpRequest) -> JsonResponse:
         *(silence.without_name() for silence in silent),
     ]
     document = {"status": "stalled" if reasons else "moving", "reasons": reasons}
-    return JsonResponse({**document, **counts, "counted_up_to": COUNTED})
+    warnings = [CLAIMED_TWICE] if twice else []
+    return JsonResponse({**document, "warnings": warnings, **counts, "counted_up_to": COUNTED})
 
 
 def _overdue(count: int) -> list[str]:
@@ -141,8 +143,5 @@ def _probe(view: View) -> View:
     return login_not_required(never_cache(locks.without_request_transaction(probe)))
 
 
-urlpatterns = [
-    path("healthz", _probe(live), name="healthz"),
-    path("readyz", _probe(ready), name="readyz"),
-    path("status", _probe(status), name="status"),
-]
+PROBES = {"healthz": _probe(live), "readyz": _probe(ready), "status": _probe(status)}
+urlpatterns = [path(name, probe, name=name) for name, probe in PROBES.items()]

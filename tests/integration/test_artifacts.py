@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.files.storage import FileSystemStorage
+from django.core.files.storage import FileSystemStorage, InMemoryStorage, storages
 from rest_framework.test import APIClient
 
 from reportqueue import queue
@@ -17,6 +17,13 @@ from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from tests.conftest import ClientFactory, RowFactory
 from tests.integration.test_api_endpoints import post, problem
+
+
+class OverwritingStorage(InMemoryStorage):
+    """As a bucket of objects."""
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        return name
 
 
 @pytest.fixture
@@ -103,6 +110,24 @@ def test_what_the_queue_does_not_follow_is_overwritten_by_nobody(
         problem(send(client, path, b"two"), "invalid-state", 409)
     assert put(api, path, b"one") == 200, "a call could not be repeated"
     assert stored(api, path) == b"one"
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["django.core.files.storage.InMemoryStorage", "tests.integration.test_artifacts.OverwritingStorage"],
+    ids=["keeps a file of that name", "overwrites"],
+)
+def test_any_storage_of_django_will_do(api: APIClient, make_row: RowFactory, settings: Any, folder: Path, backend: str):
+    settings.STORAGES = {**settings.STORAGES, "artifacts": {"BACKEND": backend}}
+    row = make_row(status=Status.DISPATCHED)
+    started(api, row)
+    path = f"run/{row.pk}/report.html"
+    assert put(api, path, b"one") == put(api, path, b"two") == 200
+    assert stored(api, path) == b"two"
+    assert storages["artifacts"].listdir(f"run/{row.pk}") == ([], ["report.html"])
+    assert put(api, "by-hand/report.html", b"one") == put(api, "by-hand/report.html", b"one") == 200
+    problem(send(api, "by-hand/report.html", b"two"), "invalid-state", 409)
+    assert not folder.exists()
 
 
 # What is stored, and what is not.

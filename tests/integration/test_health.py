@@ -197,6 +197,7 @@ def test_the_status_counts_what_is_under_way(client: Client, make_row: RowFactor
     assert client.get("/status").json() == {
         "status": "moving",
         "reasons": [],
+        "warnings": [],
         "overdue_schedules": 0,
         "due": 1,
         "dispatched": 2,

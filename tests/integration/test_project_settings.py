@@ -79,6 +79,17 @@ def test_a_project_that_asks_for_a_login_everywhere_leaves_tokens_and_probes_alo
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("prefix", ["", "probes/<slug:of>/"])
+def test_a_probe_may_name_any_host_and_speak_plain_http(db: None, settings: Any, client: Client, prefix: str):
+    settings.ROOT_URLCONF = type("Urls", (), {"urlpatterns": [path(prefix, HEALTH), path("api/", API)]})
+    settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["reports.example.com"], True
+    below = f"/{prefix}".replace("<slug:of>", "web")
+    for name in PROBES:
+        assert client.get(f"{below.rstrip('/')}{name}", headers={"Host": "10.2.3.4:8000"}).status_code == 200, name
+    for other in ("/api/report-queue/", f"{below}healthz/", "/nowhere/status"):
+        assert client.get(other, headers={"Host": "10.2.3.4:8000"}).status_code in (301, 400), other
+
+
 @pytest.fixture
 def cached(settings: Any) -> Iterator[None]:
     """The project caches its pages."""

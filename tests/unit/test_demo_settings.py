@@ -12,11 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(data: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Load the settings in a process of its own, with a data folder and these variables."""
+def start(data: Path, shown: str = "SECRET_KEY", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Load the settings in a process of its own, with a data folder and these variables; it prints one of them."""
     kept = {name: value for name, value in os.environ.items() if name not in ("SECRET_KEY", "DEBUG")}
     environment = kept | {"REPORTQUEUE_DATA_DIR": str(data), "DJANGO_SETTINGS_MODULE": "project.settings"} | variables
-    code = "from django.conf import settings; print(settings.SECRET_KEY)"
+    code = f"from django.conf import settings; print(settings.{shown})"
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
@@ -41,3 +41,25 @@ def test_on_a_persons_own_machine_debug_is_enough(tmp_path: Path):
     key = start(tmp_path, DEBUG="1")
     assert key.returncode == 0, key.stderr
     assert key.stdout.startswith("django-insecure-")  # `check --deploy` warns of it
+
+
+def test_behind_a_proxy_that_ends_tls_cookies_are_secure_and_its_header_is_believed(tmp_path: Path):
+    shown = "SESSION_COOKIE_SECURE, settings.CSRF_COOKIE_SECURE, settings.SECURE_PROXY_SSL_HEADER"
+    assert start(tmp_path, shown, SECRET_KEY="own").stdout == "False False None\n"
+    behind = start(tmp_path, shown, SECRET_KEY="own", BEHIND_TLS="1")
+    assert behind.stdout == "True True ('HTTP_X_FORWARDED_PROTO', 'https')\n"
+
+
+def test_the_origins_of_forms_are_a_list(tmp_path: Path):
+    assert start(tmp_path, "CSRF_TRUSTED_ORIGINS", SECRET_KEY="own").stdout == "[]\n"
+    two = start(
+        tmp_path, "CSRF_TRUSTED_ORIGINS", SECRET_KEY="own", CSRF_TRUSTED_ORIGINS="https://a.test,https://b.test"
+    )
+    assert two.stdout == "['https://a.test', 'https://b.test']\n"
+
+
+@pytest.mark.parametrize("text", ["bucket", "[]", "1", '{"bucket_name": '])
+def test_options_of_the_storage_that_are_none_are_refused_with_the_variable(tmp_path: Path, text: str):
+    refused = start(tmp_path, SECRET_KEY="own", ARTIFACT_STORAGE_OPTIONS=text)
+    assert refused.returncode != 0
+    assert "ARTIFACT_STORAGE_OPTIONS must be a JSON object" in refused.stderr.strip().splitlines()[-1]
