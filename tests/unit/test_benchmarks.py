@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from project.environment import BASE_DIR
-from tools.benchmarks import cost, figures, goals, patterns, record, trees, usage
-from tools.benchmarks.patterns import Idle, Measured
+from tools.benchmarks import backlog, cost, figures, goals, patterns, record, trees, usage
+from tools.benchmarks.patterns import Fired
 
 
 @pytest.mark.parametrize(
@@ -45,27 +45,43 @@ def test_reports_of_several_processes_write_whole_lines(tmp_path: Path, monkeypa
     assert sorted((line.run[0], line.row) for line in lines) == [(run, n) for run in "abc" for n in range(200)]
 
 
-def measured(started: list[float], *, firings: int = 2) -> Measured:
-    return Measured("queue", 10, firings, started, started, twice=0, idle=Idle(0, 0, 0, 0.0))
+def fired(*started: float, due: int = 2) -> Fired:
+    return Fired(due, list(started), list(started), twice=0)
 
 
 def test_a_firing_that_nobody_made_is_lost_and_not_kept_up_with():
-    assert (measured([1.0, 2.0]).lost, measured([1.0, 2.0]).kept_up) == (0, True)
-    assert (measured([1.0]).lost, measured([1.0]).kept_up) == (1, False)
-    assert (measured([]).lost, measured([]).kept_up) == (2, False)
+    assert (fired(1.0, 2.0).lost, fired(1.0, 2.0).kept_up) == (0, True)
+    assert (fired(1.0).lost, fired(1.0).kept_up) == (1, False)
+    assert (fired().lost, fired().kept_up) == (2, False)
 
 
 def test_who_begins_after_the_next_minute_has_not_kept_up():
-    assert measured([1.0, 60.0]).kept_up
-    assert not measured([1.0, 60.1]).kept_up
+    assert fired(1.0, 60.0).kept_up
+    assert not fired(1.0, 60.1).kept_up
 
 
-def test_a_choice_is_in_the_order_of_the_table_and_nothing_else_is_taken():
-    parse = patterns._some_of((10, 100, 1_000), int)
-    assert parse("1000,10") == [10, 1_000]
-    for text in ("", "20", "10,x", "10,,100"):
-        with pytest.raises(ArgumentTypeError, match="is not one or several, with commas, of 10, 100, 1000"):
-            parse(text)
+def test_the_summary_says_where_a_pattern_fails():
+    kept, late, lost = fired(1.0, 2.0), fired(1.0, 90.0), fired(1.0)
+    assert patterns._limit("queue", {100: kept}) == "queue    kept up with 100 reports at once; more were not tried"
+    assert "with 100 reports at once, not with 200: the last began after 90 s" in patterns._limit(
+        "cron", {100: kept, 200: late}
+    )
+    assert "with 0 reports at once, not with 100: 1 had not begun" in patterns._limit("cron", {100: lost})
+    assert patterns._spread("cron", [fired(30.0), fired(2.0), fired()]).endswith("medians of 2 phases: 2.00 to 30.00 s")
+
+
+def test_patterns_are_in_the_order_of_the_table_and_nothing_else_is_taken():
+    assert patterns._patterns("cron,queue") == ["queue", "cron"]
+    for text in ("", "queue,", "sometimes", "queue;cron"):
+        with pytest.raises(ArgumentTypeError, match="is not one or several, with commas, of queue, polling, asset,"):
+            patterns._patterns(text)
+
+
+def test_a_backlog_is_compared_at_its_ends():
+    claims = [backlog.Claimed(at=n, seconds=n / 1e3, rows=10) for n in range(100)]
+    parts = backlog._parts(claims, 1_000)
+    assert [len(part) for part in parts] == [10] * 10
+    assert (backlog._largest(parts[0]), backlog._largest(parts[-1])) == (0.009, 0.099)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +124,7 @@ def test_a_commit_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_costs_are_compared_round_by_round(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """A machine that is slower in some rounds is so for both."""
     figures_of = iter([4.0, 2.0, 10.0, 20.0, 6.0, 3.0])  # now, before, before, now, now, before
-    monkeypatch.setattr(cost, "_measure", lambda *_: {"ms a report": next(figures_of)})
+    monkeypatch.setattr(cost, "measure", lambda *_: {"ms a report": next(figures_of)})
     chosen = Namespace(rounds=3, goal=1.05)
     ((goal, (ratio, holds)),) = cost._compare("batches", "abc", Path("other"), chosen).items()
     assert (ratio, holds) == (2.0, False)

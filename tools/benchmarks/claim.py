@@ -20,7 +20,7 @@ import django
 import psycopg
 
 from project.environment import BASE_DIR
-from tools.benchmarks import peers
+from tools.benchmarks import peer_environment
 from tools.benchmarks.goals import Goals, judge
 from tools.runner.postgres import create_database, with_database
 from tools.runner.venv import clean_environment
@@ -30,6 +30,7 @@ BATCHES = (1, 100)
 ROUNDS = 3
 SECONDS = 1.5
 """Length of each contender's turn in a round. They take turns, so that drift affects all of them."""
+PEERS = ["pgqueuer", "procrastinate", "django-tasks-db"]
 PRODUCT, BY_HAND, NO_ACK = "reportqueue", "by hand", "by hand, no ack"
 LOADED = {PRODUCT: {1: 60_000, 100: 600_000}, "pgqueuer": {1: 40_000, 100: 500_000}}
 LOADED_ELSEWHERE = 30_000
@@ -90,20 +91,20 @@ class Claimers:
 def main() -> int:
     """Load, measure, print the tables; returns 0 if the goals hold."""
     try:
-        python = peers.python()
-    except peers.PeersMissing as error:
+        python = peer_environment.python()
+    except peer_environment.PeersMissing as error:
         print(f"error: {error}", flush=True)
         return 1
-    print(peers.versions(python), flush=True)
+    print(peer_environment.versions(python, PEERS), flush=True)
     django.setup()
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    urls = {name: with_database(os.environ["DATABASE_URL"], f"peer_{name}") for name in peers.NAMES}
+    urls = {name: with_database(os.environ["DATABASE_URL"], f"peer_{name}") for name in PEERS}
     for url in urls.values():
         create_database(url)
-    of_peers = [str(python), str(BASE_DIR / "tools" / "benchmarks" / "peer_claimer.py"), json.dumps(urls)]
-    for name in peers.NAMES:
+    of_peers = [str(python), "-m", "tools.benchmarks.peer_claimer", json.dumps(urls)]
+    for name in PEERS:
         _load_peer(of_peers, name, 1)  # their tables: the claimers may connect
     with Claimers([sys.executable, "-m", "tools.benchmarks.claimer"]) as own:
         with Claimers(of_peers) as others:
@@ -116,17 +117,17 @@ def main() -> int:
 
 def _rates(own: Claimers, others: Claimers, of_peers: list[str], urls: dict[str, str]) -> Goals:
     """Measure rows per second for each number of claimers and each batch size."""
-    contenders = [PRODUCT, BY_HAND, NO_ACK, *peers.NAMES]
+    contenders = [PRODUCT, BY_HAND, NO_ACK, *PEERS]
     print(
         "\nrows a second\n" + f"{'claimers':>8} {'batch':>6}" + "".join(f"{name:>17}" for name in contenders),
         flush=True,
     )
     share: list[float] = []
-    lead: dict[str, list[float]] = {name: [] for name in peers.NAMES}
+    lead: dict[str, list[float]] = {name: [] for name in PEERS}
     ones: dict[int, dict[str, float]] = {}
     for batch in BATCHES:
         for count in CLAIMERS:
-            _load(LOADED[PRODUCT][batch])
+            load(LOADED[PRODUCT][batch])
             # Procrastinate and django-tasks-db fetch one by one, so the batch size does not matter to them.
             entered = [name for name in contenders if batch == 1 or name in (PRODUCT, BY_HAND, NO_ACK, "pgqueuer")]
             for name in set(entered) & set(urls):
@@ -148,7 +149,7 @@ def _rates(own: Claimers, others: Claimers, of_peers: list[str], urls: dict[str,
                 ones[count] = rates
                 continue
             share.append(rates[PRODUCT] / rates[BY_HAND])
-            for name in peers.NAMES:
+            for name in PEERS:
                 lead[name].append(rates[PRODUCT] / max(ones[count][name], rates.get(name, 0)))
     return {
         f"batches of 100, against the same by hand, the least of {CLAIMERS} claimers: at least {BY_HAND_GOAL}": (
@@ -174,7 +175,7 @@ def _sizes(own: Claimers) -> Goals:
         "a million waiting rows": {"due": MILLION},
         "a million rows due tomorrow": {"tomorrow": MILLION},
     }.items():
-        _load(150_000, **rows)
+        load(150_000, **rows)
         own.claim(4, PRODUCT, 100, 0.2)
         rates[beside] = statistics.median(own.claim(4, PRODUCT, 100)[0] for _ in range(ROUNDS))
         print(f"{beside:<36} {rates[beside]:>14,.0f}", flush=True)
@@ -194,7 +195,7 @@ def _split() -> None:
 
     from tools.benchmarks.claimer import by_hand, queue_claim
 
-    _load(10_000 + 2 * (WARM_CALLS + CALLS) * 100)
+    load(10_000 + 2 * (WARM_CALLS + CALLS) * 100)
     print(f"\n{'a claim of 100, in ms':<22} {'whole':>7} {'database':>9} {'statements':>11} {'Python':>7}")
     for name, once in ((BY_HAND, by_hand("split by hand")), (PRODUCT, queue_claim("split"))):
         in_database: list[float] = []
@@ -224,7 +225,7 @@ def _http(own: Claimers) -> Goals:
     from reportqueue import tokens
     from tools.runner.stack import HOST, free_port, gunicorn
 
-    _load(150_000)
+    load(150_000)
     key = tokens.issue(User.objects.create_superuser("claimer"), name="benchmark").key
     address = f"http://{HOST}:{(port := free_port())}"
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "web.log").open("w") as log:
@@ -270,7 +271,7 @@ def _wait_for(session: Any, url: str, web: subprocess.Popen[bytes]) -> None:
         time.sleep(0.1)
 
 
-def _load(queued: int, *, finished: int = 0, due: int = 0, tomorrow: int = 0) -> None:
+def load(queued: int, *, finished: int = 0, due: int = 0, tomorrow: int = 0) -> None:
     """Empty the table, load so many rows with one statement, and vacuum as autovacuum would."""
     url = os.environ["DATABASE_URL"]
     with psycopg.connect(url, autocommit=True) as database:
@@ -295,7 +296,7 @@ def _load(queued: int, *, finished: int = 0, due: int = 0, tomorrow: int = 0) ->
 
 
 def _load_peer(command: list[str], name: str, count: int) -> None:
-    subprocess.run([*command, name, str(count)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, name, str(count)], check=True, stdout=subprocess.DEVNULL, cwd=BASE_DIR)
 
 
 def _settle(url: str) -> None:

@@ -59,7 +59,7 @@ def _compare(part: str, name: str, other: Path, chosen: Namespace) -> Goals:
         turns = [(name, other), ("now", BASE_DIR)]
         for label, folder in turns if number % 2 else reversed(turns):
             database = f"cost_{part}_{number}_{'now' if folder == BASE_DIR else 'other'}"
-            found[label].append(_measure(part, folder, database))
+            found[label].append(measure(part, folder, database))
             print(f"{part} {label}: {found[label][-1][MEASURED[part]]:.3f} {MEASURED[part]}", flush=True)
     print(f"\n{part:<34} {name:>10} {'now':>10} {'ratio':>7}")
     for figure in found["now"][0]:
@@ -79,7 +79,7 @@ def _compare(part: str, name: str, other: Path, chosen: Namespace) -> Goals:
     return {f"{part}, {judged}, of that of {name}: at most {chosen.goal:g}": (ratio, ratio <= chosen.goal), **goals}
 
 
-def _measure(part: str, folder: Path, database: str) -> Figures:
+def measure(part: str, folder: Path, database: str) -> Figures:
     url = with_database(os.environ["DATABASE_URL"], database)
     create_database(url)
     command = [sys.executable, "-m", "tools.benchmarks.cost_of", part]

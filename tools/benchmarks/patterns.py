@@ -1,4 +1,4 @@
-"""Compares the four patterns: how late a firing's run is, the cost of an idle minute, how many reports are too many.
+"""Compares the four patterns: how late a firing is, what an idle minute costs, how many reports at once are too many.
 
 The real processes, as the demo starts them, for each pattern in turn. Needs an empty database in DATABASE_URL;
 `run.py bench patterns` provides it. Exits 0 only if nothing was lost or made twice.
@@ -6,7 +6,6 @@ The real processes, as the demo starts them, for each pattern in turn. Needs an 
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import statistics
@@ -15,32 +14,34 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import django
-import psutil
 import psycopg
 
-from tools.benchmarks import figures
+from tools.benchmarks import figures, usage
 from tools.benchmarks.installation import FOLDER, Installation
-from tools.runner import leftovers
-from tools.runner.arguments import PATTERNS
+from tools.runner.arguments import PATTERNS, whole_number
 from tools.runner.stack import HOST, free_port
 
-REPORTS = (10, 100, 1_000, 10_000)
-AT_LEAST = 10
-"""Firings in a measured minute. Of more reports, a sixtieth fires: each is due once an hour."""
-MINUTES = 1
-"""Measured minutes in which schedules are due."""
+SCHEDULES = 1_000
+"""Schedules while nothing is due: each once a week, on a day that is not near. Most of them never fire here."""
+PHASES = (0.0, 7.5, 15.0, 22.5)
+"""The daemon's sensors tick by its start, so it is started anew at these seconds of a minute."""
+AT_PHASE = 10
+"""Firings at each phase."""
+STARTED_AHEAD = 37.5
+"""So long before the instant, at least, has the daemon been started."""
+FIRST, MOST = 100, 25_600
+"""Firings of one instant: the first number, doubled until the pattern does not keep up, at last this one."""
 IDLE_SECONDS = 60
 SETTLE_SECONDS = 10
 """How long a change of schedules may take to reach every process."""
-LATE_SECONDS = 300
-"""How long to wait after the last instant for late firings."""
+LATE_SECONDS = 600
+"""How long to wait after the instant for late firings."""
 KEPT_UP_SECONDS = 60.0
 """A firing that starts later has not begun before the firings of the next minute."""
 
@@ -56,23 +57,20 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One pattern with one number of reports."""
+class Fired:
+    """What became of the firings of one instant."""
 
-    pattern: str
-    reports: int
-    firings: int
+    due: int
     created: list[float]
     """Seconds from the instant to the run's record in Dagster, for each firing that was made."""
     started: list[float]
     """Seconds from the instant to the first line of report code."""
     twice: int
-    idle: Idle
 
     @property
     def lost(self) -> int:
         """Firings that were not made in time."""
-        return self.firings - len(self.started)
+        return self.due - len(self.started)
 
     @property
     def kept_up(self) -> bool:
@@ -81,66 +79,106 @@ class Measured:
 
 
 def main() -> int:
-    """Measure and print, a line for each pattern and number of reports."""
+    """Measure and print, a line for each measurement."""
     chosen = _arguments()
     os.environ["DAGSTER_URL"] = f"http://{HOST}:{(ui_port := free_port())}"
     django.setup()
-    print(f"load before: {figures.load()}\n\n{_HEAD}", flush=True)
-    measured = []
+    print(f"load before: {figures.load()}", flush=True)
+    fired: list[Fired] = []
+    summary = []
     for pattern in chosen.pattern:
         with _running(pattern, ui_port) as bench:
-            for reports in chosen.reports:
-                measured.append(bench.measure(reports))
-                print(_line(measured[-1]), flush=True)
-    print()
-    for pattern in chosen.pattern:
-        kept = [one.reports for one in measured if one.pattern == pattern and one.kept_up]
-        print(f"{pattern:<8} kept up with {max(kept, default=0):,} reports of {max(chosen.reports):,}")
+            fired += (at_phases := _at_phases(pattern, bench))
+            pushed = _push(pattern, bench, chosen.most)
+            fired += pushed.values()
+            summary += [_spread(pattern, at_phases), _limit(pattern, pushed)]
+    print("\n" + "\n".join(summary))
     print(f"load after: {figures.load()}")
-    lost, twice = sum(one.lost for one in measured), sum(one.twice for one in measured)
+    lost, twice = sum(one.lost for one in fired), sum(one.twice for one in fired)
     print(f"\n{'MISSED' if lost + twice else 'holds '}  {lost} lost, {twice} made twice")
     return 1 if lost + twice else 0
 
 
+def _at_phases(pattern: str, bench: _Bench) -> list[Fired]:
+    """The cost of an idle minute, and a few firings after a start of the daemon at each phase."""
+    _rest(SCHEDULES)
+    bench.installation.wait(SETTLE_SECONDS)
+    idle = bench.idle()
+    print(
+        f"\n{pattern}: an idle minute of {SCHEDULES:,} schedules: {idle.requests:,} requests, {idle.statements:,}"
+        f" statements, {idle.dagster_statements:,} of Dagster, {idle.cpu_seconds:.2f} s of CPU\n{_HEAD}",
+        flush=True,
+    )
+    found = []
+    for phase in PHASES:
+        bench.restart_daemon(phase)
+        found.append(bench.fire(AT_PHASE))
+        print(_line(f"daemon started at +{phase:g} s", found[-1]), flush=True)
+    return found
+
+
+def _push(pattern: str, bench: _Bench, most: int) -> dict[int, Fired]:
+    """Ever more firings at one instant, until the pattern does not keep up."""
+    pushed: dict[int, Fired] = {}
+    due = FIRST
+    while due <= most and all(one.kept_up for one in pushed.values()):
+        _rest(due)
+        pushed[due] = bench.fire(due)
+        print(_line("kept up" if pushed[due].kept_up else "did not keep up", pushed[due]), flush=True)
+        due *= 2
+    return pushed
+
+
 _HEAD = (
-    f"{'':<8} {'':>7} {'':>7} {'due to run created':>21} {'due to started':>21} {'in an idle minute':>43}\n"
-    f"{'pattern':<8} {'reports':>7} {'firings':>7} {'median':>10} {'p95':>10} {'median':>10} {'p95':>10}"
-    f" {'requests':>9} {'statements':>11} {'Dagster its':>12} {'CPU s':>8}"
+    f"{'':<24} {'':>9} {'due to run created':>21} {'due to started':>32}\n"
+    f"{'':<24} {'due':>9} {'median':>10} {'p95':>10} {'median':>10} {'p95':>10} {'last':>10}"
 )
 
 
-def _line(one: Measured) -> str:
-    times = "".join(
-        f" {statistics.median(seconds):>8.2f} s {figures.p95(seconds):>8.2f} s" if seconds else f" {'-':>10} {'-':>10}"
-        for seconds in (one.created, one.started)
-    )
-    idle = one.idle
+def _line(what: str, one: Fired) -> str:
+    times = [
+        *((statistics.median(one.created), figures.p95(one.created)) if one.created else ()),
+        *((statistics.median(one.started), figures.p95(one.started), max(one.started)) if one.started else ()),
+    ]
     return (
-        f"{one.pattern:<8} {one.reports:>7,} {one.firings:>7,}{times}"
-        f" {idle.requests:>9,} {idle.statements:>11,} {idle.dagster_statements:>12,} {idle.cpu_seconds:>8.2f}"
+        f"{what:<24} {one.due:>9,}"
+        + "".join(f" {seconds:>8.2f} s" for seconds in times)
         + (f"  {one.lost} LOST" if one.lost else "")
         + (f"  {one.twice} TWICE" if one.twice else "")
     )
 
 
+def _spread(pattern: str, found: list[Fired]) -> str:
+    medians = sorted(statistics.median(one.started) for one in found if one.started)
+    if not medians:
+        return f"{pattern:<8} made nothing"
+    return f"{pattern:<8} due to started, medians of {len(medians)} phases: {medians[0]:.2f} to {medians[-1]:.2f} s"
+
+
+def _limit(pattern: str, pushed: dict[int, Fired]) -> str:
+    kept = max((due for due, one in pushed.items() if one.kept_up), default=0)
+    failed = {due: one for due, one in pushed.items() if not one.kept_up}
+    if not failed:
+        return f"{pattern:<8} kept up with {kept:,} reports at once; more were not tried"
+    ((due, one),) = failed.items()
+    where = f"the last began after {max(one.started):.0f} s" if not one.lost else f"{one.lost:,} had not begun"
+    return f"{pattern:<8} kept up with {kept:,} reports at once, not with {due:,}: {where}"
+
+
 def _arguments() -> Namespace:
     parser = ArgumentParser(prog="run.py bench patterns", description="Compares the four patterns.")
-    parser.add_argument("--pattern", type=_some_of(PATTERNS, str), default=PATTERNS, help="such as cron,queue")
-    parser.add_argument("--reports", type=_some_of(REPORTS, int), default=REPORTS, help="such as 10,1000")
+    parser.add_argument("--pattern", type=_patterns, default=PATTERNS, help="such as cron,queue (default: all)")
+    parser.add_argument(
+        "--most", type=whole_number(0, MOST), default=MOST, help=f"the most reports at once (default {MOST})"
+    )
     return parser.parse_args()
 
 
-def _some_of(allowed: tuple[Any, ...], kind: type) -> Any:
-    def parse(text: str) -> list[Any]:
-        try:
-            names = [kind(name) for name in text.split(",")]
-        except ValueError:
-            names = []
-        if not names or set(names) - set(allowed):
-            raise ArgumentTypeError(f"{text!r} is not one or several, with commas, of {', '.join(map(str, allowed))}")
-        return [one for one in allowed if one in names]
-
-    return parse
+def _patterns(text: str) -> list[str]:
+    names = text.split(",")
+    if set(names) - set(PATTERNS):
+        raise ArgumentTypeError(f"{text!r} is not one or several, with commas, of {', '.join(PATTERNS)}")
+    return [one for one in PATTERNS if one in names]
 
 
 @contextmanager
@@ -165,58 +203,52 @@ def _running(pattern: str, ui_port: int) -> Iterator[_Bench]:
         ReportSchedule.objects.all().delete()  # the demo's, or those of the pattern before
         if triggers.current().pattern != pattern:
             triggers.hand_over(Pattern(pattern))
-        yield _Bench(pattern, installation, requests, folder / "postgres", folder / "logs" / "postgres.log")
+        yield _Bench(installation, requests, folder / "postgres", folder / "logs" / "postgres.log")
 
 
 @dataclass
 class _Bench:
-    pattern: str
     installation: Installation
     requests: Path
     cluster: Path
     server_log: Path
 
-    def measure(self, reports: int) -> Measured:
-        """Create so many schedules; measure an idle minute, and then `MINUTES` in which some of them are due."""
-        a_minute = max(min(reports, AT_LEAST), math.ceil(reports / 60))
-        _rest(reports)
+    def restart_daemon(self, phase: float) -> None:
+        """Kill Dagster's daemon and start it anew, so many seconds after a full or a half minute."""
+        at = _full_minute(time.time() + STARTED_AHEAD).timestamp() - STARTED_AHEAD + phase
+        self.installation.wait(at - time.time())
+        self.installation.daemon.kill()
+        self.installation.daemon = self.installation.stack.start_daemon()
         self.installation.wait(SETTLE_SECONDS)
-        idle = self._idle()
-        first = _full_minute(time.time() + SETTLE_SECONDS)
-        _fire(a_minute, first)
-        instants = [first + minute * timedelta(minutes=1) for minute in range(MINUTES)]
-        due = {(report, instant) for report in range(a_minute) for instant in instants}
-        until = instants[-1].timestamp() + LATE_SECONDS
-        self.installation.wait(first.timestamp() - time.time())
-        while len(self._made(first) & due) < len(due) and time.time() < until:
+
+    def fire(self, due: int) -> Fired:
+        """Let so many schedules be due at a full minute, and wait until their reports have begun."""
+        took = _rest(due)
+        instant = _full_minute(time.time() + SETTLE_SECONDS + 2 * took)
+        _set(dict.fromkeys(range(due), f"{instant.minute} {instant.hour} * * *"))
+        until = instant.timestamp() + LATE_SECONDS
+        self.installation.wait(instant.timestamp() - time.time())
+        while len({row for row, *_ in self._lines(instant)}) < due and time.time() < until:
             self.installation.wait(0.5)
         self.installation.wait(2)
-        return self._judge(reports, due, idle)
+        return self._judge(due, instant)
 
-    def _made(self, first: datetime) -> set[tuple[int, datetime]]:
-        return {key for key, *_ in self._lines(first)}
-
-    def _lines(self, first: datetime) -> list[tuple[tuple[int, datetime], str, float]]:
-        """The firings made since an instant: report and instant, the run, and when it began."""
+    def _lines(self, instant: datetime) -> list[tuple[int, str, float]]:
+        """The firings of an instant that were made: report, the run, and when it began (seconds since 1970)."""
         from reportqueue.models import ReportQueue
 
-        rows = ReportQueue.objects.filter(trigger_time__gte=first).values_list("pk", "report_id", "trigger_time")
-        keys = {pk: (report, instant) for pk, report, instant in rows}
-        return [(keys[line.row], line.run, line.at) for line in self.installation.lines() if line.row in keys]
+        reports = dict(ReportQueue.objects.filter(trigger_time=instant).values_list("pk", "report_id"))
+        return [(reports[line.row], line.run, line.at) for line in self.installation.lines() if line.row in reports]
 
-    def _judge(self, reports: int, due: set[tuple[int, datetime]], idle: Idle) -> Measured:
-        lines = self._lines(min(instant for _, instant in due))
-        created = self._runs()
-        firsts = {key: (run, at) for key, run, at in sorted(lines, key=lambda line: line[2], reverse=True)}
-        found = {key: firsts[key] for key in due & firsts.keys()}
-        return Measured(
-            pattern=self.pattern,
-            reports=reports,
-            firings=len(due),
-            created=[created[run] - key[1].timestamp() for key, (run, _) in found.items()],
-            started=[at - key[1].timestamp() for key, (_, at) in found.items()],
+    def _judge(self, due: int, instant: datetime) -> Fired:
+        lines = self._lines(instant)
+        created, at = self._runs(), instant.timestamp()
+        firsts = {report: (run, began) for report, run, began in sorted(lines, key=lambda line: -line[2])}
+        return Fired(
+            due=due,
+            created=[created[run] - at for run, _ in firsts.values()],
+            started=[began - at for _, began in firsts.values()],
             twice=len(lines) - len(firsts),
-            idle=idle,
         )
 
     def _runs(self) -> dict[str, float]:
@@ -225,7 +257,8 @@ class _Bench:
             rows = connection.execute("SELECT run_id, create_timestamp FROM runs").fetchall()
         return {run_id: created.replace(tzinfo=UTC).timestamp() for run_id, created in rows}
 
-    def _idle(self) -> Idle:
+    def idle(self) -> Idle:
+        """Measure a minute in which nothing is due."""
         with self._statements_logged():
             begun_at = self.server_log.stat().st_size
             requests, seconds = self._requests(), self._cpu_seconds()
@@ -258,25 +291,21 @@ class _Bench:
 
     def _cpu_seconds(self) -> float:
         """The CPU seconds of all processes of the installation, and of PostgreSQL."""
-        total = 0.0
-        servers = leftovers.of_postgres(self.cluster)
-        sessions = [session for server in servers for session in server.children()]
-        for process in [*leftovers.of_demo(self.installation.data), *servers, *sessions]:
-            with suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
+        return usage.cpu_seconds(self.installation.data, self.cluster).total()
+
+
+def _rest(count: int) -> float:
+    """Let there be at least so many schedules, each once a week, on a day that is not near; returns the seconds."""
+    began = time.monotonic()
+    weekday = f"{datetime.now(UTC) + timedelta(days=3):%w}"
+    _set({number: f"{number % 60} {number // 60 % 24} * * {weekday}" for number in range(count)})
+    return time.monotonic() - began
 
 
 def _rest(count: int) -> None:
     """Create schedules until there are `count`, each once a week, on a day that is not near."""
     weekday = f"{datetime.now(UTC) + timedelta(days=3):%w}"
     _set({number: f"{number % 60} {number // 60 % 24} * * {weekday}" for number in range(count)})
-
-
-def _fire(count: int, first: datetime) -> None:
-    """Let the first `count` schedules fire in the measured minutes."""
-    _set(dict.fromkeys(range(count), f"{first.minute}-{first.minute + MINUTES - 1} {first.hour} * * *"))
 
 
 def _set(expressions: dict[int, str]) -> None:
@@ -294,11 +323,8 @@ def _set(expressions: dict[int, str]) -> None:
 
 
 def _full_minute(after: float) -> datetime:
-    """The first minute after which `MINUTES` are in the same hour."""
-    instant = datetime.fromtimestamp(after, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    if instant.minute + MINUTES > 60:
-        instant = instant.replace(minute=0) + timedelta(hours=1)
-    return instant
+    """The first full minute after an instant in seconds since 1970."""
+    return datetime.fromtimestamp(after, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ KINDS = {
     "dagster-webserver": "Dagster's web server",
     "dagster_reportqueue.warm": "warm server",
     "grpc": "code server",
+    "redis-server": "Redis",
 }
 """A part of a process's command line, and what the process is."""
 RUNS, POSTGRES, OTHERS = "runs", "PostgreSQL", "others"

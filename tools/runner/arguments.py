@@ -12,9 +12,9 @@ PATTERNS = ("queue", "polling", "asset", "cron")
 LAUNCHERS = ("harness", "warm")
 WAVES = ("crashes", "network", "outages", "bad-reports")
 """`LAUNCHERS` and `WAVES` are the choices of the chaos."""
-BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns", "cost", "history"]
+BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns", "cost", "peers", "backlog", "history"]
 """The modules of `tools.benchmarks/`."""
-WITH_OPTIONS = {"patterns", "drain", "cost", "history"}
+WITH_OPTIONS = {"patterns", "drain", "cost", "peers", "backlog", "history"}
 """Benchmarks that have options of their own."""
 MAX_SEED = 2**63 - 1
 MAX_NUMBER = 1_000_000_000
