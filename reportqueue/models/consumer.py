@@ -19,6 +19,11 @@ class ReportConsumer(models.Model):
         max_length=bounds.MAX_NAME_LENGTH, help_text=_("Under which it claims; of a sensor that polls, its user.")
     )
     seen_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
+    deployment = models.CharField(max_length=bounds.MAX_NAME_LENGTH, db_default="", default="", editable=False)
+    """From which deployment of Dagster it claims."""
+    other_deployment = models.CharField(max_length=bounds.MAX_NAME_LENGTH, db_default="", default="", editable=False)
+    """From which other one it has claimed meanwhile, last at `other_seen_at`."""
+    other_seen_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         verbose_name = _("consumer")

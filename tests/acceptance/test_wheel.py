@@ -153,7 +153,7 @@ def test_django_project_uses_the_wheel_without_dagster(
     assert found["claimed"] == [found["enqueued"]]
     assert Path(found["package"]).is_relative_to(Path(their_python).parents[1])
     assert Path(found["package"]).parent.name == "site-packages"
-    assert {"py.typed", "migrations/0001_initial.py"} <= set(found["files"])
+    assert {"py.typed", "migrations/0001_squashed_0015_lists.py"} <= set(found["files"])
     assert found["importable"] == []
     assert [path for path in found["path"] if Path(path).is_relative_to(ROOT)] == []
 

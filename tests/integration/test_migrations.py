@@ -1,75 +1,74 @@
-"""Migrations that change rows: what was there before means the same after."""
+"""The migrations: an installation continues where it is, and no migration stops a running one."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 
-from reportqueue.models import ReportConsumer, ReportQueue, TriggerPeriod
-from reportqueue.patterns import Pattern
-from tests.conftest import build_schedule
+from reportqueue.models import ReportConsumer
+from tools.migration_lint import Analyser
 
-INSERT = """
-INSERT INTO reportqueue_reportqueue (
-    schedule_id, status, waits_for_id, error, lease_token, lease_expires_at, run_id, claim_id, claimed_by, generation,
-    attempt, report_id, modifier_id, trigger_time, available_at, params, priority, max_attempts, source,
-    launch_failures, cancel_requested
+SQUASHED = "0001_squashed_0015_lists"
+TABLE = '"reportqueue_reportqueue"'
+NEW_TABLE = ['CREATE TABLE "reportqueue_new" ("id" bigint NOT NULL);']
+
+
+def applied() -> list[str]:
+    return sorted(MigrationRecorder.Migration.objects.filter(app="reportqueue").values_list("name", flat=True))
+
+
+def test_an_installation_of_the_first_fifteen_migrations_continues(transactional_db: None):
+    call_command("migrate", "reportqueue", SQUASHED, verbosity=0, database=connection.alias)
+    MigrationRecorder.Migration.objects.filter(app="reportqueue", name=SQUASHED).delete()
+    before = applied()
+    assert (before[0], before[-1], len(before)) == ("0001_initial", "0015_lists", 15)
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO reportqueue_reportconsumer (pattern, name) VALUES ('queue', 'lane')")
+    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
+    assert set(applied()) >= {*before, SQUASHED, "0016_consumer_deployments"}
+    assert ReportConsumer.objects.get(name="lane").deployment == ""
+
+
+def codes(*statements: str) -> list[str]:
+    analyser = Analyser(None)
+    analyser.analyse(list(statements))
+    return [issue.code for issue in (*analyser.errors, *analyser.warnings)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        (f'ALTER TABLE {TABLE} ADD COLUMN "note" text NOT NULL;', "NOT_NULL"),
+        (f'ALTER TABLE {TABLE} DROP COLUMN "note" CASCADE;', "DROP_COLUMN"),
+        (f'ALTER TABLE {TABLE} RENAME COLUMN "note" TO "text";', "RENAME_COLUMN"),
+        (f'CREATE INDEX "by_note" ON {TABLE} ("note");', "CREATE_INDEX"),
+        (f'ALTER TABLE {TABLE} ADD CONSTRAINT "short" CHECK (length(note) < 9);', "CONSTRAINT_READS_TABLE"),
+        (
+            f'ALTER TABLE {TABLE} ADD CONSTRAINT "of" FOREIGN KEY ("id") REFERENCES "x" ("id") DEFERRABLE;',
+            "CONSTRAINT_READS_TABLE",
+        ),
+    ],
 )
-SELECT %(schedule)s, %(status)s, %(waits_for)s, CASE WHEN %(waits_for)s IS NULL THEN '' ELSE 'Waits.' END,
-    CASE WHEN %(status)s = 'running' THEN gen_random_uuid() END, CASE WHEN %(status)s = 'running' THEN now() END,
-    'run', gen_random_uuid(), 'sensor', 1,
-    1, 1, 2, now(), now(), '{}', 0, 3, 'code', 0, false
-RETURNING id
-"""
+def test_what_stops_a_running_system_is_refused(statement: str, code: str):
+    assert code in codes(statement)
 
 
-@pytest.fixture
-def before_turns(transactional_db: None) -> Iterator[tuple[int, int]]:
-    """The tables as they were when a row waited for one other; two schedules, without and with overlaps."""
-    made = build_schedule(overlap="queue_one").pk, build_schedule().pk
-    call_command("migrate", "reportqueue", "0008", verbosity=0, database=connection.alias)
-    yield made
-    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"ALTER TABLE {TABLE} ADD COLUMN \"note\" text DEFAULT '' NOT NULL;",
+        f'ALTER TABLE {TABLE} ADD COLUMN "note" text NULL;',
+        f'CREATE INDEX CONCURRENTLY "by_note" ON {TABLE} ("note");',
+        f'ALTER TABLE {TABLE} ADD CONSTRAINT "short" CHECK (length(note) < 9) NOT VALID;',
+        f'ALTER TABLE {TABLE} VALIDATE CONSTRAINT "short";',
+    ],
+)
+def test_what_old_code_and_readers_do_not_notice_is_not_refused(statement: str):
+    assert codes(statement) == []
 
 
-def insert(schedule: int | None, status: str, waits_for: int | None = None) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(INSERT, {"schedule": schedule, "status": status, "waits_for": waits_for})
-        return int(cursor.fetchone()[0])
-
-
-def test_rows_that_waited_for_another_wait_for_their_turn(before_turns: tuple[int, int]):
-    limited, free = before_turns
-    first = insert(limited, "running")
-    waits = insert(limited, "queued", first)
-    tightened = insert(limited, "queued")
-    allowed = [insert(free, "running"), insert(free, "queued")]
-    stranded = insert(None, "queued", insert(None, "running"))
-    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
-    rows = {row.pk: (row.concurrency_key, row.waiting) for row in ReportQueue.objects.filter(error="")}
-    assert {pk: rows[pk] for pk in (first, waits, tightened)} == {
-        first: (limited, False),
-        waits: (limited, True),
-        tightened: (limited, True),
-    }
-    assert {rows[pk] for pk in (*allowed, stranded)} == {(None, False)}
-
-
-def test_the_pattern_that_polls_has_its_new_name(transactional_db: None):
-    call_command("migrate", "reportqueue", "0013", verbosity=0, database=connection.alias)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO reportqueue_triggerperiod (pattern, since, switched_by) VALUES ('webhook', '2026-01-01', '')"
-        )
-        cursor.execute("INSERT INTO reportqueue_reportconsumer (pattern, name) VALUES ('webhook', 'dagster')")
-    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
-    assert TriggerPeriod.objects.get(since="2026-01-01T00:00Z").pattern == Pattern.POLLING
-    assert ReportConsumer.objects.get(name="dagster").pattern == Pattern.POLLING
-    call_command("migrate", "reportqueue", "0013", verbosity=0, database=connection.alias)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pattern FROM reportqueue_reportconsumer")
-        assert cursor.fetchall() == [("webhook",)]
-    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
+def test_a_new_table_may_have_everything():
+    more = 'ALTER TABLE "reportqueue_new" ADD CONSTRAINT "positive" CHECK (id > 0);'
+    assert codes(*NEW_TABLE, more, 'CREATE INDEX "by_id" ON "reportqueue_new" ("id");') == []

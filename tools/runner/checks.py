@@ -113,6 +113,7 @@ def lint() -> int:
             *(sys.executable, "-W", "ignore::RuntimeWarning", "manage.py"),
             *("makemigrations", "--check", "--dry-run", "--settings", "tests.settings"),
         ],
+        "migrations on a running system": [sys.executable, "-m", "tools.migration_lint"],
     }
     failed = []
     for name, command in steps.items():
