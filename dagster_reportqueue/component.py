@@ -20,7 +20,6 @@ from pydantic import Field
 
 from dagster_reportqueue.definitions import define
 from dagster_reportqueue.environment import Environment
-from dagster_reportqueue.sensors import consumers
 
 if TYPE_CHECKING:
     from dagster_reportqueue.execution.report import Work
@@ -64,8 +63,9 @@ class ReportQueueComponent(Component, Model, Resolvable):
         description="The patterns whose sensors run. With cron or asset, always run queue too.",
     )
     consumer: str = Field(
-        default=consumers.DEFAULT,
-        description="The name of the queue sensor, under which it claims rows; further lanes have _2, _3 added.",
+        default=Environment.consumer,
+        description="The name under which the queue sensor claims rows; further lanes have _2, _3 added. {deployment} "
+        "in it becomes the id of the Dagster deployment.",
     )
     lanes: int = Field(default=Environment.lanes, description="Queue sensors that wait for rows.")
     lease_seconds: int = Field(
@@ -98,8 +98,9 @@ class ReportQueueComponent(Component, Model, Resolvable):
             batch_from=self.batch_from,
             batch_size=self.batch_size,
             batch_runs=self.batch_runs,
+            consumer=self.consumer,
         )
-        return define(_function(self.report, context), environment, consumer=self.consumer)
+        return define(_function(self.report, context), environment)
 
 
 def _function(path: str, context: ComponentLoadContext) -> Work:

@@ -30,8 +30,8 @@ def build_definitions(work: Work) -> Definitions:
     return define(work, Environment.read())
 
 
-def define(work: Work, environment: Environment, *, consumer: str = consumers.DEFAULT) -> Definitions:
-    """The code location for reports that `work` makes; `consumer` is the name of the first queue sensor."""
+def define(work: Work, environment: Environment) -> Definitions:
+    """The code location for reports that `work` makes."""
     job = build_report_job(work, lease_seconds=environment.lease_seconds)
     batch_job = build_batch_job(work, lease_seconds=environment.lease_seconds)
     return assemble(
@@ -45,7 +45,7 @@ def define(work: Work, environment: Environment, *, consumer: str = consumers.DE
             ],
             "asset": [build_smart_cron_sensor(job, default_status=RUNNING)],
             "polling": [build_polling_sensor(job, default_status=RUNNING)],
-            "queue": queue_lanes(environment, job, batch_job, name=consumer),
+            "queue": queue_lanes(environment, job, batch_job),
         },
     )
 
@@ -58,6 +58,7 @@ def queue_lanes(
     return build_queue_lanes(
         job,
         name=name,
+        consumer=environment.consumer,
         lanes=environment.lanes,
         max_in_flight=environment.max_in_flight,
         batch_job=batch_job if environment.batch_size > 1 else None,

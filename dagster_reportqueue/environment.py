@@ -13,6 +13,7 @@ from dagster_reportqueue.arguments import (
     MAX_INTERVAL_SECONDS,
     MAX_LANES,
     check_list,
+    check_name,
     check_number,
     refusal,
 )
@@ -50,10 +51,13 @@ class Environment:
     """With 1, every report has a run of its own."""
     batch_runs: int = 4
     """Runs among which a claim is divided; no fewer than the launcher makes at once."""
+    consumer: str = "database_queue_sensor-{deployment}"
+    """The name under which rows are claimed, in each deployment of Dagster another one."""
 
     def __post_init__(self) -> None:
         check_list("patterns", self.patterns, str, "the name of a pattern")
         _check_patterns("patterns", self.patterns)
+        check_name("consumer", self.consumer)
         for name, (_, low, high) in NUMBERS.items():
             check_number(name, getattr(self, name), low, high)
 
@@ -65,7 +69,9 @@ class Environment:
         os.environ.setdefault("REPORTQUEUE_TOKEN", "not-set")
         patterns = tuple(name.strip() for name in os.environ.get("REPORT_TRIGGER_PATTERN", "queue").split(","))
         _check_patterns("REPORT_TRIGGER_PATTERN", patterns)
-        return cls(patterns=patterns, **{name: _number(name, getattr(cls, name)) for name in NUMBERS})
+        consumer = os.environ.get("REPORT_CONSUMER", "").strip() or cls.consumer
+        check_name("REPORT_CONSUMER", consumer)
+        return cls(patterns, consumer=consumer, **{name: _number(name, getattr(cls, name)) for name in NUMBERS})
 
 
 def _check_patterns(where: str, patterns: Sequence[str]) -> None:

@@ -61,7 +61,9 @@ class Conf:
     stalled_seconds: int = 300
     """`/status`, the admin and the scheduler's log say so when no launched report has started for this long."""
     run_url: str = ""
-    """The page of a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`."""
+    """The page of a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`.
+
+    It may have `{consumer}`, if each consumer has a Dagster of its own."""
     authentication_classes: Sequence[str] | None = None
     """The authentication classes of the API, as dotted paths. None: `authentication_classes()` says which."""
     dagster_url: str = ""

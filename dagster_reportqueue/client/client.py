@@ -41,8 +41,12 @@ class ReportQueueClient(Transport):
         lease_seconds: int | None = None,
         dispatch_lease_seconds: int | None = None,
         max_in_flight: int | None = None,
+        deployment: str | None = None,
     ) -> Claim:
-        """Acknowledge the claim `ack`, then claim up to `limit` due rows; an unacknowledged claim is returned again."""
+        """Acknowledge the claim `ack`, then claim up to `limit` due rows; an unacknowledged claim is returned again.
+
+        `deployment` says where the consumer is: the claim has a `warning` if it claims from two places at once.
+        """
         body: dict[str, Any] = {
             "consumer": consumer,
             "ack": str(ack) if ack else None,
@@ -51,6 +55,7 @@ class ReportQueueClient(Transport):
             "lease_seconds": lease_seconds,
             "dispatch_lease_seconds": dispatch_lease_seconds,
             "max_in_flight": max_in_flight,
+            "deployment": deployment,
         }
         answer = self._post("claim/", body, read_timeout=wait_seconds + ANSWER_SECONDS)
         return _parsed(
@@ -59,6 +64,7 @@ class ReportQueueClient(Transport):
                 UUID(answer["claim_id"]) if answer["claim_id"] is not None else None,
                 [QueueItem.parse(item) for item in answer["queue"]],
                 answer.get("in_flight"),
+                str(answer.get("warning", "")),
             ),
         )
 

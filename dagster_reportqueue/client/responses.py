@@ -66,6 +66,8 @@ class Claim:
     items: list[QueueItem]
     in_flight: int | None = None
     """The consumer's unfinished rows, including these; None if the claim had no `max_in_flight`."""
+    warning: str = ""
+    """What people should know of the consumer; empty if there is nothing."""
 
 
 @dataclass(frozen=True)

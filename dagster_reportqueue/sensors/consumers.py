@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dagster import MetadataValue, SensorEvaluationContext
+from dagster import DagsterInstance, MetadataValue, SensorEvaluationContext
 
+from dagster_reportqueue.sensors.instances import deployment_of
 from dagster_reportqueue.sensors.ticks import TickFailed
 
 METADATA = "reportqueue/consumer"
 DEFAULT = "database_queue_sensor"
 """The name of a queue sensor, and of its consumer, unless others are given."""
+DEPLOYMENT = "{deployment}"
+"""A part of a consumer's name that each deployment of Dagster replaces by its own."""
+
+
+def name_in(instance: DagsterInstance, consumer: str) -> str:
+    """The consumer's name in this deployment."""
+    return consumer.replace(DEPLOYMENT, deployment_of(instance)) if DEPLOYMENT in consumer else consumer
 
 
 def of_location(context: SensorEvaluationContext) -> list[str]:
     """The consumers of all queue sensors of the tick's code location; the default one if the tick has no location."""
-    return [DEFAULT] if context.repository_def is None else [consumer for _, consumer in _named(context)]
+    if context.repository_def is None:
+        return [DEFAULT]
+    return [name_in(context.instance, consumer) for _, consumer in _named(context)]
 
 
 def refuse_namesakes(context: SensorEvaluationContext, name: str, consumer: str) -> None:

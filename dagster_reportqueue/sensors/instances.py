@@ -1,19 +1,23 @@
-"""One Dagster instance for all ticks of a process. Dagster makes one for each, which opens three connections."""
+"""One Dagster instance for all ticks of a process, and its name. Dagster makes one for each: three connections."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from dagster import DagsterInstance, SensorDefinition, SensorEvaluationContext
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.instance import InstanceRef
+from dagster._core.storage.runs import SqlRunStorage
 
 from dagster_reportqueue.pooling import close_connections, pool_connections
 
 S = TypeVar("S", bound=SensorDefinition)
 _lock = threading.Lock()
 _kept: tuple[InstanceRef, DagsterInstance] | None = None
+_deployments: WeakKeyDictionary[DagsterInstance, str] = WeakKeyDictionary()
 
 
 def with_kept_instance(sensor: S) -> S:
@@ -42,3 +46,15 @@ def _instance(ref: InstanceRef) -> DagsterInstance:
             pool_connections(instance)
             _kept = (ref, instance)
         return _kept[1]
+
+
+def deployment_of(instance: DagsterInstance) -> str:
+    """A short name of the deployment: of the id that its run storage made for itself, or of how that is configured."""
+    if instance not in _deployments:
+        storage = instance.run_storage
+        if isinstance(storage, SqlRunStorage):
+            known_as = storage.get_run_storage_id()
+        else:
+            known_as = repr(instance.get_ref().run_storage_data)
+        _deployments[instance] = hashlib.sha256(known_as.encode()).hexdigest()[:8]
+    return _deployments[instance]

@@ -30,7 +30,7 @@ from dagster_reportqueue.client import QueueItem
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors import consumers
 from dagster_reportqueue.sensors.grouping import Group, grouped
-from dagster_reportqueue.sensors.instances import with_kept_instance
+from dagster_reportqueue.sensors.instances import deployment_of, with_kept_instance
 from dagster_reportqueue.sensors.launches import Launches, RunConfigOf
 from dagster_reportqueue.sensors.targets import JobChoice, PartitionKeyOf, RunTagsOf, Targets
 from dagster_reportqueue.sensors.ticks import (
@@ -76,6 +76,7 @@ def build_queue_sensor(
     batch_from: int = 20,
     batch_size: int = 250,
     batch_runs: int = 4,
+    lanes: int = 1,
     minimum_interval_seconds: int = 1,
     default_status: DefaultSensorStatus = DefaultSensorStatus.STOPPED,
 ) -> SensorDefinition:
@@ -90,7 +91,8 @@ def build_queue_sensor(
     row is reported to the queue with that error, and the other rows are launched.
 
     `consumer` (default: the sensor's name) is the stable name under which rows are claimed. After a rename, claimed
-    rows that are not started wait until their lease expires.
+    rows that are not started wait until their lease expires. `{deployment}` in it becomes the short id of the Dagster
+    deployment: of two with the same consumer, each would launch runs for the other's rows.
 
     `limit` is 1 to 100 runs in a tick. `wait_seconds`, up to 25, lets an empty claim wait for a row (see
     `build_queue_lanes`). Without `sensors: use_threads` in dagster.yaml it waits for half a second at most, and its
@@ -101,9 +103,10 @@ def build_queue_sensor(
     are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to
     1,000) in each, and a tick claims up to `limit` times `batch_size` rows, at most 1,000. As long as other rows leave
     slots of the launcher free, a claim is divided among `batch_runs` (1 to 100) runs, of at least `batch_from` rows
-    each. A row with which a run has died is alone in its next run; the other rows of that run go into smaller batches.
-    Rows share a run only if their job,
-    partition and `run_tags` are the same; with any of these functions, a tick claims at most 100 rows.
+    each. A claim that leaves rows behind is divided among fewer: `lanes` (1 to 8) sensors claim like this one, and make
+    the other runs. A row with which a run has died is alone in its next run; the other rows of that run go into smaller
+    batches. Rows share a run only if their job, partition and `run_tags` are the same; with any of these functions, a
+    tick claims at most 100 rows.
     Raises `ValueError` for a bound exceeded, and for a job with partitions without a `partition_key`; `TypeError` for a
     value of a wrong type.
     """
@@ -123,6 +126,7 @@ def build_queue_sensor(
         check_number("max_in_flight", max_in_flight, 1, MAX_COUNT)
     check_number("batch_size", batch_size, 1 if batch_job is None else 2, MAX_RUN_ROWS)
     check_number("batch_runs", batch_runs, 1, MAX_BATCH)
+    check_number("lanes", lanes, 1, MAX_LANES)
     check_number("batch_from", batch_from, 2, MAX_BATCH)
     if batch_job is not None:
         if batch_from > limit:
@@ -150,23 +154,29 @@ def build_queue_sensor(
         if serial and not warned:
             context.log.warning(NO_THREADS)
             warned = True
+        claims_as = consumers.name_in(context.instance, consumer_name)
         with queue_client(report_queue) as client:
             claim = client.claim(
-                consumer_name,
+                claims_as,
                 ack=_stored_claim(context),
                 limit=rows,
                 wait_seconds=SERIAL_WAIT_SECONDS if serial else wait_seconds,
                 max_in_flight=max_in_flight,
+                deployment=deployment_of(context.instance),
             )
+            if claim.warning:
+                context.log.warning(claim.warning)
             if claim.claim_id is None:
                 return SkipReason(f"No report is due. {NO_THREADS}" if serial else "No report is due.")
-            launches = Launches(context, client, targets_now, run_config, consumer_name)
+            launches = Launches(context, client, targets_now, run_config, claims_as)
             wanted = launches.wanted(claim.items)
             # Runs that wait in the launcher are a backlog too, which a single claim does not show. A redelivered claim
             # may be grouped differently, with other run keys: then the first run to start a row owns it.
             many = max(claim.in_flight or 0, len(claim.items)) >= batch_from
-            # Fewer others than a full batch may leave slots of the launcher free.
-            spread = 1 if (claim.in_flight or 0) - len(claim.items) >= batch_size else batch_runs
+            # Fewer others than a full batch may leave slots of the launcher free. If more rows wait, so do other lanes.
+            others = (claim.in_flight or 0) - len(claim.items)
+            full = len(claim.items) >= min(rows, max_in_flight or rows) - others
+            spread = 1 if others >= batch_size else -(-batch_runs // lanes) if full else batch_runs
             size = min(batch_size, max(batch_from, -(-len(claim.items) // spread)))
             groups = [
                 (target, group)
@@ -221,6 +231,7 @@ def build_queue_lanes(
             name=f"{name}{suffix}",
             consumer=None if consumer is None else f"{consumer}{suffix}",
             wait_seconds=LANE_WAITS[number % len(LANE_WAITS)],
+            lanes=lanes,
             **options,
         )
         for number, suffix in enumerate(["", *(f"_{number}" for number in range(2, lanes + 1))])

@@ -1,4 +1,4 @@
-"""Warns on a page that consumers are expected and silent."""
+"""Warns on a page of consumers that are expected and silent, or that claim from two places."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from django.http import HttpRequest
 from reportqueue import triggers
 
 
-def warn_of_silence(request: HttpRequest) -> None:
-    """Show a warning above the page for each pattern whose consumers are expected and silent."""
+def warn_of_consumers(request: HttpRequest) -> None:
+    """Show a warning above the page for each pattern whose consumers are silent, and each consumer that is two."""
     if request.method == "GET":
-        for silence in triggers.silent():
-            messages.warning(request, str(silence))
+        for one in (*triggers.silent(), *triggers.twice()):
+            messages.warning(request, str(one))

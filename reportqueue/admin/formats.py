@@ -120,14 +120,14 @@ def badge(status: str, label: Any) -> str:
     )
 
 
-def run_link(run_id: str) -> str:
-    """A run's id as a link to its page, by the `RUN_URL` setting."""
+def run_link(run_id: str, consumer: str) -> str:
+    """A run's id as a link to its page, by the `RUN_URL` setting; `consumer` has claimed its row."""
     if not run_id:
         return EMPTY
     if not (pattern := conf().run_url):
         return run_id
-    # Quoted: the id is a consumer's free text, and must stay one segment of the path.
-    address = pattern.replace("{run_id}", quote(run_id, safe=""))
+    # Quoted: both are a consumer's free text, and must stay one segment of the path.
+    address = pattern.replace("{consumer}", quote(consumer, safe="")).replace("{run_id}", quote(run_id, safe=""))
     return format_html('<a href="{}" title="{}">{}</a>', address, run_id, run_id[:8])
 
 

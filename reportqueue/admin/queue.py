@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import queue
 from reportqueue.admin import actions, formats, search
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
-from reportqueue.admin.consumers import warn_of_silence
+from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import (
     DueFilter,
     ProcessedFilter,
@@ -91,7 +91,7 @@ class ReportQueueAdmin(OperableAdmin):
         """
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
             messages.warning(request, str(stalled))
-        warn_of_silence(request)
+        warn_of_consumers(request)
         return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any) -> Any:
@@ -188,7 +188,7 @@ class ReportQueueAdmin(OperableAdmin):
     @admin.display(description=_("run"))
     def run(self, row: ReportQueue) -> str:
         """The last run, with a link to it."""
-        return formats.run_link(row.run_id)
+        return formats.run_link(row.run_id, row.claimed_by)
 
     @admin.display(description=_("artifacts"))
     def artifacts(self, row: ReportQueue) -> str:
@@ -233,8 +233,8 @@ class ReportQueueAdmin(OperableAdmin):
         lines = [
             {
                 "attempt": attempt,
-                "run": formats.run_link(attempt.run_id),
-                "parent": formats.run_link(attempt.parent_run_id) if attempt.parent_run_id else "",
+                "run": formats.run_link(attempt.run_id, row.claimed_by),
+                "parent": formats.run_link(attempt.parent_run_id, row.claimed_by) if attempt.parent_run_id else "",
                 "started": formats.utc(attempt.started_at),
                 "took": formats.duration((attempt.finished_at or row.now) - attempt.started_at),
                 "outcome": formats.badge(

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 import reportcron
 from reportqueue import database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
-from reportqueue.admin.consumers import warn_of_silence
+from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
@@ -67,7 +67,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list, with a warning above it if no consumer asks for what the schedules fire."""
-        warn_of_silence(request)
+        warn_of_consumers(request)
         return super().changelist_view(request, extra_context)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:

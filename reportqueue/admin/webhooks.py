@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import webhooks
 from reportqueue.admin import search
 from reportqueue.admin.changelists import ListAdmin
-from reportqueue.admin.consumers import warn_of_silence
+from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import EnabledFilter
 from reportqueue.admin.shown_once import show_once
 from reportqueue.models import WebhookSource
@@ -39,7 +39,7 @@ class WebhookSourceAdmin(ListAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list, with a warning above it if nobody asks for the rows of deliveries."""
-        warn_of_silence(request)
+        warn_of_consumers(request)
         return super().changelist_view(request, extra_context)
 
     def save_model(self, request: HttpRequest, obj: WebhookSource, form: Any, change: bool) -> None:

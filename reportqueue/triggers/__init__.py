@@ -1,6 +1,6 @@
 """Which pattern owns an instant: switches from one pattern to another, and the firings that sensors launch."""
 
-from reportqueue.triggers.consumers import Silence, saw, silence_of, silent
+from reportqueue.triggers.consumers import Silence, Twice, saw, silence_of, silent, twice
 from reportqueue.triggers.handovers import (
     Current,
     Handover,
@@ -17,6 +17,7 @@ __all__ = [
     "Current",
     "Handover",
     "Silence",
+    "Twice",
     "cancel_planned",
     "current",
     "hand_over",
@@ -28,4 +29,5 @@ __all__ = [
     "silence_of",
     "silent",
     "start_firing",
+    "twice",
 ]

@@ -1,10 +1,12 @@
-"""Which consumers have asked lately, and which ones are expected and silent."""
+"""Which consumers have asked lately, which ones are expected and silent, and which ask from two places at once."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models.functions import Now
 
@@ -19,6 +21,10 @@ from reportqueue.patterns import SENSOR_FIRED, Pattern
 NOTED_SECONDS = 30
 """A consumer's last call is written down at most this often."""
 BUSY_SECONDS = 0.1
+REPLACED_SECONDS = 60
+"""After so long without a claim from a consumer's deployment, another one has taken its place."""
+TWICE_SECONDS = 300
+"""How long it is told that a consumer has claimed from two deployments."""
 FORGOTTEN = timedelta(days=30)
 MAX_CONSUMERS = 1_000
 """Further names are not written down."""
@@ -30,6 +36,8 @@ _DOES = {
     Pattern.CRON: ("No sensor of the pattern cron reads the schedules", "The last reading"),
     Pattern.ASSET: ("No sensor of the pattern asset reads the schedules", "The last reading"),
 }
+
+logger = logging.getLogger("reportqueue")
 
 
 @dataclass(frozen=True)
@@ -56,20 +64,68 @@ class Silence:
         return f"{text} Is its sensor switched on in Dagster, and does Dagster's daemon run?"
 
 
-def saw(pattern: Pattern, name: str) -> None:
-    """Note that a consumer has just asked. Nothing depends on it: if its row is locked, it is noted next time."""
-    mine = ReportConsumer.objects.filter(pattern=pattern, name=name)
-    if mine.filter(seen_at__gt=Now() - timedelta(seconds=NOTED_SECONDS)).exists():
-        return
+@dataclass(frozen=True)
+class Twice:
+    """A consumer claims from two deployments: each may get what was handed to the other, and launch it once more."""
+
+    consumer: ReportConsumer
+
+    def __str__(self) -> str:
+        one, two = self.consumer.deployment, self.consumer.other_deployment
+        return (
+            f"The consumer {self.consumer.name!r} claims from two Dagster deployments, {one} and {two}. No report is "
+            "made twice, but runs are launched in vain. Give it another name in one of them: REPORT_CONSUMER, or the "
+            "argument consumer of the queue sensors."
+        )
+
+
+def saw(pattern: Pattern, name: str, deployment: str = "") -> Twice | None:
+    """Note that a consumer has just asked, from a deployment if it names one; returns if it asks from two.
+
+    Nothing depends on it: if its row is locked, it is noted next time.
+    """
+    consumer = ReportConsumer.objects.filter(pattern=pattern, name=name).annotate(now=ClockTimestamp()).first()
     try:
-        with locks.bounded(BUSY_SECONDS):
-            if mine.update(seen_at=ClockTimestamp()):
-                return
-            ReportConsumer.objects.filter(seen_at__lt=Now() - FORGOTTEN).delete()
-            if ReportConsumer.objects.count() < MAX_CONSUMERS:
-                ReportConsumer.objects.bulk_create([ReportConsumer(pattern=pattern, name=name)], ignore_conflicts=True)
+        if consumer is None:
+            _note_new(ReportConsumer(pattern=pattern, name=name, deployment=deployment))
+            return None
+        if changes := _changes(consumer, deployment):
+            with locks.bounded(BUSY_SECONDS):
+                ReportConsumer.objects.filter(pk=consumer.pk).update(**changes)
     except RowBusy:
-        pass
+        return None
+    if "other_seen_at" in changes:
+        consumer.other_deployment, consumer.other_seen_at = deployment, consumer.now
+        logger.warning("%s", Twice(consumer))
+    return Twice(consumer) if _is_twice(consumer, consumer.now) else None
+
+
+def _note_new(consumer: ReportConsumer) -> None:
+    with locks.bounded(BUSY_SECONDS):
+        ReportConsumer.objects.filter(seen_at__lt=Now() - FORGOTTEN).delete()
+        if ReportConsumer.objects.count() < MAX_CONSUMERS:
+            ReportConsumer.objects.bulk_create([consumer], ignore_conflicts=True)
+
+
+def _changes(consumer: Any, deployment: str) -> dict[str, Any]:
+    """What a call from a deployment changes of a consumer, which is read with the database's time."""
+    lately, gone = (consumer.now - timedelta(seconds=seconds) for seconds in (NOTED_SECONDS, REPLACED_SECONDS))
+    if deployment and consumer.deployment not in ("", deployment) and consumer.seen_at > gone:
+        noted = consumer.other_deployment == deployment and consumer.other_seen_at > lately
+        return {} if noted else {"other_deployment": deployment, "other_seen_at": ClockTimestamp()}
+    if consumer.seen_at > lately and deployment in ("", consumer.deployment):
+        return {}
+    return {"seen_at": ClockTimestamp(), "deployment": deployment or consumer.deployment}
+
+
+def twice() -> list[Twice]:
+    """The consumers that have lately claimed from two deployments."""
+    lately = Now() - timedelta(seconds=TWICE_SECONDS)
+    return [Twice(consumer) for consumer in ReportConsumer.objects.filter(other_seen_at__gt=lately).order_by("name")]
+
+
+def _is_twice(consumer: ReportConsumer, now: datetime) -> bool:
+    return consumer.other_seen_at is not None and consumer.other_seen_at > now - timedelta(seconds=TWICE_SECONDS)
 
 
 def silent() -> list[Silence]:

@@ -82,12 +82,11 @@ def spreading(**options: Any) -> Any:
         location.report_job,
         name="batch_sensor",
         limit=4,
-        max_in_flight=100,
         batch_job=location.batch_job,
         batch_from=3,
         batch_size=10,
         batch_runs=3,
-        **options,
+        **{"max_in_flight": 100, **options},
     )
 
 
@@ -106,6 +105,22 @@ def sizes(result: Any) -> list[int]:
 def test_a_claim_is_divided_among_the_slots_of_the_launcher(front: Front, token: str, number: int, expected: list[int]):
     due(number)
     assert sizes(requests(front, token, sensor=spreading())) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "lanes", "expected"),
+    [
+        pytest.param(30, 3, [10, 10], id="the other lanes make the other runs"),
+        pytest.param(30, 2, [10, 10], id="half of three, rounded up"),
+        pytest.param(30, 1, [6, 7, 7], id="nobody else does"),
+        pytest.param(19, 3, [6, 6, 7], id="no row is left to the other lanes"),
+    ],
+)
+def test_a_claim_that_leaves_rows_behind_is_divided_among_fewer_runs(
+    front: Front, token: str, number: int, lanes: int, expected: list[int]
+):
+    due(number)
+    assert sizes(requests(front, token, sensor=spreading(lanes=lanes, max_in_flight=20))) == expected
 
 
 def test_a_claim_is_not_divided_while_other_rows_take_the_slots(front: Front, token: str):

@@ -17,6 +17,7 @@ from dagster.components.testing.utils import DefsFolderSandbox, create_defs_fold
 from pydantic import ValidationError
 
 from dagster_reportqueue import ReportQueueComponent
+from dagster_reportqueue.sensors.consumers import METADATA
 from tests.dagster_reportqueue.daemon import ROOT
 
 # Dagster itself uses them when it loads a component from YAML.
@@ -71,7 +72,9 @@ def test_the_attributes_choose_patterns_lanes_and_the_name_of_the_consumer(sandb
         lease_seconds=120,
         cron_interval_seconds=60,
     )
-    assert sensors(found) == {"shop", "shop_2", "report_cron_sensor"} | REPAIR
+    assert sensors(found) == {"database_queue_sensor", "database_queue_sensor_2", "report_cron_sensor"} | REPAIR
+    named = [one.metadata[METADATA].value for one in found.sensors or () if METADATA in one.metadata]
+    assert named == ["shop", "shop_2"]
     (cron,) = [sensor for sensor in found.sensors or () if sensor.name == "report_cron_sensor"]
     assert cron.minimum_interval_seconds == 59
 

@@ -13,6 +13,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
+from dagster._core.storage.runs import SqlRunStorage
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 SIGNATURES: dict[str, tuple[Callable[..., Any], list[str]]] = {
@@ -25,6 +26,9 @@ SIGNATURES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "an event of the engine": (EngineEventData, ["metadata", "error", "marker_start", "marker_end"]),
     "an error that is stored": (serializable_error_info_from_exc_info, ["exc_info", "hoist_user_code_error"]),
     "SensorDefinition.evaluate_tick": (SensorDefinition.evaluate_tick, ["self", "context"]),
+    "the id of a deployment's storage": (SqlRunStorage.get_run_storage_id, ["self"]),
+    "how a storage keeps a value": (SqlRunStorage.set_cursor_values, ["self", "pairs"]),
+    "how a storage gives it back": (SqlRunStorage.get_cursor_values, ["self", "keys"]),
     "how output goes into a file": (redirect_to_file, ["stream", "filepath"]),
     "LocalComputeLogManager.capture_logs": (LocalComputeLogManager.capture_logs, ["self", "log_key"]),
     "LocalComputeLogManager.complete_artifact_path": (

@@ -1,5 +1,6 @@
 """Lanes: sensors that wait for rows together, so that one of them is there when a row comes."""
 
+import re
 from typing import Any
 
 import pytest
@@ -82,6 +83,16 @@ def claims_as(stranger: Front, sensor: SensorDefinition, *sensors: SensorDefinit
 def test_lanes_have_consumers_of_their_own_also_with_a_given_name(stranger: Front):
     lanes = build_queue_lanes(location.report_job, name="lane", consumer="reports")
     assert [claims_as(stranger, lane) for lane in lanes] == [["reports"], ["reports_2"], ["reports_3"]]
+
+
+def test_each_deployment_may_have_consumers_of_its_own(stranger: Front):
+    lanes = build_queue_lanes(location.report_job, lanes=2, consumer="shop-{deployment}")
+    asked = [claims_as(stranger, lane) for lane in (*lanes, lanes[0])]
+    names = [name for (name,) in asked]
+    assert all(re.fullmatch(r"shop-[0-9a-f]{8}(_2)?", name) for name in names), names
+    assert len(set(names)) == 3, "each of these ticks has a storage of its own"
+    assert names[1].endswith("_2")
+    assert [call.body["deployment"] for call in stranger.calls] == [name.removesuffix("_2")[-8:] for name in names]
 
 
 def test_two_sensors_that_are_one_consumer_claim_nothing(stranger: Front):

@@ -11,6 +11,7 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
 from dagster_reportqueue.client import client
 from dagster_reportqueue.resources import ReportQueueResource
+from dagster_reportqueue.sensors.instances import deployment_of
 from dagster_reportqueue.sensors.queue_sensor import build_queue_sensor
 from dagster_reportqueue.sensors.ticks import TickFailed
 from reportqueue.models import ReportQueue
@@ -77,7 +78,13 @@ def test_each_row_becomes_one_run_and_the_next_tick_finds_nothing_due(sensor: Da
     assert (tick.status, tick.skip_reason) == (TickStatus.SKIPPED, "No report is due.")
     assert sensor.cursor == cursor
     claims = [call.body for call in front.calls if call.verb == "claim"]
-    common = {"consumer": "report_sensor", "limit": 25, "wait_seconds": 0.1, "max_in_flight": 50}
+    common = {
+        "consumer": "report_sensor",
+        "limit": 25,
+        "wait_seconds": 0.1,
+        "max_in_flight": 50,
+        "deployment": deployment_of(sensor.instance),
+    }
     assert claims == [common, common | {"ack": cursor}]
 
 

@@ -192,8 +192,8 @@ def test_the_list_takes_the_same_queries_however_many_rows(
     fill(1)
     few = queries_of(viewer, QUEUE)
     fill(3)
-    # Session, user, permissions (2), standstill, silent consumers (3), count, ids of the page, rows.
-    assert len(queries_of(viewer, QUEUE)) == len(few) == 11
+    # Session, user, permissions (2), standstill, consumers (4), count, ids of the page, rows.
+    assert len(queries_of(viewer, QUEUE)) == len(few) == 12
 
 
 def test_the_list_does_not_read_what_it_does_not_show(viewer: Client, make_row: RowFactory):

@@ -199,6 +199,13 @@ def test_a_run_is_a_link_to_dagster(viewer: Client, make_row: RowFactory, settin
         assert 'href="https://dagster.example.com/runs/0b1f2c3d-1111"' in page
 
 
+def test_the_link_may_name_the_consumer(viewer: Client, make_row: RowFactory, settings: Any):
+    settings.REPORTQUEUE = {"RUN_URL": "https://{consumer}.example.com/runs/{run_id}"}
+    row = make_row(status=Status.RUNNING, run_id="{consumer}", claimed_by="eu/{run_id}")
+    for page in (text_of(viewer.get(QUEUE)), page_of(viewer, row)):
+        assert 'href="https://eu%2F%7Brun_id%7D.example.com/runs/%7Bconsumer%7D"' in page
+
+
 def test_a_run_id_cannot_leave_its_place_in_the_link(viewer: Client, make_row: RowFactory, settings: Any):
     settings.REPORTQUEUE = {"RUN_URL": "https://dagster.example.com/runs/{run_id}"}
     make_row(status=Status.RUNNING, run_id='../../x?y#"><script>')

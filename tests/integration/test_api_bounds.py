@@ -95,6 +95,7 @@ BOUNDS = {
         "wait_seconds": ([0, 0.5, 25], [-0.1, 25.1, "nan", "inf", "x", None, [], {}, 1e300, 10**4000]),
         "lease_seconds": LEASE,
         "dispatch_lease_seconds": LEASE,
+        "deployment": (["", "x" * 100], ["x" * 101, *TEXTS]),
         "max_in_flight": ([1, 2**31 - 1], [0, -1, 2**31, *NUMBERS]),
     },
     "POST start": {

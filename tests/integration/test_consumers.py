@@ -44,6 +44,63 @@ def reasons(client: Client) -> list[str]:
     return list(document["reasons"])
 
 
+def saw(deployment: str, *, after: float = 0) -> str:
+    """What is said of a claim from a deployment, so many seconds after the one before."""
+    later = timedelta(seconds=after)
+    for consumer in ReportConsumer.objects.all():
+        consumer.seen_at -= later
+        consumer.other_seen_at = consumer.other_seen_at and consumer.other_seen_at - later
+        consumer.save()
+    return str(triggers.saw(Pattern.QUEUE, "lane", deployment) or "")
+
+
+def test_a_consumer_of_two_deployments_is_named_everywhere(
+    client: Client, admin_client: Client, client_with: ClientFactory, caplog: pytest.LogCaptureFixture
+):
+    api = client_with("consume_reportqueue")
+
+    def claim(deployment: str) -> dict[str, Any]:
+        body = {"consumer": "lane", "deployment": deployment}
+        answer = api.post("/api/report-queue/claim/", body, format="json")
+        assert answer.status_code == 200, answer.content
+        return dict(answer.json())
+
+    assert "warning" not in claim("one")
+    assert client.get("/status").json()["warnings"] == []
+    said = "The consumer 'lane' claims from two Dagster deployments, one and two."
+    for deployment in ("two", "one", "two"):
+        assert said in claim(deployment)["warning"]
+    assert [said in record.getMessage() for record in caplog.records] == [True], "once in half a minute"
+    assert client.get("/status").json()["warnings"] == [
+        "A consumer claims from two Dagster deployments: the admin and the log name it."
+    ]
+    page = admin_client.get(reverse("admin:reportqueue_reportqueue_changelist")).content.decode()
+    assert "claims from two Dagster deployments, one and two." in page
+    caplog.clear()
+    Command()._warn()
+    assert any(said in record.getMessage() for record in caplog.records)
+
+
+def test_a_deployment_that_takes_the_place_of_another_is_no_second_one():
+    assert saw("one") == ""
+    assert saw("two", after=consumers.REPLACED_SECONDS + 1) == ""
+    assert saw("two", after=1) == ""
+    assert "two and one" in saw("one", after=1)
+
+
+def test_two_deployments_are_forgotten_once_one_is_gone():
+    saw("one")
+    assert saw("two")
+    assert saw("one", after=consumers.REPLACED_SECONDS - 1)
+    assert saw("one", after=consumers.TWICE_SECONDS) == ""
+    assert triggers.twice() == []
+
+
+def test_who_names_no_deployment_is_not_a_second_one():
+    assert [saw(""), saw("one"), saw(""), saw("one", after=consumers.NOTED_SECONDS + 1)] == [""] * 4
+    assert ReportConsumer.objects.get().deployment == "one"
+
+
 def test_nothing_is_expected_of_an_empty_installation(client: Client):
     assert reasons(client) == []
 

@@ -85,7 +85,7 @@ class ClaimView(ApiView):
     def post(self, request: Request) -> Response:
         """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
         asked = {**self.body(request, shapes.ClaimBody), "user": self.user(request)}
-        triggers.saw(Pattern.QUEUE, asked["consumer"])
+        twice = triggers.saw(Pattern.QUEUE, asked["consumer"], asked.pop("deployment"))
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = claims.listener.heard()
         claim = self._claim(asked)
@@ -96,7 +96,8 @@ class ClaimView(ApiView):
                     claim = self._claim(asked)
         items = shapes.all_shown(shapes.ItemSerializer, claim.rows)
         counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight}
-        return Response({"claim_id": claim.claim_id, "queue": items, **counted})
+        warned = {} if twice is None else {"warning": str(twice)}
+        return Response({"claim_id": claim.claim_id, "queue": items, **counted, **warned})
 
     def _claim(self, asked: dict[str, Any]) -> queue.Claim:
         if conf().expand_on_claim:

@@ -101,11 +101,11 @@ class Command(BaseCommand):
         return done
 
     def _warn(self) -> None:
-        """Log a standstill and silent consumers, once per `STALLED_SECONDS` while that lasts."""
+        """Log a standstill and consumers that are silent or two, once per `STALLED_SECONDS` while that lasts."""
         if time.monotonic() < self._quiet_until:
             return
         stalled = queue.standstill()
-        if found := [*([stalled] if stalled else []), *triggers.silent()]:
+        if found := [*([stalled] if stalled else []), *triggers.silent(), *triggers.twice()]:
             self._quiet_until = time.monotonic() + conf().stalled_seconds
         for one in found:
             logger.warning("%s", one)
