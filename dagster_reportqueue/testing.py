@@ -152,17 +152,20 @@ class InMemoryQueue:
             for row in mine:
                 row.status = "dispatched" if row.status == "claimed" else row.status
         in_flight = sum(row.status in ("claimed", "dispatched", "running") for row in mine)
+        unstarted = in_flight - sum(row.status == "running" for row in mine)
         if consumer not in self._claims:
-            limit = min(body.get("limit", 25), body.get("max_in_flight", len(self.rows)) - in_flight)
+            in_room = body.get("max_in_flight", len(self.rows)) - in_flight
+            limit = min(body.get("limit", 25), in_room, body.get("max_unstarted", len(self.rows)) - unstarted)
             due = [row for row in self._in_claim_order() if row.status == "queued"][: max(0, limit)]
             for row in due:
                 row.status, row.claimed_by, row.generation = "claimed", consumer, row.generation + 1
             if due:
                 self._claims[consumer] = uuid4()
-                in_flight += len(due)
+                in_flight, unstarted = in_flight + len(due), unstarted + len(due)
         held = [row for row in self._in_claim_order() if row.claimed_by == consumer and row.status == "claimed"]
         answer = {"claim_id": self._claims.get(consumer), "queue": [_shown(row) for row in held]}
-        return answer | ({"in_flight": in_flight} if "max_in_flight" in body else {})
+        counted = {"max_in_flight", "max_unstarted"} & body.keys()
+        return answer | ({"in_flight": in_flight, "unstarted": unstarted} if counted else {})
 
     def _coded(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer for one row of a call for several."""

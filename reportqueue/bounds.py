@@ -71,6 +71,7 @@ NUMBERS = {
     "max_attempts": (MIN_ATTEMPTS, MAX_ATTEMPTS),
     "limit": (1, MAX_CLAIM),
     "max_in_flight": (1, MAX_COUNT),
+    "max_unstarted": (1, MAX_COUNT),
     "generation": (1, MAX_COUNT),
     "lease_seconds": (MIN_LEASE_SECONDS, MAX_LEASE_SECONDS),
     "dispatch_lease_seconds": (MIN_LEASE_SECONDS, MAX_LEASE_SECONDS),

@@ -41,6 +41,7 @@ class ReportQueueClient(Transport):
         lease_seconds: int | None = None,
         dispatch_lease_seconds: int | None = None,
         max_in_flight: int | None = None,
+        max_unstarted: int | None = None,
         deployment: str | None = None,
     ) -> Claim:
         """Acknowledge the claim `ack`, then claim up to `limit` due rows; an unacknowledged claim is returned again.
@@ -55,6 +56,7 @@ class ReportQueueClient(Transport):
             "lease_seconds": lease_seconds,
             "dispatch_lease_seconds": dispatch_lease_seconds,
             "max_in_flight": max_in_flight,
+            "max_unstarted": max_unstarted,
             "deployment": deployment,
         }
         answer = self._post("claim/", body, read_timeout=wait_seconds + ANSWER_SECONDS)
@@ -64,6 +66,7 @@ class ReportQueueClient(Transport):
                 UUID(answer["claim_id"]) if answer["claim_id"] is not None else None,
                 [QueueItem.parse(item) for item in answer["queue"]],
                 answer.get("in_flight"),
+                answer.get("unstarted"),
                 str(answer.get("warning", "")),
             ),
         )

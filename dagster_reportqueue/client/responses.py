@@ -65,7 +65,9 @@ class Claim:
     claim_id: UUID | None
     items: list[QueueItem]
     in_flight: int | None = None
-    """The consumer's unfinished rows, including these; None if the claim had no `max_in_flight`."""
+    """The consumer's unfinished rows, including these; None if the claim did not bound them."""
+    unstarted: int | None = None
+    """Those of them that no run has started."""
     warning: str = ""
     """What people should know of the consumer; empty if there is nothing."""
 

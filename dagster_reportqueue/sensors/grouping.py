@@ -1,11 +1,11 @@
-"""Decides which rows of a claim share a run; a row with which a run has died is alone in its run."""
+"""Decides which rows of a claim share a run, and how many; a row with which a run has died is alone in its run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dagster_reportqueue.client import QueueItem
+from dagster_reportqueue.client import Claim, QueueItem
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,32 @@ class Group:
     items: Sequence[QueueItem]
     one_by_one: bool = False
     """Whether the run starts a row only after the row before it has ended."""
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """How many rows of a claim share a run, by the arguments `batch_from`, `batch_size`, `batch_runs` and `lanes`."""
+
+    least: int
+    most: int
+    runs: int
+    lanes: int
+
+    def of(self, claim: Claim, *, full: bool) -> int:
+        """The rows of each run, 1 if none share one; a `full` claim may have left rows behind."""
+        claimed = len(claim.items)
+        in_flight = max(claim.in_flight or 0, claimed)
+        # Runs that wait in the launcher are a backlog too, which a single claim does not show. A redelivered claim may
+        # be grouped differently, with other run keys: then the first run to start a row owns it.
+        if in_flight < self.least:
+            return 1
+        if in_flight - claimed >= self.most:
+            runs = 1  # the other rows take the slots of the launcher
+        elif full:
+            runs = -(-self.runs // self.lanes)  # the other lanes claim what was left behind
+        else:
+            runs = self.runs
+        return min(self.most, max(self.least, -(-claimed // runs)))
 
 
 def grouped(items: Sequence[QueueItem], *, size: int, runs: int, most: int) -> list[Group]:

@@ -26,12 +26,13 @@ from dagster_reportqueue.arguments import (
     refusal,
 )
 from dagster_reportqueue.bounds import MAX_CLAIM, MAX_COUNT
-from dagster_reportqueue.client import QueueItem
+from dagster_reportqueue.client import Claim, QueueItem
 from dagster_reportqueue.resources import ReportQueueResource
 from dagster_reportqueue.sensors import consumers
-from dagster_reportqueue.sensors.grouping import Group, grouped
+from dagster_reportqueue.sensors.grouping import BatchSizes, Group, grouped
 from dagster_reportqueue.sensors.instances import deployment_of, with_kept_instance
 from dagster_reportqueue.sensors.launches import Launches, RunConfigOf
+from dagster_reportqueue.sensors.pace import Pace
 from dagster_reportqueue.sensors.targets import JobChoice, PartitionKeyOf, RunTagsOf, Targets
 from dagster_reportqueue.sensors.ticks import (
     AnyJob,
@@ -96,8 +97,9 @@ def build_queue_sensor(
 
     `limit` is 1 to 100 runs in a tick. `wait_seconds`, up to 25, lets an empty claim wait for a row (see
     `build_queue_lanes`). Without `sensors: use_threads` in dagster.yaml it waits for half a second at most, and its
-    ticks say so: it would hold up all other sensors. `max_in_flight` limits the unfinished rows of this consumer. The
-    sensor needs the resource `report_queue`.
+    ticks say so: it would hold up all other sensors. `max_in_flight` limits the unfinished rows of this consumer. Then
+    the rows that no run has started are limited too, to what its runs start in half a minute as far as known: what one
+    deployment has claimed, no other can make. The sensor needs the resource `report_queue`.
 
     A `batch_job` (from `build_batch_job`) needs a `max_in_flight`. While fewer than `batch_from` rows (2 to `limit`)
     are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to
@@ -136,6 +138,8 @@ def build_queue_sensor(
     # Rows with different targets cannot share a run: in the worst case each of them is a run request.
     most_rows = MAX_BATCH if targets.vary else MAX_CLAIM
     warned = False
+    sizes = BatchSizes(batch_from, batch_size, batch_runs, lanes)
+    pace = None if max_in_flight is None else Pace(least=batch_from, most=max_in_flight)
     rows = limit if batch_job is None else min(limit * batch_size, most_rows)
 
     @sensor(
@@ -154,6 +158,7 @@ def build_queue_sensor(
         if serial and not warned:
             context.log.warning(NO_THREADS)
             warned = True
+        ahead = None if pace is None else pace.ahead
         claims_as = consumers.name_in(context.instance, consumer_name)
         with queue_client(report_queue) as client:
             claim = client.claim(
@@ -162,28 +167,24 @@ def build_queue_sensor(
                 limit=rows,
                 wait_seconds=SERIAL_WAIT_SECONDS if serial else wait_seconds,
                 max_in_flight=max_in_flight,
+                max_unstarted=ahead,
                 deployment=deployment_of(context.instance),
             )
             if claim.warning:
                 context.log.warning(claim.warning)
+            if pace is not None and claim.unstarted is not None:
+                pace.claimed(len(claim.items), unstarted=claim.unstarted)
             if claim.claim_id is None:
                 return SkipReason(f"No report is due. {NO_THREADS}" if serial else "No report is due.")
             launches = Launches(context, client, targets_now, run_config, claims_as)
             wanted = launches.wanted(claim.items)
-            # Runs that wait in the launcher are a backlog too, which a single claim does not show. A redelivered claim
-            # may be grouped differently, with other run keys: then the first run to start a row owns it.
-            many = max(claim.in_flight or 0, len(claim.items)) >= batch_from
-            # Fewer others than a full batch may leave slots of the launcher free. If more rows wait, so do other lanes.
-            others = (claim.in_flight or 0) - len(claim.items)
-            full = len(claim.items) >= min(rows, max_in_flight or rows) - others
-            spread = 1 if others >= batch_size else -(-batch_runs // lanes) if full else batch_runs
-            size = min(batch_size, max(batch_from, -(-len(claim.items) // spread)))
+            size = sizes.of(claim, full=_is_full(claim, rows, max_in_flight, ahead))
             groups = [
                 (target, group)
                 for target, items in wanted.items()
                 for group in (
                     grouped(items, size=size, runs=limit, most=MAX_BATCH)
-                    if many and targets_now.can_batch(target)
+                    if size > 1 and targets_now.can_batch(target)
                     else [Group([item]) for item in items]
                 )
             ]
@@ -236,6 +237,12 @@ def build_queue_lanes(
         )
         for number, suffix in enumerate(["", *(f"_{number}" for number in range(2, lanes + 1))])
     ]
+
+
+def _is_full(claim: Claim, limit: int, max_in_flight: int | None, ahead: int | None) -> bool:
+    """Whether the claim has reached one of its bounds: then more rows may be due."""
+    reached = ((len(claim.items), limit), (claim.in_flight, max_in_flight), (claim.unstarted, ahead))
+    return any(number is not None and most is not None and number >= most for number, most in reached)
 
 
 def _stored_claim(context: SensorEvaluationContext) -> UUID | None:

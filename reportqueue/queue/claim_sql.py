@@ -74,10 +74,11 @@ SELECT
         SELECT FROM {_QUEUE} WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}'
     ),
     EXISTS (SELECT FROM {_QUEUE} WHERE lease_expires_at < statement_timestamp()),
-    CASE WHEN %(count)s THEN (
-        SELECT count(*) FROM {_QUEUE}
-        WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status IN ({_LEASED})
-    ) END
+    held.in_flight, held.unstarted
+FROM (
+    SELECT count(*) AS in_flight, count(*) FILTER (WHERE status <> '{Status.RUNNING}') AS unstarted FROM {_QUEUE}
+    WHERE %(count)s AND claimed_by = %(consumer)s AND api_user = %(user)s AND status IN ({_LEASED})
+) held
 """  # noqa: S608
 
 
@@ -90,8 +91,10 @@ class View(NamedTuple):
     """The consumer has a claim that it has not acknowledged."""
     expired: bool
     """The lease of some row has run out, of whatever consumer."""
-    in_flight: int | None
-    """The unfinished rows of the consumer; None if they were not to be counted."""
+    in_flight: int
+    """The unfinished rows of the consumer; 0 if they were not to be counted."""
+    unstarted: int
+    """Those of them that no run has started."""
 
 
 def look(consumer: str, user: str, ack: UUID | None, *, count: bool) -> View:

@@ -53,7 +53,9 @@ class Claim:
     """None if nothing was due."""
     rows: list[ReportQueue]
     in_flight: int | None = None
-    """How many unfinished rows the consumer has, including these; counted only if the call has a `max_in_flight`."""
+    """How many unfinished rows the consumer has, including these; counted only if the call bounds them."""
+    unstarted: int | None = None
+    """How many of them no run has started."""
 
 
 def claim(
@@ -65,33 +67,36 @@ def claim(
     lease_seconds: int | None = None,
     dispatch_lease_seconds: int | None = None,
     max_in_flight: int | None = None,
+    max_unstarted: int | None = None,
 ) -> Claim:
     """Hand due rows to `consumer`, a stable name. With `user`, the key of an API user, it is that user's consumer.
 
     `ack` is the id of the last claim that the consumer has safely stored: its rows become dispatched. If the consumer
     has a claim that it did not acknowledge, it gets that claim again, with the same id, the same run keys and a new
     lease. Otherwise it gets up to `limit` due rows, or fewer if `max_in_flight` leaves less room beside its unfinished
-    rows.
+    rows, or `max_unstarted` beside those that no run has started.
     """
-    bounds.validate_numbers(limit=limit, **({} if max_in_flight is None else {"max_in_flight": max_in_flight}))
+    most = {"max_in_flight": max_in_flight, "max_unstarted": max_unstarted}
+    given = {name: number for name, number in most.items() if number is not None}
+    bounds.validate_numbers(limit=limit, **given)
     lease = lease_of("lease_seconds", lease_seconds, conf().claim_lease_seconds)
     dispatch_lease = lease_of("dispatch_lease_seconds", dispatch_lease_seconds, conf().dispatch_lease_seconds)
-    count = max_in_flight is not None
+    room = _Room(limit, max_in_flight, max_unstarted)
     # One call of a consumer at a time: an earlier process of that name may still be running.
     own = f"reportqueue:{user}:{consumer}"
     found_none = False
     while True:
         try:
             with locks.bounded(lock=own):
-                view = _acknowledge(consumer, user, ack, dispatch_lease, count=count)
+                view = _acknowledge(consumer, user, ack, dispatch_lease, count=room.counts)
                 if not view.expired:
-                    return _claim(consumer, user, limit, lease, max_in_flight, view)
+                    return _claim(consumer, user, room, lease, view)
             # In a transaction of its own: a second update of a row in one transaction makes PostgreSQL recheck its
             # foreign key, and the claim would wait for an edit of a rescued row's schedule.
             rescue_expired()
             with locks.bounded(lock=own):
-                view = claim_sql.look(consumer, user, None, count=count)
-                return _claim(consumer, user, limit, lease, max_in_flight, view)
+                view = claim_sql.look(consumer, user, None, count=room.counts)
+                return _claim(consumer, user, room, lease, view)
         except DataError:
             # A row at the end of its generations must not block the other rows. If none is left, another claim has
             # ended it meanwhile: try again, once.
@@ -99,6 +104,30 @@ def claim(
                 if found_none:
                     raise
                 found_none = True
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How many rows a claim may hand out."""
+
+    limit: int
+    max_in_flight: int | None
+    max_unstarted: int | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it depends on the rows that the consumer has."""
+        return self.max_in_flight is not None or self.max_unstarted is not None
+
+    def beside(self, view: claim_sql.View) -> int:
+        """The rows to hand out; may be negative."""
+        bounded = ((self.max_in_flight, view.in_flight), (self.max_unstarted, view.unstarted))
+        return min([self.limit, *(most - number for most, number in bounded if most is not None)])
+
+    def claim(self, claim_id: UUID | None, rows: list[ReportQueue], view: claim_sql.View, *, new: int = 0) -> Claim:
+        """The claim, with the counts if it has bounds; `new` rows have come to what the consumer had."""
+        counts = (view.in_flight + new, view.unstarted + new) if self.counts else (None, None)
+        return Claim(claim_id, rows, *counts)
 
 
 def _acknowledge(consumer: str, user: str, claim_id: UUID | None, lease: timedelta, *, count: bool) -> claim_sql.View:
@@ -120,29 +149,23 @@ def _acknowledge(consumer: str, user: str, claim_id: UUID | None, lease: timedel
     return view
 
 
-def _claim(
-    consumer: str, user: str, limit: int, lease: timedelta, max_in_flight: int | None, view: claim_sql.View
-) -> Claim:
+def _claim(consumer: str, user: str, room: _Room, lease: timedelta, view: claim_sql.View) -> Claim:
     """The consumer's open claim, or a new one.
 
     Rows that another transaction has locked are left out. A row that was left out of its claim's acknowledgement stays
     claimed under its old claim id. Its run may start it all the same. If it does not, the consumer gets the row again
     once it has no other open claim, or the row is queued again when its lease runs out.
     """
-    in_flight = view.in_flight
     if view.held and (held := _lock_held(consumer, user)):
         # One claim at a time, since one id acknowledges it. Rows of another claim follow after that.
         held = [row for row in held if row.claim_id == held[0].claim_id]
         write_all(held, lease_expires_at=held[0].now + lease)
-        return Claim(held[0].claim_id, _in_claim_order(held), in_flight)
-    if max_in_flight is not None and in_flight is not None:
-        limit = min(limit, max_in_flight - in_flight)
-    if limit < 1:
-        return Claim(None, [], in_flight)
+        return room.claim(held[0].claim_id, _in_claim_order(held), view)
+    if (limit := room.beside(view)) < 1:
+        return room.claim(None, [], view)
     claim_id = uuid4()
     rows = _hand_out(consumer, user, claim_id, limit, lease)
-    in_flight = None if in_flight is None else in_flight + len(rows)
-    return Claim(claim_id if rows else None, _in_claim_order(rows), in_flight)
+    return room.claim(claim_id if rows else None, _in_claim_order(rows), view, new=len(rows))
 
 
 def _lock_held(consumer: str, user: str) -> list[Any]:

@@ -96,6 +96,7 @@ BOUNDS = {
         "lease_seconds": LEASE,
         "dispatch_lease_seconds": LEASE,
         "deployment": (["", "x" * 100], ["x" * 101, *TEXTS]),
+        "max_unstarted": ([1, 2**31 - 1], [0, -1, 2**31, *NUMBERS]),
         "max_in_flight": ([1, 2**31 - 1], [0, -1, 2**31, *NUMBERS]),
     },
     "POST start": {

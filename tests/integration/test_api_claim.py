@@ -48,7 +48,7 @@ def test_a_claim_comes_back_until_it_is_acknowledged(api: APIClient, make_row: R
     rows[0].refresh_from_db()
     assert rows[0].status == Status.DISPATCHED
     nothing = post(api, "claim/", {"consumer": "sensor", "ack": second["claim_id"], "max_in_flight": 1})
-    assert nothing == {"claim_id": None, "queue": [], "in_flight": 3}
+    assert nothing == {"claim_id": None, "queue": [], "in_flight": 3, "unstarted": 3}
 
 
 def test_a_claim_takes_its_leases_and_its_cap_from_the_caller(api: APIClient, make_row: RowFactory):
@@ -56,7 +56,7 @@ def test_a_claim_takes_its_leases_and_its_cap_from_the_caller(api: APIClient, ma
         make_row()
     body = {"consumer": "sensor", "lease_seconds": 5000, "dispatch_lease_seconds": 50_000, "max_in_flight": 2}
     first = post(api, "claim/", body)
-    assert (len(first["queue"]), first["in_flight"]) == (2, 2)
+    assert (len(first["queue"]), first["in_flight"], first["unstarted"]) == (2, 2, 2)
     far = minutes_ago(-4900 / 60)
     assert all(parse_datetime(item["lease_expires_at"]) > far for item in first["queue"])
     assert post(api, "claim/", body | {"ack": first["claim_id"]})["queue"] == []

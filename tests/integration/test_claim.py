@@ -139,6 +139,21 @@ def test_max_in_flight_counts_what_the_consumer_has_not_finished(make_row: RowFa
     assert len(queue.claim("other", max_in_flight=3).rows) == 3
 
 
+def test_max_unstarted_counts_what_no_run_has_started(make_row: RowFactory):
+    for _ in range(10):
+        make_row()
+    first = queue.claim("sensor", limit=4, max_unstarted=5)
+    assert (len(first.rows), first.in_flight, first.unstarted) == (4, 4, 4)
+    for row in first.rows[:3]:
+        queue.start(row.pk, generation=1, run_id="run")
+    second = queue.claim("sensor", ack=first.claim_id, limit=9, max_unstarted=5)
+    assert (len(second.rows), second.in_flight, second.unstarted) == (4, 8, 5)
+    nothing = queue.claim("sensor", ack=second.claim_id, max_unstarted=5)
+    assert (nothing.claim_id, nothing.in_flight, nothing.unstarted) == (None, 8, 5)
+    assert queue.claim("sensor", max_in_flight=9, max_unstarted=9).in_flight == 9
+    assert len(queue.claim("other", max_unstarted=1).rows) == 1
+
+
 def test_nothing_due_is_an_empty_claim(make_row: RowFactory):
     make_row(status=Status.SUCCEEDED)
     assert queue.claim("sensor") == queue.Claim(None, [])

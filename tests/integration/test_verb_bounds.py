@@ -30,6 +30,7 @@ CALLS: list[tuple[str, tuple[int, int], Callable[..., Any]]] = [
     ("lease_seconds", (5, 86_400), claim),
     ("dispatch_lease_seconds", (5, 86_400), claim),
     ("max_in_flight", (1, 2**31 - 1), claim),
+    ("max_unstarted", (1, 2**31 - 1), claim),
     ("generation", (1, 2**31 - 1), lambda generation: queue.start(1, generation=generation, run_id="run")),
     ("generation", (1, 2**31 - 1), lambda generation: queue.start_many({1: 1, 2: generation}, run_id="run")),
     ("lease_seconds", (5, 86_400), lambda **given: queue.start(1, generation=1, run_id="run", **given)),

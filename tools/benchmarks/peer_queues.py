@@ -172,6 +172,14 @@ class DjangoTasksDb:
         call_command("db_worker", verbosity=0, reload=False)
 
 
+class DjangoTasksDbKept(DjangoTasksDb):
+    """The same with connections that are kept."""
+
+    def __init__(self, url: str) -> None:
+        os.environ["PEER_CONN_MAX_AGE"] = "600"
+        super().__init__(url)
+
+
 class Celery:
     """Prefork with a process for each core; the broker is Redis, the results are django-celery-results' rows."""
 
@@ -219,5 +227,6 @@ PEERS: dict[str, Any] = {
     "pgqueuer": PgQueuer,
     "procrastinate": Procrastinate,
     "django-tasks-db": DjangoTasksDb,
+    "django-tasks-db, kept": DjangoTasksDbKept,
     "celery": Celery,
 }

@@ -15,7 +15,8 @@ DATABASES = {
         "PASSWORD": _parts.password or "",
         "HOST": _options["host"][0] if "host" in _options else _parts.hostname or "",
         "PORT": _options["port"][0] if "port" in _options else str(_parts.port or ""),
-        "CONN_MAX_AGE": 600,
+        # By default, Django's connections end with each task.
+        "CONN_MAX_AGE": int(os.environ.get("PEER_CONN_MAX_AGE", "0")),
     }
 }
 INSTALLED_APPS = ["django_tasks", "django_tasks_db", "django_celery_results"]

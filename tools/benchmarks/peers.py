@@ -31,6 +31,7 @@ from tools.runner.stack import HOST, free_port
 from tools.runner.venv import clean_environment
 
 PRODUCT, JUDGED = "reportqueue", "django-tasks-db"
+PACKAGES = ["pgqueuer", "procrastinate", "django-tasks-db", "celery", "django-celery-results"]
 JOBS, WARM_UPS = cost_of.BATCHED, 200
 ROUNDS = 5
 RECORDED_SECONDS = 600.0
@@ -51,25 +52,25 @@ def main() -> int:
     if shutil.which(REDIS) is None:
         print(f"celery is left out: {REDIS} is not on this machine (Debian's package {REDIS})", flush=True)
         names.remove("celery")
-    print(peer_environment.versions(python, [*PEERS, "django-celery-results"]), flush=True)
+    print(peer_environment.versions(python, PACKAGES), flush=True)
     print(f"load before: {figures.load()}", flush=True)
     found: dict[str, list[Figures]] = {name: [] for name in names}
     for number in range(chosen.rounds):
         for name in names if number % 2 else reversed(names):
-            database = f"peers_{number}_{name.replace('-', '_')}"
+            database = f"peers_{number}_{names.index(name)}"
             measured = (
                 cost.measure("batches", BASE_DIR, database) if name == PRODUCT else _of_peer(name, python, database)
             )
             found[name].append(measured)
             print(f"{name}: {measured[COSTS]:.2f} ms a job, {measured[RATE]:,.0f} a second", flush=True)
     print(f"load after: {figures.load()}\n")
-    print(f"{'':<16} {'CPU ms a job':>13} {'of it PostgreSQL':>17} {'a second':>9} {'ratio':>7}")
+    print(f"{'':<22} {'CPU ms a job':>13} {'of it PostgreSQL':>17} {'a second':>9} {'ratio':>7}")
     ratios = {name: _ratio(found[PRODUCT], found[name]) for name in names}
     for name in names:
         costs, of_postgres, rate = (
             statistics.median(one[figure] for one in found[name]) for figure in (COSTS, OF_POSTGRES, RATE)
         )
-        print(f"{name:<16} {costs:>13.2f} {of_postgres:>17.2f} {rate:>9,.0f} {ratios[name]:>7.2f}", flush=True)
+        print(f"{name:<22} {costs:>13.2f} {of_postgres:>17.2f} {rate:>9,.0f} {ratios[name]:>7.2f}", flush=True)
     ratio = ratios[JUDGED]
     return judge({f"CPU a report in batches, of a task of {JUDGED}: at most 1": (ratio, ratio <= 1)})
 

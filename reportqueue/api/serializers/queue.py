@@ -130,6 +130,7 @@ class ClaimBody(Body):
     lease_seconds = number_field("lease_seconds", required=False)
     dispatch_lease_seconds = number_field("dispatch_lease_seconds", required=False)
     max_in_flight = number_field("max_in_flight", required=False)
+    max_unstarted = number_field("max_unstarted", required=False)
     deployment = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True, default="")
 
 

@@ -95,7 +95,7 @@ class ClaimView(ApiView):
                     heard = claims.listener.heard()
                     claim = self._claim(asked)
         items = shapes.all_shown(shapes.ItemSerializer, claim.rows)
-        counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight}
+        counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight, "unstarted": claim.unstarted}
         warned = {} if twice is None else {"warning": str(twice)}
         return Response({"claim_id": claim.claim_id, "queue": items, **counted, **warned})
 
