@@ -65,10 +65,12 @@ def test_it_holds_what_its_runs_start_in_half_a_minute(consumer: Consumer):
 
 def test_an_engine_that_takes_long_to_start_its_first_runs_is_not_starved(consumer: Consumer):
     consumer.claims()
+    found = []
     for _ in range(4):
         consumer.works(rate=0)
         consumer.claims()
-    assert consumer.pace.ahead == 20
+        found.append(consumer.pace.ahead)
+    assert found == [40, 20, 20, 20], "less is believed by halves"
     consumer.works(rate=100)
     consumer.claims()
     assert consumer.pace.ahead == 480
