@@ -7,11 +7,14 @@ would spend more time on that than the database on the claim.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import models
 from django.db.models.base import ModelState
+from psycopg.types.datetime import TimestamptzLoader
 
 from reportqueue import database
 from reportqueue.clock import ClockTimestamp
@@ -26,9 +29,17 @@ def fetch_locked(rows: models.QuerySet[ReportQueue]) -> list[Any]:
         statement, values = database.statement_of(rows.annotate(now=ClockTimestamp()))
     except EmptyResultSet:
         return []
-    with database.connection().cursor() as cursor:
+    with cursor_for_rows() as cursor:
         cursor.execute(statement, values)
         return objects_of(cursor)
+
+
+@contextmanager
+def cursor_for_rows() -> Iterator[Any]:
+    """A cursor of the queue's database that reads time stamps as psycopg does, in C; Django's way is Python."""
+    with database.connection().cursor() as cursor:
+        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+        yield cursor
 
 
 def objects_of(cursor: Any) -> list[Any]:

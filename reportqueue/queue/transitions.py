@@ -27,7 +27,7 @@ from reportqueue.errors import (
 )
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.queue import turns
-from reportqueue.queue.fetching import fetch_locked, objects_of
+from reportqueue.queue.fetching import cursor_for_rows, fetch_locked, objects_of
 from reportqueue.signals import Transition, announce, announce_all
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
@@ -178,7 +178,7 @@ def transition_matching(
 ) -> list[ReportQueue]:
     """Run an UPDATE that moves rows from one status to another and returns them whole; return them."""
     _require_allowed(verb, before, to)
-    with database.connection().cursor() as cursor:
+    with cursor_for_rows() as cursor:
         cursor.execute(statement, values)
         rows = objects_of(cursor)
     announce(verb, rows, before)

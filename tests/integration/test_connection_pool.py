@@ -111,7 +111,7 @@ def test_a_command_works_through_a_pool(pool: int, arguments: list[str], said: s
     # More than one query's worth of schedules.
     due = timezone.now().replace(second=0, microsecond=0)
     ReportSchedule.objects.bulk_create(
-        ReportSchedule(report_id=n, modifier_id=2, cron="* * * * *", next_run_at=due, plan_needed=False)
+        ReportSchedule(report_id=n, modifier_id=2, cron=f"{due:%M %H} * * *", next_run_at=due, plan_needed=False)
         for n in range(1_500)
     )
     with manage(pool, *arguments) as process:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core.management import call_command
-from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from reportqueue import database
 from reportqueue.models import ReportConsumer
 from tools.migration_lint import Analyser
 
@@ -15,18 +17,26 @@ TABLE = '"reportqueue_reportqueue"'
 NEW_TABLE = ['CREATE TABLE "reportqueue_new" ("id" bigint NOT NULL);']
 
 
+def recorded() -> Any:
+    return MigrationRecorder.Migration.objects.using(database.alias()).filter(app="reportqueue")
+
+
 def applied() -> list[str]:
-    return sorted(MigrationRecorder.Migration.objects.filter(app="reportqueue").values_list("name", flat=True))
+    return sorted(recorded().values_list("name", flat=True))
+
+
+def migrate(*target: str) -> None:
+    call_command("migrate", "reportqueue", *target, verbosity=0, database=database.alias())
 
 
 def test_an_installation_of_the_first_fifteen_migrations_continues(transactional_db: None):
-    call_command("migrate", "reportqueue", SQUASHED, verbosity=0, database=connection.alias)
-    MigrationRecorder.Migration.objects.filter(app="reportqueue", name=SQUASHED).delete()
+    migrate(SQUASHED)
+    recorded().filter(name=SQUASHED).delete()
     before = applied()
     assert (before[0], before[-1], len(before)) == ("0001_initial", "0015_lists", 15)
-    with connection.cursor() as cursor:
+    with database.connection().cursor() as cursor:
         cursor.execute("INSERT INTO reportqueue_reportconsumer (pattern, name) VALUES ('queue', 'lane')")
-    call_command("migrate", "reportqueue", verbosity=0, database=connection.alias)
+    migrate()
     assert set(applied()) >= {*before, SQUASHED, "0016_consumer_deployments"}
     assert ReportConsumer.objects.get(name="lane").deployment == ""
 

@@ -17,6 +17,7 @@ OF_ONE = (
     "test_the_list_takes_the_same_queries",
     "test_each_row_costs_the_same_few_queries",
     "test_a_forgotten_lock_leaves_the_web_app",
+    "test_a_web_app_that_is_told_to_stop",
     "test_the_tests_of_the_page_pass",
 )
 """They count the statements of both in one, or start a web app or tests that know one database."""
