@@ -41,7 +41,7 @@ class Recorder:
     def __init__(self) -> None:
         self.jobs: list[tuple[str, Any]] = []
 
-    def create_namespaced_job(self, *, body: Any, namespace: str) -> None:
+    def create_namespaced_job(self, *, body: Any, namespace: str, _request_timeout: float) -> None:
         self.jobs.append((namespace, ApiClient().sanitize_for_serialization(body)))
 
 
@@ -140,10 +140,9 @@ def test_a_run_on_kubernetes_is_a_job_that_kubernetes_accepts(instance: DagsterI
             if source.get(field):
                 variables |= keys(named(resources, kind)[source[field]["name"]])
     assert {"DAGSTER_HOME", "DAGSTER_DATABASE_URL", "REPORTQUEUE_URL", "REPORTQUEUE_TOKEN"} <= variables
-    (volume,) = pod["volumes"]
-    (mount,) = container["volumeMounts"]
-    assert mount["subPath"] in keys(named(resources, "ConfigMap")[volume["configMap"]["name"]])
-    assert mount["mountPath"] == "/opt/dagster/home/dagster.yaml"
+    assert container["args"][1:5] == ["-m", "dagster", "api", "execute_run"]
+    assert "instance_ref" in container["args"][5], "the run has no dagster.yaml of its own"
+    assert launcher.instance_config_map in named(resources, "ConfigMap")
     assert made["spec"]["backoffLimit"] == 0
 
 
