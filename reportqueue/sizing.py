@@ -27,7 +27,7 @@ SCHEDULER_CONNECTIONS, COMMAND_CONNECTIONS = 2, 1
 """The scheduler's own and one to listen; one for `manage.py` by hand."""
 POOL_FROM = 60
 """Connections from which on PgBouncer is worth its process."""
-ROW_BYTES = 1_500
+ROW_BYTES = 1_250
 """Of a finished row with one attempt, with all indexes of both tables."""
 KEPT_ROWS, KEPT_DAYS = 5_000_000, 90
 """Finished rows, and days, after which they are deleted."""
@@ -219,8 +219,8 @@ def _history(load: Load) -> Iterator[Figure]:
         load.per_day * ROW_BYTES / 1e6,
         "MB",
         f"{load.per_day} * {ROW_BYTES} / 1000000",
-        "bytes of a finished row with one attempt and all indexes (measured with 200,000 rows, small parameters and "
-        "results). Dagster's tables grow, too, and are not counted here",
+        "bytes of a finished row with its attempt and all indexes (measured: 200,000 rows with small parameters and "
+        "results, loaded at once). Dagster's tables grow, too, and are not counted here",
     )
     days = max(1, min(KEPT_DAYS, KEPT_ROWS // load.per_day))
     yield Figure(
