@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import kubernetes_validate
+import psycopg
 import pytest
 import yaml
 from dagster import DagsterInstance, job, op
@@ -19,9 +22,11 @@ from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.test_utils import create_run_for_test
 from dagster_k8s import K8sRunLauncher
 from kubernetes.client import ApiClient
+from psycopg import sql
 
 from reportqueue.conf import Conf
 from tests.deploy.files import DEPLOY, KUBERNETES, applied, document, keys, named, secrets
+from tools.runner.postgres import create_database, for_dagster, with_database
 
 FILES = sorted(DEPLOY.rglob("dagster.yaml"))
 IMAGE = "registry.example.com/reports-dagster:1.0.0"
@@ -150,3 +155,26 @@ def test_the_logs_of_kubernetes_are_those_of_the_pods(instance: DagsterInstance)
     assert type(instance.compute_log_manager).__name__ == "NoOpComputeLogManager"
     assert type(instance.run_coordinator).__name__ == "QueuedRunCoordinator"
     assert instance.run_monitoring_start_timeout_seconds == 3600
+
+
+def test_the_job_that_migrates_dagsters_database_needs_nothing_of_kubernetes(home: Path):
+    name = f"deploy_{uuid4().hex[:12]}"
+    url = with_database(os.environ["DATABASE_URL"], name)
+    create_database(url)
+    (home / "dagster.yaml").write_text((KUBERNETES / "migrations" / "dagster.yaml").read_text())
+    (job,) = [one for one in applied(KUBERNETES / "migrations") if one["metadata"]["name"] == "migrate-dagster"]
+    program, *arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    try:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / program), *arguments],
+            env=os.environ | {"DAGSTER_DATABASE_URL": for_dagster(url)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        with psycopg.connect(url) as connection:
+            made = connection.execute("SELECT to_regclass('runs'), to_regclass('event_logs')").fetchone()
+        assert made == ("runs", "event_logs")
+    finally:
+        with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
