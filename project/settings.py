@@ -72,6 +72,11 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
+# Behind a connection pool LISTEN does not work: this address leads to the same database without the pool.
+LISTEN_DATABASE_URL = variable("LISTEN_DATABASE_URL", "")
+if LISTEN_DATABASE_URL:
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+    DATABASES["direct"] = database(LISTEN_DATABASE_URL)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en-us"
@@ -98,6 +103,7 @@ DAGSTER_URL = variable("DAGSTER_URL", "")
 REPORTQUEUE = {
     "RUN_URL": f"{DAGSTER_URL or 'http://127.0.0.1:3000'}/runs/{{run_id}}",
     "DAGSTER_URL": DAGSTER_URL,
+    "LISTEN_DATABASE": "direct" if LISTEN_DATABASE_URL else "",
     "RETRY_BACKOFF_SECONDS": int(variable("RETRY_BACKOFF_SECONDS", "30")),
 }
 

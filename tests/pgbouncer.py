@@ -30,13 +30,11 @@ def pgbouncer(home: Path, server: dict[str, Any], name: str) -> Iterator[int]:
 
     Each transaction gets another of its connections. It keeps its files in `home`; `name` is one of the databases.
     """
-    assert PGBOUNCER is not None
     port = free_port()
     account = server["USER"] or "postgres"
     home.mkdir()
     (home / "users").write_text(f'"{account}" "{server["PASSWORD"]}"\n')
-    (home / "pgbouncer.ini").write_text(
-        f"""
+    text = f"""
         [databases]
         * = host={server["HOST"] or "127.0.0.1"} port={server["PORT"] or 5432}
         [pgbouncer]
@@ -50,7 +48,19 @@ def pgbouncer(home: Path, server: dict[str, Any], name: str) -> Iterator[int]:
         server_round_robin = 1
         logfile = {home}/log
         """.replace("        ", "")
-    )
+    through = {"host": "127.0.0.1", "port": port, "user": account, "password": server["PASSWORD"], "dbname": name}
+    with running(home, text, server, through):
+        with ExitStack() as together:  # as many transactions at once make so many connections
+            for _ in range(POOLED):
+                together.enter_context(psycopg.connect(**through)).execute("SELECT 1")
+        yield port
+
+
+@contextmanager
+def running(home: Path, text: str, server: dict[str, Any], through: dict[str, Any]) -> Iterator[None]:
+    """Run PgBouncer with the settings `text` and the files in `home`, once the connection `through` works."""
+    assert PGBOUNCER is not None
+    (home / "pgbouncer.ini").write_text(text)
     # PgBouncer refuses to be root; the owner of the server's socket may use it.
     owner = os.stat(server["HOST"]).st_uid if server["HOST"].startswith("/") and os.geteuid() == 0 else None
     if owner is not None:
@@ -59,18 +69,16 @@ def pgbouncer(home: Path, server: dict[str, Any], name: str) -> Iterator[int]:
                 folder.chmod(folder.stat().st_mode | 0o055)
         for path in (home, *home.iterdir()):
             os.chown(path, owner, -1)
-    through = {"host": "127.0.0.1", "port": port, "user": account, "password": server["PASSWORD"], "dbname": name}
-    process = subprocess.Popen([PGBOUNCER, str(home / "pgbouncer.ini")], user=owner, stderr=subprocess.DEVNULL)
+    with (home / "output").open("wb") as output:
+        process = subprocess.Popen([PGBOUNCER, str(home / "pgbouncer.ini")], user=owner, stdout=output, stderr=output)
     try:
         patience = time.monotonic() + 20
         while not _accepts(through):
-            assert process.poll() is None, (home / "log").read_text()
-            assert time.monotonic() < patience
+            said = (home / "output").read_text()
+            assert process.poll() is None, said
+            assert time.monotonic() < patience, said
             time.sleep(0.02)
-        with ExitStack() as together:  # as many transactions at once make so many connections
-            for _ in range(POOLED):
-                together.enter_context(psycopg.connect(**through)).execute("SELECT 1")
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait()

@@ -63,3 +63,12 @@ def test_options_of_the_storage_that_are_none_are_refused_with_the_variable(tmp_
     refused = start(tmp_path, SECRET_KEY="own", ARTIFACT_STORAGE_OPTIONS=text)
     assert refused.returncode != 0
     assert "ARTIFACT_STORAGE_OPTIONS must be a JSON object" in refused.stderr.strip().splitlines()[-1]
+
+
+def test_behind_a_pool_the_claims_listen_on_a_connection_of_their_own(tmp_path: Path):
+    shown = "REPORTQUEUE['LISTEN_DATABASE'], [(one.get('PORT'), one.get('DISABLE_SERVER_SIDE_CURSORS')) for one in {}]"
+    shown = shown.format("settings.DATABASES.values()")
+    pooled = {"SECRET_KEY": "own", "DATABASE_URL": "postgresql://web@pool:6432/reports"}
+    assert start(tmp_path, shown, **pooled).stdout == " [('6432', None)]\n"
+    both = start(tmp_path, shown, **pooled, LISTEN_DATABASE_URL="postgresql://web@db:5432/reports")
+    assert both.stdout == "direct [('6432', True), ('5432', None)]\n"
