@@ -86,6 +86,7 @@ def _run(number: int) -> list[Claimed]:
     """Make rows until none are left; returns the claims."""
     django.setup()
     from reportqueue import queue
+    from reportqueue.models import ReportQueue
 
     found: list[Claimed] = []
     last = None
@@ -97,7 +98,7 @@ def _run(number: int) -> list[Claimed]:
         found.append(Claimed(began, time.monotonic() - began, len(claim.rows)))
         last = claim.claim_id
         started = queue.start_many({row.pk: row.generation for row in claim.rows}, run_id=str(last))
-        tokens = {pk: row.lease_token for pk, row in started.items() if isinstance(row, queue.ReportQueue)}
+        tokens = {pk: row.lease_token for pk, row in started.items() if isinstance(row, ReportQueue)}
         queue.complete_many({pk: token for pk, token in tokens.items() if token}, results={pk: {} for pk in tokens})
 
 
