@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ RENEW_SECONDS = 20.0
 """How often a process renews the state of its task, and asks whether its run is to end."""
 STOP_SECONDS = 10.0
 """How long the end of a run waits for a renewal that is under way."""
+LOADS, MAX_LOADS = "REPORTQUEUE_CELERY_LOADS", 3
+"""The variable that counts how often a starting worker has loaded the code, and its bound."""
 REFILL_SECONDS = 0.1
 """How often a worker looks for processes that have ended, to replace them."""
 logger = get_task_logger(__name__)
@@ -95,7 +98,7 @@ def load(sender: Any, **_: Any) -> None:
         _refuse(f"The code was not loaded: {error}", error)
     sources = Sources.of_process()
     if (changed := sources.changed_since(began)) is not None:
-        _refuse(f"{changed} has changed while the code was loaded: start the worker again.")
+        _load_again(changed)
     _loaded = _Loaded(instance, sources)
 
 
@@ -175,6 +178,15 @@ def _attended(task: Any, instance: DagsterInstance, run_id: str) -> Iterator[Non
     finally:
         done.set()
         thread.join(STOP_SECONDS)
+
+
+def _load_again(changed: str) -> NoReturn:
+    """Start the worker anew: the code changed while it was loaded, so this process may have a mixture."""
+    loads = int(os.environ.get(LOADS, "1"))
+    if loads == MAX_LOADS:
+        _refuse(f"{changed} has changed each of {loads} times while the code was loaded.")
+    os.environ[LOADS] = str(loads + 1)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _refuse(reason: str, cause: Exception | None = None) -> NoReturn:

@@ -26,7 +26,6 @@ from tests.dagster_reportqueue.waiting import until
 from tests.dagster_reportqueue.warm import HERE, Warm
 from tools.runner.stack import free_port
 
-LOCATIONS = [f"tests.dagster_reportqueue.{name}:defs" for name in ("warm_location", "location")]
 UNIT = Path(ROOT) / "deploy" / "celery" / "reportqueue-celery-worker.service"
 APP = "tests.dagster_reportqueue.celery_app"
 READY_SECONDS = 120.0
@@ -101,7 +100,7 @@ def celery_instance(
             "broker": f"{broker}/0",
             "backend": f"{broker}/1",
             "code_version": {"env": "CODE_VERSION"},
-            "warm_at_start": LOCATIONS,
+            "warm_at_start": ["tests.dagster_reportqueue.warm_location:defs"],
             "preload": list(preload),
         },
     }

@@ -204,7 +204,7 @@ def test_a_worker_whose_code_has_changed_on_the_disk_takes_no_run(celery: Celery
         assert celery.succeeded(after)
 
 
-def test_a_run_whose_process_is_killed_fails(celery: Celery):
+def test_a_run_fails_whose_process_is_killed_or_whose_code_cannot_be_loaded(celery: Celery):
     run_id = celery.send("wait")
     with worker(celery):
         pid = celery.started(run_id)["pid"]
@@ -212,15 +212,10 @@ def test_a_run_whose_process_is_killed_fails(celery: Celery):
         assert health(celery, run_id) == WorkerStatus.RUNNING
         os.kill(pid, signal.SIGKILL)
         until(lambda: health(celery, run_id) == WorkerStatus.FAILED)
-        after = celery.send()
-        assert celery.succeeded(after)
-
-
-def test_a_run_whose_code_cannot_be_loaded_fails(celery: Celery):
-    run_id = celery.send(pointer=ModuleCodePointer("no_such_module", "defs", str(celery.folder)))
-    with worker(celery):
-        assert celery.ended(run_id) == DagsterRunStatus.FAILURE
-    assert "Could not load job definition" in celery.log(run_id)
+        without_code = celery.send(pointer=ModuleCodePointer("no_such_module", "defs", str(celery.folder)))
+        assert celery.ended(without_code) == DagsterRunStatus.FAILURE
+        assert celery.succeeded(celery.send())
+    assert "Could not load job definition" in celery.log(without_code)
 
 
 def test_a_run_on_a_worker_that_is_being_stopped_goes_on_and_can_be_terminated(
