@@ -44,7 +44,7 @@ class Reconciled:
     launched_again: int = 0
     """Rows that are queued again, because their run ended before it started them or was never made."""
     runs_cancelled: int = 0
-    """Runs that had not started and were cancelled, because their rows have ended or have later runs."""
+    """Runs that were cancelled before they started: the engine lost them, or no row needs them any more."""
 
     def __str__(self) -> str:
         return (
@@ -79,6 +79,8 @@ def reconcile(
             run = runs.get(_ticket(row))
             if run is not None and waiting_runs.has(run, row.dispatched_for):
                 waiting.setdefault(run.run_id, {})[row.queue_id] = row.generation
+            elif run is not None and waiting_runs.has_lost(run):
+                done.runs_cancelled += _cancel(instance, run)  # the next comparison launches its rows again
             elif run is not None or batches is None or batches.all_known:
                 _repair(client, row, run, grace, done)
     for run_id, generations in waiting.items():

@@ -31,6 +31,14 @@ class WaitingLauncher(Protocol):
         """Whether the run waits now."""
 
 
+@runtime_checkable
+class LosingLauncher(Protocol):
+    """A run launcher that can say which runs will never start, because its engine has nothing of them any more."""
+
+    def is_lost(self, run: DagsterRun) -> bool:
+        """Whether the run will never start."""
+
+
 class WaitingRuns:
     """Asks the instance's launcher about runs, for as long as one comparison may take."""
 
@@ -53,6 +61,12 @@ class WaitingRuns:
         if run.run_id not in self._said:
             self._said[run.run_id] = self._ask(run, dispatched_for)
         return self._said[run.run_id]
+
+    def has_lost(self, run: DagsterRun) -> bool:
+        """Whether the run has not started and never will, as far as the launcher can say."""
+        if run.status != DagsterRunStatus.STARTING or not isinstance(self._launcher, LosingLauncher):
+            return False
+        return time.monotonic() < self._until and self._launcher.is_lost(run)
 
     def _ask(self, run: DagsterRun, dispatched_for: timedelta) -> bool:
         in_time = time.monotonic() < self._until

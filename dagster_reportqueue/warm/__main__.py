@@ -22,10 +22,10 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.origin import RepositoryPythonOrigin
 from dagster._serdes import deserialize_value
 
+from dagster_reportqueue.code_version import Sources
+from dagster_reportqueue.preload import WarmUpFailed, warm_up
 from dagster_reportqueue.warm import messages
-from dagster_reportqueue.warm.code_version import Sources
 from dagster_reportqueue.warm.config import LOAD_SECONDS, REFUSED, ServerConfig
-from dagster_reportqueue.warm.preload import WarmUpFailed, warm_up
 from dagster_reportqueue.warm.server import Server
 from dagster_reportqueue.warm.slots import Slots
 

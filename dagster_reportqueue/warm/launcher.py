@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -21,12 +20,12 @@ from typing import Any, Self
 
 from dagster import DagsterInstance, DagsterRun, Field, IntSource, Noneable
 from dagster._config.config_schema import UserConfigSchema
-from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.origin import RepositoryPythonOrigin
 from dagster._serdes import ConfigurableClass, ConfigurableClassData, serialize_value
 
+from dagster_reportqueue.code_locations import origin_of
 from dagster_reportqueue.warm import messages, signs_of_life
 from dagster_reportqueue.warm.address import TAG, Address
 from dagster_reportqueue.warm.config import ServerConfig
@@ -73,7 +72,7 @@ class WarmRunLauncher(RunLauncher[DagsterInstance], ConfigurableClass):
                 text = f"{name} of the run launcher must be from 1 to {MAX_SECONDS:,} in dagster.yaml; it is {value}."
                 raise ValueError(text)
         self._preload = tuple(preload)
-        self._warm_at_start = [_origin(place) for place in warm_at_start]
+        self._warm_at_start = [origin_of(place) for place in warm_at_start]
         self._stop_seconds = stop_seconds
         self._linger_seconds = linger_seconds
         self._max_servers = max_servers
@@ -318,13 +317,3 @@ def _in_words(found: Mapping[str, Any]) -> str:
         stalled = f". {found['stalled']}" if "stalled" in found else ""
         return f"{found['before']} runs are before it{stalled}"
     return f"it runs as process {found.get('pid')}"
-
-
-def _origin(place: str) -> RepositoryPythonOrigin:
-    module, _, attribute = place.partition(":")
-    if not module or not attribute:
-        text = (
-            f"warm_at_start names code locations as module:attribute, such as reports.definitions:defs; not {place!r}."
-        )
-        raise ValueError(text)
-    return RepositoryPythonOrigin(sys.executable, ModuleCodePointer(module, attribute, os.getcwd()))

@@ -18,8 +18,8 @@ from typing import Any
 
 from dagster import DagsterInstance
 
+from dagster_reportqueue.code_version import Sources
 from dagster_reportqueue.warm import messages, processes, worker
-from dagster_reportqueue.warm.code_version import Sources
 from dagster_reportqueue.warm.config import ServerConfig
 from dagster_reportqueue.warm.guard import Guard
 from dagster_reportqueue.warm.ledger import Ledger

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
-from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry
 from dagster._cli.api import _execute_run_command_body
 from dagster._utils.interrupts import capture_interrupts
 
+from dagster_reportqueue.early_terminations import cancel_if_terminated
 from dagster_reportqueue.pooling import close_connections, forget_connections
+from dagster_reportqueue.preload import reseed
 from dagster_reportqueue.warm import processes
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -114,24 +116,12 @@ def run(instance: DagsterInstance, run_id: str, finish: Callable[[], None], ling
 
     os.register_at_fork(after_in_child=partial(_restrict_forked_copy, instance, run_id))
     with instance:
-        if not _canceled(instance, run_id):
+        if not cancel_if_terminated(instance, run_id):
             _execute_run_command_body(run_id, instance, on_event, set_exit_code_on_failure=False)
             if not ended:
-                _canceled(instance, run_id)  # a termination just before the start kept the run from starting
+                cancel_if_terminated(instance, run_id)  # a termination just before the start kept the run from starting
     close_connections(instance)
     finished()
-
-
-def _canceled(instance: DagsterInstance, run_id: str) -> bool:
-    """Mark the run as canceled if it was terminated before it began, and return whether it was.
-
-    Dagster's own code would leave such a run as it is, or fail it.
-    """
-    asked = instance.get_run_by_id(run_id)
-    if asked is None or asked.status != DagsterRunStatus.CANCELING:
-        return False
-    instance.report_run_canceled(asked)
-    return True
 
 
 def _restrict_forked_copy(instance: DagsterInstance, run_id: str) -> None:
@@ -166,7 +156,7 @@ def _run_child(act: Callable[[], None], close_inherited: Callable[[], None], ser
             signal.signal(number, signal.default_int_handler)
         # In its own group, a run gets a Ctrl-C in the terminal once: from the server.
         os.setpgid(0, 0)
-        _reseed()
+        reseed()
         with capture_interrupts():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             act()
@@ -201,10 +191,3 @@ def _drop_inherited_exit_handlers() -> None:
     atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = True  # type: ignore[attr-defined]
     atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
-
-
-def _reseed() -> None:
-    # Python reseeds its own generator after a fork. numpy does not: each report would draw the same numbers.
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 
 from project.demo_reports import ONCE
 from tests.acceptance.conftest import StartDemo
-from tests.acceptance.demos import processes_on
+from tests.acceptance.demos import processes_on, the_line
+from tools.runner.demo import CELERY_WORKERS
 
 pytestmark = pytest.mark.timeout(900)  # nine reports take long on a busy machine
 REPORT_LINE = re.compile(r"^(?P<title>\S.*?)\s{2,}(?P<status>\w+) +(?P<seconds>[\d.]+) s  (?P<url>http://\S+)$", re.M)
@@ -23,9 +25,25 @@ def test_once_makes_every_report_and_leaves_no_process(start_demo: StartDemo, fo
     make_once(start_demo, folder, pattern)
 
 
-def make_once(start_demo: StartDemo, folder: Path, pattern: str | None) -> None:
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_once_makes_every_report_with_celery(start_demo: StartDemo, folder: Path):
+    """By two workers, of which nothing is left."""
+    make_once(start_demo, folder, None, "--engine", "celery")
+    logs = [folder / "once" / "logs" / f"celery-{name}.log" for name in CELERY_WORKERS]
+    assert sum(log.read_text().count("execute_job[") for log in logs) > 0
+
+
+def test_without_redis_the_demo_with_celery_names_its_package(start_demo: StartDemo, folder: Path):
+    demo = start_demo(folder / "none", "--engine", "celery", PATH=str(folder))
+    assert demo.ended(120) == 1
+    assert the_line(demo.err) == (
+        "error: redis-server is not installed, which --engine celery needs; on Debian: apt-get install redis-server"
+    )
+
+
+def make_once(start_demo: StartDemo, folder: Path, pattern: str | None, *options: str) -> None:
     """Whoever fires, all reports are made."""
-    demo = start_demo(folder / "once", "--once", *([] if pattern is None else ["--pattern", pattern]))
+    demo = start_demo(folder / "once", "--once", *([] if pattern is None else ["--pattern", pattern]), *options)
 
     assert demo.ended(800) == 0, demo.out + demo.err
     assert demo.err == ""

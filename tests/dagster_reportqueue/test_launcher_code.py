@@ -12,8 +12,8 @@ import pytest
 from dagster import DagsterRunStatus
 from dagster._core.code_pointer import ModuleCodePointer
 
+from dagster_reportqueue.code_version import Sources
 from dagster_reportqueue.pooling import close_connections
-from dagster_reportqueue.warm.code_version import Sources
 from dagster_reportqueue.warm.coordinator import WarmRunCoordinator, is_daemon
 from dagster_reportqueue.warm.launcher import LaunchFailed, WarmRunLauncher
 from tests.dagster_reportqueue.daemon import ROOT

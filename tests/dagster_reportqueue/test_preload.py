@@ -1,4 +1,4 @@
-"""What the warm server does before it forks runs."""
+"""What is done before runs are forked: in the warm server, and in a Celery worker."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 
-from dagster_reportqueue.warm import preload
+from dagster_reportqueue import preload
 
 
 def test_the_run_of_nothing_succeeds_and_shows_and_tells_nothing(

@@ -46,7 +46,8 @@ def run_of(instance: DagsterInstance, row: ReportQueue) -> DagsterRun:
 
 
 def test_each_row_gets_the_job_the_partition_and_the_tags_that_its_functions_choose(sensor: Daemon):
-    plain = row(3, job="report", tags={"team": "sales", "dagster/max_runtime": "60"})
+    chosen = {"team": "sales", "dagster/max_runtime": "60", "dagster-celery/queue": "fast"}
+    plain = row(3, job="report", tags=chosen)
     static = row(2, job="partitioned_job", partition="2026")
     dynamic = row(1, job="customer", partition="Ärzte & Söhne")
     assert sensor.tick().status == TickStatus.SUCCESS
@@ -57,6 +58,7 @@ def test_each_row_gets_the_job_the_partition_and_the_tags_that_its_functions_cho
         ("customer_job", "Ärzte & Söhne", DagsterRunStatus.SUCCESS),
     ]
     assert (found[0].tags["team"], found[0].tags["dagster/max_runtime"]) == ("sales", "60")
+    assert found[0].tags["dagster-celery/queue"] == "fast"
     assert found[0].tags["reportqueue/queue_id"] == str(plain.pk)
     assert sensor.instance.get_dynamic_partitions("customers") == ["Ärzte & Söhne"]
     dynamic.refresh_from_db()

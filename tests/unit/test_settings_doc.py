@@ -12,8 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dagster_celery.launcher import CeleryRunLauncher
 
 from dagster_reportqueue import Environment, build_queue_sensor, environment
+from dagster_reportqueue.celery_launcher import ReportCeleryRunLauncher
 from dagster_reportqueue.sensors.queue_sensor import LANE_WAITS
 from dagster_reportqueue.warm.launcher import WarmRunLauncher
 from reportqueue.conf import Conf
@@ -120,4 +122,11 @@ def test_the_launcher_has_the_keys_of_its_config_with_their_defaults():
     parameters = inspect.signature(WarmRunLauncher).parameters
     assert documented.pop("max_runs") == "cores + 1"
     assert WarmRunLauncher()._max_runs == (os.cpu_count() or 1) + 1
+    assert documented == {name: written(parameters[name].default) for name in documented}
+
+
+def test_the_celery_launcher_has_the_keys_of_its_config_with_their_defaults():
+    documented = {name: rest[0] for name, rest in table("The Celery launcher").items()}
+    assert set(documented) == set(ReportCeleryRunLauncher.config_type()) - set(CeleryRunLauncher.config_type())
+    parameters = inspect.signature(ReportCeleryRunLauncher).parameters
     assert documented == {name: written(parameters[name].default) for name in documented}

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from tools.runner.cells import CELLS
 
 PATTERNS = ("queue", "polling", "asset", "cron")
+ENGINES = ("warm", "celery")
+"""What makes the demo's runs."""
 LAUNCHERS = ("harness", "warm")
 WAVES = ("crashes", "network", "outages", "bad-reports")
 """`LAUNCHERS` and `WAVES` are the choices of the chaos."""
@@ -35,6 +37,12 @@ def parse() -> argparse.Namespace:
         help="the pattern that fires: queue, polling, asset or cron (default $REPORT_TRIGGER_PATTERN, or queue). The "
         "sensors of several, separated by commas, run side by side: the current one keeps the firings, else the first "
         "gets them",
+    )
+    demo.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="what makes the runs: the warm launcher (default), or two Celery workers, which need redis-server",
     )
     port, seed = whole_number(1, 65_535), whole_number(0, MAX_SEED)
     demo.add_argument("--port", type=port, default=8000, metavar="PORT", help="the web app's port (default 8000)")

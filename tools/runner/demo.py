@@ -19,14 +19,15 @@ import psycopg
 
 from project.environment import DATA_DIR, DEMO_FILE, database
 from reportqueue import credentials
-from tools.runner import django_setup, leftovers, stop_signals
+from tools.runner import broker, django_setup, leftovers, stop_signals
 from tools.runner.postgres import EmbeddedPostgres, create_database, with_database
 from tools.runner.processes import ChildFailed, Children
-from tools.runner.stack import DAGSTER_YAML, HOST, Stack, answers
+from tools.runner.stack import CELERY_YAML, DAGSTER_YAML, HOST, Stack, answers
 from tools.runner.stack import environment as common_environment
 from tools.runner.stop_signals import Stopped
 
 LOGS = DATA_DIR / "logs"
+CELERY_WORKERS = ("one", "two")
 PRIVATE = (LOGS.name, "artifacts", "dagster")
 """Folders that other users of the machine may not enter: parameters, errors and reports are in them."""
 
@@ -75,6 +76,7 @@ class Demo:
     def __init__(self, arguments: Namespace) -> None:
         self._arguments = arguments
         self._children = Children(LOGS)
+        self._with_celery = arguments.engine == "celery"
         self._postgres: EmbeddedPostgres | None = None
 
     def run(self) -> int:
@@ -87,10 +89,12 @@ class Demo:
         ):
             _require_free(port, option)
         environment = self._environment()
+        if self._with_celery:
+            environment |= {"CODE_VERSION": "demo", **broker.start(DATA_DIR, self._children, environment)}
         os.environ.update(environment)
         _say("Migrating the databases")
         stack = Stack(self._children, environment)
-        stack.migrate(DAGSTER_YAML.read_text())
+        stack.migrate((CELERY_YAML if self._with_celery else DAGSTER_YAML).read_text())
         django_setup.set_up()
         from tools.runner import demo_once, demo_pattern, demo_watch
 
@@ -160,6 +164,8 @@ class Demo:
         web, code = stack.start_web(web_port), stack.start_code()
         wait_until("The web app", lambda: answers(f"http://{HOST}:{web_port}/healthz"), web)
         scheduler = stack.start_scheduler()
+        if self._with_celery:
+            self._start_celery_workers(stack)
         wait_until("Dagster's code server", stack.code_accepts, code)
         daemon_began = time.time()
         daemon, ui = stack.start_daemon(), stack.start_ui(ui_port)
@@ -167,6 +173,16 @@ class Demo:
         wait_until("Dagster's UI", lambda: answers(f"{ui_url}/server_info"), ui)
         wait_until("Dagster's daemon", lambda: _daemon_is_up(ui_url, daemon_began), daemon)
         wait_until("The scheduler", lambda: _nothing_is_overdue(web_port), scheduler)
+
+    def _start_celery_workers(self, stack: Stack) -> None:
+        logs = {name: self._children.log(f"celery-{name}") for name in CELERY_WORKERS}
+        sizes = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
+        for name, worker in [(name, stack.start_celery_worker(name)) for name in CELERY_WORKERS]:
+            self._children.wait_until(
+                f"The Celery worker {name}",
+                lambda name=name: b" ready." in logs[name].read_bytes()[sizes[name] :],  # type: ignore[misc]
+                worker,
+            )
 
     def _print_table(self, environment: dict[str, str]) -> None:
         web = environment["REPORTQUEUE_URL"]
@@ -176,6 +192,7 @@ class Demo:
             "API": f"{web}/api/report-queue/",
             "Dagster": environment["DAGSTER_URL"],
             "Sensors": environment["REPORT_TRIGGER_PATTERN"].replace(",", ", "),
+            **({"Celery workers": ", ".join(CELERY_WORKERS)} if self._with_celery else {}),
             "Login": f"admin / {environment['ADMIN_PASSWORD']}",
             "Logs": str(LOGS),
         }

@@ -17,6 +17,7 @@ from tools.runner.processes import Child, Children
 BIN = Path(sys.executable).parent
 HOST = "127.0.0.1"
 DAGSTER_YAML = BASE_DIR / "deploy" / "dagster.yaml"
+CELERY_YAML = BASE_DIR / "deploy" / "celery" / "dagster.yaml"
 CODE = "orchestrator.definitions"
 REQUEST_SECONDS = 2.0
 """Timeout of a request; short, so that a signal is noticed soon."""
@@ -91,6 +92,14 @@ class Stack:
         """Start Dagster's web server on a port."""
         place = ["-w", str(self._home / "workspace.yaml"), "-h", HOST, "-p", str(port)]
         return self._children.start("dagster-webserver", [str(BIN / "dagster-webserver"), *place], self._environment)
+
+    def start_celery_worker(self, name: str) -> Child:
+        """Start a Celery worker that makes two reports at once; each worker needs a name of its own."""
+        options = ["--hostname", f"{name}@%h", "--concurrency", "2", "--loglevel", "info"]
+        command = [str(BIN / "celery"), "-A", "dagster_reportqueue.celery_worker", "worker", *options]
+        # It ends when the code has changed under it, and is started again, as systemd does.
+        again = ["sh", "-c", 'while "$@"; do :; done', "sh"]
+        return self._children.start(f"celery-{name}", [*again, *command], self._environment)
 
     def code_accepts(self) -> bool:
         """Whether the code server accepts connections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,13 @@ def warm_up(
     _refuse_threads(repository)
     gc.collect()
     gc.freeze()  # memory that is shared with the forked processes stays shared
+
+
+def reseed() -> None:
+    """Call this in each forked process: without it, numpy would draw the same numbers in each of them."""
+    numpy_random = sys.modules.get("numpy.random")  # Python reseeds its own generator after a fork
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _run_nothing() -> None:
