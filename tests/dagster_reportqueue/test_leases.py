@@ -122,7 +122,9 @@ def test_the_lease_counts_from_when_the_last_beat_was_sent_not_from_its_answer(s
         stranger.wait_for("heartbeat")
         stranger.fail(Fault.DROP)
         until(lambda: body.interrupts)
-    assert LEASE / 3 + LEASE * STOP_AT - 0.01 <= body.interrupts[0] < LEASE / 3 + LEASE
+    # Later only by as much as the machine was busy with other work when the beat was due.
+    sent = stranger.calls[0].at - body.began
+    assert LEASE / 3 + LEASE * STOP_AT - 0.01 <= body.interrupts[0] < sent + LEASE
 
 
 def test_a_row_that_somebody_holds_is_not_renewed_and_is_soon_tried_again(stranger: Front):
