@@ -61,8 +61,13 @@ class Instance:
         self.run_monitoring_enabled = False
         self.terminate: Callable[[Process], None] = lambda process: None
         self.event_log_storage = None
+        self.run_storage = None  # none of Dagster's own: the name of the deployment is that of its settings
 
     # What the product calls
+
+    def get_ref(self) -> Any:
+        """What names the deployment."""
+        return SimpleNamespace(run_storage_data=self._name)
 
     def get_runs(
         self, filters: RunsFilter, cursor: str | None = None, limit: int | None = None, ascending: bool = False
