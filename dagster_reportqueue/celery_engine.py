@@ -50,7 +50,13 @@ class CeleryEngine:
 
     def state(self, task: str) -> TaskState:
         """The task's state now."""
-        found = self._celery.backend.get_task_meta(task)
+        try:
+            found = self._celery.backend.get_task_meta(task)
+        except Exception:
+            # While nobody could ask, the task may have changed: what is seen next counts from then on.
+            with self._lock:
+                self._watched.pop(task, None)
+            raise
         result = found.get("result")
         return TaskState(str(found["status"]), result if isinstance(result, dict) else str(result))
 

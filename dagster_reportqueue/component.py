@@ -72,6 +72,9 @@ class ReportQueueComponent(Component, Model, Resolvable):
         default=Environment.lease_seconds, description="How long a run keeps its row without a heartbeat."
     )
     max_in_flight: int = Field(default=Environment.max_in_flight, description="The most unfinished rows of each lane.")
+    max_unstarted: int = Field(
+        default=Environment.max_unstarted, description="The most of these rows that no run has started."
+    )
     batch_from: int = Field(
         default=Environment.batch_from, description="With this many rows in flight or more, rows share runs."
     )
@@ -95,6 +98,7 @@ class ReportQueueComponent(Component, Model, Resolvable):
             cron_interval_seconds=self.cron_interval_seconds,
             lanes=self.lanes,
             max_in_flight=self.max_in_flight,
+            max_unstarted=self.max_unstarted,
             batch_from=self.batch_from,
             batch_size=self.batch_size,
             batch_runs=self.batch_runs,

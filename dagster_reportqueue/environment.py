@@ -28,6 +28,7 @@ NUMBERS = {
     "cron_interval_seconds": ("CRON_SENSOR_INTERVAL", 1, MAX_INTERVAL_SECONDS),
     "lanes": ("REPORT_LANES", 1, MAX_LANES),
     "max_in_flight": ("REPORT_MAX_IN_FLIGHT", 1, MAX_COUNT),
+    "max_unstarted": ("REPORT_MAX_UNSTARTED", 1, MAX_COUNT),
     "batch_from": ("REPORT_BATCH_FROM", 2, LIMIT),
     "batch_size": ("REPORT_BATCH_SIZE", 1, MAX_RUN_ROWS),
     "batch_runs": ("REPORT_BATCH_RUNS", 1, MAX_BATCH),
@@ -46,6 +47,8 @@ class Environment:
     lanes: int = 3
     max_in_flight: int = 500
     """Further rows wait in the queue, in order of priority, instead of waiting as runs in Dagster."""
+    max_unstarted: int = 500
+    """Of these, the ones that no run has started; fewer leave rows to other deployments of Dagster."""
     batch_from: int = 20
     batch_size: int = 250
     """With 1, every report has a run of its own."""

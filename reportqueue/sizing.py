@@ -182,8 +182,7 @@ def _dagster(load: Load, rate: float, in_batches: bool) -> Iterator[Figure]:
             load.peak.count / capacity / deployments,
             "s",
             f"{load.peak.count} / {capacity:g} / {deployments}",
-            f"the limit of each deployment, {capacity:g} reports a second. The first rounds are slower: a queue sensor "
-            "that was idle claims 80 rows at first, and then what its runs start in half a minute",
+            f"the limit of each deployment, {capacity:g} reports a second",
         )
         wait = load.peak.count * load.seconds / slots
         yield Figure(

@@ -50,11 +50,14 @@ def _instance(ref: InstanceRef) -> DagsterInstance:
 
 def deployment_of(instance: DagsterInstance) -> str:
     """A short name of the deployment: of the id that its run storage made for itself, or of how that is configured."""
-    if instance not in _deployments:
-        storage = instance.run_storage
-        if isinstance(storage, SqlRunStorage):
-            known_as = storage.get_run_storage_id()
-        else:
-            known_as = repr(instance.get_ref().run_storage_data)
-        _deployments[instance] = hashlib.sha256(known_as.encode()).hexdigest()[:8]
-    return _deployments[instance]
+    with _lock:
+        if instance not in _deployments:
+            storage = instance.run_storage
+            if isinstance(storage, SqlRunStorage):
+                # Of several processes, each can make an id in a new database. What is read afterwards is the first.
+                storage.get_run_storage_id()
+                known_as = storage.get_run_storage_id()
+            else:
+                known_as = repr(instance.get_ref().run_storage_data)
+            _deployments[instance] = hashlib.sha256(known_as.encode()).hexdigest()[:8]
+        return _deployments[instance]

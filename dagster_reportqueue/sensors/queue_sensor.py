@@ -32,7 +32,6 @@ from dagster_reportqueue.sensors import consumers
 from dagster_reportqueue.sensors.grouping import BatchSizes, Group, grouped
 from dagster_reportqueue.sensors.instances import deployment_of, with_kept_instance
 from dagster_reportqueue.sensors.launches import Launches, RunConfigOf
-from dagster_reportqueue.sensors.pace import Pace
 from dagster_reportqueue.sensors.targets import JobChoice, PartitionKeyOf, RunTagsOf, Targets
 from dagster_reportqueue.sensors.ticks import (
     AnyJob,
@@ -73,6 +72,7 @@ def build_queue_sensor(
     limit: int = LIMIT,
     wait_seconds: float = 0.0,
     max_in_flight: int | None = None,
+    max_unstarted: int | None = None,
     batch_job: JobDefinition | None = None,
     batch_from: int = 20,
     batch_size: int = 250,
@@ -97,9 +97,9 @@ def build_queue_sensor(
 
     `limit` is 1 to 100 runs in a tick. `wait_seconds`, up to 25, lets an empty claim wait for a row (see
     `build_queue_lanes`). Without `sensors: use_threads` in dagster.yaml it waits for half a second at most, and its
-    ticks say so: it would hold up all other sensors. `max_in_flight` limits the unfinished rows of this consumer. Then
-    the rows that no run has started are limited too, to what its runs start in half a minute as far as known: what one
-    deployment has claimed, no other can make. The sensor needs the resource `report_queue`.
+    ticks say so: it would hold up all other sensors. `max_in_flight` limits the unfinished rows of this consumer,
+    `max_unstarted` those of them that no run has started: what one deployment has claimed, no other can make. The
+    sensor needs the resource `report_queue`.
 
     A `batch_job` (from `build_batch_job`) needs a `max_in_flight`. While fewer than `batch_from` rows (2 to `limit`)
     are in flight, each row gets a run of `job`. Otherwise rows share runs of `batch_job`, up to `batch_size` (2 to
@@ -126,6 +126,8 @@ def build_queue_sensor(
         raise ValueError(f"wait_seconds must be from 0 to {MAX_WAIT_SECONDS:g}; it is {wait_seconds}.")
     if max_in_flight is not None:
         check_number("max_in_flight", max_in_flight, 1, MAX_COUNT)
+    if max_unstarted is not None:
+        check_number("max_unstarted", max_unstarted, 1, MAX_COUNT)
     check_number("batch_size", batch_size, 1 if batch_job is None else 2, MAX_RUN_ROWS)
     check_number("batch_runs", batch_runs, 1, MAX_BATCH)
     check_number("lanes", lanes, 1, MAX_LANES)
@@ -139,7 +141,6 @@ def build_queue_sensor(
     most_rows = MAX_BATCH if targets.vary else MAX_CLAIM
     warned = False
     sizes = BatchSizes(batch_from, batch_size, batch_runs, lanes)
-    pace = None if max_in_flight is None else Pace(least=batch_from, most=max_in_flight)
     rows = limit if batch_job is None else min(limit * batch_size, most_rows)
 
     @sensor(
@@ -158,7 +159,6 @@ def build_queue_sensor(
         if serial and not warned:
             context.log.warning(NO_THREADS)
             warned = True
-        ahead = None if pace is None else pace.ahead
         claims_as = consumers.name_in(context.instance, consumer_name)
         with queue_client(report_queue) as client:
             claim = client.claim(
@@ -167,18 +167,16 @@ def build_queue_sensor(
                 limit=rows,
                 wait_seconds=SERIAL_WAIT_SECONDS if serial else wait_seconds,
                 max_in_flight=max_in_flight,
-                max_unstarted=ahead,
+                max_unstarted=max_unstarted,
                 deployment=deployment_of(context.instance),
             )
             if claim.warning:
                 context.log.warning(claim.warning)
-            if pace is not None and claim.unstarted is not None:
-                pace.claimed(len(claim.items), unstarted=claim.unstarted)
             if claim.claim_id is None:
                 return SkipReason(f"No report is due. {NO_THREADS}" if serial else "No report is due.")
             launches = Launches(context, client, targets_now, run_config, claims_as)
             wanted = launches.wanted(claim.items)
-            size = sizes.of(claim, full=_is_full(claim, rows, max_in_flight, ahead))
+            size = sizes.of(claim, full=_is_full(claim, rows, max_in_flight, max_unstarted))
             groups = [
                 (target, group)
                 for target, items in wanted.items()
@@ -239,9 +237,9 @@ def build_queue_lanes(
     ]
 
 
-def _is_full(claim: Claim, limit: int, max_in_flight: int | None, ahead: int | None) -> bool:
+def _is_full(claim: Claim, limit: int, max_in_flight: int | None, max_unstarted: int | None) -> bool:
     """Whether the claim has reached one of its bounds: then more rows may be due."""
-    reached = ((len(claim.items), limit), (claim.in_flight, max_in_flight), (claim.unstarted, ahead))
+    reached = ((len(claim.items), limit), (claim.in_flight, max_in_flight), (claim.unstarted, max_unstarted))
     return any(number is not None and most is not None and number >= most for number, most in reached)
 
 

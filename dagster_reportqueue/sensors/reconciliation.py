@@ -72,6 +72,7 @@ def reconcile(
     batches = _Batches(instance, consumers) if rows else None
     waiting_runs = WaitingRuns(instance)
     waiting: dict[str, dict[int, int]] = {}
+    lost: set[str] = set()
     for some in _chunks(rows, RUNS_ASKED_AT_ONCE):
         runs = batches.runs_of(some) if batches else {}
         runs |= _runs_of(instance, [row for row in some if _ticket(row) not in runs])
@@ -79,7 +80,10 @@ def reconcile(
             run = runs.get(_ticket(row))
             if run is not None and waiting_runs.has(run, row.dispatched_for):
                 waiting.setdefault(run.run_id, {})[row.queue_id] = row.generation
+            elif run is not None and run.run_id in lost:
+                continue
             elif run is not None and waiting_runs.has_lost(run):
+                lost.add(run.run_id)
                 done.runs_cancelled += _cancel(instance, run)  # the next comparison launches its rows again
             elif run is not None or batches is None or batches.all_known:
                 _repair(client, row, run, grace, done)

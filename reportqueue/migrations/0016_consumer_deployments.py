@@ -11,6 +11,11 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name="reportconsumer",
+            name="api_user",
+            field=models.CharField(db_default="", default="", editable=False, max_length=255),
+        ),
+        migrations.AddField(
+            model_name="reportconsumer",
             name="deployment",
             field=models.CharField(db_default="", default="", editable=False, max_length=100),
         ),

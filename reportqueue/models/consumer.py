@@ -19,6 +19,8 @@ class ReportConsumer(models.Model):
         max_length=bounds.MAX_NAME_LENGTH, help_text=_("Under which it claims; of a sensor that polls, its user.")
     )
     seen_at = models.DateTimeField(db_default=ClockTimestamp(), editable=False)
+    api_user = models.CharField(max_length=bounds.MAX_API_USER_LENGTH, db_default="", default="", editable=False)
+    """The key of the API user that the consumer has."""
     deployment = models.CharField(max_length=bounds.MAX_NAME_LENGTH, db_default="", default="", editable=False)
     """From which deployment of Dagster it claims."""
     other_deployment = models.CharField(max_length=bounds.MAX_NAME_LENGTH, db_default="", default="", editable=False)

@@ -56,6 +56,8 @@ class Claim:
     """How many unfinished rows the consumer has, including these; counted only if the call bounds them."""
     unstarted: int | None = None
     """How many of them no run has started."""
+    has_room: bool = True
+    """Whether its bounds let the consumer have more rows: if not, it is no use to wait for one."""
 
 
 def claim(
@@ -126,8 +128,8 @@ class _Room:
 
     def claim(self, claim_id: UUID | None, rows: list[ReportQueue], view: claim_sql.View, *, new: int = 0) -> Claim:
         """The claim, with the counts if it has bounds; `new` rows have come to what the consumer had."""
-        counts = (view.in_flight + new, view.unstarted + new) if self.counts else (None, None)
-        return Claim(claim_id, rows, *counts)
+        in_flight, unstarted = (view.in_flight + new, view.unstarted + new) if self.counts else (None, None)
+        return Claim(claim_id, rows, in_flight, unstarted, has_room=self.beside(view) > new)
 
 
 def _acknowledge(consumer: str, user: str, claim_id: UUID | None, lease: timedelta, *, count: bool) -> claim_sql.View:

@@ -79,25 +79,27 @@ class Twice:
         )
 
 
-def saw(pattern: Pattern, name: str, deployment: str = "") -> Twice | None:
+def saw(pattern: Pattern, name: str, deployment: str = "", *, user: str = "") -> Twice | None:
     """Note that a consumer has just asked, from a deployment if it names one; returns if it asks from two.
 
-    Nothing depends on it: if its row is locked, it is noted next time.
+    The consumers of two API users are two, also under one name: only calls of one user are compared. Nothing depends
+    on what is noted: if its row is locked, it is noted next time.
     """
     consumer = ReportConsumer.objects.filter(pattern=pattern, name=name).annotate(now=ClockTimestamp()).first()
     try:
         if consumer is None:
-            _note_new(ReportConsumer(pattern=pattern, name=name, deployment=deployment))
+            _note_new(ReportConsumer(pattern=pattern, name=name, api_user=user, deployment=deployment))
             return None
-        if changes := _changes(consumer, deployment):
+        if changes := _changes(consumer, deployment, user):
             with locks.bounded(BUSY_SECONDS):
                 ReportConsumer.objects.filter(pk=consumer.pk).update(**changes)
     except RowBusy:
         return None
-    if "other_seen_at" in changes:
-        consumer.other_deployment, consumer.other_seen_at = deployment, consumer.now
+    for name, value in changes.items():
+        setattr(consumer, name, consumer.now if isinstance(value, ClockTimestamp) else value)
+    if changes.get("other_deployment"):
         logger.warning("%s", Twice(consumer))
-    return Twice(consumer) if _is_twice(consumer, consumer.now) else None
+    return Twice(consumer) if consumer.api_user == user and _is_twice(consumer) else None
 
 
 def _note_new(consumer: ReportConsumer) -> None:
@@ -107,15 +109,23 @@ def _note_new(consumer: ReportConsumer) -> None:
             ReportConsumer.objects.bulk_create([consumer], ignore_conflicts=True)
 
 
-def _changes(consumer: Any, deployment: str) -> dict[str, Any]:
-    """What a call from a deployment changes of a consumer, which is read with the database's time."""
+def _changes(consumer: Any, deployment: str, user: str) -> dict[str, Any]:
+    """What a call changes of a consumer, which is read with the database's time."""
     lately, gone = (consumer.now - timedelta(seconds=seconds) for seconds in (NOTED_SECONDS, REPLACED_SECONDS))
-    if deployment and consumer.deployment not in ("", deployment) and consumer.seen_at > gone:
+    moved = consumer.deployment not in ("", deployment or consumer.deployment)
+    if (moved or consumer.api_user != user) and consumer.seen_at > gone:
         noted = consumer.other_deployment == deployment and consumer.other_seen_at > lately
-        return {} if noted else {"other_deployment": deployment, "other_seen_at": ClockTimestamp()}
+        if noted or consumer.api_user != user:
+            return {}
+        return {"other_deployment": deployment, "other_seen_at": ClockTimestamp()}
     if consumer.seen_at > lately and deployment in ("", consumer.deployment):
         return {}
-    return {"seen_at": ClockTimestamp(), "deployment": deployment or consumer.deployment}
+    return {
+        "seen_at": ClockTimestamp(),
+        "api_user": user,
+        "deployment": deployment or consumer.deployment,
+        **({"other_deployment": "", "other_seen_at": None} if moved else {}),
+    }
 
 
 def twice() -> list[Twice]:
@@ -124,8 +134,9 @@ def twice() -> list[Twice]:
     return [Twice(consumer) for consumer in ReportConsumer.objects.filter(other_seen_at__gt=lately).order_by("name")]
 
 
-def _is_twice(consumer: ReportConsumer, now: datetime) -> bool:
-    return consumer.other_seen_at is not None and consumer.other_seen_at > now - timedelta(seconds=TWICE_SECONDS)
+def _is_twice(consumer: Any) -> bool:
+    lately = consumer.now - timedelta(seconds=TWICE_SECONDS)
+    return consumer.other_seen_at is not None and consumer.other_seen_at > lately
 
 
 def silent() -> list[Silence]:

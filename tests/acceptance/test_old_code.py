@@ -23,10 +23,10 @@ def git(*arguments: str) -> str:
 
 
 def before_the_last_migration() -> str:
-    """The last commit with other migrations than now."""
+    """The last commit with fewer migrations than now."""
     if git("status", "--porcelain", "--", MIGRATIONS):
         return "HEAD"
-    return git("log", "-1", "--format=%H", "--", MIGRATIONS) + "^"
+    return git("log", "-1", "--diff-filter=A", "--format=%H", "--", MIGRATIONS) + "^"
 
 
 def test_the_code_from_before_the_last_migration_works_on_the_new_tables(tmp_path: Path):

@@ -83,7 +83,6 @@ def test_each_row_becomes_one_run_and_the_next_tick_finds_nothing_due(sensor: Da
         "limit": 25,
         "wait_seconds": 0.1,
         "max_in_flight": 50,
-        "max_unstarted": 50,
         "deployment": deployment_of(sensor.instance),
     }
     assert claims == [common, common | {"ack": cursor}]

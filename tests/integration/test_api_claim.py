@@ -47,7 +47,10 @@ def test_a_claim_comes_back_until_it_is_acknowledged(api: APIClient, make_row: R
     assert second["claim_id"] not in (None, first["claim_id"])
     rows[0].refresh_from_db()
     assert rows[0].status == Status.DISPATCHED
-    nothing = post(api, "claim/", {"consumer": "sensor", "ack": second["claim_id"], "max_in_flight": 1})
+    full = {"consumer": "sensor", "ack": second["claim_id"], "max_in_flight": 1, "wait_seconds": 25}
+    began = time.monotonic()
+    nothing = post(api, "claim/", full)
+    assert time.monotonic() - began < 10, "it waits for rows for which it has no room"
     assert nothing == {"claim_id": None, "queue": [], "in_flight": 3, "unstarted": 3}
 
 

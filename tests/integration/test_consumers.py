@@ -44,14 +44,14 @@ def reasons(client: Client) -> list[str]:
     return list(document["reasons"])
 
 
-def saw(deployment: str, *, after: float = 0) -> str:
+def saw(deployment: str, *, after: float = 0, user: str = "") -> str:
     """What is said of a claim from a deployment, so many seconds after the one before."""
     later = timedelta(seconds=after)
     for consumer in ReportConsumer.objects.all():
         consumer.seen_at -= later
         consumer.other_seen_at = consumer.other_seen_at and consumer.other_seen_at - later
         consumer.save()
-    return str(triggers.saw(Pattern.QUEUE, "lane", deployment) or "")
+    return str(triggers.saw(Pattern.QUEUE, "lane", deployment, user=user) or "")
 
 
 def test_a_consumer_of_two_deployments_is_named_everywhere(
@@ -86,6 +86,22 @@ def test_a_deployment_that_takes_the_place_of_another_is_no_second_one():
     assert saw("two", after=consumers.REPLACED_SECONDS + 1) == ""
     assert saw("two", after=1) == ""
     assert "two and one" in saw("one", after=1)
+
+
+def test_the_one_that_stays_is_not_told_of_itself():
+    saw("one")
+    assert "one and two" in saw("two")
+    assert saw("two", after=consumers.REPLACED_SECONDS + 1) == ""
+    assert triggers.twice() == []
+
+
+def test_consumers_of_two_api_users_are_two():
+    assert [saw("one", user="berlin"), saw("two", user="paris"), saw("one", user="berlin")] == [""] * 3
+    assert triggers.twice() == []
+    assert "one and three" in saw("three", user="berlin")
+    assert saw("two", user="paris") == "", "it is not that user's"
+    assert saw("two", user="paris", after=consumers.REPLACED_SECONDS + 1) == ""
+    assert ReportConsumer.objects.get().api_user == "paris"
 
 
 def test_two_deployments_are_forgotten_once_one_is_gone():

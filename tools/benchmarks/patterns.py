@@ -302,12 +302,6 @@ def _rest(count: int) -> float:
     return time.monotonic() - began
 
 
-def _rest(count: int) -> None:
-    """Create schedules until there are `count`, each once a week, on a day that is not near."""
-    weekday = f"{datetime.now(UTC) + timedelta(days=3):%w}"
-    _set({number: f"{number % 60} {number // 60 % 24} * * {weekday}" for number in range(count)})
-
-
 def _set(expressions: dict[int, str]) -> None:
     from django.db import transaction
 

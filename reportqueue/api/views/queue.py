@@ -85,13 +85,13 @@ class ClaimView(ApiView):
     def post(self, request: Request) -> Response:
         """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
         asked = {**self.body(request, shapes.ClaimBody), "user": self.user(request)}
-        twice = triggers.saw(Pattern.QUEUE, asked["consumer"], asked.pop("deployment"))
+        twice = triggers.saw(Pattern.QUEUE, asked["consumer"], asked.pop("deployment"), user=asked["user"])
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = claims.listener.heard()
         claim = self._claim(asked)
-        if not claim.rows and time.monotonic() < until:
+        if not claim.rows and claim.has_room and time.monotonic() < until:
             with claims.listener.waiting() as admitted:
-                while admitted and not claim.rows and claims.wait(until, heard):
+                while admitted and not claim.rows and claim.has_room and claims.wait(until, heard):
                     heard = claims.listener.heard()
                     claim = self._claim(asked)
         items = shapes.all_shown(shapes.ItemSerializer, claim.rows)
