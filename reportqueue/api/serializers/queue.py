@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from django.db import models
@@ -246,6 +247,21 @@ class RowSerializer(serializers.ModelSerializer[M]):
         models.DateTimeField: InstantField,
         models.BigIntegerField: serializers.IntegerField,  # DRF's own may answer with strings
     }
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        """As DRF's, which finds out anew for each field of each row how it is read."""
+        return {name: None if (value := read(instance)) is None else show(value) for name, read, show in self._ways}
+
+    @cached_property
+    def _ways(self) -> list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]:
+        """Of each field its name, how it is read from a row, and how the value is shown."""
+        fields = self._readable_fields
+        return [(str(field.field_name), self._reader(field), field.to_representation) for field in fields]
+
+    def _reader(self, field: Any) -> Callable[[Any], Any]:
+        usual = type(field).get_attribute is serializers.Field.get_attribute and len(field.source_attrs) == 1
+        method = callable(getattr(self.Meta.model, field.source, None))
+        return attrgetter(field.source) if usual and not method else field.get_attribute
 
 
 class AttemptSerializer(RowSerializer[ReportAttempt]):
