@@ -127,6 +127,16 @@ class Server:
                 self._start_runs()
                 self._report_stall()
                 self._start_audit()
+        self._refuse_the_rest()
+
+    def _refuse_the_rest(self) -> None:
+        """Answer the callers that came too late: of a launch without an answer nobody knows whether it was received."""
+        with suppress(OSError):
+            os.unlink(self._listener.getsockname())  # whoever comes now is told that no server listens
+        self._listener.setblocking(False)
+        with suppress(OSError):
+            while True:
+                self._answer(self._listener.accept()[0])
 
     def _done(self) -> bool:
         ending = self._owner is None or self._kill_at is not None
@@ -151,6 +161,9 @@ class Server:
             if error.errno in _EXHAUSTED:
                 time.sleep(EXHAUSTED_SECONDS)
             return  # otherwise, the caller has closed the connection already
+        self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
         verbs = {"launch": self._launch, "terminate": self._terminate, "state": self._state}
         match messages.receive(connection):
             case {"verb": str(verb), "run_id": str(run_id)} if verb in verbs:
@@ -164,8 +177,8 @@ class Server:
         if run_id in self._runs or run_id in self._waiting:
             return self._state(run_id)
         changed = self._sources.changed()
-        if changed is not None:
-            return {"stale": changed}
+        if changed is not None or self._owner is None:
+            return {"stale": changed or "another server has taken its place"}
         if self._stop_asked:
             return {"failed": "it is being stopped."}
         if not self._waiting:
