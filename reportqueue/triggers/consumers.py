@@ -114,8 +114,7 @@ def _changes(consumer: Any, deployment: str, user: str) -> dict[str, Any]:
     lately, gone = (consumer.now - timedelta(seconds=seconds) for seconds in (NOTED_SECONDS, REPLACED_SECONDS))
     moved = consumer.deployment not in ("", deployment or consumer.deployment)
     if (moved or consumer.api_user != user) and consumer.seen_at > gone:
-        noted = consumer.other_deployment == deployment and consumer.other_seen_at > lately
-        if noted or consumer.api_user != user:
+        if consumer.api_user != user or (consumer.other_deployment == deployment and consumer.other_seen_at > lately):
             return {}
         return {"other_deployment": deployment, "other_seen_at": ClockTimestamp()}
     if consumer.seen_at > lately and deployment in ("", consumer.deployment):

@@ -98,6 +98,7 @@ def test_the_one_that_stays_is_not_told_of_itself():
 def test_consumers_of_two_api_users_are_two():
     assert [saw("one", user="berlin"), saw("two", user="paris"), saw("one", user="berlin")] == [""] * 3
     assert triggers.twice() == []
+    assert [saw("", user="paris"), saw("", user="berlin")] == ["", ""]
     assert "one and three" in saw("three", user="berlin")
     assert saw("two", user="paris") == "", "it is not that user's"
     assert saw("two", user="paris", after=consumers.REPLACED_SECONDS + 1) == ""
