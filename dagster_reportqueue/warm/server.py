@@ -132,7 +132,7 @@ class Server:
     def _refuse_the_rest(self) -> None:
         """Answer the callers that came too late: of a launch without an answer nobody knows whether it was received."""
         with suppress(OSError):
-            os.unlink(self._listener.getsockname())  # whoever comes now is told that no server listens
+            os.unlink(self._listener.getsockname())  # a later caller is told that no server listens
         self._listener.setblocking(False)
         with suppress(OSError):
             while True:

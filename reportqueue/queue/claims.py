@@ -75,8 +75,8 @@ def claim(
 
     `ack` is the id of the last claim that the consumer has safely stored: its rows become dispatched. If the consumer
     has a claim that it did not acknowledge, it gets that claim again, with the same id, the same run keys and a new
-    lease. Otherwise it gets up to `limit` due rows, or fewer if `max_in_flight` leaves less room beside its unfinished
-    rows, or `max_unstarted` beside those that no run has started.
+    lease. Otherwise it gets up to `limit` due rows. With them it has at most `max_in_flight` unfinished rows, of which
+    no run has started at most `max_unstarted`.
     """
     most = {"max_in_flight": max_in_flight, "max_unstarted": max_unstarted}
     given = {name: number for name, number in most.items() if number is not None}

@@ -6,8 +6,6 @@ client, which repeats a call that a proxy or a web node could not answer.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -20,14 +18,13 @@ import pytest
 from django.contrib.auth.models import Permission, User
 
 from dagster_reportqueue import ReportQueueClient
-from project.environment import BASE_DIR
 from reportqueue import api_users, tokens
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import Status
 from tests.acceptance.demos import wait_for
 from tests.haproxy import Proxy, haproxy, needs_haproxy
-from tests.integration.test_enqueue_due_reports import database_url
-from tools.runner.stack import answers, free_port, gunicorn
+from tests.integration import webapp
+from tools.runner.stack import answers, free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180), needs_haproxy]
 PRODUCERS, CONSUMERS = 2, 4
@@ -45,12 +42,10 @@ class Node:
     def __init__(self, folder: Path, name: str) -> None:
         self.port = free_port()
         self._log = folder / f"{name}.log"
-        self._environment = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "project.settings"}
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            command = gunicorn(self.port)
-            self._process = subprocess.Popen(command, cwd=BASE_DIR, env=self._environment, stdout=log, stderr=log)
+            self._process = webapp.start(self.port, log)
 
     def wait_until_ready(self) -> None:
         wait_for("a web node", lambda: answers(f"http://127.0.0.1:{self.port}/readyz"), 60)
@@ -106,7 +101,7 @@ class Work:
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[dict[str, Node]]:
-    """Two web nodes that are ready; those that run at the end are ended."""
+    """Two web nodes that are ready. At the end they are stopped."""
     made = {name: Node(tmp_path, name) for name in ("one", "two")}
     for node in made.values():
         node.start()

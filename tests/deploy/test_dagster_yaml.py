@@ -41,7 +41,7 @@ CLUSTER = {
 
 
 class Recorder:
-    """Kubernetes' API for Jobs; it keeps those that it is given."""
+    """Stands in for Kubernetes' API for Jobs, and keeps each Job that it gets."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[str, Any]] = []

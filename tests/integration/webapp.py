@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 from project.environment import BASE_DIR
 from tests.integration.test_enqueue_due_reports import database_url
@@ -24,17 +25,17 @@ class Web:
     process: subprocess.Popen[bytes]
 
 
+def start(port: int, output: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start it on a port, with the test's database."""
+    environment = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "project.settings"}
+    return subprocess.Popen(gunicorn(port), cwd=BASE_DIR, env=environment, stdout=output, stderr=output)
+
+
 @contextmanager
 def running() -> Iterator[Web]:
     """The web app as it is shipped: one process of sixteen threads."""
     port = free_port()
-    process = subprocess.Popen(
-        gunicorn(port),
-        cwd=BASE_DIR,
-        env=os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "project.settings"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start(port)
     url = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 30

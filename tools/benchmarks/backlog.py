@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import django
 
-from tools.benchmarks import figures
+from tools.benchmarks import figures, moves
 from tools.benchmarks.goals import judge
 from tools.runner.arguments import whole_number
 
@@ -86,7 +86,6 @@ def _run(number: int) -> list[Claimed]:
     """Make rows until none are left; returns the claims."""
     django.setup()
     from reportqueue import queue
-    from reportqueue.models import ReportQueue
 
     found: list[Claimed] = []
     last = None
@@ -97,9 +96,7 @@ def _run(number: int) -> list[Claimed]:
             return found
         found.append(Claimed(began, time.monotonic() - began, len(claim.rows)))
         last = claim.claim_id
-        started = queue.start_many({row.pk: row.generation for row in claim.rows}, run_id=str(last))
-        tokens = {pk: row.lease_token for pk, row in started.items() if isinstance(row, ReportQueue)}
-        queue.complete_many({pk: token for pk, token in tokens.items() if token}, results={pk: {} for pk in tokens})
+        moves.make(claim, run_id=str(last), result=lambda pk: {})
 
 
 def _parts(found: list[Claimed], rows: int) -> list[list[Claimed]]:

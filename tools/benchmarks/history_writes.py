@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from tools.benchmarks import history_rows
+from tools.benchmarks import history_rows, moves
 
 INDEXES = ("unfinished", "ended_status", "ended_source", "ended_report", "ended_modifier", "run")
 """Their names without `reportqueue_`."""
@@ -53,12 +53,7 @@ def _moved() -> float:
     last, run = None, 0
     while (claim := queue.claim("benchmark", ack=last, limit=BATCH)).rows:
         last, run = claim.claim_id, run + 1
-        started = queue.start_many({row.pk: row.generation for row in claim.rows}, run_id=f"{last}-{run}")
-        tokens = {pk: row.lease_token for pk, row in started.items() if not isinstance(row, Exception)}
-        queue.complete_many(
-            {pk: token for pk, token in tokens.items() if token},
-            results={pk: {"artifacts": {"report.pdf": f"/r/{pk}"}} for pk in tokens},
-        )
+        moves.make(claim, run_id=f"{last}-{run}", result=lambda pk: {"artifacts": {"report.pdf": f"/r/{pk}"}})
     return history_rows.backend_seconds() - before
 
 

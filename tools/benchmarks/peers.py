@@ -23,11 +23,10 @@ from tools.benchmarks.cost_of import Figures
 from tools.benchmarks.goals import judge
 from tools.benchmarks.installation import FOLDER
 from tools.benchmarks.peer_queues import PEERS
-from tools.runner import leftovers
+from tools.runner import broker, leftovers
 from tools.runner.arguments import whole_number
 from tools.runner.postgres import create_database, with_database
 from tools.runner.processes import Children
-from tools.runner.stack import HOST, free_port
 from tools.runner.venv import clean_environment
 
 PRODUCT, JUDGED = "reportqueue", "django-tasks-db"
@@ -36,7 +35,6 @@ JOBS, WARM_UPS = cost_of.BATCHED, 200
 ROUNDS = 5
 RECORDED_SECONDS = 600.0
 POLL_SECONDS = 0.1
-REDIS = "redis-server"
 COSTS, OF_POSTGRES, RATE = "ms a report", f"ms of {usage.POSTGRES}", "reports a second"
 
 
@@ -49,8 +47,8 @@ def main() -> int:
         print(f"error: {error}", flush=True)
         return 1
     names = [PRODUCT, *PEERS]
-    if shutil.which(REDIS) is None:
-        print(f"celery is left out: {REDIS} is not on this machine (Debian's package {REDIS})", flush=True)
+    if shutil.which(broker.PROGRAM) is None:
+        print(f"celery is left out: install {broker.PROGRAM} (Debian's package has that name)", flush=True)
         names.remove("celery")
     print(peer_environment.versions(python, PACKAGES), flush=True)
     print(f"load before: {figures.load()}", flush=True)
@@ -96,7 +94,8 @@ def _of_peer(name: str, python: Path, database: str) -> Figures:
     children = Children(data)
     environment = {**clean_environment(), "PYTHONPATH": str(BASE_DIR), leftovers.MARK: str(data)}
     if name == "celery":
-        environment = _start_broker(children, environment)
+        started = broker.start(data, children, environment, durable=False)
+        environment = {**environment, "PEER_BROKER": started["CELERY_BROKER_URL"]}
     command = [str(python), "-m", "tools.benchmarks.peer_worker", name, url]
 
     def fill(verb: str, count: int) -> float:
@@ -134,13 +133,6 @@ def _of_peer(name: str, python: Path, database: str) -> Figures:
         OF_POSTGRES: used[usage.POSTGRES] / JOBS * 1e3,
         RATE: JOBS / seconds,
     }
-
-
-def _start_broker(children: Children, environment: dict[str, str]) -> dict[str, str]:
-    """Start a Redis, which answers long before the first task is sent; returns the environment with its address."""
-    port = free_port()
-    children.start(REDIS, [REDIS, "--port", str(port), "--bind", HOST, "--save", ""], environment, stop_round=1)
-    return {**environment, "PEER_BROKER": f"redis://{HOST}:{port}/0"}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Redis server of `run.py demo --engine celery`, which carries runs to the Celery workers."""
+"""The Redis server of `run.py demo --engine celery`, which carries runs to the Celery workers; and of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ STOP_ROUND = 1
 """It ends after the workers, which use it until they have ended."""
 
 
-def start(data: Path, children: Children, environment: Mapping[str, str]) -> dict[str, str]:
+def start(data: Path, children: Children, environment: Mapping[str, str], *, durable: bool = True) -> dict[str, str]:
     """Start Redis on a free port and return the variables of dagster.yaml. Raises `ChildFailed` or `Stopped`.
 
-    Only processes with its password can use it, because what they send is executed. Waiting runs outlive a restart.
+    Only processes with its password can use it, because what they send is executed. If it is
+    `durable`, waiting runs outlive a restart.
     """
     program = shutil.which(PROGRAM)
     if program is None:
@@ -33,7 +34,8 @@ def start(data: Path, children: Children, environment: Mapping[str, str]) -> dic
     settings = folder / "redis.conf"
     settings.unlink(missing_ok=True)
     with os.fdopen(os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f'bind {HOST}\nport {port}\nrequirepass {password}\ndir "{folder}"\nappendonly yes\nsave ""\n')
+        file.write(f'bind {HOST}\nport {port}\nrequirepass {password}\ndir "{folder}"\nsave ""\n')
+        file.write(f"appendonly {'yes' if durable else 'no'}\n")
     child = children.start("redis", [program, str(settings)], environment, stop_round=STOP_ROUND)
     children.wait_until("Redis", lambda: _answers(port, password), child)
     url = f"redis://:{password}@{HOST}:{port}"
