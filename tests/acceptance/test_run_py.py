@@ -47,7 +47,7 @@ pytestmark = pytest.mark.timeout(600)  # starting a demo, or installing, takes l
         ["demo", "--twice"],
         ["demo", "now"],
         ["lint", "--fix"],
-        ["chaos", "--launcher", "another"],
+        ["chaos", "--engine", "another"],
         ["matrix", "--cell", "another"],
     ],
     ids=" ".join,

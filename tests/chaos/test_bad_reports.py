@@ -117,9 +117,9 @@ def test_calls_without_a_connection_must_be_refused_with_503(answers: dict[str, 
     assert refuse_well(answers) is well
 
 
-def test_run_py_knows_every_wave_and_every_launcher():
-    assert set(arguments.WAVES) == set(points.WAVES)
-    assert set(arguments.LAUNCHERS) == set(points.LAUNCHERS)
+def test_run_py_knows_every_wave_and_every_engine():
+    assert set(arguments.WAVES) == {*points.WAVES, points.ENGINE}
+    assert set(arguments.CHAOS_ENGINES) == set(points.ENGINES)
 
 
 MISDEEDS = """

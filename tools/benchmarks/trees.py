@@ -27,6 +27,9 @@ def checked_out(commit: str) -> Iterator[Path]:
     try:
         shutil.rmtree(folder / "tools")
         shutil.copytree(BASE_DIR / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+        settings = folder / "reportqueue" / "gunicorn.py"
+        if not settings.exists():  # a commit of before e14fad3, whose web app had its settings on the command line
+            settings.write_text('"""As today\'s."""\n\nworker_class, threads, graceful_timeout = "gthread", 16, 1\n')
         yield folder
     finally:
         _git("worktree", "remove", "--force", str(folder))

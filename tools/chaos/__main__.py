@@ -14,11 +14,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="run.py chaos")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--launcher", choices=points.LAUNCHERS, default=points.HARNESS)
-    parser.add_argument("--only", choices=points.WAVES)
+    parser.add_argument("--engine", choices=points.ENGINES, default=points.HARNESS)
+    parser.add_argument("--only", choices=(*points.WAVES, points.ENGINE))
     arguments = parser.parse_args()
+    if not points.reached(arguments.engine, arguments.only):
+        parser.error(f"--only {arguments.only}: no fault of that kind befalls the engine {arguments.engine}")
     stop_signals.listen()
-    return run.chaos(arguments.minutes, arguments.seed, arguments.launcher, arguments.only)
+    return run.chaos(arguments.minutes, arguments.seed, arguments.engine, arguments.only)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class BadReports:
         self._system = system
         self._chance = chance
         self._watch = watch
-        self._warm = system.launcher == points.WARM
+        self._warm = system.engine.name == points.WARM
         self._rows = Rows(system, watch)
         self._prober: Prober | None = None
 

@@ -18,9 +18,6 @@ from tools.chaos.link import ask
 from tools.chaos.points import LEASE_SECONDS
 from tools.chaos.system import System
 
-LIFE_SECONDS = {points.HARNESS: 8.0, points.WARM: 30.0}
-"""The longest that a life waits for its fault: without rows, none of the later points is reached. With the warm
-launcher, the code has to be loaded first."""
 AFTER_SERVER_SECONDS = 5.0
 """For a daemon whose server was killed to report its runs, and to launch others."""
 FAULTS = (
@@ -92,8 +89,8 @@ class Daemon(threading.Thread):
         while not ended.wait(0.1) and not self._finished.is_set():
             waited += 0.1
             if point == points.SERVER_KILLED and not struck and (struck := self._kill_server(pid)):
-                waited = LIFE_SECONDS[self._system.launcher] - AFTER_SERVER_SECONDS
-            if waited > LIFE_SECONDS[self._system.launcher] and not (point is None and self.calm.is_set()):
+                waited = self._system.engine.life_seconds - AFTER_SERVER_SECONDS
+            if waited > self._system.engine.life_seconds and not (point is None and self.calm.is_set()):
                 break
         if alive := not ended.is_set():
             with contextlib.suppress(ProcessLookupError):

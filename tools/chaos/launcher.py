@@ -1,5 +1,5 @@
 """Run launchers that fail or die if their daemon life says so: one asks the warm parent for the run's worker, and the
-other is the product's.
+others are the product's and Dagster's.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WarmLauncher(RunLauncher, ConfigurableClass):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Ask for a worker."""
-        _suffer(context.dagster_run)
+        suffer(context.dagster_run)
         with ask({"op": "run", "run": context.dagster_run.run_id}) as answer:
             if not answer.readline():
                 raise RuntimeError("the warm parent is gone")
@@ -63,11 +63,12 @@ class FaultyWarmRunLauncher(WarmRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch, or suffer."""
-        _suffer(context.dagster_run)
+        suffer(context.dagster_run)
         super().launch_run(context)
 
 
-def _suffer(run: DagsterRun) -> None:
+def suffer(run: DagsterRun) -> None:
+    """The next fault of the daemon life, if there is one: raises an error, or kills this process."""
     if faults:
         fault = faults.pop(0)
         Ledger(os.environ["CHAOS_LEDGER"]).fault(fault, [_row(run)])

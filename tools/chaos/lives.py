@@ -42,6 +42,15 @@ def worker(request: Mapping[str, Any]) -> None:
     execute_run_command.callback(serialize_value(arguments), None)
 
 
+def pod(request: Mapping[str, Any]) -> None:
+    """A pod of a Kubernetes Job, on a host with these variables: the command of its container."""
+    os.environ.update(request["environment"])
+    *_, command, arguments = request["arguments"]
+    if command != "execute_run":
+        raise ValueError(f"a pod with another command: {request['arguments'][:3]}")
+    execute_run_command.callback(arguments, None)
+
+
 def daemon(request: Mapping[str, Any]) -> None:
     """A daemon of one consumer; it goes on until it is killed. `crash` names a point, `how` kill or raise."""
     consumer, crash = request["consumer"], request.get("crash")
@@ -106,7 +115,7 @@ def _reexecute(instance: DagsterInstance, parent: DagsterRun, repository: Any, t
             instance.submit_run(run.run_id, workspace.create_request_context())
 
 
-LIVES = {"run": worker, "daemon": daemon, "person": person, "terminator": terminator}
+LIVES = {"run": worker, "pod": pod, "daemon": daemon, "person": person, "terminator": terminator}
 
 
 @contextmanager
@@ -129,6 +138,7 @@ def warm_up() -> None:
 
     configured = {"ops": {"report_data": {"config": {"report_id": 1, "modifier_id": 1}}}}
     with DagsterInstance.get() as instance:
+        instance.run_launcher.supports_check_run_worker_health  # noqa: B018 - imports the launcher's module
         for consumer in (*points.CONSUMERS, points.BATCH_CONSUMER):
             _origin(consumer).create_location(instance)
         location.alpha.resolve_job_def("chaos_report_job").execute_in_process(run_config=configured, instance=instance)

@@ -51,6 +51,12 @@ ROW_LOCKED = "row locked by a stranger's transaction"
 GENERATION_BOUND = "generation at its column's bound"
 LAUNCH_FAILURES_BOUND = "launch failures at their column's bound"
 CONNECTIONS_TAKEN = "PostgreSQL at max_connections"
+HOST_KILLED = "host killed with its runs"
+HOST_CUT_OFF = "host cut off from everybody"
+BROKER_KILLED = "broker killed and restarted"
+API_AWAY = "Kubernetes API away"
+PODS_PENDING = "pods Pending for longer than a lease"
+RUNS_WAIT = "runs wait in the engine for several leases"
 
 CONSUMERS = ("alpha", "beta", "gamma")
 REPAIRED_CONSUMER = "alpha"
@@ -63,9 +69,9 @@ STOP_SECONDS = LINGER_SECONDS = 3
 """Of the warm launcher: how long a run may take to end once it was asked to, and once it has made its report."""
 MAX_RELEASES = 3
 """After so many, a run that gives its row back uses up an attempt."""
-HARNESS, WARM = "harness", "warm"
-LAUNCHERS = (HARNESS, WARM)
-"""Who starts the runs' processes: the warm parent of the harness, or the product's warm launcher."""
+HARNESS, WARM, CELERY, KUBERNETES = "harness", "warm", "celery", "kubernetes"
+"""Who starts the runs' processes: the warm parent of the harness, the product's warm launcher, Celery workers, or a
+stand-in for Kubernetes."""
 
 CRASH_FLAGS = {
     "TICK_CREATED": TICK_CREATED,
@@ -88,7 +94,7 @@ RAISING = (TERMINATES_ITSELF, KEYBOARD_INTERRUPT, SYSTEM_EXIT, CANCELLED_ERROR)
 BATCHED = (BATCH_SEGFAULTS, BATCH_EXITS)
 BOUNDS = (GENERATION_BOUND, LAUNCH_FAILURES_BOUND)
 
-CRASHES, LOSSES, OUTAGES, BAD_REPORTS = "crashes", "network", "outages", "bad-reports"
+CRASHES, LOSSES, OUTAGES, BAD_REPORTS, ENGINE = "crashes", "network", "outages", "bad-reports", "engine"
 WAVES = {
     CRASHES: (
         *(CLAIM_ANSWERED, TICK_CREATED, TICK_HELD, RUN_IDS_RESERVED, RUN_CREATED, LAUNCHING, RUN_LAUNCHED),
@@ -100,17 +106,24 @@ WAVES = {
     OUTAGES: (WEB_KILLED, SCHEDULER_KILLED, POSTGRES_FAST, POSTGRES_IMMEDIATE),
     BAD_REPORTS: (*DEADLY, *RAISING, ROW_LOCKED, *BOUNDS, CONNECTIONS_TAKEN),
 }
-"""The points of each wave, whoever launches."""
+"""The points of each wave, whatever the engine is."""
 ALL = tuple(point for some in WAVES.values() for point in some)
-WITH_WARM = {CRASHES: (SERVER_KILLED,), BAD_REPORTS: (*LEFT_BEHIND, *HANGING)}
-"""Those that only the warm launcher comes to: the harness's own has no server, and ends no process for anybody."""
+_ON_HOSTS = (HOST_KILLED, HOST_CUT_OFF, RUNS_WAIT)
+OF_ENGINE: dict[str, dict[str, tuple[str, ...]]] = {
+    HARNESS: {},
+    WARM: {CRASHES: (SERVER_KILLED,), BAD_REPORTS: (*LEFT_BEHIND, *HANGING)},
+    CELERY: {ENGINE: (*_ON_HOSTS, BROKER_KILLED)},
+    KUBERNETES: {ENGINE: (*_ON_HOSTS, API_AWAY, PODS_PENDING)},
+}
+"""Those that only one engine comes to. Only the warm launcher has a server, and ends processes that a report left."""
+ENGINES = tuple(OF_ENGINE)
 
 
-def reached(launcher: str, wave: str | None = None) -> tuple[str, ...]:
-    """All that a run with this launcher comes to, in all waves or in one."""
+def reached(engine: str, wave: str | None = None) -> tuple[str, ...]:
+    """All that a run with this engine comes to, in all waves or in one."""
     return tuple(
         point
-        for name, some in WAVES.items()
+        for name in (*WAVES, ENGINE)
         if wave in (None, name)
-        for point in (*some, *(WITH_WARM.get(name, ()) if launcher == WARM else ()))
+        for point in (*WAVES.get(name, ()), *OF_ENGINE[engine].get(name, ()))
     )

@@ -124,8 +124,9 @@ class Rows:
         for whose, found in by_point.items():
             text = f"{FREE_SECONDS:.0f} s after the rows' ends there are still {', '.join(found)}"
             self.problem(whose, STUCK, text)
-        if there < self._system.slots and not self._remains(self._given_up):  # they are known to be stuck
-            text = f"of {self._system.slots} slots of the launcher only {there} are free, {FREE_SECONDS:.0f} s after"
+        slots = self._system.engine.slots
+        if there < slots and not self._remains(self._given_up):  # they are known to be stuck
+            text = f"of {slots} slots of the launcher only {there} are free, {FREE_SECONDS:.0f} s after"
             self.problem(next(iter(by_point), point), STUCK, text)
         for one in self._remains(self.all):
             with suppress(psutil.NoSuchProcess):
@@ -135,7 +136,7 @@ class Rows:
     def _meet(self, until: float) -> int:
         """How many of as many rows as there are slots have come to their work by then; each waits for the others."""
         self.let_in(points.CONSUMERS)
-        slots = self._system.slots
+        slots = self._system.engine.slots
         self._number += 1
         meeting = meetings.called(str(self._number), slots, until)
         due = datetime.now(UTC)

@@ -24,7 +24,7 @@ ROUND_SECONDS = 420.0
 """What all waves take together at their whole size, with some time to spare."""
 
 
-def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNESS, only: str | None = None) -> int:
+def chaos(minutes: float, seed: int | None = None, engine: str = points.HARNESS, only: str | None = None) -> int:
     """Exit code 0 if no row was lost, done twice or stuck; 1 if one was, 2 if the system could not be run at all.
 
     `only` names the one wave that comes, over and over, of `points.WAVES`.
@@ -39,7 +39,7 @@ def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNES
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-chaos-"))
     os.environ["CHAOS_LEDGER"] = str(folder / "ledger.jsonl")
     chance = random.Random(seed)
-    system = System(folder, chance, launcher)
+    system = System(folder, chance, engine)
     waves: Waves | None = None
     code = 2
     try:
@@ -47,8 +47,8 @@ def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNES
         say("everything is up")
         waves = Waves(system, seed, say)
         # The warm parent reaps what it forks.
-        with Deaths(system.ledger_path) if launcher == points.WARM else nullcontext():
-            _run_waves(waves, began + 60 * minutes, only)
+        with nullcontext() if system.engine.reaps else Deaths(system.ledger_path):
+            _run_waves(waves, engine, began + 60 * minutes, only)
             time.sleep(judge.WAKE_SECONDS)  # for runs that have just been woken up
         code = _judge(system, waves, only, say)
     except stop_signals.Stopped:
@@ -68,19 +68,20 @@ def chaos(minutes: float, seed: int | None = None, launcher: str = points.HARNES
     return code
 
 
-def _run_waves(waves: Waves, until: float, only: str | None) -> None:
+def _run_waves(waves: Waves, engine: str, until: float, only: str | None) -> None:
     """Each kind of wave at least once; the last ones smaller, as the time is short."""
     kinds: dict[str, Callable[[float], None]] = {
         points.CRASHES: lambda size: waves.crashes(round(64 * size), 110 * size),
         points.LOSSES: lambda size: waves.network(round(40 * size), 40 * size),
         points.OUTAGES: lambda size: waves.outages(max(5, round(20 * size))),
         points.BAD_REPORTS: waves.bad_reports,
+        points.ENGINE: lambda size: waves.engine(max(5, round(20 * size))),
     }
     size = min(1.0, max(0.2, (until - time.monotonic()) / ROUND_SECONDS))
     while True:
         before = time.monotonic()
         for name, wave in kinds.items():
-            if only in (None, name):
+            if only in (None, name) and points.reached(engine, name):
                 wave(size)
         took, left = time.monotonic() - before, until - time.monotonic()
         if left < took / 4:
@@ -105,7 +106,7 @@ def _judge(system: System, waves: Waves, only: str | None, say: Callable[[str], 
     }
     lines = ledger.read(system.ledger_path)
     bad = judge.judge(lines, rows, {*waves.wanted, *rows})
-    text, fine = report.table(lines, bad, points.reached(system.launcher, only))
+    text, fine = report.table(lines, bad, points.reached(system.engine.name, only))
     undelivered = judge.undelivered(lines, rows)
     say(
         f"{len(rows)} rows, {sum(map(len, attempts.values()))} attempts; {undelivered} works ended well in runs that"

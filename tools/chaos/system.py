@@ -22,7 +22,8 @@ from psycopg.rows import dict_row
 
 from project.environment import BASE_DIR
 from reportqueue import credentials
-from tools.chaos import points
+from tools.chaos.engine import Engine
+from tools.chaos.engines import ENGINES
 from tools.chaos.ledger import Ledger
 from tools.chaos.proxy import Proxy
 from tools.chaos.rules import ChaosRules
@@ -41,13 +42,6 @@ run_launcher: %s
 compute_logs: {module: dagster.core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
 telemetry: {enabled: false}
 """
-SLOTS = {points.HARNESS: 4, points.WARM: 8}
-"""Run workers at work at once. The warm launcher has more: frozen ones keep their places."""
-LAUNCHERS = {
-    points.HARNESS: "{module: tools.chaos.launcher, class: WarmLauncher}",
-    points.WARM: "{module: tools.chaos.launcher, class: FaultyWarmRunLauncher, config: {"
-    f"max_runs: {SLOTS[points.WARM]}, stop_seconds: {points.STOP_SECONDS}, linger_seconds: {points.LINGER_SECONDS}}}}}",
-}
 
 
 class Part:
@@ -55,6 +49,7 @@ class Part:
 
     def __init__(self, name: str, logs: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._name, self._logs, self._command, self._environment = name, logs, command, environment
+        self.log = logs / f"{name}.log"
         self._children: Children | None = None
         self.child: Child | None = None
 
@@ -101,8 +96,9 @@ class Postgres:
 class System:
     """Everything, and what a harness asks of it."""
 
-    def __init__(self, folder: Path, chance: Any, launcher: str) -> None:
+    def __init__(self, folder: Path, chance: Any, engine: str) -> None:
         self.folder = folder
+        self.chance = chance
         self.ledger_path = folder / "ledger.jsonl"
         self.ledger = Ledger(self.ledger_path)
         self.rules = ChaosRules(self.ledger, chance)
@@ -110,47 +106,48 @@ class System:
         self.port = free_port()
         self.proxy = Proxy(self.port, self.rules)
         self.rules.proxy = self.proxy
-        self.launcher = launcher
-        self.slots = SLOTS[launcher]
+        self.engine: Engine = ENGINES[engine](self)
         self._parts: list[Part] = []
         self._token = credentials.new_key()
-        self.url = ""
+        self.url = self._dagster_url = ""
 
     def start(self) -> None:
         """Bring everything up but the daemons' lives, which are the waves' business."""
         self.url = self.postgres.start()
-        dagster_url = with_database(self.url, "reportqueue_dagster")
-        create_database(dagster_url)
+        self._dagster_url = with_database(self.url, "reportqueue_dagster")
+        create_database(self._dagster_url)
         self.proxy.start()
-        environment = self._environment(dagster_url)
+        environment = self._environment()
         os.environ |= {"CHAOS_WARM": environment["CHAOS_WARM"]}  # for `launcher.ask`
         logs = self.folder / "logs"
         home = Path(environment["DAGSTER_HOME"])
         home.mkdir()
-        (home / "dagster.yaml").write_text(DAGSTER_YAML % LAUNCHERS[self.launcher])
+        environment |= self.engine.prepare(environment)
+        (home / "dagster.yaml").write_text(DAGSTER_YAML % self.engine.launcher)
         children = Children(logs)
         dagster = children.start(
             "dagster-migrate", [sys.executable, "-m", "dagster", "instance", "migrate"], environment, passing=True
         )
         children.run("migrate", [*MANAGE, "migrate", "--no-input"], environment)
         children.finish(dagster)
-        self.warm = self._part("warm", logs, [sys.executable, "-m", "tools.chaos.warm"], environment)
+        self.warm = self.part("warm", [sys.executable, "-m", "tools.chaos.warm"], environment)
         self.warm.start()
         self._make_token()
-        self.web = self._part("web", logs, gunicorn(self.port), environment)
+        self.web = self.part("web", gunicorn(self.port), environment)
         self.start_web()
-        self.scheduler = self._part(
+        self.scheduler = self.part(
             "scheduler",
-            logs,
             [*MANAGE, "enqueue_due_reports", "--loop", "--interval", "0.2"],
             {**environment, "PGAPPNAME": SCHEDULER},  # by which its sessions are known
         )
         wait_until(Path(environment["CHAOS_WARM"]).exists, 120, "the warm parent")
+        self.engine.start(environment)
 
     def stop(self) -> None:
         """End everything."""
         for part in reversed(self._parts):
             part.kill()
+        self.engine.close()
         self.proxy.close()
         self.postgres.stop(signal.SIGQUIT)
 
@@ -189,9 +186,23 @@ class System:
         except HTTPException as error:
             raise OSError(str(error)) from None
 
+    def runs_of(self, rows: Sequence[int]) -> dict[int, int]:
+        """How many runs Dagster has for each of these rows."""
+        found = self._query(
+            self._dagster_url,
+            "SELECT value::int AS row, count(*) AS runs FROM run_tags WHERE key = 'reportqueue/queue_id'"
+            " AND value::int = ANY(%s) GROUP BY value",
+            [rows],
+        )
+        return dict.fromkeys(rows, 0) | {one["row"]: one["runs"] for one in found}
+
     def query(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        """One statement in the database, in a transaction of its own."""
-        with psycopg.connect(self.url, autocommit=True, row_factory=dict_row, connect_timeout=5) as connection:
+        """One statement in the queue's database, in a transaction of its own."""
+        return self._query(self.url, statement, values)
+
+    @staticmethod
+    def _query(url: str, statement: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        with psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=5) as connection:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
@@ -210,8 +221,9 @@ class System:
             return False
         return True
 
-    def _part(self, name: str, logs: Path, command: Sequence[str], environment: Mapping[str, str]) -> Part:
-        part = Part(name, logs, command, environment)
+    def part(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Part:
+        """A process group that ends with the system; not started yet."""
+        part = Part(name, self.folder / "logs", command, environment)
         self._parts.append(part)
         return part
 
@@ -228,12 +240,12 @@ class System:
             user,
         )
 
-    def _environment(self, dagster_url: str) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         return {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tools.chaos.settings",
             "DATABASE_URL": self.url,
-            "DAGSTER_DATABASE_URL": for_dagster(dagster_url),
+            "DAGSTER_DATABASE_URL": for_dagster(self._dagster_url),
             "DAGSTER_HOME": str(self.folder / "dagster"),
             "REPORTQUEUE_URL": self.proxy.url,
             "REPORTQUEUE_TOKEN": self._token,
@@ -241,7 +253,7 @@ class System:
             "SECRET_KEY": secrets.token_urlsafe(40),
             "CHAOS_LEDGER": str(self.ledger_path),
             "CHAOS_WARM": str(self.folder / "warm.sock"),
-            "CHAOS_WORKERS": str(self.slots),
+            "CHAOS_WORKERS": str(self.engine.slots),
             # dagster.yaml and warm servers name modules that are not installed.
             "PYTHONPATH": str(BASE_DIR),
             "PYTHONUNBUFFERED": "1",

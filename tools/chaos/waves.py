@@ -35,6 +35,8 @@ CALM_SECONDS = 600.0
 """How long rows may take to their end at most."""
 MAX_ATTEMPTS = 100
 MORE_ROUNDS = 6
+HELD_SECONDS = 40.0
+"""How long runs wait in the engine: more than three leases of dispatched rows."""
 WORKER_FAULTS = (*points.AT_START, *points.IN_WORK, *points.AT_COMPLETE)
 Say = Callable[[str], None]
 
@@ -55,7 +57,7 @@ class Waves:
         self._moved = 0.0
         self._number = 0
         self._worker_faults = Deck(WORKER_FAULTS, self.chance)
-        self._daemon_faults = WARM_FAULTS if system.launcher == points.WARM else FAULTS
+        self._daemon_faults = WARM_FAULTS if system.engine.name == points.WARM else FAULTS
         deck = Deck(self._daemon_faults, self.chance)
         self.daemons = [Daemon(system, consumer, deck, self.chance.randrange(2**32)) for consumer in CONSUMERS]
         for daemon in self.daemons:
@@ -102,6 +104,35 @@ class Waves:
         """Reports crash, hang and leave things behind, strangers meddle with the database; nobody kills anything."""
         self.wanted += self._bad_reports.strike(share)
         self._progress("bad reports: over", force=True)
+
+    def engine(self, faults: int) -> None:
+        """What makes the runs' processes has faults of its own, under load; and once, no run begins for a while."""
+        rows: list[int] = []
+        for number in range(faults):
+            if number % 2 == 0:
+                rows += self._enqueue(12, worker_faults=False)
+            self.system.engine.strike(rows)
+            self._watch("engine", rows, self.chance.uniform(0.5, 3.0))
+        self._settle("engine", rows)
+        self._let_runs_wait()
+
+    def _let_runs_wait(self) -> None:
+        """Runs that wait in the engine for several leases are not launched again: each row keeps its run."""
+        wave, system = "engine, held", self.system
+        system.rules.turned_away = frozenset(CONSUMERS) - {points.REPAIRED_CONSUMER}
+        system.engine.hold()
+        rows = self._enqueue(4, worker_faults=False)
+        self._watch(wave, rows, HELD_SECONDS)
+        system.ledger.fault(points.RUNS_WAIT, rows)
+        launched = system.runs_of(rows)
+        if wrong := {row: runs for row, runs in launched.items() if runs > 1}:
+            text = f"runs launched while an earlier one waited, by row: {wrong}"
+            system.ledger.write("problem", point=points.RUNS_WAIT, verdict="twice", text=text)
+        if not any(launched.values()):
+            system.ledger.write("problem", point=points.RUNS_WAIT, verdict="lost", text="no run was launched")
+        system.engine.release()
+        self._settle(wave, rows)
+        system.rules.turned_away = ()
 
     def close(self) -> None:
         """End the daemons."""

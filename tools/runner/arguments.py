@@ -11,9 +11,9 @@ from tools.runner.cells import CELLS
 PATTERNS = ("queue", "polling", "asset", "cron")
 ENGINES = ("warm", "celery")
 """What makes the demo's runs."""
-LAUNCHERS = ("harness", "warm")
-WAVES = ("crashes", "network", "outages", "bad-reports")
-"""`LAUNCHERS` and `WAVES` are the choices of the chaos."""
+CHAOS_ENGINES = ("harness", "warm", "celery", "kubernetes")
+WAVES = ("crashes", "network", "outages", "bad-reports", "engine")
+"""`CHAOS_ENGINES` and `WAVES` are the choices of the chaos."""
 BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns", "cost", "peers", "backlog", "history"]
 """The modules of `tools.benchmarks/`."""
 WITH_OPTIONS = {"patterns", "drain", "cost", "peers", "backlog", "history"}
@@ -110,11 +110,12 @@ def parse() -> argparse.Namespace:
         "--seed", type=seed, metavar="N", help="repeats the choices of an earlier run; the timing differs"
     )
     chaos.add_argument(
-        "--launcher",
-        choices=LAUNCHERS,
-        default=LAUNCHERS[0],
-        help="who launches the runs: the harness itself, at once (default), or the product's warm launcher, whose "
-        "server is killed, too; then each daemon has to load the code, so give it some minutes",
+        "--engine",
+        choices=CHAOS_ENGINES,
+        default=CHAOS_ENGINES[0],
+        help="what makes the runs: the harness itself, at once (default); the warm launcher, whose server is killed, "
+        "too, and each daemon has to load the code, so give it some minutes; two Celery workers as two hosts, which "
+        "need redis-server; or a stand-in for a Kubernetes cluster with two nodes",
     )
     chaos.add_argument("--only", choices=WAVES, help="repeat one kind of wave (default: all kinds)")
     bench = commands.add_parser("bench", help="run a benchmark and compare the result with its goals")

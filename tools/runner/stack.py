@@ -95,11 +95,7 @@ class Stack:
 
     def start_celery_worker(self, name: str) -> Child:
         """Start a Celery worker that makes two reports at once; each worker needs a name of its own."""
-        options = ["--hostname", f"{name}@%h", "--concurrency", "2", "--loglevel", "info"]
-        command = [str(BIN / "celery"), "-A", "dagster_reportqueue.celery_worker", "worker", *options]
-        # It ends when the code has changed under it, and is started again, as systemd does.
-        again = ["sh", "-c", 'while "$@"; do :; done', "sh"]
-        return self._children.start(f"celery-{name}", [*again, *command], self._environment)
+        return self._children.start(f"celery-{name}", celery_worker(f"{name}@%h", 2), self._environment)
 
     def code_accepts(self) -> bool:
         """Whether the code server accepts connections."""
@@ -114,6 +110,13 @@ def gunicorn(port: int) -> list[str]:
     """The command of the web app."""
     settings = ("-c", "python:reportqueue.gunicorn", "--bind", f"{HOST}:{port}", "--no-control-socket")
     return [str(BIN / "gunicorn"), *settings, "project.wsgi:application"]
+
+
+def celery_worker(name: str, concurrency: int, app: str = "dagster_reportqueue.celery_worker") -> list[str]:
+    """The command of a Celery worker. It ends when the code has changed, and is started again, as systemd does."""
+    options = ["--hostname", name, "--concurrency", str(concurrency), "--loglevel", "info"]
+    again = ["sh", "-c", 'while "$@"; do :; done', "sh"]
+    return [*again, str(BIN / "celery"), "-A", app, "worker", *options]
 
 
 def free_port() -> int:
