@@ -34,6 +34,10 @@ MAX_API_USER_LENGTH = 255
 MAX_SCOPE_LENGTH = MAX_API_USER_LENGTH + 45
 """Of the text that says whose idempotency key it is."""
 MAX_REASON_LENGTH = 1_000
+MAX_DESCRIPTION_LENGTH = 4_000
+MAX_ROUTE_LENGTH = 50
+MAX_ROUTES = 50
+"""Routes that one claim may name."""
 MAX_PROGRESS_LENGTH = 200
 MAX_CLAIM = 1_000
 MAX_BULK = 1_000
@@ -77,6 +81,12 @@ NUMBERS = {
     "dispatch_lease_seconds": (MIN_LEASE_SECONDS, MAX_LEASE_SECONDS),
     "delay_seconds": (0, MAX_DELAY_SECONDS),
     "retry_after_seconds": (0, MAX_DELAY_SECONDS),
+    "max_running": (1, 1_000_000),
+    "max_running_per_modifier": (1, 1_000_000),
+    "rate_limit": (1, 10_000),
+    "rate_period_seconds": (1, 31 * 86_400),
+    "expires_after_seconds": (1, 366 * 86_400),
+    "deadline_seconds": (1, 366 * 86_400),
     "keep": (0, 1_000_000),
     "batch": (1, 10_000),
 }

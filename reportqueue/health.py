@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 
 from reportqueue import database, locks, queue, triggers
 from reportqueue.conf import conf
-from reportqueue.models import ReportQueue
+from reportqueue.models import Pause, ReportQueue
 from reportqueue.states import Status
 
 View = Callable[[HttpRequest], JsonResponse]
@@ -44,11 +44,13 @@ def ready(request: HttpRequest) -> JsonResponse:
     """
     try:
         reasons = [_not_ready(alias) for alias in sorted({database.alias(), database.users_alias()})]
+        with _quick(database.alias()):
+            paused = [] if any(reasons) else [*map(_paused, queue.paused())]
     except Error as error:
         reasons = [_reason(error)]
     if any(reasons):
         return JsonResponse({"status": "not ready", "reasons": [*filter(None, reasons)]}, status=503)
-    return JsonResponse({"status": "ready"})
+    return JsonResponse({"status": "ready", "paused": paused})
 
 
 @contextmanager
@@ -108,7 +110,8 @@ def status(request: HttpRequest) -> JsonResponse:
             }
             counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
             stalled = queue.standstill()
-            silent, twice = triggers.silent(), triggers.twice()
+            silent, twice, unasked = triggers.silent(), triggers.twice(), triggers.unasked()
+            pauses = queue.paused()
             read_only = database.is_read_only()
     except Error as error:
         return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
@@ -117,10 +120,16 @@ def status(request: HttpRequest) -> JsonResponse:
         *_overdue(counts["overdue_schedules"]),
         *([str(stalled)] if stalled else []),
         *(silence.without_name() for silence in silent),
+        *map(str, unasked),
     ]
     document = {"status": "stalled" if reasons else "moving", "reasons": reasons}
-    warnings = [CLAIMED_TWICE] if twice else []
+    warnings = [*([CLAIMED_TWICE] if twice else []), *map(_paused, pauses)]
     return JsonResponse({**document, "warnings": warnings, **counts, "counted_up_to": COUNTED})
+
+
+def _paused(pause: Pause) -> str:
+    """A pause for callers without a login, who do not learn by whom and why."""
+    return f"{pause.what} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC."
 
 
 def _overdue(count: int) -> list[str]:

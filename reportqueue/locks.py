@@ -108,13 +108,26 @@ def _time_to_wait(seconds: float | None) -> Iterator[float]:
             _patient.release()
 
 
-def lock_until_commit(name: str, *, using: str | None = None) -> None:
+def lock_until_commit(name: str, *, using: str | None = None, seconds: float | None = None) -> None:
     """Take the lock of this name, waiting for it if need be, and hold it until the transaction ends.
 
-    It is a lock of the queue's database, or of the one with the alias `using`.
+    It is a lock of the queue's database, or of the one with the alias `using`. It waits as long as the transaction
+    waits for each lock, or for `seconds`: for a lock that others hold for milliseconds, but that many want.
     """
     with database.connection(using).cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
+        if seconds is None:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
+            return
+        cursor.execute("SELECT set_config('reportqueue.waits', current_setting('lock_timeout'), true)")
+        cursor.execute(_TIMEOUT_AND_LOCK, [_key(name), f"{round(seconds * 1000)}ms"])
+        cursor.execute("SELECT set_config('lock_timeout', current_setting('reportqueue.waits'), true)")
+
+
+def try_until_commit(name: str) -> bool:
+    """Take the lock of this name without waiting, and hold it until the transaction ends; whether it was free."""
+    with database.connection().cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_key(name)])
+        return bool(cursor.fetchone()[0])
 
 
 def _key(lock: str) -> int:

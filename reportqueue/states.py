@@ -32,7 +32,7 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled")
     """Final: a person or its run cancelled it. Leaves by requeue."""
     SKIPPED = "skipped", _("Skipped")
-    """Final: the scheduler did not run it; `error` says why. It stays so."""
+    """Final: it was not run, since the scheduler left it out or it expired; `error` says why. It stays so."""
 
 
 LEASED = frozenset({Status.CLAIMED, Status.DISPATCHED, Status.RUNNING})
@@ -62,6 +62,8 @@ class Verb(StrEnum):
     MARK_PROCESSED = "mark_processed"
     """A consumer that polls has launched the row's run; the queue does not follow that run."""
     RESCUE = "rescue_expired"
+    EXPIRE = "expire"
+    """The row should have started long ago, and is not run any more."""
 
 
 TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
@@ -111,6 +113,12 @@ TRANSITIONS: dict[Verb, dict[Status, frozenset[Status]]] = {
         Status.CLAIMED: frozenset({Status.QUEUED}),
         Status.DISPATCHED: frozenset({Status.QUEUED}),
         Status.RUNNING: frozenset({Status.QUEUED, Status.FAILED, Status.CANCELLED}),
+    },
+    Verb.EXPIRE: {
+        Status.QUEUED: frozenset({Status.SKIPPED}),
+        # A run that comes too late does not start its row.
+        Status.CLAIMED: frozenset({Status.SKIPPED}),
+        Status.DISPATCHED: frozenset({Status.SKIPPED}),
     },
 }
 """verb -> status before -> statuses after. `queue` refuses every other transition. A new row is queued or skipped."""

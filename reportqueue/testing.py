@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 
 from reportqueue import bounds, database, queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.queue import choice
 from reportqueue.states import Status
 
 CONSUMER = "reportqueue.testing"
@@ -62,6 +63,7 @@ def run_queue(make: Make, *, limit: int = 100, raises: bool = True) -> list[Repo
         raise TypeError(f"`make` must be a function of a row; it is {make!r}.")
     _require_count("limit", limit, 1)
     made: list[ReportQueue] = []
+    choice.forget_turns()
     while len(made) < limit:
         rows = queue.claim(CONSUMER, limit=1).rows
         if not rows:

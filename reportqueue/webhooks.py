@@ -113,6 +113,7 @@ def accept(source: WebhookSource, delivery_id: str, payload: Any) -> queue.Enque
         params={name: _value(payload, path, f"params.{name}") for name, path in source.params_paths.items()},
         priority=source.priority,
         max_attempts=source.max_attempts,
+        unique=queue.UNFINISHED if source.unique else None,
         idempotency_key=key,
         request_digest=digest,
     )

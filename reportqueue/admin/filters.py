@@ -19,7 +19,8 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import bounds
 from reportqueue.admin.search import NotUnderstood, number
 from reportqueue.models import ReportSchedule
-from reportqueue.states import FINAL, UNFINISHED, Source, Status
+from reportqueue.models.queue import unfinished
+from reportqueue.states import FINAL, Source, Status
 
 
 class ChoiceFilter(admin.SimpleListFilter):
@@ -47,6 +48,10 @@ class StatusFilter(ChoiceFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
         """Every status."""
         return Status.choices
+
+    def condition(self, value: str) -> Q:
+        """As the conditions of the indexes are."""
+        return Q(status=value) if value in FINAL else unfinished() & Q(status=value)
 
 
 class SourceFilter(ChoiceFilter):
@@ -76,7 +81,7 @@ class ProcessedFilter(YesNoFilter):
 
     def condition(self, value: str) -> Q:
         """By statuses, as the conditions of the indexes are."""
-        return Q(status__in=sorted(UNFINISHED if value == "no" else FINAL))
+        return unfinished() if value == "no" else Q(status__in=sorted(FINAL))
 
 
 class ChosenFilter(ChoiceFilter):

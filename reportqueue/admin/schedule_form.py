@@ -35,7 +35,7 @@ FIELDSETS: list[Any] = [
             "fields": [
                 "catch_up",
                 ("catch_up_window_seconds", "catch_up_limit"),
-                *("overlap", "jitter_seconds"),
+                *("overlap", "jitter_seconds", "unique"),
             ]
         },
     ),

@@ -35,6 +35,8 @@ def sentence(schedule: ReportSchedule) -> str:
     if schedule.calendar is not None:
         what = {"calendar": schedule.calendar.name, "what": schedule.get_blackout_display().lower()}
         parts.append(gettext("when the calendar %(calendar)s is closed: %(what)s") % what)
+    if schedule.unique:
+        parts.append(gettext("only if the same report is not unfinished already"))
     if schedule.jitter_seconds:
         parts.append(gettext("available up to %(seconds)s s later") % {"seconds": f"{schedule.jitter_seconds:,}"})
     return "; ".join(filter(None, parts))

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from reportqueue import bounds
 from reportqueue.api import pagination
 from reportqueue.api.serializers.queue import InstantField
-from reportqueue.models import ReportQueue, ReportSchedule, lists
+from reportqueue.models import Report, ReportQueue, ReportSchedule, lists
 from reportqueue.states import FINAL, UNFINISHED, Source, Status
 
 
@@ -67,7 +67,7 @@ def _choices(*names: str) -> list[tuple[str, str]]:
 
 
 class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    """`status`, `source` and `claimed_by` may be repeated; `processed` is true, false (the default) or any.
+    """`status`, `source`, `route` and `claimed_by` may be repeated; `processed` is true, false (the default) or any.
 
     These three choose the parts of the list; the others are conditions of each part.
     """
@@ -76,6 +76,7 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
     source = django_filters.MultipleChoiceFilter(choices=Source.choices, method="leave")
     processed = django_filters.ChoiceFilter(choices=_choices("true", "false", "any"), method="leave")
     claimed_by = NamesFilter("claimed_by")
+    route = NamesFilter("route")
     report_id = _id_filter()
     modifier_id = _id_filter()
     trigger_time_after = InstantFilter("trigger_time", "gte")
@@ -112,6 +113,18 @@ class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the lib
         return rows.filter(enabled=value == "true")
 
 
+class ReportFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    """Filter by route, and by the begin of the name."""
+
+    route = NamesFilter("route")
+    name = django_filters.CharFilter("name", "istartswith", max_length=bounds.MAX_NAME_LENGTH)
+
+    class Meta:
+        model = Report
+        fields: list[str] = []
+
+
+REPORT_PARAMETERS = [*ReportFilter.base_filters, *pagination.PARAMETERS]
 QUEUE_PARAMETERS = [*QueueFilter.base_filters, *pagination.PARAMETERS]
 SCHEDULE_PARAMETERS = [*ScheduleFilter.base_filters, *pagination.PARAMETERS]
 
@@ -147,6 +160,14 @@ def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
     return pagination.page([chosen.qs], request, _BY_ID)
 
 
+def report_page(request: Request) -> pagination.Page[Report]:
+    """Entries of the catalogue, by number. Raises `ValidationError` naming the parameter."""
+    chosen = ReportFilter(request.query_params, queryset=Report.objects.all())
+    if not chosen.is_valid():
+        raise ValidationError(chosen.errors)
+    return pagination.page([chosen.qs], request, _BY_NUMBER)
+
+
 def _claim_place(priority: Any, available_at: Any, pk: Any) -> pagination.Place:
     if abs(int(priority)) > bounds.MAX_PRIORITY:
         raise ValueError(priority)
@@ -169,4 +190,5 @@ def _id_place(pk: Any) -> pagination.Place:
 _LARGE = ("params", "result", "error")
 _CLAIM_ORDER = pagination.Order(lists.CLAIM_ORDER, _claim_place, _LARGE)
 _DUE_ORDER = pagination.Order(lists.DUE_ORDER, _due_place, _LARGE)
+_BY_NUMBER = pagination.Order(("report_id",), _id_place, ("params_schema", "default_params", "description"))
 _BY_ID = pagination.Order(("id",), _id_place, ("params", "error"))

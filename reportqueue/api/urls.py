@@ -2,12 +2,15 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api.views import batch, queue, schedules, sensors, webhooks
+from reportqueue.api.views import batch, catalogue, queue, schedules, sensors, webhooks
 
 app_name = "reportqueue"
 urlpatterns = [
     path("report-queue/", queue.QueueView.as_view(), name="queue"),
     path("report-queue/claim/", queue.ClaimView.as_view(), name="claim"),
+    path("report-queue/pauses/", queue.PausesView.as_view(), name="pauses"),
+    path("report-queue/pause/", queue.PauseView.as_view(), name="pause-queue"),
+    path("report-queue/resume/", queue.ResumeView.as_view(), name="resume-queue"),
     path("report-queue/start/", batch.StartView.as_view(), name="start-batch"),
     path("report-queue/heartbeat/", batch.HeartbeatView.as_view(), name="heartbeat-batch"),
     path("report-queue/complete/", batch.CompleteView.as_view(), name="complete-batch"),
@@ -19,6 +22,8 @@ urlpatterns = [
     path("report-queue/<int:pk>/release/", queue.ReleaseView.as_view(), name="release"),
     path("report-queue/<int:pk>/cancel/", queue.CancelView.as_view(), name="cancel"),
     path("report-queue/<int:pk>/requeue/", queue.RequeueView.as_view(), name="requeue"),
+    path("catalogue/", catalogue.CatalogueView.as_view(), name="catalogue"),
+    path("catalogue/<int:pk>/", catalogue.ReportView.as_view(), name="report"),
     path("pending-reports/", sensors.PendingView.as_view(), name="pending"),
     path("reports/", sensors.ReportsView.as_view(), name="reports"),
     path("reports/<int:pk>/mark-processed/", sensors.MarkProcessedView.as_view(), name="mark-processed"),

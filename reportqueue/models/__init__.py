@@ -1,9 +1,11 @@
-"""The tables: schedules, calendars, the queue and its attempts, webhook sources, trigger periods, consumers, tokens."""
+"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, consumers, tokens."""
 
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
+from reportqueue.models.pause import Pause
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
+from reportqueue.models.report import Report
 from reportqueue.models.schedule import ReportSchedule
 from reportqueue.models.token import ApiToken
 from reportqueue.models.webhook import WebhookSource
@@ -13,6 +15,8 @@ __all__ = [
     "BlackoutCalendar",
     "BlackoutDays",
     "BlackoutHours",
+    "Pause",
+    "Report",
     "ReportAttempt",
     "ReportConsumer",
     "ReportQueue",

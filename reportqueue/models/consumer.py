@@ -26,6 +26,7 @@ class ReportConsumer(models.Model):
     other_deployment = models.CharField(max_length=bounds.MAX_NAME_LENGTH, db_default="", default="", editable=False)
     """From which other one it has claimed meanwhile, last at `other_seen_at`."""
     other_seen_at = models.DateTimeField(null=True, editable=False)
+    routes = models.JSONField(null=True, editable=False, help_text=_("Those of its last claim; empty: all."))
 
     class Meta:
         verbose_name = _("consumer")

@@ -53,4 +53,5 @@ def by_trigger_time(
         parts = [ended.filter(source=source) for source in sorted(sources)]
     else:
         parts = [rows.filter(status=status) for status in sorted(final)]
-    return [*parts, rows.filter(status__in=sorted(unfinished))] if unfinished else parts
+    # The second condition is for the index `reportqueue_listed`.
+    return [*parts, rows.filter(status__in=sorted(unfinished), report_id__gte=0)] if unfinished else parts

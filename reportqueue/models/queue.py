@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
 from django.db import models
@@ -14,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import bounds, notices
 from reportqueue.clock import ClockTimestamp
 from reportqueue.models.period import InPeriodsOf
+from reportqueue.models.report import DEFAULT_ROUTE, validate_route
 from reportqueue.models.schedule import ReportSchedule
 from reportqueue.patterns import Pattern
 from reportqueue.states import FINAL, LEASED, UNFINISHED, WITH_CONSUMER, Outcome, Source, Status
@@ -21,6 +23,11 @@ from reportqueue.states import FINAL, LEASED, UNFINISHED, WITH_CONSUMER, Outcome
 
 def _final() -> Q:
     return Q(status__in=sorted(FINAL))
+
+
+def unfinished() -> Q:
+    """The condition of rows that may still be run, for queries that are not a claim's: see the indexes."""
+    return Q(status__in=sorted(UNFINISHED), report_id__gte=0)
 
 
 class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
@@ -49,7 +56,7 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def claimable(self) -> Self:
         """Due rows but for those of periods that belong to `polling`: its sensor may have launched their runs already.
 
-        The same condition as in `queue.claim_sql`.
+        The same condition as in `queue.claim_sql`. Pauses and limits are not looked at.
         """
         return self.due().exclude(InPeriodsOf(Pattern.POLLING, "available_at"))
 
@@ -66,6 +73,10 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def unfinished(self) -> Self:
         """Rows that may still be run."""
         return self.filter(status__in=UNFINISHED)
+
+    def same_unfinished(self, report_id: int, modifier_id: int, params: Mapping[str, Any]) -> Self:
+        """Unfinished rows of the same report with the same modifier and parameters."""
+        return self.filter(unfinished(), report_id=report_id, modifier_id=modifier_id, params=params)
 
     def in_turn(self, key: int | OuterRef) -> Self:
         """The unfinished row of a schedule without overlaps that has its turn: none, or one."""
@@ -124,12 +135,23 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         """Rows whose lease has run out; only leased rows have one."""
         return self.filter(lease_expires_at__lt=Now())
 
+    def too_late(self) -> Self:
+        """Queued rows that are not to be run any more, since they should have started long ago."""
+        return self.filter(status=Status.QUEUED, expires_at__lt=Now())
+
 
 class ReportQueue(models.Model):
     """One report to run, from when it is enqueued to its end. Change it only through `reportqueue.queue`."""
 
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(_("modifier"), validators=bounds.id_validators())
+    route = models.CharField(
+        max_length=bounds.MAX_ROUTE_LENGTH,
+        default=DEFAULT_ROUTE,
+        db_default=DEFAULT_ROUTE,
+        validators=[validate_route],
+        help_text=_("Which consumers get it; fixed when it is queued."),
+    )
     trigger_time = models.DateTimeField(_("due (UTC)"), help_text=_("The nominal instant; never changes."))
     available_at = models.DateTimeField(_("available (UTC)"), help_text=_("When it may first be claimed."))
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
@@ -162,6 +184,11 @@ class ReportQueue(models.Model):
         db_default=False,
         editable=False,
         help_text=_("Another report of its schedule is unfinished: neither handed out nor started before its turn."),
+    )
+    expires_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text=_("If it has not started by then, it is skipped; empty once it has started."),
     )
     params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
     priority = models.SmallIntegerField(
@@ -256,8 +283,47 @@ class ReportQueue(models.Model):
                 name="reportqueue_claim_order",
                 condition=Q(status=Status.QUEUED, waiting=False),
             ),
+            # The same for the claims of one route; and, of a route and a priority, whose rows there are. The second
+            # lets a claim pass over a million rows of one report or modifier at once.
+            models.Index(
+                "route",
+                F("priority").desc(),
+                "available_at",
+                "id",
+                name="reportqueue_route_order",
+                condition=Q(status=Status.QUEUED, waiting=False),
+            ),
+            models.Index(
+                "route",
+                "priority",
+                "report_id",
+                "modifier_id",
+                "available_at",
+                "id",
+                name="reportqueue_claim_groups",
+                condition=Q(status=Status.QUEUED, waiting=False),
+            ),
+            models.Index(
+                "expires_at",
+                name="reportqueue_expiry",
+                condition=Q(status=Status.QUEUED, expires_at__isnull=False),
+            ),
+            # For caps, what of a report is under way; for `unique`, whether the same report is unfinished. The second
+            # part of this condition is always true. A query that does not repeat it cannot use the index: PostgreSQL
+            # would otherwise read all of it for a claim, as long as it has no statistics of what is under way.
+            models.Index(
+                "report_id",
+                "status",
+                "modifier_id",
+                name="reportqueue_open",
+                condition=unfinished(),
+            ),
             models.Index("concurrency_key", name="reportqueue_waiting", condition=Q(waiting=True)),
-            models.Index("schedule", name="reportqueue_schedule_open", condition=Q(status__in=sorted(UNFINISHED))),
+            models.Index(
+                "schedule",
+                name="reportqueue_of_schedule",
+                condition=Q(status__in=sorted(UNFINISHED), schedule__isnull=False),
+            ),
             # Every claim uses these two. They serve it however many rows are under way and whatever the statistics say:
             # only rows with a lease are in the first, and with the status in the second no dispatched row is read.
             models.Index("lease_expires_at", name="reportqueue_lease", condition=Q(lease_expires_at__isnull=False)),
@@ -268,7 +334,10 @@ class ReportQueue(models.Model):
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
             # For the lists, see `models.lists`. A row enters the indexes of finished rows when it ends, and no earlier.
             models.Index(
-                "trigger_time", "id", name="reportqueue_unfinished", condition=Q(status__in=sorted(UNFINISHED))
+                "trigger_time",
+                "id",
+                name="reportqueue_listed",
+                condition=unfinished(),
             ),
             models.Index("status", "trigger_time", "id", name="reportqueue_ended_status", condition=_final()),
             models.Index("source", "trigger_time", "id", name="reportqueue_ended_source", condition=_final()),
@@ -355,6 +424,9 @@ class ReportAttempt(models.Model):
     """One start of a row: which run, when, and how it ended. A row's attempts are its history."""
 
     queue = models.ForeignKey(ReportQueue, on_delete=models.CASCADE, related_name="attempts")
+    report_id = models.BigIntegerField(
+        _("report"), null=True, editable=False, help_text=_("Of a report with a rate: its starts are counted.")
+    )
     generation = models.PositiveIntegerField()
     attempt = models.PositiveSmallIntegerField()
     run_id = models.CharField(_("run"), max_length=bounds.MAX_NAME_LENGTH)
@@ -380,7 +452,13 @@ class ReportAttempt(models.Model):
                 fields=["run_id"],
                 name="reportqueue_attempt_cut_off",
                 condition=Q(outcome__in=["", Outcome.EXPIRED]),
-            )
+            ),
+            models.Index(
+                "report_id",
+                "started_at",
+                name="reportqueue_attempt_starts",
+                condition=Q(report_id__isnull=False),
+            ),
         ]
         constraints = [
             models.UniqueConstraint("queue", "run_id", name="reportqueue_attempt_once_per_run"),

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 import reportcron
-from reportqueue import bounds, locks, notices
+from reportqueue import bounds, catalogue, locks, notices
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models.calendars import BlackoutCalendar
@@ -115,6 +115,7 @@ class ReportSchedule(models.Model):
         "calendar": None,
         "overlap": Overlap.ALLOW,
         "jitter_seconds": 0,
+        "unique": False,
     }
     """The values with which a cron expression and a time zone describe the schedule in full."""
 
@@ -205,6 +206,15 @@ class ReportSchedule(models.Model):
         default=0,
         validators=[MaxValueValidator(bounds.MAX_JITTER_SECONDS)],
         help_text=_("Spreads the load: each firing is available up to this much later, always by the same amount."),
+    )
+    unique = models.BooleanField(
+        _("only if it is not unfinished already"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "A firing is skipped while the same report with the same modifier and parameters is unfinished, whoever "
+            "has queued it."
+        ),
     )
     params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
     priority = models.SmallIntegerField(
@@ -332,6 +342,7 @@ class ReportSchedule(models.Model):
             self.params = {}  # an emptied form field
         try:
             bounds.validate_json_object(self.params)  # Django skips a field's validators for an empty list
+            self._require_schema()
         except ValidationError as error:
             problems["params"] = error.messages
         problems |= self._timing_problems()
@@ -341,6 +352,22 @@ class ReportSchedule(models.Model):
             problems |= dict.fromkeys(wrong, text)
         if problems:
             raise ValidationError(problems)
+
+    def _require_schema(self) -> None:
+        """Refuse parameters that do not fit the report's schema, unless they are those that are stored already.
+
+        The schema may have changed since: such a schedule can still be paused.
+        """
+        if not bounds.is_whole(self.report_id):
+            return  # the field refuses it
+        terms = catalogue.terms([self.report_id]).get(self.report_id, catalogue.NONE)
+        if terms.params_schema is None:
+            return
+        stored = (
+            ReportSchedule.objects.filter(pk=self.pk).values_list("report_id", "params").first() if self.pk else None
+        )
+        if stored != (self.report_id, self.params):
+            terms.params(self.params)
 
     def _timing_problems(self) -> dict[str, Any]:
         if self.cron and self.interval_seconds is not None:

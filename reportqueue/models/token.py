@@ -19,10 +19,15 @@ SCOPES = (
     "consume_reportqueue",
     "cancel_reportqueue",
     "requeue_reportqueue",
+    "pause_reportqueue",
     "view_reportschedule",
     "add_reportschedule",
     "change_reportschedule",
     "delete_reportschedule",
+    "view_report",
+    "add_report",
+    "change_report",
+    "delete_report",
 )
 """The permissions that calls of the API need."""
 

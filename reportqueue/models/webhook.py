@@ -56,6 +56,15 @@ class WebhookSource(models.Model):
         default=bounds.DEFAULT_ATTEMPTS,
         validators=[MinValueValidator(bounds.MIN_ATTEMPTS), MaxValueValidator(bounds.MAX_ATTEMPTS)],
     )
+    unique = models.BooleanField(
+        _("only if it is not unfinished already"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "A delivery adds nothing while the same report with the same modifier and parameters is unfinished, "
+            "whoever has queued it."
+        ),
+    )
     seed = models.CharField(max_length=43, default=new_seed, editable=False)
     previous_seed = models.CharField(max_length=43, blank=True, editable=False)
     previous_until = models.DateTimeField(

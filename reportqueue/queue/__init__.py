@@ -8,6 +8,7 @@ When a function raises, nothing was changed.
 """
 
 from reportqueue.queue.actions import cancel, requeue
+from reportqueue.queue.choice import due_routes
 from reportqueue.queue.claims import (
     Claim,
     claim,
@@ -17,6 +18,7 @@ from reportqueue.queue.claims import (
     renew_dispatch,
     renew_dispatch_many,
 )
+from reportqueue.queue.expiry import skip_too_late
 from reportqueue.queue.firings import (
     LAUNCHED_GENERATION,
     Firing,
@@ -26,6 +28,7 @@ from reportqueue.queue.firings import (
     enter_launched,
 )
 from reportqueue.queue.intake import (
+    UNFINISHED,
     Enqueued,
     NewReport,
     OutsideTransaction,
@@ -34,6 +37,7 @@ from reportqueue.queue.intake import (
     enqueue_many,
     known,
 )
+from reportqueue.queue.pauses import pause, paused, resume
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
@@ -43,6 +47,7 @@ from reportqueue.queue.turns import must_wait, turn_before
 
 __all__ = [
     "LAUNCHED_GENERATION",
+    "UNFINISHED",
     "Claim",
     "Enqueued",
     "Firing",
@@ -60,6 +65,7 @@ __all__ = [
     "complete",
     "complete_many",
     "digest_of",
+    "due_routes",
     "enqueue",
     "enqueue_firings",
     "enqueue_many",
@@ -71,6 +77,8 @@ __all__ = [
     "known",
     "mark_processed",
     "must_wait",
+    "pause",
+    "paused",
     "prunable",
     "prune",
     "release",
@@ -79,6 +87,8 @@ __all__ = [
     "renew_dispatch_many",
     "requeue",
     "rescue_expired",
+    "resume",
+    "skip_too_late",
     "standstill",
     "start",
     "start_many",

@@ -64,6 +64,7 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
             unstarted_runs=0,
             releases=0,
             finished_at=None,
+            expires_at=None,
             result=None,
             error=reason,
             concurrency_key=entry.key(row),

@@ -1,4 +1,7 @@
-"""The three SQL statements of a claim: it acknowledges the rows of the last one, looks around, and hands out due rows.
+"""The SQL statements of a claim: it acknowledges the rows of the last one, looks around, and hands out due rows.
+
+Which rows it hands out is a question only where there are more than it may hand out, or where limits hold: then
+`choice` names the rows, and otherwise the first due ones are taken.
 
 The first and the last are SQL because one statement has to find, lock, update and return the rows: the ORM would need
 two, at twice the cost. Both find their rows in the same way:
@@ -12,23 +15,37 @@ two, at twice the cost. Both find their rows in the same way:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from reportqueue import database
-from reportqueue.models import ReportQueue, TriggerPeriod
+from reportqueue.models import Pause, Report, ReportQueue, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.queue.transitions import ANNOUNCED, transition_matching, transition_unseen
 from reportqueue.states import LEASED, Status, Verb
 
 _QUEUE, _PERIODS = ReportQueue._meta.db_table, TriggerPeriod._meta.db_table
+_CATALOGUE, _PAUSES = Report._meta.db_table, Pause._meta.db_table
+_LIMITED = "max_running IS NOT NULL OR max_running_per_modifier IS NOT NULL OR rate_limit IS NOT NULL"
 _LEASED = ", ".join(f"'{status}'" for status in sorted(LEASED))
 
-# The condition and the order of the SELECT are those of the index `reportqueue_claim_order`, and of the queryset
-# `claimable`. The statuses are literals: a parameter would keep PostgreSQL from using a partial index.
-# The periods of `polling` are left to its sensor, which may have launched those rows' runs already. They are read once
-# for the statement: a handful.
+FREE = f"status = '{Status.QUEUED}' AND NOT waiting"
+"""The condition of the partial indexes that a claim reads. The status is a literal: a parameter would keep PostgreSQL
+from using them."""
+DUE = f"""{FREE} AND available_at <= statement_timestamp()
+      AND (expires_at IS NULL OR expires_at > statement_timestamp())
+      AND NOT (
+          (SELECT coalesce(range_agg(tstzrange(since, until)), '{{}}') FROM {_PERIODS}
+           WHERE pattern = '{Pattern.POLLING}') @> available_at
+      )"""  # noqa: S608  # names of tables and words of the vocabulary
+"""The condition of rows that may be handed out, that of the queryset `claimable`. The periods of `polling` are left to
+its sensor, which may have launched those rows' runs already. They are read once for the statement: a handful."""
+ORDER = "priority DESC, available_at, id"
+"""The order of a claim, and of the indexes `reportqueue_claim_order` and `reportqueue_route_order`."""
+
 # A claim opens the row's next generation, which names its next run.
 _HAND_OUT = f"""
 UPDATE {_QUEUE}
@@ -36,17 +53,14 @@ SET status = '{Status.CLAIMED}', generation = generation + 1, claim_id = %(claim
     api_user = %(user)s, claimed_at = statement_timestamp(), lease_expires_at = statement_timestamp() + %(lease)s
 WHERE id = ANY (ARRAY(
     SELECT id FROM {_QUEUE}
-    WHERE status = '{Status.QUEUED}' AND NOT waiting AND available_at <= statement_timestamp()
-      AND NOT (
-          (SELECT coalesce(range_agg(tstzrange(since, until)), '{{}}') FROM {_PERIODS}
-           WHERE pattern = '{Pattern.POLLING}') @> available_at
-      )
-    ORDER BY priority DESC, available_at, id
-    LIMIT %(limit)s
+    WHERE {{chosen}}
     FOR UPDATE SKIP LOCKED
 ))
 RETURNING *
-"""  # noqa: S608  # names of tables and words of the vocabulary
+"""  # noqa: S608
+_HAND_OUT_FIRST = _HAND_OUT.format(chosen=f"{DUE} ORDER BY {ORDER} LIMIT %(limit)s")
+_HAND_OUT_FIRST_OF_ROUTE = _HAND_OUT.format(chosen=f"route = %(route)s AND {DUE} ORDER BY {ORDER} LIMIT %(limit)s")
+_HAND_OUT_CHOSEN = _HAND_OUT.format(chosen=f"id = ANY (%(chosen)s) AND {DUE}")
 
 # `claimed_by`, `api_user` and `status` are those of the index `reportqueue_held`: what others hold costs nothing.
 # The times are taken when each row is written: a row's start must not lie before its dispatch.
@@ -63,8 +77,21 @@ WHERE id = ANY (ARRAY(
 RETURNING {ANNOUNCED}
 """  # noqa: S608
 
-# Each part reads one index, in which there are only leased rows: `reportqueue_held`, or `reportqueue_lease`.
+
+def _edge(direction: str) -> str:
+    """The report and modifier of the first or last group of free rows at the lowest priority of `head`."""
+    return f"""(
+        SELECT (report_id, modifier_id) FROM {_QUEUE}
+        WHERE {FREE} AND route = (SELECT min(route) FROM head) AND priority = (SELECT min(priority) FROM head)
+        ORDER BY report_id {direction}, modifier_id {direction} LIMIT 1
+    )"""  # noqa: S608
+
+
+# The parts about leases read one index each, in which there are only leased rows: `reportqueue_held`, or
+# `reportqueue_lease`. `head` has the first due rows, one more than may be handed out. Whether others compete with them
+# is told by the first and the last group of rows at the lowest priority among them: two probes of an index.
 _LOOK = f"""
+WITH head AS MATERIALIZED ({{head}})
 SELECT
     EXISTS (
         SELECT FROM {_QUEUE}
@@ -73,13 +100,38 @@ SELECT
     EXISTS (
         SELECT FROM {_QUEUE} WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}'
     ),
-    EXISTS (SELECT FROM {_QUEUE} WHERE lease_expires_at < statement_timestamp()),
-    held.in_flight, held.unstarted
+    EXISTS (SELECT FROM {_QUEUE} WHERE lease_expires_at < statement_timestamp())
+    OR EXISTS (SELECT FROM {_QUEUE} WHERE status = '{Status.QUEUED}' AND expires_at < statement_timestamp()),
+    held.in_flight, held.unstarted,
+    (SELECT count(*) FROM head),
+    EXISTS (SELECT FROM {_CATALOGUE} WHERE {_LIMITED}) OR EXISTS (SELECT FROM {_PAUSES}),
+    (SELECT count(*) < 2 OR (
+        (min(route), min(report_id), min(modifier_id)) = (max(route), max(report_id), max(modifier_id))
+        AND {_edge("DESC")} = {_edge("ASC")}{{and_one_route}}
+    ) FROM head)
 FROM (
     SELECT count(*) AS in_flight, count(*) FILTER (WHERE status <> '{Status.RUNNING}') AS unstarted FROM {_QUEUE}
     WHERE %(count)s AND claimed_by = %(consumer)s AND api_user = %(user)s AND status IN ({_LEASED})
 ) held
 """  # noqa: S608
+
+
+def _head(route: str = "") -> str:
+    """The first due rows, of a route if there is a condition for it."""
+    return f"""SELECT route, priority, report_id, modifier_id FROM {_QUEUE}
+        WHERE {route}{DUE} ORDER BY {ORDER} LIMIT %(most)s"""  # noqa: S608
+
+
+_LOOK_AT_ALL = _LOOK.format(
+    head=_head(),
+    and_one_route=f" AND (SELECT min(route) = max(route) FROM {_QUEUE} WHERE {FREE})",  # noqa: S608
+)
+# Of each route by itself: otherwise PostgreSQL would read the rows of other routes, too.
+_LOOK_AT_ROUTES = _LOOK.format(
+    head=f"""SELECT own.* FROM unnest(%(routes)s::text[]) AS wanted
+    CROSS JOIN LATERAL ({_head("route = wanted AND ")}) AS own LIMIT %(most)s""",  # noqa: S608
+    and_one_route="",
+)
 
 
 class View(NamedTuple):
@@ -90,27 +142,53 @@ class View(NamedTuple):
     held: bool
     """The consumer has a claim that it has not acknowledged."""
     expired: bool
-    """The lease of some row has run out, of whatever consumer."""
+    """The lease of some row has run out, of whatever consumer, or a row should have started long ago."""
     in_flight: int
     """The unfinished rows of the consumer; 0 if they were not to be counted."""
     unstarted: int
     """Those of them that no run has started."""
+    due: int
+    """The rows that are due, counted to one more than may be handed out."""
+    limits: bool
+    """Some report is limited, or something is paused."""
+    alike: bool
+    """All rows that are due are of one route, report and modifier: it does not matter which are taken first."""
 
 
-def look(consumer: str, user: str, ack: UUID | None, *, count: bool) -> View:
-    """What the user's consumer has, and whether a lease has run out."""
+@dataclass(frozen=True)
+class Claimer:
+    """Who claims, and under which id and lease."""
+
+    consumer: str
+    user: str
+    claim_id: UUID
+    lease: timedelta
+
+
+def look(consumer: str, user: str, ack: UUID | None, *, count: bool, limit: int, routes: Sequence[str] | None) -> View:
+    """What the user's consumer has, whether a lease has run out, and what is due on the routes (None: on all)."""
+    values = {"consumer": consumer, "user": user, "ack": ack, "count": count, "most": limit + 1}
     with database.connection().cursor() as cursor:
-        cursor.execute(_LOOK, {"consumer": consumer, "user": user, "ack": ack, "count": count})
+        cursor.execute(_LOOK_AT_ALL if routes is None else _LOOK_AT_ROUTES, {**values, "routes": list(routes or ())})
         return View(*cursor.fetchone())
 
 
-def hand_out(consumer: str, user: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:
-    """Hand the first due rows that are not locked, at most `limit`, to the user's consumer; returned in no order.
+def hand_out_first(claimer: Claimer, limit: int, route: str | None) -> list[ReportQueue]:
+    """Hand out the first due rows (of a route) that are not locked, at most `limit`; returned in no order.
 
     Raises `DataError` if one of them is at the end of its generations.
     """
-    values = {"consumer": consumer, "user": user, "claim_id": claim_id, "limit": limit, "lease": lease}
-    return transition_matching(_HAND_OUT, values, Verb.CLAIM, Status.QUEUED, Status.CLAIMED)
+    statement = _HAND_OUT_FIRST if route is None else _HAND_OUT_FIRST_OF_ROUTE
+    return _handed_out(statement, claimer, limit=limit, route=route)
+
+
+def hand_out_chosen(claimer: Claimer, chosen: Sequence[int]) -> list[ReportQueue]:
+    """Hand out these rows, but for those that are locked or no longer due. Raises as `hand_out_first`."""
+    return _handed_out(_HAND_OUT_CHOSEN, claimer, chosen=list(chosen))
+
+
+def _handed_out(statement: str, claimer: Claimer, **values: Any) -> list[ReportQueue]:
+    return transition_matching(statement, {**vars(claimer), **values}, Verb.CLAIM, Status.QUEUED, Status.CLAIMED)
 
 
 def acknowledge(consumer: str, user: str, claim_id: UUID, lease: timedelta) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.core.exceptions import ValidationError
 from django.db import DataError
 
 from reportqueue import bounds, locks
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
+from reportqueue.models.report import ROUTE, validate_route
 from reportqueue.queue import claim_sql
+from reportqueue.queue.choice import choose, may_choose
+from reportqueue.queue.claim_sql import Claimer
+from reportqueue.queue.expiry import skip_too_late
 from reportqueue.queue.fetching import fetch_locked
 from reportqueue.queue.rescue import rescue_expired
 from reportqueue.queue.transitions import (
@@ -58,6 +63,8 @@ class Claim:
     """How many of them no run has started."""
     has_room: bool = True
     """Whether its bounds let the consumer have more rows: if not, it is no use to wait for one."""
+    limited: bool = False
+    """Whether due rows were left because of a limit or a pause. No notification tells when that ends."""
 
 
 def claim(
@@ -70,35 +77,38 @@ def claim(
     dispatch_lease_seconds: int | None = None,
     max_in_flight: int | None = None,
     max_unstarted: int | None = None,
+    routes: Sequence[str] | None = None,
 ) -> Claim:
     """Hand due rows to `consumer`, a stable name. With `user`, the key of an API user, it is that user's consumer.
 
     `ack` is the id of the last claim that the consumer has safely stored: its rows become dispatched. If the consumer
     has a claim that it did not acknowledge, it gets that claim again, with the same id, the same run keys and a new
-    lease. Otherwise it gets up to `limit` due rows. With them it has at most `max_in_flight` unfinished rows, of which
-    no run has started at most `max_unstarted`.
+    lease. Otherwise it gets up to `limit` due rows of the `routes`, of all routes without them. With them it has at
+    most `max_in_flight` unfinished rows, of which no run has started at most `max_unstarted`. If more rows are due,
+    `choice` says which it gets. Raises `ValidationError` naming the argument.
     """
     most = {"max_in_flight": max_in_flight, "max_unstarted": max_unstarted}
     given = {name: number for name, number in most.items() if number is not None}
     bounds.validate_numbers(limit=limit, **given)
     lease = lease_of("lease_seconds", lease_seconds, conf().claim_lease_seconds)
     dispatch_lease = lease_of("dispatch_lease_seconds", dispatch_lease_seconds, conf().dispatch_lease_seconds)
-    room = _Room(limit, max_in_flight, max_unstarted)
+    wanted = _Wanted(limit, max_in_flight, max_unstarted, routes_of(routes))
     # One call of a consumer at a time: an earlier process of that name may still be running.
     own = f"reportqueue:{user}:{consumer}"
     found_none = False
     while True:
         try:
             with locks.bounded(lock=own):
-                view = _acknowledge(consumer, user, ack, dispatch_lease, count=room.counts)
+                view = _acknowledge(consumer, user, ack, dispatch_lease, wanted)
                 if not view.expired:
-                    return _claim(consumer, user, room, lease, view)
+                    return _claim(consumer, user, wanted, lease, view)
             # In a transaction of its own: a second update of a row in one transaction makes PostgreSQL recheck its
             # foreign key, and the claim would wait for an edit of a rescued row's schedule.
             rescue_expired()
+            skip_too_late()
             with locks.bounded(lock=own):
-                view = claim_sql.look(consumer, user, None, count=room.counts)
-                return _claim(consumer, user, room, lease, view)
+                view = wanted.look(consumer, user, None)
+                return _claim(consumer, user, wanted, lease, view)
         except DataError:
             # A row at the end of its generations must not block the other rows. If none is left, another claim has
             # ended it meanwhile: try again, once.
@@ -108,13 +118,30 @@ def claim(
                 found_none = True
 
 
+def routes_of(routes: Any) -> list[str] | None:
+    """The routes that a claim names, each once; None for all. Raises `ValidationError`."""
+    if routes is None:
+        return None
+    if isinstance(routes, str) or not isinstance(routes, list | tuple) or not 0 < len(routes) <= bounds.MAX_ROUTES:
+        raise ValidationError({"routes": f"Must be a list of 1 to {bounds.MAX_ROUTES} routes; leave it out for all."})
+    for route in routes:
+        if not isinstance(route, str) or not ROUTE.fullmatch(route):
+            raise ValidationError({"routes": f"{str(route)[:100]!r} is no route. {validate_route.message}"})
+    return sorted(set(routes))
+
+
 @dataclass(frozen=True)
-class _Room:
-    """How many rows a claim may hand out."""
+class _Wanted:
+    """What a claim asks for: how many rows at most, and of which routes."""
 
     limit: int
     max_in_flight: int | None
     max_unstarted: int | None
+    routes: list[str] | None
+
+    def look(self, consumer: str, user: str, ack: UUID | None) -> claim_sql.View:
+        """What the consumer has, and what is due for it."""
+        return claim_sql.look(consumer, user, ack, count=self.counts, limit=self.limit, routes=self.routes)
 
     @property
     def counts(self) -> bool:
@@ -126,13 +153,21 @@ class _Room:
         bounded = ((self.max_in_flight, view.in_flight), (self.max_unstarted, view.unstarted))
         return min([self.limit, *(most - number for most, number in bounded if most is not None)])
 
-    def claim(self, claim_id: UUID | None, rows: list[ReportQueue], view: claim_sql.View, *, new: int = 0) -> Claim:
+    def claim(
+        self,
+        claim_id: UUID | None,
+        rows: list[ReportQueue],
+        view: claim_sql.View,
+        *,
+        new: int = 0,
+        limited: bool = False,
+    ) -> Claim:
         """The claim, with the counts if it has bounds; `new` rows have come to what the consumer had."""
         in_flight, unstarted = (view.in_flight + new, view.unstarted + new) if self.counts else (None, None)
-        return Claim(claim_id, rows, in_flight, unstarted, has_room=self.beside(view) > new)
+        return Claim(claim_id, rows, in_flight, unstarted, has_room=self.beside(view) > new, limited=limited)
 
 
-def _acknowledge(consumer: str, user: str, claim_id: UUID | None, lease: timedelta, *, count: bool) -> claim_sql.View:
+def _acknowledge(consumer: str, user: str, claim_id: UUID | None, lease: timedelta, wanted: _Wanted) -> claim_sql.View:
     """Mark the claim's rows as dispatched, if there is one; try again shortly for rows that another transaction has
     locked. Returns what the consumer has then.
 
@@ -141,17 +176,17 @@ def _acknowledge(consumer: str, user: str, claim_id: UUID | None, lease: timedel
     """
     if claim_id is not None:
         claim_sql.acknowledge(consumer, user, claim_id, lease)
-    view = claim_sql.look(consumer, user, claim_id, count=count)
+    view = wanted.look(consumer, user, claim_id)
     for pause in LOCKED_PAUSES:
         if claim_id is None or not view.left:
             break
         time.sleep(pause)
         claim_sql.acknowledge(consumer, user, claim_id, lease)
-        view = claim_sql.look(consumer, user, claim_id, count=count)
+        view = wanted.look(consumer, user, claim_id)
     return view
 
 
-def _claim(consumer: str, user: str, room: _Room, lease: timedelta, view: claim_sql.View) -> Claim:
+def _claim(consumer: str, user: str, wanted: _Wanted, lease: timedelta, view: claim_sql.View) -> Claim:
     """The consumer's open claim, or a new one.
 
     Rows that another transaction has locked are left out. A row that was left out of its claim's acknowledgement stays
@@ -162,12 +197,23 @@ def _claim(consumer: str, user: str, room: _Room, lease: timedelta, view: claim_
         # One claim at a time, since one id acknowledges it. Rows of another claim follow after that.
         held = [row for row in held if row.claim_id == held[0].claim_id]
         write_all(held, lease_expires_at=held[0].now + lease)
-        return room.claim(held[0].claim_id, _in_claim_order(held), view)
-    if (limit := room.beside(view)) < 1:
-        return room.claim(None, [], view)
-    claim_id = uuid4()
-    rows = _hand_out(consumer, user, claim_id, limit, lease)
-    return room.claim(claim_id if rows else None, _in_claim_order(rows), view, new=len(rows))
+        return wanted.claim(held[0].claim_id, _in_claim_order(held), view)
+    limit = wanted.beside(view)
+    if limit < 1 or not view.due:
+        return wanted.claim(None, [], view)
+    claimer = claim_sql.Claimer(consumer, user, uuid4(), lease)
+    routes, limited = wanted.routes, False
+    must_choose = view.limits or (routes is not None and len(routes) > 1)
+    if must_choose or (view.due > limit and not view.alike and may_choose()):
+        choice = choose(limit, routes, limited=view.limits)
+        rows, limited = _hand_out_chosen(claimer, choice.rows), choice.limited
+        if choice.rows and not rows:
+            choice = choose(limit, routes, limited=view.limits, locking=True)
+            rows, limited = _hand_out_chosen(claimer, choice.rows), choice.limited
+    else:
+        rows = _hand_out_first(claimer, limit, routes[0] if routes else None)
+    claim_id = claimer.claim_id if rows else None
+    return wanted.claim(claim_id, _in_claim_order(rows), view, new=len(rows), limited=limited)
 
 
 def _lock_held(consumer: str, user: str) -> list[Any]:
@@ -176,19 +222,37 @@ def _lock_held(consumer: str, user: str) -> list[Any]:
     return fetch_locked(mine.select_for_update(skip_locked=True))
 
 
-def _hand_out(consumer: str, user: str, claim_id: UUID, limit: int, lease: timedelta) -> list[ReportQueue]:
-    """Hand out due rows: at most `limit`, or fewer once they have `MAX_ANSWER_BYTES`."""
+def _hand_out_first(claimer: Claimer, limit: int, route: str | None) -> list[ReportQueue]:
+    """Hand out the first due rows: at most `limit`, or fewer once they have `MAX_ANSWER_BYTES`."""
     rows: list[ReportQueue] = []
     size = 0
     while len(rows) < limit and size < bounds.MAX_ANSWER_BYTES:
         wanted = min(limit - len(rows), bounds.ROWS_AT_ONCE)
-        some = claim_sql.hand_out(consumer, user, claim_id, wanted, lease)
+        some = claim_sql.hand_out_first(claimer, wanted, route)
         rows += some
         if len(some) < wanted:
             break
         if len(rows) < limit:
-            size += sum(bounds.json_size(row.params, row.error) for row in some)
+            size += _size(some)
     return rows
+
+
+def _hand_out_chosen(claimer: Claimer, chosen: Sequence[int]) -> list[ReportQueue]:
+    """Hand out the chosen rows, or fewer once they have `MAX_ANSWER_BYTES`."""
+    rows: list[ReportQueue] = []
+    size = 0
+    for place in range(0, len(chosen), bounds.ROWS_AT_ONCE):
+        if size >= bounds.MAX_ANSWER_BYTES:
+            break
+        some = claim_sql.hand_out_chosen(claimer, chosen[place : place + bounds.ROWS_AT_ONCE])
+        rows += some
+        if place + bounds.ROWS_AT_ONCE < len(chosen):
+            size += _size(some)
+    return rows
+
+
+def _size(rows: Sequence[ReportQueue]) -> int:
+    return sum(bounds.json_size(row.params, row.error) for row in rows)
 
 
 def _end_used_up() -> bool:

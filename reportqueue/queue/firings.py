@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from reportqueue import database
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue import catalogue, database, locks
+from reportqueue.models import Report, ReportQueue, ReportSchedule
+from reportqueue.models.report import DEFAULT_ROUTE
 from reportqueue.queue import turns
+from reportqueue.queue.intake import unique_lock
 from reportqueue.signals import Transition, announce, announce_all
 from reportqueue.states import Source, Status, Verb
-from reportqueue.timing.policies import Overlap
+from reportqueue.timing.policies import Overlap, SkipReason
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,24 @@ class Firing:
 _INSERT = """
 INSERT INTO {queue} (
     schedule_id, concurrency_key, trigger_time, available_at, waiting, status, error, result, finished_at,
-    report_id, modifier_id, params, priority, max_attempts, source,
+    report_id, modifier_id, route, expires_at, params, priority, max_attempts, source,
     generation, attempt, launch_failures, claimed_by, run_id, cancel_requested
 )
 SELECT
     s.id, CASE WHEN s.overlap <> %(allow)s THEN s.id END, f.trigger_time, f.available_at, f.waiting, f.status,
     f.error, f.result::jsonb,
     CASE WHEN f.status = %(skipped)s THEN clock_timestamp() END,
-    s.report_id, s.modifier_id, s.params, s.priority, s.max_attempts, %(source)s,
+    s.report_id, s.modifier_id, coalesce(r.route, %(route)s),
+    CASE WHEN %(expires)s AND f.status <> %(skipped)s
+        THEN f.trigger_time + make_interval(secs => r.expires_after_seconds) END,
+    coalesce(r.default_params, '{{}}') || s.params, s.priority, s.max_attempts, %(source)s,
     0, 0, 0, '', '', false
 FROM unnest(
     %(schedules)s::bigint[], %(trigger_times)s::timestamptz[], %(available_ats)s::timestamptz[],
     %(waiting)s::boolean[], %(statuses)s::text[], %(errors)s::text[], %(results)s::text[]
 ) WITH ORDINALITY AS f (schedule_id, trigger_time, available_at, waiting, status, error, result, place)
 JOIN {schedules} s ON s.id = f.schedule_id
+LEFT JOIN {reports} r ON r.report_id = s.report_id
 ORDER BY f.place
 ON CONFLICT DO NOTHING
 RETURNING id, schedule_id, report_id, modifier_id, status
@@ -79,13 +85,19 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
     inserted = Inserted()
     if not firings:
         return inserted
-    sql = _INSERT.format(queue=ReportQueue._meta.db_table, schedules=ReportSchedule._meta.db_table)
+    if source == Source.SCHEDULE:  # what a person asks for is queued
+        firings = _without_doubles(firings)
+    tables = {"queue": ReportQueue, "schedules": ReportSchedule, "reports": Report}
+    sql = _INSERT.format(**{name: model._meta.db_table for name, model in tables.items()})
     with database.atomic(), database.connection().cursor() as cursor:
         cursor.execute(
             sql,
             {
                 "skipped": Status.SKIPPED.value,
                 "source": source.value,
+                "route": DEFAULT_ROUTE,
+                # A backfill is wanted however late it is.
+                "expires": source != Source.BACKFILL,
                 "schedules": [firing.schedule_id for firing in firings],
                 "trigger_times": [firing.trigger_time for firing in firings],
                 "available_ats": [firing.available_at for firing in firings],
@@ -123,6 +135,31 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
     return inserted
 
 
+def _without_doubles(firings: Sequence[Firing]) -> list[Firing]:
+    """The firings, those skipped whose schedule is `unique` and whose report is unfinished already."""
+    named = {firing.schedule_id for firing in firings if firing.skipped is None}
+    schedules = {one.pk: one for one in ReportSchedule.objects.filter(pk__in=named, unique=True).order_by("pk")}
+    if not schedules:
+        return list(firings)
+    for name in sorted({unique_lock(one.report_id, one.modifier_id) for one in schedules.values()}):
+        locks.lock_until_commit(name)
+    known = catalogue.terms(one.report_id for one in schedules.values())
+    taken: list[tuple[int, int, dict[str, Any]]] = []
+    found = []
+    for firing in firings:
+        schedule = None if firing.skipped is not None else schedules.get(firing.schedule_id)
+        if schedule is not None:
+            params = {**known.get(schedule.report_id, catalogue.NONE).default_params, **schedule.params}
+            same = (schedule.report_id, schedule.modifier_id, params)
+            if same in taken or ReportQueue.objects.same_unfinished(*same).exists():
+                note = SkipNote(f"Skipped: {_DOUBLE}", {"reason": SkipReason.UNIQUE.value, "count": 1})
+                firing = replace(firing, waiting=False, skipped=note)
+            taken.append(same)
+        found.append(firing)
+    return found
+
+
+_DOUBLE = "the same report with the same modifier and parameters is unfinished."
 LAUNCHED_GENERATION = 1
 """The generation of a row that was never claimed: the run that inserts it is its first."""
 
@@ -134,11 +171,13 @@ def enter_launched(schedule: ReportSchedule, trigger_time: datetime) -> ReportQu
     it. The caller holds the schedule's lock.
     """
     key, waiting = turns.of(schedule)
+    terms = catalogue.terms([schedule.report_id]).get(schedule.report_id, catalogue.NONE)
     row = ReportQueue.objects.create(
         schedule=schedule,
         report_id=schedule.report_id,
         modifier_id=schedule.modifier_id,
-        params=schedule.params,
+        route=terms.route,
+        params={**terms.default_params, **schedule.params},
         priority=schedule.priority,
         max_attempts=1,
         generation=LAUNCHED_GENERATION,

@@ -13,13 +13,16 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 
-from reportqueue import bounds, database, locks
+from reportqueue import bounds, catalogue, database, locks
+from reportqueue.catalogue import Terms
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused, RowBusy
 from reportqueue.models import ReportQueue
 from reportqueue.signals import announce
 from reportqueue.states import Source, Verb
 
+UNFINISHED = "unfinished"
+"""The only value of `unique`."""
 LOOKUPS = 20
 """How often a known key is looked up again after an insert found it taken. A caller's transaction of the isolation
 REPEATABLE READ never sees it."""
@@ -44,8 +47,13 @@ class NewReport:
     modifier_id: int
     trigger_time: datetime | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
-    priority: int = 0
-    max_attempts: int = bounds.DEFAULT_ATTEMPTS
+    """Beside the report's default parameters, or instead of those with the same names."""
+    priority: int | None = None
+    """This and the next two are by default those of the report in the catalogue."""
+    max_attempts: int | None = None
+    route: str | None = None
+    unique: str | None = None
+    """`UNFINISHED`: if the same report with the same modifier and parameters is unfinished, that is the answer."""
     idempotency_key: str | None = None
     request_digest: str | None = None
     """With a key: the digest of the request, if settings that may change have made this content from it."""
@@ -56,6 +64,12 @@ class NewReport:
             return self.request_digest
         content = asdict(self)
         del content["request_digest"]
+        # A digest of the time before these could be left out is that of the same request.
+        content["priority"] = catalogue.DEFAULT_PRIORITY if self.priority is None else self.priority
+        content["max_attempts"] = bounds.DEFAULT_ATTEMPTS if self.max_attempts is None else self.max_attempts
+        for name in ("route", "unique"):
+            if content[name] is None:
+                del content[name]
         if self.trigger_time is not None:
             content["trigger_time"] = self.trigger_time.astimezone(UTC).isoformat()
         return digest_of(content)
@@ -66,14 +80,18 @@ def digest_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+_WITH_TERMS = ("priority", "max_attempts")
 _NUMBERS = [field.name for field in fields(NewReport) if field.name in bounds.NUMBERS]
-_ASKED_FOR = {field.name for field in fields(NewReport)} - {"trigger_time", "request_digest"}
+_ASKED_FOR = {field.name for field in fields(NewReport)} - {"trigger_time", "request_digest", "unique"}
 _NOT_ASKED_FOR = [field.name for field in ReportQueue._meta.fields if field.name not in _ASKED_FOR]
 
 
 @dataclass(frozen=True)
 class Enqueued:
-    """The row that holds the report, and whether this call made it (a known idempotency key does not)."""
+    """The row that holds the report, and whether this call made it.
+
+    A known idempotency key does not, nor does `unique` if the report is unfinished already.
+    """
 
     row: ReportQueue
     created: bool
@@ -85,8 +103,10 @@ def enqueue(
     *,
     trigger_time: datetime | None = None,
     params: Mapping[str, Any] | None = None,
-    priority: int = 0,
-    max_attempts: int = bounds.DEFAULT_ATTEMPTS,
+    priority: int | None = None,
+    max_attempts: int | None = None,
+    route: str | None = None,
+    unique: str | None = None,
     idempotency_key: str | None = None,
     source: Source = Source.CODE,
 ) -> ReportQueue:
@@ -95,8 +115,11 @@ def enqueue(
     That is a transaction of the queue's database. In one of another database this warns (`OutsideTransaction`): the
     report stays, whatever becomes of that transaction.
 
-    If the `idempotency_key` is known with the same content, the row of that key is returned. Raises `ValidationError`
-    naming the field, `IdempotencyKeyReused` for a key known with other content.
+    The catalogue says what the caller leaves out: priority, attempts and route, and the default parameters. If the
+    `idempotency_key` is known with the same content, the row of that key is returned. With `unique="unfinished"`, a
+    report with the same modifier and parameters that is unfinished is returned, and nothing is added. Raises
+    `ValidationError` naming the field, also for parameters that do not fit the report's schema; `IdempotencyKeyReused`
+    for a key known with other content.
     """
     new = NewReport(
         report_id=report_id,
@@ -105,6 +128,8 @@ def enqueue(
         params={} if params is None else params,
         priority=priority,
         max_attempts=max_attempts,
+        route=route,
+        unique=unique,
         idempotency_key=idempotency_key,
     )
     return _enqueue([new], source, scope="")[0].row
@@ -128,21 +153,32 @@ def _enqueue(reports: Sequence[NewReport], source: Source, scope: str) -> list[E
     if len(reports) > bounds.MAX_BULK:
         raise ValidationError(f"At most {bounds.MAX_BULK:,} reports at once; there are {len(reports):,}.")
     now = database_now()
+    known_terms = catalogue.terms(
+        one.report_id for one in reports if not bounds.number_problem("report_id", one.report_id)
+    )
     rows = [
-        _new_row(report, now, source, scope, place=f"[{place}]." if len(reports) > 1 else "")
+        _new_row(
+            report,
+            _terms_of(report, known_terms),
+            now,
+            source,
+            scope,
+            place=f"[{place}]." if len(reports) > 1 else "",
+        )
         for place, report in enumerate(reports)
     ]
+    alone = [row for row, report in zip(rows, reports, strict=True) if report.unique is not None]
     with locks.bounded():
-        by_key = _insert_once(rows, scope)
-        announce(Verb.ENQUEUE, [row for row in rows if by_key.get(row.idempotency_key, row) is row], before="")
-        answers = []
-        for row in rows:
-            kept = by_key[row.idempotency_key] if row.idempotency_key else row
-            # A row of this list is about to be rolled back: its number would lead nowhere.
-            where = "in this list" if any(kept is one for one in rows) else f"for row {kept.pk}"
-            _require_same(kept, row.idempotency_digest, where)
-            answers.append(Enqueued(kept, created=kept is row))
-    return answers
+        for name in sorted({unique_lock(row.report_id, row.modifier_id) for row in alone}):
+            locks.lock_until_commit(name)
+        holders = _insert_once(rows, {id(row) for row in alone}, scope)
+        announce(Verb.ENQUEUE, [row for row, holder in zip(rows, holders, strict=True) if holder is row], before="")
+    return [Enqueued(holder, created=holder is row) for row, holder in zip(rows, holders, strict=True)]
+
+
+def _terms_of(report: NewReport, known: Mapping[int, Terms]) -> Terms:
+    # An id that is no number is refused later, with the other problems.
+    return known.get(report.report_id, catalogue.NONE) if bounds.is_whole(report.report_id) else catalogue.NONE
 
 
 def _require_reports(reports: Any) -> None:
@@ -170,8 +206,10 @@ def _require_same(kept: ReportQueue, digest: str | None, where: str) -> None:
         raise IdempotencyKeyReused(f"Idempotency key {key!r} was first used with other content, {where}.")
 
 
-def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, place: str) -> ReportQueue:
+def _new_row(report: NewReport, terms: Terms, now: datetime, source: Source, scope: str, *, place: str) -> ReportQueue:
     numbers = {name: getattr(report, name) for name in _NUMBERS}
+    for name in _WITH_TERMS:
+        numbers[name] = getattr(terms, name) if numbers[name] is None else numbers[name]
     problems: dict[str, Any] = {
         name: [text] for name, value in numbers.items() if (text := bounds.number_problem(name, value))
     }
@@ -180,10 +218,16 @@ def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, pl
         bounds.validate_instant(due)
     except ValidationError as error:
         problems["trigger_time"] = error.messages
+    if not isinstance(report.route, str | None):
+        problems["route"] = ["Must be a text."]
+    if report.unique not in (None, UNFINISHED):
+        problems["unique"] = [f"Must be {UNFINISHED!r}, or left out; it is {report.unique!r:.100}."]
     row = ReportQueue(
         **numbers,
+        route=terms.route if report.route is None else report.route,
         trigger_time=due,
         available_at=due,
+        expires_at=None if "trigger_time" in problems else terms.expires_at(due),
         params=report.params,
         idempotency_key=report.idempotency_key,
         source=source,
@@ -200,6 +244,7 @@ def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, pl
             problems.update(error.message_dict)
         try:
             bounds.validate_json_object(row.params)  # Django skips a field's validators for an empty list
+            row.params = terms.params(row.params)
         except ValidationError as error:
             problems["params"] = error.messages
     if problems:
@@ -210,22 +255,37 @@ def _new_row(report: NewReport, now: datetime, source: Source, scope: str, *, pl
     return row
 
 
-def _insert_once(rows: list[ReportQueue], scope: str) -> dict[str | None, ReportQueue]:
-    """Insert the rows without a known key of the scope; returns each key's row.
+def unique_lock(report_id: int, modifier_id: int) -> str:
+    """The name of the lock that whoever looks for an unfinished report holds until its own is committed."""
+    return f"reportqueue:unique:{report_id}:{modifier_id}"
+
+
+def _insert_once(rows: list[ReportQueue], alone: set[int], scope: str) -> list[ReportQueue]:
+    """Insert the rows without a known key of the scope, and those of `alone` (by `id()`) whose report is not
+    unfinished yet; returns the row that holds each.
 
     Of two callers with one key, the second waits. Raises `RowBusy` if a key stays taken by a row that the caller's
-    transaction cannot see.
+    transaction cannot see, `IdempotencyKeyReused` for a key of other content.
     """
     keys = {row.idempotency_key for row in rows if row.idempotency_key}
     for _ in range(LOOKUPS):
         known = ReportQueue.objects.filter(idempotency_key__in=keys, idempotency_scope=scope) if keys else []
-        by_key: dict[str | None, ReportQueue] = {row.idempotency_key: row for row in known}
+        by_key = {row.idempotency_key: row for row in known}
+        holders: dict[int, ReportQueue] = {}
+        fresh: list[ReportQueue] = []
         # Sorted: two bulk inserts that share keys then wait for each other in one order, never in a circle.
-        fresh = [
-            row
-            for row in sorted(rows, key=lambda row: row.idempotency_key or "")
-            if row.idempotency_key is None or by_key.setdefault(row.idempotency_key, row) is row
-        ]
+        for row in sorted(rows, key=lambda row: row.idempotency_key or ""):
+            holder = by_key.get(row.idempotency_key) if row.idempotency_key else None
+            if holder is not None:
+                # A row of this list is about to be inserted: it has no number yet.
+                _require_same(holder, row.idempotency_digest, f"for row {holder.pk}" if holder.pk else "in this list")
+            elif id(row) in alone:
+                holder = _same_unfinished(row, [one for one in fresh if id(one) in alone])
+            holders[id(row)] = holder or row
+            if holder is None:
+                fresh.append(row)
+                if row.idempotency_key:
+                    by_key[row.idempotency_key] = row
         try:
             with database.atomic():
                 ReportQueue.objects.bulk_create(fresh)
@@ -235,5 +295,14 @@ def _insert_once(rows: list[ReportQueue], scope: str) -> dict[str | None, Report
             for row in fresh:
                 row.pk = None
             continue  # another transaction committed one of the keys since the look-up: look it up again
-        return by_key
+        return [holders[id(row)] for row in rows]
     raise RowBusy("A row with this idempotency key is there, but not for this transaction: repeat the transaction.")
+
+
+def _same_unfinished(row: ReportQueue, others: Sequence[ReportQueue]) -> ReportQueue | None:
+    """An unfinished row with the same report, modifier and parameters, of the table or of those about to be there."""
+    same = (row.report_id, row.modifier_id, row.params)
+    for other in others:
+        if (other.report_id, other.modifier_id, other.params) == same:
+            return other
+    return ReportQueue.objects.same_unfinished(*same).order_by("pk").first()

@@ -14,8 +14,8 @@ from django.core.exceptions import ValidationError
 from reportqueue import bounds, database
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError
-from reportqueue.models import ReportAttempt, ReportQueue
-from reportqueue.queue import turns
+from reportqueue.models import Report, ReportAttempt, ReportQueue
+from reportqueue.queue import expiry, turns
 from reportqueue.queue.transitions import (
     Heartbeat,
     Results,
@@ -42,7 +42,7 @@ from reportqueue.queue.transitions import (
     transition_all,
     write_all,
 )
-from reportqueue.states import FINAL, Outcome, Status, Verb
+from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
 
 
 def start(
@@ -112,6 +112,11 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         for row in rows:
             again = row.status == Status.RUNNING and row.run_id == run.run_id and held_by_another(row, run.user) is None
             (mine if again else others).append(row)
+        too_late = [row for row in others if _is_too_late(row, now)]
+        for some in _by_status(too_late):
+            expiry.skip(some, now)
+        results |= {row.pk: expiry.refusal(row) for row in too_late}
+        others = [row for row in others if row not in too_late]
         elsewhere = _started_elsewhere(mine, run)
         if mine := [row for row in mine if row.pk not in elsewhere]:
             write_all(mine, lease_expires_at=now + run.lease)
@@ -130,6 +135,11 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         _open_attempts(new, tokens, generations, run, now)
         results |= refused | {row.pk: row for row in (*mine, *new)}
     return results
+
+
+def _is_too_late(row: ReportQueue, now: datetime) -> bool:
+    """Whether the row has expired: it is skipped, and not run late."""
+    return row.expires_at is not None and row.expires_at < now and row.status in TRANSITIONS[Verb.EXPIRE]
 
 
 def _started_elsewhere(rows: Sequence[ReportQueue], run: _Run) -> dict[int, ReportQueueError]:
@@ -197,6 +207,7 @@ def _make_running(
             **({"releases": 0} if again else {}),
             run_id=run.run_id,
             api_user=run.user,
+            expires_at=None,
             lease_expires_at=now + run.lease,
             started_at=now,
             finished_at=None,
@@ -222,6 +233,7 @@ def _open_attempts(
                 "worker": run.worker,
                 "now": now,
                 "rows": [row.pk for row in named],
+                "reports": [row.report_id for row in named],
                 "generations": [generations[row.pk] for row in named],
                 "attempts": [row.attempt for row in named],
                 "tokens": [tokens[row.pk] for row in named],
@@ -233,13 +245,16 @@ def _open_attempts(
 # value, which costs as much as the rest of a start.
 _OPEN_ATTEMPTS = f"""
 INSERT INTO {ReportAttempt._meta.db_table} (
-    queue_id, generation, attempt, run_id, parent_run_id, worker, lease_token, started_at, outcome, progress, error
+    queue_id, report_id, generation, attempt, run_id, parent_run_id, worker, lease_token, started_at, outcome, progress,
+    error
 )
-SELECT pk, generation, attempt, %(run_id)s, %(parent_run_id)s, %(worker)s, token, %(now)s, '', '', ''
-FROM unnest(%(rows)s::bigint[], %(generations)s::integer[], %(attempts)s::smallint[], %(tokens)s::uuid[])
-    WITH ORDINALITY AS own (pk, generation, attempt, token, place)
+SELECT pk, (SELECT report_id FROM {Report._meta.db_table} WHERE report_id = report AND rate_limit IS NOT NULL),
+    generation, attempt, %(run_id)s, %(parent_run_id)s, %(worker)s, token, %(now)s, '', '', ''
+FROM unnest(
+    %(rows)s::bigint[], %(reports)s::bigint[], %(generations)s::integer[], %(attempts)s::smallint[], %(tokens)s::uuid[]
+) WITH ORDINALITY AS own (pk, report, generation, attempt, token, place)
 ORDER BY place
-"""  # noqa: S608  # the name of a table
+"""  # noqa: S608  # names of tables
 
 
 def _by_status(rows: Sequence[ReportQueue]) -> list[list[ReportQueue]]:

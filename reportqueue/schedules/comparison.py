@@ -32,6 +32,7 @@ _UNHEEDED = {
     "calendar": "sensors do not know its calendar",
     "overlap": "sensors do not look whether an earlier report is unfinished",
     "jitter_seconds": "sensors put no firing off",
+    "unique": "sensors do not look whether the same report is unfinished",
 }
 _REMEDIES = {
     "interval_seconds": "give it a cron expression instead of the interval",
@@ -40,6 +41,7 @@ _REMEDIES = {
     "blackout": "take it from its calendar, with the open day written into its expression",
     "overlap": "let its reports overlap",
     "jitter_seconds": "set the jitter to 0, and spread the load by the expressions' minutes",
+    "unique": "let it be queued although the same report is unfinished",
     "next_run_at": "run manage.py enqueue_due_reports, which plans it anew",
 }
 

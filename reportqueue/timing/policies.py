@@ -44,3 +44,7 @@ class SkipReason(StrEnum):
     """No scheduler ran when it was due, and the schedule's catch-up leaves it out."""
     OVERLAP = "overlap"
     BLACKOUT = "blackout"
+    UNIQUE = "unique"
+    """The same report was unfinished already."""
+    EXPIRED = "expired"
+    """It has not started in time: `expires_after_seconds` of its report."""

@@ -1,6 +1,6 @@
 """Which pattern owns an instant: switches from one pattern to another, and the firings that sensors launch."""
 
-from reportqueue.triggers.consumers import Silence, Twice, saw, silence_of, silent, twice
+from reportqueue.triggers.consumers import Silence, Twice, Unasked, saw, silence_of, silent, twice, unasked
 from reportqueue.triggers.handovers import (
     Current,
     Handover,
@@ -18,6 +18,7 @@ __all__ = [
     "Handover",
     "Silence",
     "Twice",
+    "Unasked",
     "cancel_planned",
     "current",
     "hand_over",
@@ -30,4 +31,5 @@ __all__ = [
     "silent",
     "start_firing",
     "twice",
+    "unasked",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models.functions import Now
 
-from reportqueue import locks
+from reportqueue import locks, queue
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
@@ -25,6 +25,8 @@ REPLACED_SECONDS = 60
 """After so long without a claim from a consumer's deployment, another one has taken its place."""
 TWICE_SECONDS = 300
 """How long it is told that a consumer has claimed from two deployments."""
+UNASKED_SECONDS = 600
+"""After so long without a claim that asks for it, a route with due rows is told of."""
 FORGOTTEN = timedelta(days=30)
 MAX_CONSUMERS = 1_000
 """Further names are not written down."""
@@ -79,7 +81,22 @@ class Twice:
         )
 
 
-def saw(pattern: Pattern, name: str, deployment: str = "", *, user: str = "") -> Twice | None:
+@dataclass(frozen=True)
+class Unasked:
+    """Rows of a route are due, and no consumer has asked for it lately."""
+
+    route: str
+
+    def __str__(self) -> str:
+        return (
+            f"Reports of the route {self.route!r} are due, and no consumer has asked for it in the last "
+            f"{UNASKED_SECONDS // 60} minutes. Is there a queue sensor with this route, and is it switched on?"
+        )
+
+
+def saw(
+    pattern: Pattern, name: str, deployment: str = "", *, user: str = "", routes: list[str] | None = None
+) -> Twice | None:
     """Note that a consumer has just asked, from a deployment if it names one; returns if it asks from two.
 
     The consumers of two API users are two, also under one name: only calls of one user are compared. Nothing depends
@@ -88,9 +105,12 @@ def saw(pattern: Pattern, name: str, deployment: str = "", *, user: str = "") ->
     consumer = ReportConsumer.objects.filter(pattern=pattern, name=name).annotate(now=ClockTimestamp()).first()
     try:
         if consumer is None:
-            _note_new(ReportConsumer(pattern=pattern, name=name, api_user=user, deployment=deployment))
+            _note_new(ReportConsumer(pattern=pattern, name=name, api_user=user, deployment=deployment, routes=routes))
             return None
-        if changes := _changes(consumer, deployment, user):
+        changes = _changes(consumer, deployment, user)
+        if "seen_at" in changes or consumer.routes != routes:
+            changes |= {"seen_at": ClockTimestamp(), "routes": routes}
+        if changes:
             with locks.bounded(BUSY_SECONDS):
                 ReportConsumer.objects.filter(pk=consumer.pk).update(**changes)
     except RowBusy:
@@ -125,6 +145,18 @@ def _changes(consumer: Any, deployment: str, user: str) -> dict[str, Any]:
         "deployment": deployment or consumer.deployment,
         **({"other_deployment": "", "other_seen_at": None} if moved else {}),
     }
+
+
+def unasked() -> list[Unasked]:
+    """The routes that have due rows and that nobody asks for. If nobody claims at all, `silent` says so."""
+    lately = Now() - timedelta(seconds=UNASKED_SECONDS)
+    asked = list(
+        ReportConsumer.objects.filter(pattern=Pattern.QUEUE, seen_at__gt=lately).values_list("routes", flat=True)
+    )
+    if not asked or None in asked:
+        return []
+    known = {route for routes in asked for route in routes or ()}
+    return [Unasked(route) for route in queue.due_routes() if route not in known]
 
 
 def twice() -> list[Twice]:

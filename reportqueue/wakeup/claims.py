@@ -248,13 +248,18 @@ def _poll_seconds(hears: bool) -> float:
 listener = Listener()
 
 
-def wait(until: float, heard: int) -> bool:
+def wait(until: float, heard: int, *, often: bool = False) -> bool:
     """Wait until it is time to poll again; False when `until` (of `time.monotonic()`) has come, or the process ends.
+
+    With `often` that is after `WAIT_POLL_SECONDS`, whether notifications arrive or not: none tells when a limit allows
+    more rows.
 
     `heard` is `listener.heard()` from before the last poll. All database connections are given back first: a
     waiting claim costs a thread, but no connection, transaction or lock.
     """
     left = until - time.monotonic()
+    if left > 0 and often:
+        left = min(left, conf().wait_poll_seconds)
     if left <= 0 or listener.stopped:
         return False
     database.close()

@@ -70,7 +70,7 @@ def test_report_of_a_killed_worker_is_made_by_a_later_attempt(killed: dict[str, 
 def test_start_page_is_the_queue(demo: DemoProcess):
     answer = http("GET", f"{demo.web}/")
     assert (answer.status, answer.headers["Location"]) == (302, "/admin/reportqueue/reportqueue/")
-    assert http("GET", f"{demo.web}/readyz").json() == {"status": "ready"}
+    assert http("GET", f"{demo.web}/readyz").json() == {"status": "ready", "paused": []}
 
 
 def test_report_page_is_shown_to_those_who_may_see_the_queue(demo: DemoProcess, killed: dict[str, Any]):

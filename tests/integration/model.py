@@ -57,6 +57,21 @@ class Content:
     max_attempts: int = 2
     priority: int = 0
     delay: int | None = None
+    report: int = 1
+    route: str = "default"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the catalogue says of a report: caps, starts in a period of 250 s, and when its rows expire."""
+
+    max_running: int | None = None
+    per_modifier: int | None = None
+    rate: int | None = None
+    expires: int | None = None
+
+
+PERIOD = 250
 
 
 @dataclass
@@ -68,6 +83,9 @@ class Attempt:
     cycle: int
     place: int
     """Among all starts."""
+    at: int
+    counted: bool
+    """Whether its report had a rate when it was started."""
     token: UUID = FRESH
     outcome: str = ""
 
@@ -96,6 +114,7 @@ class Row:
     consumer: str = ""
     claim: UUID | None = None
     lease: int | None = None
+    expires: int | None = None
     token: UUID | None = None
     asked_to_cancel: bool = False
     schedule: int | None = None
@@ -127,6 +146,9 @@ class Model:
         self.now = 0
         self.rows: dict[int, Row] = {}
         self.schedules: dict[int, Schedule] = {}
+        self.limits: dict[int, Limits] = {}
+        self.paused: set[tuple[str, Any]] = set()
+        """`("queue", None)`, `("route", name)`, `("report", number)`."""
         self.made = self.started = 0
         self.moves: list[tuple[int, str, str, str]] = []
         """Of the last step: row, verb, status before, status after."""
@@ -155,6 +177,8 @@ class Model:
         self.made += 1
         due = self.now + (content.delay or 0)
         row = self.rows[self.made] = Row(self.made, content, due=due, available=due)
+        lasts = self._limits(content.report).expires
+        row.expires = None if lasts is None else due + lasts
         self._to(row, "enqueue", QUEUED, before="")
         return row.n
 
@@ -235,8 +259,49 @@ class Model:
         """The scheduler writes down a firing that it did not run."""
         n = self._new(Content())
         self.moves.clear()  # it is an insert: nothing was told of a queued row
-        self.rows[n].status, self.rows[n].finished = SKIPPED, self.now
+        self.rows[n].status, self.rows[n].finished, self.rows[n].expires = SKIPPED, self.now, None
         return n
+
+    # The catalogue, and pauses
+
+    def limit(self, report: int, limits: Limits) -> None:
+        """From now on: what is under way stays."""
+        self.limits[report] = limits
+
+    def pause(self, what: str, which: Any) -> None:
+        self.paused.add((what, which))
+
+    def resume(self, what: str, which: Any) -> None:
+        self.paused.discard((what, which))
+
+    def _limits(self, report: int) -> Limits:
+        return self.limits.get(report, Limits())
+
+    def _may_be_claimed(self, row: Row) -> bool:
+        """Whether pauses, caps and rates leave room for one more row like this."""
+        paused = {("queue", None), ("route", row.content.route), ("report", row.content.report)}
+        if paused & self.paused:
+            return False
+        limits = self._limits(row.content.report)
+        mine = [one for one in self.rows.values() if one.content.report == row.content.report]
+        leased = [one for one in mine if one.status in LEASED]
+        if limits.max_running is not None and len(leased) >= limits.max_running:
+            return False
+        of_modifier = [one for one in leased if one.content.modifier == row.content.modifier]
+        if limits.per_modifier is not None and len(of_modifier) >= limits.per_modifier:
+            return False
+        lately = [one for other in mine for one in other.attempts if one.counted and one.at > self.now - PERIOD]
+        coming = [one for one in leased if one.status != RUNNING]
+        return limits.rate is None or len(lately) + len(coming) < limits.rate
+
+    def _skip_too_late(self) -> None:
+        for row in self.rows.values():
+            if row.status == QUEUED and row.expires is not None and row.expires <= self.now:
+                self._too_late(row)
+
+    def _too_late(self, row: Row) -> None:
+        row.result = {"reason": "expired", "count": 1}
+        self._end(row, "expire", SKIPPED)
 
     # A consumer
 
@@ -248,6 +313,7 @@ class Model:
         lease: int | None = None,
         dispatch_lease: int | None = None,
         room: int | None = None,
+        routes: list[str] | None = None,
     ) -> tuple[UUID | None, list[int]]:
         """The claim id and its rows in order; `room` is `max_in_flight`."""
         until = self.now + (lease or 100)
@@ -256,6 +322,7 @@ class Model:
                 row.lease = self.now + (dispatch_lease or 300)
                 self._to(row, "acknowledge", DISPATCHED)
         self.rescue()
+        self._skip_too_late()
         held = self._in_order(self._of(consumer, CLAIMED))
         if held:
             for row in held:
@@ -265,12 +332,35 @@ class Model:
             return held[0].claim, [row.n for row in held]
         if room is not None:
             limit = min(limit, room - len(self._of(consumer, *LEASED)))
-        rows = self._in_order(self.due())[: max(limit, 0)]
-        for row in rows:
-            row.generation += 1
-            row.consumer, row.claim, row.lease = consumer, FRESH, until
-            self._to(row, "claim", CLAIMED)
-        return (FRESH if rows else None), [row.n for row in rows]
+        rows = []
+        for row in self._fairest([row for row in self.due() if routes is None or row.content.route in routes]):
+            if len(rows) < limit and self._may_be_claimed(row):
+                row.generation += 1
+                row.consumer, row.claim, row.lease = consumer, FRESH, until
+                self._to(row, "claim", CLAIMED)
+                rows.append(row)
+        return (FRESH if rows else None), [row.n for row in self._in_order(rows)]
+
+    def _fairest(self, rows: list[Row]) -> list[Row]:
+        """Of a priority, first the first row of each modifier on a route, by report and modifier; and so on."""
+        places: dict[int, int] = {}
+        count: dict[tuple[str, int, int], int] = {}
+        for row in self._in_order(rows):
+            if not self._may_be_claimed(row):
+                continue
+            key = (row.content.route, row.content.priority, row.content.modifier)
+            count[key] = count.get(key, 0) + 1
+            places[row.n] = count[key]
+        return sorted(
+            (row for row in rows if row.n in places),
+            key=lambda row: (
+                -row.content.priority,
+                places[row.n],
+                (row.content.report, row.content.modifier),
+                row.available_at,
+                row.pk,
+            ),
+        )
 
     def due(self) -> list[Row]:
         queued = [row for row in self.rows.values() if row.status == QUEUED and not row.waiting]
@@ -315,6 +405,10 @@ class Model:
             row.lease = until
             self.written.add(n)
             return n
+        late = row.expires is not None and row.expires <= self.now
+        if late and row.status in (QUEUED, CLAIMED, DISPATCHED):
+            self._too_late(row)
+            raise Refused("state", row.status)
         re_executed = row.status in FINAL and parent != "" and parent == row.run_id
         if row.status == RUNNING or (row.status in FINAL and not re_executed):
             raise Refused("state", row.status)
@@ -327,7 +421,10 @@ class Model:
             row.attempt, row.releases, row.cycle = 0, 0, row.cycle + 1
         row.attempt += 1
         self.started += 1
-        row.attempts.append(Attempt(run_id, parent, generation, row.attempt, row.cycle, self.started))
+        counted = self._limits(row.content.report).rate is not None
+        attempt = Attempt(run_id, parent, generation, row.attempt, row.cycle, self.started, self.now, counted)
+        row.attempts.append(attempt)
+        row.expires = None
         row.token, row.lease = FRESH, until
         row.finished = row.result = None
         row.launch_failures = row.unstarted_runs = 0
@@ -411,7 +508,7 @@ class Model:
             raise Refused("state", row.status)
         row.cycle += 1
         row.attempt = row.launch_failures = row.unstarted_runs = row.releases = 0
-        row.finished = row.result = None
+        row.finished = row.result = row.expires = None
         row.waiting = not self._may_enter(row)
         row.limited = self._limited_by(row)
         return self._back(row, "requeue", self.now)

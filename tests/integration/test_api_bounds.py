@@ -76,6 +76,34 @@ OBJECT = (
     ],
     [object_of(64 * 1024 + 1), [], "{}", 1, False, [{}], *UNSTORABLE],
 )
+ROUTE = (["default", "a", "0.b_c-d", "r" * 50], ["", "A", "é", "a b", "-a", "a/b", "r" * 51, "a\n", *TEXTS])
+
+
+def up_to(most: int) -> tuple[list[Any], list[Any]]:
+    """A whole number from 1 on, or none."""
+    return or_null(([1, most], [0, -1, most + 1, *NUMBERS]))
+
+
+CATALOGUE = {
+    "description": (["", "é" * 4_000], ["x" * 4_001, *TEXTS]),
+    "owner": (["", "é" * 100], ["x" * 101, *TEXTS]),
+    "params_schema": (
+        [None, {}, {"type": "object", "required": ["day"]}],
+        [[], 1, "x", {"type": "no"}, {"type": "array"}, {"$ref": "http://example.org"}, object_of(65_537)],
+    ),
+    "default_params": (OBJECT[0], [*OBJECT[1], None]),
+    "priority": or_null(PRIORITY),
+    "max_attempts": or_null(ATTEMPTS),
+    "lease_seconds": or_null(LEASE),
+    "route": (ROUTE[0], [value for value in ROUTE[1] if value != "a\n"]),  # a space around it is left out
+    "max_running": up_to(1_000_000),
+    "max_running_per_modifier": up_to(1_000_000),
+    "expires_after_seconds": up_to(366 * 86_400),
+    "deadline_seconds": up_to(366 * 86_400),
+    # One without the other is refused: test_a_rate_without_a_period_is_refused.
+    "rate_limit": ([None], [0, -1, 10_001, *(value for value in NUMBERS if value is not None)]),
+    "rate_period_seconds": ([None], [0, -1, 31 * 86_400 + 1, *(value for value in NUMBERS if value is not None)]),
+}
 ROWS: tuple[list[Any], list[Any]] = ([], [None, [], {}, "x", 1, True, [{}] * 101])
 """What a row itself may be: test_batch_calls.py."""
 BOUNDS = {
@@ -86,6 +114,8 @@ BOUNDS = {
         "params": (OBJECT[0], [*OBJECT[1], None]),
         "priority": PRIORITY,
         "max_attempts": ATTEMPTS,
+        "route": ROUTE,
+        "unique": (["unfinished"], ["", "finished", *TEXTS]),
         "idempotency_key": (["x", "é" * 200], ["", "x" * 201, *TEXTS]),
     },
     "POST claim": {
@@ -98,6 +128,8 @@ BOUNDS = {
         "deployment": (["", "x" * 100], ["x" * 101, *TEXTS]),
         "max_unstarted": ([1, 2**31 - 1], [0, -1, 2**31, *NUMBERS]),
         "max_in_flight": ([1, 2**31 - 1], [0, -1, 2**31, *NUMBERS]),
+        # What one of a list is refused for is named with its place: test_what_is_wrong_in_a_list_of_routes.
+        "routes": ([None, ["default"], [f"r{number}" for number in range(50)]], [[], "default", {}, 1, ["r"] * 51]),
     },
     "POST start": {
         "generation": GENERATION,
@@ -166,6 +198,7 @@ BOUNDS = {
         "catch_up_limit": ([1, 1000], [0, 1001, -1, *NUMBERS]),
         "overlap": (["allow", "skip", "queue_one"], WRONG_CHOICES),
         "jitter_seconds": ([0, 86_400], [-1, 86_401, *NUMBERS]),
+        "unique": FLAG,
     },
     "POST schedules of an interval": {
         "interval_seconds": (
@@ -174,6 +207,14 @@ BOUNDS = {
         ),
     },
     "POST pause": {"note": REASON},
+    "POST pause-queue": {"route": ROUTE, "report_id": ID, "note": REASON},
+    "POST resume-queue": {"route": ROUTE, "report_id": ID},
+    "POST catalogue": {
+        "report_id": ID,
+        "name": (["x", "é" * 100], ["", "x" * 101, *TEXTS]),
+        **CATALOGUE,
+    },
+    "PATCH report": {"name": (["x", "é" * 100], ["", "x" * 101, *TEXTS]), **CATALOGUE},
     "POST backfill": {
         "start": (["1970-01-01T00:00:00Z", "1970-01-01T14:00+14:00"], INSTANT[1]),
         "end": (["1970-01-01T00:00:00Z", "1970-01-01T14:00+14:00"], [*INSTANT[1], "2999-12-31T23:59:59.999999Z"]),

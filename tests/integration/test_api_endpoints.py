@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from reportqueue.api import urls
 from reportqueue.api.views import queue
-from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule, TriggerPeriod
+from reportqueue.models import Pause, Report, ReportAttempt, ReportQueue, ReportSchedule, TriggerPeriod
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
@@ -37,6 +37,17 @@ def build_fired_schedule() -> ReportSchedule:
     schedule.planned_from = schedule.timing_set_at = minutes_ago(3)
     ReportSchedule.objects.bulk_update([schedule], ["next_run_at", "planned_from", "timing_set_at"])
     return schedule
+
+
+def new_report() -> dict[str, Any]:
+    """What an entry of the catalogue needs, with a number and a name that are free."""
+    number = Report.objects.count() + 1
+    return {"report_id": number, "name": f"Report {number}"}
+
+
+def build_report() -> Report:
+    """An entry of the catalogue."""
+    return Report.objects.create(**new_report())
 
 
 @dataclass(frozen=True)
@@ -158,6 +169,14 @@ CALLS = [
     Call("POST", "cancel", "cancel_reportqueue", subject=RUNNING, variant="of a running row"),
     Call("POST", "cancel", CONSUME, subject=RUNNING, body=token, variant="by its owner"),
     Call("POST", "requeue", "requeue_reportqueue", subject=row(Status.FAILED)),
+    Call("GET", "pauses", VIEW),
+    Call("POST", "pause-queue", "pause_reportqueue"),
+    Call("POST", "resume-queue", "pause_reportqueue"),
+    Call("GET", "catalogue", "view_report"),
+    Call("POST", "catalogue", "add_report", 201, body=lambda _: new_report()),
+    Call("GET", "report", "view_report", subject=build_report),
+    Call("PATCH", "report", "change_report", subject=build_report, body=lambda _: {"owner": "Finance"}),
+    Call("DELETE", "report", "delete_report", 204, subject=build_report),
     Call("GET", "schedules", "view_reportschedule"),
     Call("POST", "schedules", "add_reportschedule", 201, body=lambda _: SCHEDULE),
     Call("GET", "schedule", "view_reportschedule", subject=build_schedule),
@@ -195,12 +214,13 @@ CALLS = [
     ),
     Call("POST", "mark-processed", CONSUME, subject=row(Status.QUEUED)),
 ]
+TABLES: tuple[Any, ...] = (ReportSchedule, ReportQueue, ReportAttempt, Report, Pause)
 WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]
 
 
 def tables() -> list[list[dict[str, Any]]]:
     """Everything that a call could have changed."""
-    return [list(model.objects.order_by("pk").values()) for model in (ReportSchedule, ReportQueue, ReportAttempt)]
+    return [list(model.objects.order_by("pk").values()) for model in TABLES]
 
 
 def problem(response: HttpResponse, kind: str, code: int) -> dict[str, Any]:

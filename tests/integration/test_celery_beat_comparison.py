@@ -11,6 +11,8 @@ from reportqueue.celery_beat.comparison import compare
 from reportqueue.celery_beat.drafts import Draft, Mapping
 from reportqueue.celery_beat.tables import BeatCrontab, BeatTask
 
+pytestmark = pytest.mark.django_db  # a schedule's parameters are compared with the schema of its report
+
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -29,7 +29,7 @@ ENDPOINTS = sorted(pattern.name for pattern in urlpatterns if pattern.name)
 ARGUMENTS = {"webhook": {"source": "shop"}}
 WITHOUT_ID = {
     *("queue", "claim", "start-batch", "heartbeat-batch", "complete-batch", "pending", "reports", "schedules"),
-    *("new-preview", "webhook"),
+    *("new-preview", "webhook", "pauses", "pause-queue", "resume-queue", "catalogue"),
 }
 
 

@@ -77,7 +77,7 @@ def test_ready_whatever_others_have_left_undone(
     make_row(status=Status.RUNNING, lease_expires_at=minutes_ago(60))
     assert client.get("/status").json()["status"] == "stalled"
     response = client.get("/readyz")
-    assert (response.status_code, response.json()) == (200, {"status": "ready"})
+    assert (response.status_code, response.json()) == (200, {"status": "ready", "paused": []})
     assert client.head("/readyz").status_code == 200
 
     api = client_with("consume_reportqueue")

@@ -27,6 +27,15 @@ def expire(row: ReportQueue) -> None:
     queue.rescue_expired()
 
 
+def come_too_late(row: ReportQueue) -> None:
+    ReportQueue.objects.filter(pk=row.pk).update(expires_at=minutes_ago(1))
+    if row.status in WITH_CONSUMER:
+        _, refusal = queue.start_many({row.pk: row.generation}, run_id="late").popitem()
+        assert isinstance(refusal, ReportQueueError)
+    else:
+        queue.skip_too_late()
+
+
 ACTS: dict[Verb, list[Act]] = {
     Verb.CLAIM: [lambda row: queue.claim("another")],
     # Without the claim that follows: it would hand out the row.
@@ -52,6 +61,7 @@ ACTS: dict[Verb, list[Act]] = {
     Verb.MARK_PROCESSED: [lambda row: queue.mark_processed(row.pk)],
     Verb.REQUEUE: [lambda row: queue.requeue(row.pk)],
     Verb.RESCUE: [expire],
+    Verb.EXPIRE: [come_too_late],
 }
 
 

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from django.db import models
 from rest_framework import ISO_8601, serializers
 
-from reportqueue import bounds
+from reportqueue import bounds, queue
 from reportqueue.models import ReportAttempt, ReportQueue
+from reportqueue.models.report import validate_route
 
 M = TypeVar("M", bound=models.Model)
 
@@ -80,6 +81,13 @@ def number_field(name: str, **options: Any) -> serializers.IntegerField:
     return serializers.IntegerField(min_value=low, max_value=high, **options)
 
 
+def route_field(**options: Any) -> serializers.CharField:
+    """The name of a route."""
+    return serializers.CharField(
+        max_length=bounds.MAX_ROUTE_LENGTH, validators=[validate_route], trim_whitespace=False, **options
+    )
+
+
 def progress_field() -> serializers.CharField:
     """A run's progress, as a text for people."""
     return _text(bounds.MAX_PROGRESS_LENGTH, required=False, allow_blank=True)
@@ -118,6 +126,8 @@ class EnqueueBody(Body):
     params = serializers.JSONField(required=False, validators=[bounds.validate_json_object])
     priority = number_field("priority", required=False)
     max_attempts = number_field("max_attempts", required=False)
+    route = route_field(required=False)
+    unique = serializers.ChoiceField([queue.UNFINISHED], required=False)
     idempotency_key = _text(bounds.MAX_KEY_LENGTH, required=False, min_length=1)
 
 
@@ -133,6 +143,9 @@ class ClaimBody(Body):
     max_in_flight = number_field("max_in_flight", required=False)
     max_unstarted = number_field("max_unstarted", required=False)
     deployment = _text(bounds.MAX_NAME_LENGTH, required=False, allow_blank=True, default="")
+    routes = serializers.ListField(
+        child=route_field(), required=False, min_length=1, max_length=bounds.MAX_ROUTES, allow_null=True
+    )
 
 
 class StartBody(Body):
@@ -232,6 +245,30 @@ class RequeueBody(Body):
     reason = reason_field()
 
 
+class ResumeBody(Body):
+    """What a person resumes: a route, a report, or without either the whole queue."""
+
+    route = route_field(required=False)
+    report_id = number_field("report_id", required=False)
+
+
+class PauseBody(ResumeBody):
+    """What a person pauses."""
+
+    note = reason_field()
+
+
+class PauseSerializer(serializers.Serializer[Any]):
+    """A pause."""
+
+    scope = serializers.CharField()
+    route = serializers.CharField()
+    report_id = serializers.IntegerField(allow_null=True)
+    paused_at = InstantField()
+    paused_by = serializers.CharField()
+    note = serializers.CharField()
+
+
 class HeartbeatSerializer(serializers.Serializer[Any]):
     """The answer to a heartbeat."""
 
@@ -296,6 +333,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "processed",
             "status",
             "source",
+            "route",
             "priority",
             "params",
             "idempotency_key",
@@ -311,6 +349,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "run_key",
             "run_id",
             "available_at",
+            "expires_at",
             "created_at",
             "claimed_by",
             "claimed_at",

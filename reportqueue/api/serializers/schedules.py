@@ -46,6 +46,7 @@ class ScheduleSerializer(RowSerializer[ReportSchedule]):
             "catch_up_limit",
             "overlap",
             "jitter_seconds",
+            "unique",
             "priority",
             "max_attempts",
             "params",

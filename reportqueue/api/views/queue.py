@@ -43,7 +43,7 @@ class QueueView(ApiView):
         return told_time(Response(page.answer("queue", shapes.all_shown(shapes.ItemSerializer, page.rows))), now)
 
     def post(self, request: Request) -> Response:
-        """201; 200 if every key was known with the same content."""
+        """201; 200 if nothing was added: each key was known with the same content, or `unique` found the report."""
         many = isinstance(request.data, list)
         header = request.headers.get("Idempotency-Key")
         if many and header is not None:
@@ -85,13 +85,16 @@ class ClaimView(ApiView):
     def post(self, request: Request) -> Response:
         """The claim. With `wait_seconds`, an empty one comes only after that time, or at once if too many wait."""
         asked = {**self.body(request, shapes.ClaimBody), "user": self.user(request)}
-        twice = triggers.saw(Pattern.QUEUE, asked["consumer"], asked.pop("deployment"), user=asked["user"])
+        routes = asked.get("routes")
+        twice = triggers.saw(
+            Pattern.QUEUE, asked["consumer"], asked.pop("deployment"), user=asked["user"], routes=routes
+        )
         until = time.monotonic() + asked.pop("wait_seconds")
         heard = claims.listener.heard()
         claim = self._claim(asked)
         if not claim.rows and claim.has_room and time.monotonic() < until:
             with claims.listener.waiting() as admitted:
-                while admitted and not claim.rows and claim.has_room and claims.wait(until, heard):
+                while admitted and not claim.rows and claim.has_room and claims.wait(until, heard, often=claim.limited):
                     heard = claims.listener.heard()
                     claim = self._claim(asked)
         items = shapes.all_shown(shapes.ItemSerializer, claim.rows)
@@ -104,6 +107,38 @@ class ClaimView(ApiView):
             # One batch: more would keep the consumer waiting. Its next claim does the next batch.
             schedules.enqueue_due(batches=1)
         return queue.claim(**asked)
+
+
+class PausesView(ApiView):
+    """`report-queue/pauses/`: what is paused."""
+
+    scopes = {"GET": "view_reportqueue"}
+
+    def get(self, request: Request) -> Response:
+        """All pauses, the oldest first."""
+        return Response({"pauses": shapes.all_shown(shapes.PauseSerializer, queue.paused())})
+
+
+class PauseView(ApiView):
+    """`report-queue/pause/`: pause the queue, a route or a report."""
+
+    scopes = {"POST": "pause_reportqueue"}
+
+    def post(self, request: Request) -> Response:
+        """The pause, by the caller; or the one that was there already."""
+        asked = self.body(request, shapes.PauseBody)
+        return Response(shapes.shown(shapes.PauseSerializer, queue.pause(by=request.user.get_username(), **asked)))
+
+
+class ResumeView(ApiView):
+    """`report-queue/resume/`: end a pause of the queue, a route or a report."""
+
+    scopes = {"POST": "pause_reportqueue"}
+
+    def post(self, request: Request) -> Response:
+        """Whether it was paused."""
+        asked = self.body(request, shapes.ResumeBody)
+        return Response({"resumed": queue.resume(by=request.user.get_username(), **asked)})
 
 
 class StartView(ApiView):

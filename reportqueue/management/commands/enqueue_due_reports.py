@@ -84,6 +84,7 @@ class Command(BaseCommand):
 
     def _pass(self, *, quiet: bool, stopping: Callable[[], bool] = lambda: False) -> schedules.Pass:
         rescued = queue.rescue_expired()
+        too_late = queue.skip_too_late()
         done = schedules.enqueue_due(stopping=stopping)
         counts = {
             "enqueued": done.enqueued,
@@ -93,6 +94,7 @@ class Command(BaseCommand):
             "schedules put off": done.put_off,
             "expired rows queued again": rescued.queued,
             "expired rows ended": rescued.ended,
+            "skipped as too late": too_late,
         }
         self._warn()
         if not quiet or any(counts.values()):
@@ -101,11 +103,14 @@ class Command(BaseCommand):
         return done
 
     def _warn(self) -> None:
-        """Log a standstill and consumers that are silent or two, once per `STALLED_SECONDS` while that lasts."""
+        """Log a standstill, silent or doubled consumers, and routes that nobody asks for.
+
+        Once per `STALLED_SECONDS` while that lasts.
+        """
         if time.monotonic() < self._quiet_until:
             return
         stalled = queue.standstill()
-        if found := [*([stalled] if stalled else []), *triggers.silent(), *triggers.twice()]:
+        if found := [*([stalled] if stalled else []), *triggers.silent(), *triggers.twice(), *triggers.unasked()]:
             self._quiet_until = time.monotonic() + conf().stalled_seconds
         for one in found:
             logger.warning("%s", one)

@@ -1,0 +1,52 @@
+"""The endpoints of the catalogue: what reports are called, asked, and how much of them is made at once."""
+
+from __future__ import annotations
+
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from reportqueue.api import filters
+from reportqueue.api.base import ApiView
+from reportqueue.api.serializers.catalogue import ChangedReportSerializer, ReportSerializer
+from reportqueue.api.serializers.queue import all_shown, shown
+from reportqueue.models import Report
+
+
+class CatalogueView(ApiView):
+    """`catalogue/`: list and add reports."""
+
+    scopes = {"GET": "view_report", "POST": "add_report"}
+    parameters = filters.REPORT_PARAMETERS
+
+    def get(self, request: Request) -> Response:
+        """A page, by number."""
+        page = filters.report_page(request)
+        return Response(page.answer("reports", all_shown(ReportSerializer, page.rows)))
+
+    def post(self, request: Request) -> Response:
+        """201 with the entry."""
+        form = ReportSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        return Response(shown(ReportSerializer, form.save()), status=201)
+
+
+class ReportView(ApiView):
+    """`catalogue/{report_id}/`: one report."""
+
+    scopes = {"GET": "view_report", "PATCH": "change_report", "DELETE": "delete_report"}
+
+    def get(self, request: Request, pk: int) -> Response:
+        """The entry."""
+        return Response(shown(ReportSerializer, get_object_or_404(Report, pk=pk)))
+
+    def patch(self, request: Request, pk: int) -> Response:
+        """The entry as changed. A new limit holds for what is claimed from now on."""
+        form = ChangedReportSerializer(get_object_or_404(Report, pk=pk), data=request.data, partial=True)
+        form.is_valid(raise_exception=True)
+        return Response(shown(ReportSerializer, form.save()))
+
+    def delete(self, request: Request, pk: int) -> Response:
+        """204; rows, schedules and webhook sources of the report stay."""
+        get_object_or_404(Report, pk=pk).delete()
+        return Response(status=204)

@@ -1,0 +1,74 @@
+"""What the catalogue says of reports: the terms of new rows, where their caller says nothing, and names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from reportqueue import bounds, params_schema
+from reportqueue.models.report import DEFAULT_ROUTE, Report
+
+DEFAULT_PRIORITY = 0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for the rows of a report; without an entry in the catalogue, the defaults."""
+
+    default_params: Mapping[str, Any] = field(default_factory=dict)
+    params_schema: Mapping[str, Any] | None = None
+    priority: int = DEFAULT_PRIORITY
+    max_attempts: int = bounds.DEFAULT_ATTEMPTS
+    route: str = DEFAULT_ROUTE
+    expires_after_seconds: int | None = None
+
+    def params(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a row: the defaults, and what the caller gives instead or beside.
+
+        Raises `ValidationError` if they do not fit the schema, with the path and what was expected.
+        """
+        params = {**self.default_params, **given}
+        if found := params_schema.problems(self.params_schema, params):
+            raise ValidationError(found, code="schema")
+        if self.default_params:
+            bounds.validate_json_object(params)
+        return params
+
+    def expires_at(self, due: datetime) -> datetime | None:
+        """When a row that is due then is no longer worth to be started; None: never."""
+        return None if self.expires_after_seconds is None else due + timedelta(seconds=self.expires_after_seconds)
+
+
+NONE = Terms()
+"""Of a report without an entry."""
+
+
+def terms(report_ids: Iterable[int]) -> dict[int, Terms]:
+    """The terms of those of the reports that have an entry."""
+    entries = Report.objects.filter(pk__in=set(report_ids))
+    return {entry.pk: _terms(entry) for entry in entries}
+
+
+def _terms(entry: Report) -> Terms:
+    return Terms(
+        default_params=entry.default_params,
+        params_schema=entry.params_schema,
+        priority=DEFAULT_PRIORITY if entry.priority is None else entry.priority,
+        max_attempts=bounds.DEFAULT_ATTEMPTS if entry.max_attempts is None else entry.max_attempts,
+        route=entry.route,
+        expires_after_seconds=entry.expires_after_seconds,
+    )
+
+
+def names(report_ids: Collection[int]) -> dict[int, str]:
+    """The names of those of the reports that have one."""
+    return dict(Report.objects.filter(pk__in=set(report_ids)).values_list("pk", "name")) if report_ids else {}
+
+
+def label(report_id: int, name: str | None) -> str:
+    """A report for people: its name with its number, or its number alone."""
+    return f"{name} ({report_id})" if name else str(report_id)

@@ -1,0 +1,314 @@
+"""Which rows a claim hands out if there are more due than it may: fair among modifiers, and within the limits.
+
+Of each route and priority, modifiers take turns: first comes the first row of each, then the second of each. They do so
+in a circle by report and modifier, which goes on where the last claim of this process ended. So a customer with a
+hundred thousand rows does not hold up another one's row, whatever is under way. A higher priority comes before a lower
+one. Within a modifier the order is that of the claim.
+
+The candidates are the first due rows of the route, and the first rows of other groups: a group is a report and a
+modifier at one route and priority. The index `reportqueue_claim_groups` leads from one group to the next, whatever
+number of rows they have, so a claim does not read the rows of a customer or a report that is at its cap. A claim looks
+at a bounded number of groups of the circle.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from reportqueue import bounds, database, locks
+from reportqueue.conf import conf
+from reportqueue.models import ReportQueue
+from reportqueue.queue import limits
+from reportqueue.queue.claim_sql import DUE, FREE, ORDER
+from reportqueue.queue.fetching import cursor_for_rows
+from reportqueue.queue.limits import Limits
+
+LOCK = "reportqueue:choice"
+"""One claim at a time chooses: two would choose the same rows, and could go beyond a cap together."""
+MORE_GROUPS = 16
+"""How many more groups than rows a claim looks at."""
+BLOCKED_GROUPS = 2_000
+"""How many groups beside these, if their rows may not be handed out. Each costs some microseconds."""
+EXACT_ROWS = 500
+MAX_PLACES = 10_000
+START, END = (-1, -1), (bounds.MAX_ID, bounds.MAX_ID)
+"""Before the first group, and the last that there may be."""
+_QUEUE = ReportQueue._meta.db_table
+_places: dict[tuple[str, int], tuple[int, int]] = {}
+"""The last group of each route and priority of which a claim of this process has taken a row."""
+
+
+class _Candidate(NamedTuple):
+    """A row that may be handed out."""
+
+    pk: int
+    route: str
+    priority: int
+    report_id: int
+    modifier_id: int
+    available_at: datetime
+
+    @property
+    def group(self) -> tuple[int, int]:
+        return self.report_id, self.modifier_id
+
+
+class _Group(NamedTuple):
+    """The free rows of a report and a modifier, at one route and priority."""
+
+    key: tuple[int, int]
+    """The report and the modifier."""
+    is_due: bool
+    """Whether its first row is."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The rows to hand out, in the order in which they were chosen."""
+
+    rows: list[int]
+    limited: bool
+    """Whether rows that are due were left, since a limit does not allow more of them, or something is paused."""
+
+
+def forget_turns() -> None:
+    """Let the circle begin anew, for tests that want the same order each time."""
+    _places.clear()
+
+
+def may_choose() -> bool:
+    """Whether no other claim chooses now; if so, no other will until the end of the transaction.
+
+    Where no limit holds, a claim need not wait for another one: it takes the first rows, and the next ones are fair.
+    """
+    return locks.try_until_commit(LOCK)
+
+
+def choose(limit: int, routes: Sequence[str] | None, *, limited: bool, locking: bool = False) -> Choice:
+    """The rows that a claim of these routes (None: of all) is to hand out, at most `limit`.
+
+    It takes a lock until the end of the transaction, so that no other claim chooses meanwhile, and waits for it; see
+    `may_choose`. `limited` says whether some report is limited, or something is paused. With `locking` it locks the
+    rows that it looks at, and leaves out those that another transaction holds: somebody who holds the first rows must
+    not hold up the others.
+    """
+    locks.lock_until_commit(LOCK, seconds=conf().lock_timeout_seconds)
+    allowed = limits.current() if limited else Limits()
+    if allowed.paused:
+        return Choice([], limited=True)
+    wanted = _routes() if routes is None else sorted(set(routes))
+    open_routes = [route for route in wanted if route not in allowed.paused_routes]
+    passed_over = len(open_routes) < len(wanted)
+    candidates: dict[int, _Candidate] = {}
+    for route in open_routes:
+        found, left = _candidates(route, limit, allowed, LOCKING if locking else "")
+        candidates |= {one.pk: one for one in found}
+        passed_over = passed_over or left
+    chosen = _fairest(candidates.values(), limit, allowed)
+    if len(_places) > MAX_PLACES:
+        _places.clear()
+    _places.update({(one.route, one.priority): one.group for one in chosen})
+    return Choice([one.pk for one in chosen], limited=passed_over or len(chosen) < min(limit, len(candidates)))
+
+
+def _fairest(candidates: Collection[_Candidate], limit: int, allowed: Limits) -> list[_Candidate]:
+    """The rows whose turn it is, as far as the limits allow; `allowed` counts them."""
+    places: Counter[tuple[str, int, int]] = Counter()
+    ranked = []
+    for one in sorted(candidates, key=lambda one: (-one.priority, one.available_at, one.pk)):
+        if not allowed.allows(*one.group):
+            continue
+        own = (one.route, one.priority, one.modifier_id)
+        places[own] += 1
+        had_its_turn = one.group <= _places.get((one.route, one.priority), START)
+        ranked.append((-one.priority, places[own], had_its_turn, one.group, one.available_at, one.pk, one))
+    chosen: list[_Candidate] = []
+    for *_, one in sorted(ranked):
+        if len(chosen) == limit:
+            break
+        if allowed.allows(*one.group):
+            allowed.take(*one.group)
+            chosen.append(one)
+    return chosen
+
+
+def _candidates(route: str, limit: int, allowed: Limits, locking: str) -> tuple[list[_Candidate], bool]:
+    """Rows of a route among which the fairest are, and whether due rows were passed over for a limit."""
+    first = _rows(_first(locking), route=route, limit=limit)
+    found = {one.pk: one for one in first if allowed.allows(*one.group)}
+    passed_over = len(found) < len(first)
+    if len(first) < limit:
+        return list(found.values()), passed_over  # there are no others
+    lowest = first[-1].priority
+    # The first rows are all that there are above their lowest priority. Below it there are enough, unless limits hold.
+    for priority in (one for one in _priorities(route) if one <= lowest):
+        groups, blocked = _groups(route, priority, limit + MORE_GROUPS, allowed)
+        passed_over = passed_over or blocked
+        # All that a claim could take of each; of many groups twice the share of each, since some have fewer.
+        few = len(groups) * limit <= EXACT_ROWS
+        each = limit if few else min(limit, 1 + 2 * limit // max(len(groups), 1))
+        while groups:
+            reports, modifiers = zip(*groups, strict=True)
+            values = {"route": route, "priority": priority, "reports": list(reports), "modifiers": list(modifiers)}
+            rows = _rows(_of_groups(locking), **values, each=each)
+            found |= {one.pk: one for one in rows}
+            if _room_for(found.values(), allowed) >= limit:
+                break
+            several = Counter(one.group for one in rows)
+            groups = [group for group in groups if several[group] == each < limit]  # those that may have more
+            each = min(4 * each, limit)
+        if _room_for(found.values(), allowed) >= limit:
+            break
+    return list(found.values()), passed_over
+
+
+def _room_for(candidates: Collection[_Candidate], allowed: Limits) -> int:
+    """How many of the candidates the limits allow at most."""
+    groups = Counter(one.group for one in candidates)
+    reports: Counter[int] = Counter()
+    for (report_id, modifier_id), rows in groups.items():
+        reports[report_id] += allowed.room(report_id, modifier_id, rows)
+    return sum(min(rows, allowed.left.get(report_id, rows)) for report_id, rows in reports.items())
+
+
+def _groups(route: str, priority: int, most: int, allowed: Limits) -> tuple[list[tuple[int, int]], bool]:
+    """Groups with due rows of which some may be handed out, at most so many; whether others were passed over."""
+    found: list[tuple[int, int]] = []
+    of_report: Counter[int] = Counter()
+    # Further groups of a report are passed over once it has enough of them: the others must be seen, too.
+    over = set(allowed.blocked)
+    blocked, place = False, _places.get((route, priority), START)
+    for looked, group in enumerate(_walk(route, priority, place, most, over), start=1):
+        place, report_id = group.key, group.key[0]
+        if group.is_due and report_id not in over and allowed.allows(*group.key):
+            found.append(group.key)
+            of_report[report_id] += 1
+            if of_report[report_id] >= allowed.left.get(report_id, most) + MORE_GROUPS:
+                over.add(report_id)
+        elif group.is_due:
+            blocked = True
+        if len(found) == most:
+            break
+        if looked == most + BLOCKED_GROUPS:
+            if not found:
+                _places[route, priority] = place  # the next claim looks at others
+            break
+    return found, blocked
+
+
+def _walk(route: str, priority: int, begin: tuple[int, int], at_once: int, over: Collection[int]) -> Iterator[_Group]:
+    """The groups of a route and priority, in a circle that begins after the group `begin` and ends with it.
+
+    Of the reports that are `over`, which may become more meanwhile, one group stands for all that follow.
+    """
+    for first, last in ((begin, END), (START, begin)):
+        place = first
+        while place < last:
+            values = {"route": route, "priority": priority, "over": sorted(over), "at_once": at_once}
+            several = _step(place, last, values)
+            yield from several
+            if len(several) < at_once:
+                break
+            report_id, modifier_id = several[-1].key
+            place = (report_id, bounds.MAX_ID if report_id in over else modifier_id)
+
+
+def _step(after: tuple[int, int], last: tuple[int, int], values: Mapping[str, Any]) -> list[_Group]:
+    with database.connection().cursor() as cursor:
+        names = ("report", "modifier", "last_report", "last_modifier")
+        cursor.execute(_STEP, {**values, **dict(zip(names, (*after, *last), strict=True))})
+        return [_Group((report_id, modifier_id), is_due) for report_id, modifier_id, is_due in cursor.fetchall()]
+
+
+def _rows(statement: str, **values: Any) -> list[_Candidate]:
+    with cursor_for_rows() as cursor:
+        cursor.execute(statement, values)
+        return [_Candidate(*row) for row in cursor.fetchall()]
+
+
+def _priorities(route: str) -> list[int]:
+    """The priorities at which the route has free rows, the highest first."""
+    with database.connection().cursor() as cursor:
+        cursor.execute(_PRIORITIES, {"route": route})
+        return [priority for (priority,) in cursor.fetchall()]
+
+
+def due_routes() -> list[str]:
+    """The routes that have rows that may be handed out."""
+    return [route for route in _routes() if _rows(_first(""), route=route, limit=1)]
+
+
+def _routes() -> list[str]:
+    """The routes that have free rows."""
+    with database.connection().cursor() as cursor:
+        cursor.execute(_ROUTES)
+        return [route for (route,) in cursor.fetchall()]
+
+
+_COLUMNS = "id, route, priority, report_id, modifier_id, available_at"
+LOCKING = "FOR UPDATE SKIP LOCKED"
+
+
+def _first(locking: str) -> str:
+    return f"""
+        SELECT {_COLUMNS} FROM {_QUEUE} WHERE route = %(route)s AND {DUE} ORDER BY {ORDER} LIMIT %(limit)s {locking}
+    """  # noqa: S608
+
+
+def _of_groups(locking: str) -> str:
+    return f"""
+        SELECT own.* FROM unnest(%(reports)s::bigint[], %(modifiers)s::bigint[]) AS wanted (report, modifier)
+        CROSS JOIN LATERAL (
+            SELECT {_COLUMNS} FROM {_QUEUE}
+            WHERE route = %(route)s AND priority = %(priority)s AND report_id = report AND modifier_id = modifier
+              AND {DUE}
+            ORDER BY available_at, id LIMIT %(each)s {locking}
+        ) AS own
+    """  # noqa: S608
+
+
+# A walk along an index: each step leads to the first row of the next group.
+_NEXT_GROUP = f"""
+SELECT report_id, modifier_id, available_at FROM {_QUEUE}
+WHERE {FREE} AND route = %(route)s AND priority = %(priority)s AND (report_id, modifier_id) > ({{report}}, {{modifier}})
+  AND (report_id, modifier_id) <= (%(last_report)s, %(last_modifier)s)
+ORDER BY report_id, modifier_id, available_at, id LIMIT 1
+"""  # noqa: S608
+_STEP = f"""
+WITH RECURSIVE groups AS (
+    (SELECT first.*, 1 AS number FROM ({_NEXT_GROUP.format(report="%(report)s", modifier="%(modifier)s")}) AS first)
+    UNION ALL
+    SELECT following.*, number + 1 FROM groups, LATERAL ({
+    _NEXT_GROUP.format(
+        report="groups.report_id",
+        modifier=f"CASE WHEN groups.report_id = ANY (%(over)s::bigint[]) THEN {bounds.MAX_ID} "
+        "ELSE groups.modifier_id END",
+    )
+}) AS following
+    WHERE number < %(at_once)s
+)
+SELECT report_id, modifier_id, available_at <= statement_timestamp() FROM groups ORDER BY number
+"""  # noqa: S608
+_PRIORITIES = f"""
+WITH RECURSIVE found AS (
+    SELECT max(priority) AS priority FROM {_QUEUE} WHERE {FREE} AND route = %(route)s
+    UNION ALL
+    SELECT (SELECT max(lower.priority) FROM {_QUEUE} AS lower
+            WHERE {FREE} AND route = %(route)s AND lower.priority < found.priority)
+    FROM found WHERE found.priority IS NOT NULL
+)
+SELECT priority FROM found WHERE priority IS NOT NULL
+"""  # noqa: S608
+_ROUTES = f"""
+WITH RECURSIVE found AS (
+    SELECT min(route) AS route FROM {_QUEUE} WHERE {FREE}
+    UNION ALL
+    SELECT (SELECT min(further.route) FROM {_QUEUE} AS further WHERE {FREE} AND further.route > found.route)
+    FROM found WHERE found.route IS NOT NULL
+)
+SELECT route FROM found WHERE route IS NOT NULL
+"""  # noqa: S608
