@@ -6,6 +6,7 @@ Each error names the argument, what is expected, and what was given: a `TypeErro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from dagster import AssetsDefinition, GraphDefinition, JobDefinition, OpDefinition, PartitionsDefinition
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from dagster_reportqueue.bounds import MAX_NAME_LENGTH
+from dagster_reportqueue.bounds import MAX_NAME_LENGTH, MAX_ROUTES, ROUTE
 
 JOBS = (JobDefinition, UnresolvedAssetJobDefinition)
 A_JOB = "a job of Dagster"
@@ -103,6 +104,20 @@ def check_list(argument: str, values: object, types: type | tuple[type, ...], ex
         raise TypeError(refusal(argument, f"a list, each of it {expected}", values))
     for place, value in enumerate(values):
         check_type(f"{argument}[{place}]", value, types, expected)
+
+
+def check_routes(argument: str, values: object) -> None:
+    """Raises `TypeError` or `ValueError` unless it is None, or a list of 1 to 50 routes."""
+    if values is None:
+        return
+    check_list(argument, values, str, "the name of a route")
+    names: Collection[str] = values  # type: ignore[assignment]
+    if not 1 <= len(names) <= MAX_ROUTES:
+        raise ValueError(f"{argument} must be 1 to {MAX_ROUTES} routes, or None for all; there are {len(names)}.")
+    for name in names:
+        if not re.fullmatch(ROUTE, name):
+            expected = "small letters, digits, '.', '_' or '-', at most 50, with a letter or digit first"
+            raise ValueError(refusal(f"A route in {argument}", expected, name))
 
 
 def check_partitions(value: Any) -> None:

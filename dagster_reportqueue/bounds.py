@@ -14,6 +14,8 @@ MAX_JSON_DEPTH = 100
 MAX_ERROR_BYTES = 16 * 1024
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 """Of a trigger time; the latest itself is not included."""
+MAX_ROUTES, ROUTE = 50, r"[a-z0-9][a-z0-9_.-]{0,49}"
+"""Routes that a claim names, and what one may be."""
 MAX_NAME_LENGTH = 100
 """Of a consumer's name and of a run id."""
 MAX_PROGRESS_LENGTH = 200

@@ -75,6 +75,9 @@ class ReportQueueComponent(Component, Model, Resolvable):
     max_unstarted: int = Field(
         default=Environment.max_unstarted, description="The most of these rows that no run has started."
     )
+    routes: list[str] | None = Field(
+        default=None, description="The routes whose rows are claimed; without it, those of all routes."
+    )
     batch_from: int = Field(
         default=Environment.batch_from, description="With this many rows in flight or more, rows share runs."
     )
@@ -99,6 +102,7 @@ class ReportQueueComponent(Component, Model, Resolvable):
             lanes=self.lanes,
             max_in_flight=self.max_in_flight,
             max_unstarted=self.max_unstarted,
+            routes=None if self.routes is None else tuple(self.routes),
             batch_from=self.batch_from,
             batch_size=self.batch_size,
             batch_runs=self.batch_runs,

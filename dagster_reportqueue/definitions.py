@@ -62,6 +62,7 @@ def queue_lanes(
         lanes=environment.lanes,
         max_in_flight=environment.max_in_flight,
         max_unstarted=environment.max_unstarted,
+        routes=environment.routes,
         batch_job=batch_job if environment.batch_size > 1 else None,
         batch_from=environment.batch_from,
         batch_size=environment.batch_size,

@@ -15,6 +15,7 @@ from dagster_reportqueue.arguments import (
     check_list,
     check_name,
     check_number,
+    check_routes,
     refusal,
 )
 from dagster_reportqueue.bounds import MAX_COUNT, MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
@@ -56,11 +57,14 @@ class Environment:
     """Runs among which a claim is divided; no fewer than the launcher makes at once."""
     consumer: str = "database_queue_sensor-{deployment}"
     """The name under which rows are claimed, in each deployment of Dagster another one."""
+    routes: tuple[str, ...] | None = None
+    """The routes whose rows are claimed; None: all."""
 
     def __post_init__(self) -> None:
         check_list("patterns", self.patterns, str, "the name of a pattern")
         _check_patterns("patterns", self.patterns)
         check_name("consumer", self.consumer)
+        check_routes("routes", self.routes)
         for name, (_, low, high) in NUMBERS.items():
             check_number(name, getattr(self, name), low, high)
 
@@ -74,7 +78,12 @@ class Environment:
         _check_patterns("REPORT_TRIGGER_PATTERN", patterns)
         consumer = os.environ.get("REPORT_CONSUMER", "").strip() or cls.consumer
         check_name("REPORT_CONSUMER", consumer)
-        return cls(patterns, consumer=consumer, **{name: _number(name, getattr(cls, name)) for name in NUMBERS})
+        named = [name.strip() for name in os.environ.get("REPORT_ROUTES", "").split(",") if name.strip()]
+        routes = tuple(named) if named else None
+        check_routes("REPORT_ROUTES", routes)
+        return cls(
+            patterns, consumer=consumer, routes=routes, **{name: _number(name, getattr(cls, name)) for name in NUMBERS}
+        )
 
 
 def _check_patterns(where: str, patterns: Sequence[str]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 
 from reportqueue import bounds, params_schema
 from reportqueue.models.report import DEFAULT_ROUTE, Report
+
+if TYPE_CHECKING:
+    from reportqueue.models import ReportQueue
 
 DEFAULT_PRIORITY = 0
 
@@ -67,6 +70,14 @@ def _terms(entry: Report) -> Terms:
 def names(report_ids: Collection[int]) -> dict[int, str]:
     """The names of those of the reports that have one."""
     return dict(Report.objects.filter(pk__in=set(report_ids)).values_list("pk", "name")) if report_ids else {}
+
+
+def name_rows(rows: Iterable[ReportQueue]) -> None:
+    """Give each row the name of its report, as `report_name`."""
+    named = list(rows)
+    known = names({row.report_id for row in named})
+    for row in named:
+        row.report_name = known.get(row.report_id, "")
 
 
 def label(report_id: int, name: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
@@ -92,39 +93,55 @@ def _not_ready(alias: str) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class State:
+    """How the installation moves."""
+
+    counts: dict[str, int]
+    """Overdue schedules, and the rows that are due, dispatched and running; each up to `COUNTED`."""
+    reasons: list[str]
+    """Why it does not move; empty if it does."""
+    warnings: list[str]
+    """What costs runs, or is meant to hold rows back, and stops nothing else."""
+
+
+def state() -> State:
+    """How the installation moves. The texts name no consumer and no person. Raises `Error` of the database."""
+    rows = ReportQueue.objects
+    with _quick(database.alias()):
+        counted = {
+            "overdue_schedules": triggers.overdue(conf().overdue_seconds),
+            "due": rows.due(),
+            "dispatched": rows.filter(status=Status.DISPATCHED),
+            "running": rows.filter(status=Status.RUNNING),
+        }
+        counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
+        stalled = queue.standstill()
+        reasons = [
+            *([locks.READ_ONLY] if database.is_read_only() else []),
+            *_overdue(counts["overdue_schedules"]),
+            *([str(stalled)] if stalled else []),
+            *(silence.without_name() for silence in triggers.silent()),
+            *map(str, triggers.unasked()),
+        ]
+        warnings = [*([CLAIMED_TWICE] if triggers.twice() else []), *map(_paused, queue.paused())]
+    return State(counts, reasons, warnings)
+
+
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
     """Whether the installation moves, for monitoring: 200 also if it has stalled, 503 without a database or its tables.
 
     It counts the schedules that are overdue, and the rows that are due, dispatched and running. The reasons also name
-    the consumers that are expected and silent. `warnings` are of what costs runs and stops nothing.
+    the consumers that are expected and silent, and routes that nobody asks for. `warnings` are of what costs runs, or
+    is paused, and stops nothing else.
     """
-    rows = ReportQueue.objects
     try:
-        with _quick(database.alias()):
-            counted = {
-                "overdue_schedules": triggers.overdue(conf().overdue_seconds),
-                "due": rows.due(),
-                "dispatched": rows.filter(status=Status.DISPATCHED),
-                "running": rows.filter(status=Status.RUNNING),
-            }
-            counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
-            stalled = queue.standstill()
-            silent, twice, unasked = triggers.silent(), triggers.twice(), triggers.unasked()
-            pauses = queue.paused()
-            read_only = database.is_read_only()
+        found = state()
     except Error as error:
         return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
-    reasons = [
-        *([locks.READ_ONLY] if read_only else []),
-        *_overdue(counts["overdue_schedules"]),
-        *([str(stalled)] if stalled else []),
-        *(silence.without_name() for silence in silent),
-        *map(str, unasked),
-    ]
-    document = {"status": "stalled" if reasons else "moving", "reasons": reasons}
-    warnings = [*([CLAIMED_TWICE] if twice else []), *map(_paused, pauses)]
-    return JsonResponse({**document, "warnings": warnings, **counts, "counted_up_to": COUNTED})
+    document = {"status": "stalled" if found.reasons else "moving", "reasons": found.reasons}
+    return JsonResponse({**document, "warnings": found.warnings, **found.counts, "counted_up_to": COUNTED})
 
 
 def _paused(pause: Pause) -> str:

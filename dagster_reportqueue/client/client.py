@@ -43,9 +43,11 @@ class ReportQueueClient(Transport):
         max_in_flight: int | None = None,
         max_unstarted: int | None = None,
         deployment: str | None = None,
+        routes: Collection[str] | None = None,
     ) -> Claim:
         """Acknowledge the claim `ack`, then claim up to `limit` due rows; an unacknowledged claim is returned again.
 
+        The rows are of the `routes`, or of all without them.
         `deployment` says where the consumer is: the claim has a `warning` if it claims from two places at once.
         """
         body: dict[str, Any] = {
@@ -58,6 +60,7 @@ class ReportQueueClient(Transport):
             "max_in_flight": max_in_flight,
             "max_unstarted": max_unstarted,
             "deployment": deployment,
+            "routes": None if routes is None else sorted(routes),
         }
         answer = self._post("claim/", body, read_timeout=wait_seconds + ANSWER_SECONDS)
         return _parsed(

@@ -30,6 +30,14 @@ class QueueItem:
     schedule_id: int | None = None
     source: str | None = None
     """Who queued the row."""
+    report_name: str = ""
+    """Of the report in the catalogue; empty if it has none."""
+    route: str = ""
+
+    @property
+    def label(self) -> str:
+        """The report for people: its name with its number, or its number alone."""
+        return f"{self.report_name} ({self.report_id})" if self.report_name else str(self.report_id)
 
     @property
     def is_last_attempt(self) -> bool:
@@ -55,6 +63,8 @@ class QueueItem:
             alone=bool(data.get("alone", False)),
             schedule_id=None if (schedule_id := data.get("schedule_id")) is None else int(schedule_id),
             source=None if (source := data.get("source")) is None else str(source),
+            report_name=str(data.get("report_name", "")),
+            route=str(data.get("route", "")),
         )
 
 

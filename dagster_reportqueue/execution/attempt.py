@@ -70,6 +70,7 @@ class Attempt:
             trigger_time=item.trigger_time,
             schedule_id=item.schedule_id,
             source=item.source,
+            report_name=item.report_name,
             partition_key=partition_of(self.context),
             _lease=self.lease,
         )

@@ -280,7 +280,7 @@ class _Batch:
             failure = serializable_error_info_from_exc_info(raised)
         # One event for each report, with its links. An op's outputs would cost several, and show only at the op's end.
         text = (
-            f"Report {item.report_id}, modifier {item.modifier_id} (row {item.queue_id}, attempt {item.attempt} of "
+            f"Report {item.label}, modifier {item.modifier_id} (row {item.queue_id}, attempt {item.attempt} of "
             f"{item.max_attempts}): {outcome} after {seconds:.2f} s."
         )
         return ReportEvent(text, EngineEventData({} if failure else result_metadata(result or {}), failure))

@@ -31,6 +31,8 @@ class ReportRun:
     source: str | None = None
     """Who queued the row: `schedule`, `backfill`, `api`, `code`, `admin` or `webhook`. None in a batch."""
     partition_key: str | None = None
+    report_name: str = ""
+    """Of the report in the catalogue; empty if it has none."""
     _lease: HeldLease | None = field(default=None, repr=False)
 
     def progress(self, text: str) -> None:

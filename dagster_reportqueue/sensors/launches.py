@@ -12,8 +12,8 @@ from dagster import RunRequest, SensorEvaluationContext, validate_run_config
 from dagster_reportqueue.client import QueueItem, ReportQueueClient
 from dagster_reportqueue.sensors.grouping import Group
 from dagster_reportqueue.sensors.targets import OF_FUNCTIONS, BadTarget, Target, TickTargets, told
-from dagster_reportqueue.sensors.ticks import launch_tags, report_tags
-from dagster_reportqueue.tickets import BATCH_TAG, Ticket, batch_config
+from dagster_reportqueue.sensors.ticks import joined, launch_tags, report_tags
+from dagster_reportqueue.tickets import BATCH_TAG, REPORT_TAG, Ticket, batch_config
 
 RunConfigOf = Callable[[QueueItem], Mapping[str, Any]]
 
@@ -99,8 +99,12 @@ class Launches:
 def _tags_of(items: Iterable[QueueItem]) -> dict[str, str]:
     """The tags that name the reports, modifiers and schedules of these rows."""
     rows = list(items)
-    return report_tags(
-        (row.report_id for row in rows),
-        (row.modifier_id for row in rows),
-        (row.schedule_id for row in rows if row.schedule_id is not None),
-    )
+    names = sorted({row.report_name for row in rows if row.report_name})
+    return {
+        **report_tags(
+            (row.report_id for row in rows),
+            (row.modifier_id for row in rows),
+            (row.schedule_id for row in rows if row.schedule_id is not None),
+        ),
+        **({REPORT_TAG: joined(names)} if names else {}),
+    }

@@ -1,6 +1,6 @@
 """The sensor of the pattern `queue`: each row that it claims becomes exactly one run, or part of exactly one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from dagster_reportqueue.arguments import (
     check_name,
     check_number,
     check_op,
+    check_routes,
     check_type,
     refusal,
 )
@@ -73,6 +74,7 @@ def build_queue_sensor(
     wait_seconds: float = 0.0,
     max_in_flight: int | None = None,
     max_unstarted: int | None = None,
+    routes: Collection[str] | None = None,
     batch_job: JobDefinition | None = None,
     batch_from: int = 20,
     batch_size: int = 250,
@@ -94,6 +96,9 @@ def build_queue_sensor(
     `consumer` (default: the sensor's name) is the stable name under which rows are claimed. After a rename, claimed
     rows that are not started wait until their lease expires. `{deployment}` in it becomes the short id of the Dagster
     deployment: of two with the same consumer, each would launch runs for the other's rows.
+
+    `routes` are those of the rows that it claims (1 to 50); None claims rows of all routes. A row has the route that it
+    was queued with, or that of its report in the catalogue.
 
     `limit` is 1 to 100 runs in a tick. `wait_seconds`, up to 25, lets an empty claim wait for a row (see
     `build_queue_lanes`). Without `sensors: use_threads` in dagster.yaml it waits for half a second at most, and its
@@ -128,6 +133,7 @@ def build_queue_sensor(
         check_number("max_in_flight", max_in_flight, 1, MAX_COUNT)
     if max_unstarted is not None:
         check_number("max_unstarted", max_unstarted, 1, MAX_COUNT)
+    check_routes("routes", routes)
     check_number("batch_size", batch_size, 1 if batch_job is None else 2, MAX_RUN_ROWS)
     check_number("batch_runs", batch_runs, 1, MAX_BATCH)
     check_number("lanes", lanes, 1, MAX_LANES)
@@ -169,6 +175,7 @@ def build_queue_sensor(
                 max_in_flight=max_in_flight,
                 max_unstarted=max_unstarted,
                 deployment=deployment_of(context.instance),
+                routes=routes,
             )
             if claim.warning:
                 context.log.warning(claim.warning)

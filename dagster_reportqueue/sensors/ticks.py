@@ -113,12 +113,12 @@ def cursor_field(context: SensorEvaluationContext, name: str, parse: Any) -> Any
 def report_tags(report_ids: Iterable[int], modifier_ids: Iterable[int], schedule_ids: Iterable[int]) -> dict[str, str]:
     """The tags to find the runs of reports, modifiers and schedules; without a tag if there is none of a kind."""
     ids = {REPORT_ID_TAG: report_ids, MODIFIER_ID_TAG: modifier_ids, SCHEDULE_ID_TAG: schedule_ids}
-    return {tag: text for tag, some in ids.items() if (text := _joined(set(some)))}
+    return {tag: text for tag, some in ids.items() if (text := joined(sorted(set(some))))}
 
 
-def _joined(ids: Collection[int]) -> str:
-    """The ids with commas; only their number if they are too many for a tag."""
-    return ",".join(map(str, sorted(ids))) if len(ids) <= MAX_TAG_IDS else f"{len(ids):,} different"
+def joined(some: Collection[object]) -> str:
+    """Ids or names with commas; only their number if they are too many for a tag."""
+    return ",".join(map(str, some)) if len(some) <= MAX_TAG_IDS else f"{len(some):,} different"
 
 
 def launch_tags(priority: int) -> dict[str, str]:

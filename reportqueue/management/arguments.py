@@ -1,11 +1,12 @@
-"""Parsers of command line arguments: durations and whole numbers."""
+"""Parsers of command line arguments: durations, instants and whole numbers; and who gives the command."""
 
 from __future__ import annotations
 
+import getpass
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST = timedelta(days=36_500)
@@ -17,6 +18,25 @@ def duration(text: str) -> timedelta:
     if match is None or (found := timedelta(**{_UNITS[match[2]]: int(match[1])})) > _LONGEST:
         raise ArgumentTypeError(f"{text!r} is not a duration such as 90d, 12h, 30m or 2w, of at most 100 years")
     return found
+
+
+def instant(text: str) -> datetime:
+    """Parse an instant with its UTC offset. Raises `ArgumentTypeError` for anything else."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ArgumentTypeError(f"{text!r} is not an instant with its UTC offset, such as 2026-12-01T08:00:00Z")
+    return found
+
+
+def user_name() -> str:
+    """The name of the process's account; empty if it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:

@@ -347,7 +347,7 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(
                 django.db.models.functions.text.Lower("name"),
                 name="reportqueue_catalogue_name",
-                violation_error_message="There is such a name.",
+                violation_error_message="Another report has this name.",
             ),
         ),
         migrations.AddConstraint(

@@ -143,6 +143,9 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
 class ReportQueue(models.Model):
     """One report to run, from when it is enqueued to its end. Change it only through `reportqueue.queue`."""
 
+    report_name = ""
+    """The name of its report, once `catalogue.name_rows` has looked it up; empty if the catalogue has none."""
+
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(_("modifier"), validators=bounds.id_validators())
     route = models.CharField(

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models
+from django.db import IntegrityError, models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
@@ -28,6 +28,7 @@ NUMBERS = (
     "deadline_seconds",
 )
 """The fields that are whole numbers or empty, with the bounds of their names."""
+NAME_TAKEN, NUMBER_TAKEN = _("Another report has this name."), _("Another report has this number.")
 RATE_NEEDS_BOTH = _("A rate is a number of starts and a period: give both, or neither.")
 validate_route = RegexValidator(
     rf"\A(?:{ROUTE.pattern})\Z",
@@ -147,7 +148,7 @@ class Report(models.Model):
         ordering = ["name"]
         constraints = [
             models.UniqueConstraint(
-                Lower("name"), name="reportqueue_catalogue_name", violation_error_message=_("There is such a name.")
+                Lower("name"), name="reportqueue_catalogue_name", violation_error_message=NAME_TAKEN
             ),
             models.CheckConstraint(
                 name="reportqueue_catalogue_numbers",
@@ -189,10 +190,16 @@ class Report(models.Model):
 
         Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`.
         """
-        self.full_clean(validate_unique=False, validate_constraints=False)
-        with database.atomic():
-            super().save(*args, **kwargs)
-            notices.notify(notices.ROWS)
+        self.full_clean(validate_constraints=False)
+        if Report.objects.filter(name__iexact=self.name).exclude(pk=self.pk).exists():
+            raise ValidationError({"name": NAME_TAKEN})
+        try:
+            with database.atomic():
+                super().save(*args, **kwargs)
+                notices.notify(notices.ROWS)
+        except IntegrityError as error:  # somebody else has taken the name or the number since
+            field = "name" if "reportqueue_catalogue_name" in str(error) else "report_id"
+            raise ValidationError({field: NAME_TAKEN if field == "name" else NUMBER_TAKEN}) from error
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete as Django does. Rows, schedules and sources of the report stay, without its limits."""

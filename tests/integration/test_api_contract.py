@@ -17,7 +17,7 @@ from tests.integration.test_api_endpoints import build_schedule, post
 
 # fmt: off
 ITEM = {
-    "queue_id", "report_id", "modifier_id", "trigger_time", "processed", "status", "source",
+    "queue_id", "report_id", "report_name", "modifier_id", "trigger_time", "processed", "status", "source",
     "route", "priority", "params", "idempotency_key", "schedule_id", "generation", "attempt", "max_attempts",
     "launch_failures", "unstarted_runs", "releases", "alone", "waiting", "run_key", "run_id",
     "available_at", "expires_at", "created_at",

@@ -294,5 +294,9 @@ def test_the_database_refuses_it_too(values: dict[str, Any]):
 
 def test_two_reports_cannot_have_one_name():
     entry(1, name="Weather")
-    with pytest.raises(IntegrityError), transaction.atomic():
+    with pytest.raises(ValidationError) as refused:
         entry(2, name="WEATHER")
+    assert refused.value.message_dict == {"name": ["Another report has this name."]}
+    entry(2, name="Stocks")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Report.objects.filter(pk=2).update(name="weather")

@@ -1,4 +1,4 @@
-"""`manage.py load_demo`: create the demo's users and schedules; existing ones are not changed."""
+"""`manage.py load_demo`: create the demo's users, catalogue and schedules; existing ones are not changed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from project.demo_reports import CALENDAR, CLOSED_WEEKDAYS, HOLIDAYS, SCHEDULES
-from reportqueue import api_users, credentials, tokens
-from reportqueue.models import ApiToken, BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
+from project.environment import BASE_DIR
+from reportqueue import api_users, catalogue_file, credentials, tokens
+from reportqueue.models import ApiToken, BlackoutCalendar, BlackoutDays, BlackoutHours, Report, ReportSchedule
 
+CATALOGUE = BASE_DIR / "project" / "catalogue.toml"
 TOKEN_NAME = "demo"  # noqa: S105  # the name, not the token
 
 
 class Command(BaseCommand):
     """Reads its values from the environment, which `run.py demo` sets."""
 
-    help = "Creates the demo's admin user, its consumer with its token, and its schedules, where they are missing."
+    help = (
+        "Creates the demo's admin user, its consumer with its token, its catalogue of reports and its schedules, where "
+        "they are missing."
+    )
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,12 +38,15 @@ class Command(BaseCommand):
         if not User.objects.filter(username="admin").exists():
             User.objects.create_superuser("admin", "admin@example.com", password)
         self._set_up_consumer(key)
+        if not Report.objects.exists():
+            catalogue_file.load(catalogue_file.read(CATALOGUE))
         if not ReportSchedule.objects.exists():
             calendars = {CALENDAR: self._calendar()}
             for fields in SCHEDULES:
                 calendar = calendars[fields["calendar"]] if "calendar" in fields else None
                 ReportSchedule(**{**fields, "calendar": calendar}).save()
-        self.stdout.write(f"{ReportSchedule.objects.count()} schedules, users admin and dagster")
+        counts = f"{Report.objects.count()} reports, {ReportSchedule.objects.count()} schedules"
+        self.stdout.write(f"{counts}, users admin and dagster")
 
     def _set_up_consumer(self, key: str) -> None:
         """The user `dagster` has the token of this key, and none of an earlier key."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from django.db import models
 from rest_framework import ISO_8601, serializers
 
-from reportqueue import bounds, queue
+from reportqueue import bounds, catalogue, queue
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.report import validate_route
 
@@ -320,14 +320,29 @@ class AttemptSerializer(RowSerializer[ReportAttempt]):
         ]
 
 
+def items(rows: Iterable[ReportQueue], shape: type[ItemSerializer] | None = None) -> list[dict[str, Any]]:
+    """Rows as an answer shows them, with the names of their reports."""
+    named = list(rows)
+    catalogue.name_rows(named)
+    return all_shown(shape or ItemSerializer, named)
+
+
+def item(row: ReportQueue, shape: type[ItemSerializer] | None = None) -> dict[str, Any]:
+    """A row as an answer shows it, with the name of its report."""
+    return items([row], shape)[0]
+
+
 class ItemSerializer(RowSerializer[ReportQueue]):
     """A queue row as a user with `view_reportqueue` sees it; never its token."""
+
+    report_name = serializers.CharField()
 
     class Meta:
         model = ReportQueue
         fields = [
             "queue_id",
             "report_id",
+            "report_name",
             "modifier_id",
             "trigger_time",
             "processed",
@@ -390,11 +405,14 @@ class StartedSerializer(ItemSerializer):
 class StartedInBatchSerializer(RowSerializer[ReportQueue]):
     """The fields of a row that a run needs, for a run that starts several rows."""
 
+    report_name = serializers.CharField()
+
     class Meta:
         model = ReportQueue
         fields = [
             "queue_id",
             "report_id",
+            "report_name",
             "modifier_id",
             "trigger_time",
             "priority",

@@ -11,11 +11,12 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue import bounds, queue
+from reportqueue import bounds, catalogue, queue
 from reportqueue.api import problems
 from reportqueue.api.base import ApiView
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.errors import ReportQueueError
+from reportqueue.models import ReportQueue
 
 
 class Rows(serializers.ListField):
@@ -94,6 +95,7 @@ class StartView(ApiView):
         rows = asked.pop("rows")
         generations = {row["queue_id"]: row["generation"] for row in rows}
         results = queue.start_many(generations, user=self.user(request), **asked)
+        catalogue.name_rows(row for row in results.values() if isinstance(row, ReportQueue))
         return _batch_response(rows, results, partial(shapes.shown, shapes.StartedInBatchSerializer))
 
 

@@ -40,7 +40,7 @@ class QueueView(ApiView):
         """A page of rows, and the time before it was read."""
         now = database_now()
         page = filters.queue_page(request)
-        return told_time(Response(page.answer("queue", shapes.all_shown(shapes.ItemSerializer, page.rows))), now)
+        return told_time(Response(page.answer("queue", shapes.items(page.rows))), now)
 
     def post(self, request: Request) -> Response:
         """201; 200 if nothing was added: each key was known with the same content, or `unique` found the report."""
@@ -61,7 +61,7 @@ class QueueView(ApiView):
             raise ValidationError({"idempotency_key": ["Differs from the Idempotency-Key header."]})
         new = [queue.NewReport(**item) for item in asked]
         done = queue.enqueue_many(new, source=Source.API, scope=f"user:{self.user(request)}")
-        items = shapes.all_shown(shapes.ItemSerializer, [enqueued.row for enqueued in done])
+        items = shapes.items(enqueued.row for enqueued in done)
         code = 201 if any(enqueued.created for enqueued in done) else 200
         return Response(items if many else items[0], status=code)
 
@@ -74,7 +74,7 @@ class ItemView(ApiView):
     def get(self, request: Request, pk: int) -> Response:
         """The row."""
         row = get_object_or_404(ReportQueue, pk=pk)
-        return Response(shapes.shown(shapes.ItemWithAttemptsSerializer, row))
+        return Response(shapes.item(row, shapes.ItemWithAttemptsSerializer))
 
 
 class ClaimView(ApiView):
@@ -97,7 +97,7 @@ class ClaimView(ApiView):
                 while admitted and not claim.rows and claim.has_room and claims.wait(until, heard, often=claim.limited):
                     heard = claims.listener.heard()
                     claim = self._claim(asked)
-        items = shapes.all_shown(shapes.ItemSerializer, claim.rows)
+        items = shapes.items(claim.rows)
         counted = {} if claim.in_flight is None else {"in_flight": claim.in_flight, "unstarted": claim.unstarted}
         warned = {} if twice is None else {"warning": str(twice)}
         return Response({"claim_id": claim.claim_id, "queue": items, **counted, **warned})
@@ -149,7 +149,7 @@ class StartView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The row with its `lease_token`."""
         started = queue.start(pk, user=self.user(request), **self.body(request, shapes.StartBody))
-        return Response(shapes.shown(shapes.StartedSerializer, started))
+        return Response(shapes.item(started, shapes.StartedSerializer))
 
 
 class HeartbeatView(ApiView):
@@ -234,4 +234,4 @@ def _fields(request: Request) -> Any:
 
 
 def _item(row: ReportQueue) -> Response:
-    return Response(shapes.shown(shapes.ItemSerializer, row))
+    return Response(shapes.item(row))

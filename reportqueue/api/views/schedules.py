@@ -15,7 +15,7 @@ from reportqueue import locks, schedules
 from reportqueue.api import filters, pagination, preconditions
 from reportqueue.api.base import ApiView
 from reportqueue.api.serializers import schedules as shapes
-from reportqueue.api.serializers.queue import Body, InstantField, ItemSerializer, all_shown, shown
+from reportqueue.api.serializers.queue import Body, InstantField, all_shown, item, shown
 from reportqueue.models import ReportSchedule
 from reportqueue.states import Source
 
@@ -110,7 +110,7 @@ class RunView(_SchedulesView):
     def post(self, request: Request, pk: int) -> Response:
         """201 with the row."""
         self.body(request, Body)
-        return Response(shown(ItemSerializer, schedules.run_now(pk, source=Source.API)), status=201)
+        return Response(item(schedules.run_now(pk, source=Source.API)), status=201)
 
 
 class BackfillView(_SchedulesView):

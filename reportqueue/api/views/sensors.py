@@ -66,7 +66,7 @@ class QueueFiringView(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         """The row; if the firing had one already, that row as it is."""
         row = triggers.queue_firing(pk, **self.body(request, serializers.QueueFiringBody))
-        return Response(serializers.shown(serializers.ItemSerializer, row))
+        return Response(serializers.item(row))
 
 
 class PendingView(ApiView):

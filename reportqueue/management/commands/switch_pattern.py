@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from reportqueue import triggers
 from reportqueue.errors import HandoverRefused, RowBusy
+from reportqueue.management.arguments import instant, user_name
 from reportqueue.patterns import Pattern
 from reportqueue.triggers import asset_events
 
@@ -29,7 +28,7 @@ class Command(BaseCommand):
         what.add_argument("--to", choices=Pattern.values, help="the pattern that gets the firings")
         what.add_argument("--cancel", action="store_true", help="take back the hand-over that is planned")
         parser.add_argument(
-            "--at", type=_instant, metavar="INSTANT", help="such as 2026-12-01T08:00:00+01:00 (default: now)"
+            "--at", type=instant, metavar="INSTANT", help="such as 2026-12-01T08:00:00+01:00 (default: now)"
         )
         parser.add_argument("--dry-run", action="store_true", help="say whether it can be done, change nothing")
 
@@ -55,7 +54,7 @@ class Command(BaseCommand):
                 self.stderr.write(str(silence))
 
     def _hand_over(self, to: Pattern, at: datetime | None, *, dry_run: bool) -> None:
-        done = triggers.hand_over(to, at=at, by=_user(), dry_run=dry_run)
+        done = triggers.hand_over(to, at=at, by=user_name(), dry_run=dry_run)
         verb = "Would be handed over" if dry_run else "Handed over"
         self.stdout.write(f"{verb} from {done.before} to {done.after}: every firing at {_text(done.at)} and later.")
         if dry_run:
@@ -66,22 +65,5 @@ class Command(BaseCommand):
             self.stderr.write(f"Dagster was not told ({error}): materialize {asset_events.ASSET} there.")
 
 
-def _instant(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise ArgumentTypeError(f"{text!r} is not an instant with its UTC offset, such as 2026-12-01T08:00:00Z")
-    return found
-
-
 def _text(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the process's account has no name
-        return ""
