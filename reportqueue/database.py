@@ -6,7 +6,8 @@ foreign key to the users, so it is in the users' database. Without routers, both
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
@@ -40,6 +41,15 @@ def connection(using: str | None = None) -> BaseDatabaseWrapper:
 def atomic(using: str | None = None) -> transaction.Atomic:
     """A transaction in the queue's database, or in the one with the alias `using`; inside the caller's, a savepoint."""
     return transaction.atomic(using=using or alias())
+
+
+@contextmanager
+def quick(seconds: float, using: str | None = None) -> Iterator[None]:
+    """A transaction with a time limit for each statement, such as for a probe: a locked table must not hold it."""
+    with atomic(using):
+        with connection(using).cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{round(seconds * 1000)}ms"])
+        yield
 
 
 def missing_tables(using: str) -> tuple[list[str], bool]:

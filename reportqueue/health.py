@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
@@ -16,17 +14,11 @@ from django.urls import path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from reportqueue import database, locks, queue, triggers
-from reportqueue.conf import conf
-from reportqueue.models import Pause, ReportQueue
-from reportqueue.states import Status
+from reportqueue import database, locks, moving, queue
 
 View = Callable[[HttpRequest], JsonResponse]
 PROBE_SECONDS = 2
 """How long each of a probe's statements may take."""
-COUNTED = 1_000
-"""Rows and overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
-CLAIMED_TWICE = "A consumer claims from two Dagster deployments: the admin and the log name it."
 logger = logging.getLogger("reportqueue")
 
 
@@ -45,22 +37,13 @@ def ready(request: HttpRequest) -> JsonResponse:
     """
     try:
         reasons = [_not_ready(alias) for alias in sorted({database.alias(), database.users_alias()})]
-        with _quick(database.alias()):
-            paused = [] if any(reasons) else [*map(_paused, queue.paused())]
+        with database.quick(PROBE_SECONDS):
+            paused = [] if any(reasons) else [*map(moving.paused, queue.paused())]
     except Error as error:
         reasons = [_reason(error)]
     if any(reasons):
         return JsonResponse({"status": "not ready", "reasons": [*filter(None, reasons)]}, status=503)
     return JsonResponse({"status": "ready", "paused": paused})
-
-
-@contextmanager
-def _quick(alias: str) -> Iterator[None]:
-    """A transaction with a time limit for each statement: a locked table must not hold the thread."""
-    with database.atomic(alias):
-        with database.connection(alias).cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{round(PROBE_SECONDS * 1000)}ms"])
-        yield
 
 
 def _reason(error: Error) -> str:
@@ -74,7 +57,7 @@ def _reason(error: Error) -> str:
 
 def _not_ready(alias: str) -> str:
     chosen = "" if alias == DEFAULT_DB_ALIAS else f" --database {alias}"
-    with _quick(alias):
+    with database.quick(PROBE_SECONDS, alias):
         executor = MigrationExecutor(database.connection(alias))
         targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == database.APP]
         if executor.migration_plan(targets):
@@ -93,41 +76,6 @@ def _not_ready(alias: str) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class State:
-    """How the installation moves."""
-
-    counts: dict[str, int]
-    """Overdue schedules, and the rows that are due, dispatched and running; each up to `COUNTED`."""
-    reasons: list[str]
-    """Why it does not move; empty if it does."""
-    warnings: list[str]
-    """What costs runs, or is meant to hold rows back, and stops nothing else."""
-
-
-def state() -> State:
-    """How the installation moves. The texts name no consumer and no person. Raises `Error` of the database."""
-    rows = ReportQueue.objects
-    with _quick(database.alias()):
-        counted = {
-            "overdue_schedules": triggers.overdue(conf().overdue_seconds),
-            "due": rows.due(),
-            "dispatched": rows.filter(status=Status.DISPATCHED),
-            "running": rows.filter(status=Status.RUNNING),
-        }
-        counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
-        stalled = queue.standstill()
-        reasons = [
-            *([locks.READ_ONLY] if database.is_read_only() else []),
-            *_overdue(counts["overdue_schedules"]),
-            *([str(stalled)] if stalled else []),
-            *(silence.without_name() for silence in triggers.silent()),
-            *map(str, triggers.unasked()),
-        ]
-        warnings = [*([CLAIMED_TWICE] if triggers.twice() else []), *map(_paused, queue.paused())]
-    return State(counts, reasons, warnings)
-
-
 @require_safe
 def status(request: HttpRequest) -> JsonResponse:
     """Whether the installation moves, for monitoring: 200 also if it has stalled, 503 without a database or its tables.
@@ -137,24 +85,11 @@ def status(request: HttpRequest) -> JsonResponse:
     is paused, and stops nothing else.
     """
     try:
-        found = state()
+        found = moving.state(PROBE_SECONDS)
     except Error as error:
         return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
     document = {"status": "stalled" if found.reasons else "moving", "reasons": found.reasons}
-    return JsonResponse({**document, "warnings": found.warnings, **found.counts, "counted_up_to": COUNTED})
-
-
-def _paused(pause: Pause) -> str:
-    """A pause for callers without a login, who do not learn by whom and why."""
-    return f"{pause.what} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC."
-
-
-def _overdue(count: int) -> list[str]:
-    if not count:
-        return []
-    more = " or more" if count == COUNTED else ""
-    bound = conf().overdue_seconds
-    return [f"Schedules overdue by more than {bound} s: {count:,}{more}. Does a scheduler run, or a consumer claim?"]
+    return JsonResponse({**document, "warnings": found.warnings, **found.counts, "counted_up_to": moving.COUNTED})
 
 
 def _probe(view: View) -> View:

@@ -1,9 +1,19 @@
-"""The admin: schedules, calendars, webhook sources, API tokens and the queue, with their actions."""
+"""The admin: schedules, calendars, the catalogue, webhook sources, API tokens and the queue, with their actions."""
 
 from reportqueue.admin.calendars import BlackoutCalendarAdmin
+from reportqueue.admin.catalogue import ReportAdmin
+from reportqueue.admin.pauses import PauseAdmin
 from reportqueue.admin.queue import ReportQueueAdmin
 from reportqueue.admin.schedules import ReportScheduleAdmin
 from reportqueue.admin.tokens import ApiTokenAdmin
 from reportqueue.admin.webhooks import WebhookSourceAdmin
 
-__all__ = ["ApiTokenAdmin", "BlackoutCalendarAdmin", "ReportQueueAdmin", "ReportScheduleAdmin", "WebhookSourceAdmin"]
+__all__ = [
+    "ApiTokenAdmin",
+    "BlackoutCalendarAdmin",
+    "PauseAdmin",
+    "ReportAdmin",
+    "ReportQueueAdmin",
+    "ReportScheduleAdmin",
+    "WebhookSourceAdmin",
+]

@@ -19,10 +19,13 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from reportqueue import keyset
+from reportqueue import catalogue, keyset
+from reportqueue.admin import formats
 from reportqueue.admin.search import NotUnderstood, as_id
 from reportqueue.admin.waiting import PatientAdmin
+from reportqueue.models import Report
 
 if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
@@ -98,6 +101,15 @@ class StrictChangeList(ChangeList):
         """As Django's, with the page number moved to a page that exists."""
         super().get_results(request)
         self.page_num = min(max(self.page_num, 1), self.paginator.num_pages)
+        self.result_list = self.page_rows()
+        if hasattr(self.model, "report_id") and self.model is not Report:
+            # The names of the reports that the page shows: one query.
+            self.result_list = list(self.result_list)
+            catalogue.name_rows(self.result_list)
+
+    def page_rows(self) -> Any:
+        """The rows of the page."""
+        return self.result_list
 
 
 class QueueChangeList(StrictChangeList):
@@ -116,15 +128,14 @@ class QueueChangeList(StrictChangeList):
         shown: QuerySet[Any] = rows.defer("params", "error", "result", "schedule__params", "schedule__error")
         return shown
 
-    def get_results(self, request: HttpRequest) -> None:
-        """As Django's, with the rows read by the paginator, in its parts."""
-        super().get_results(request)
+    def page_rows(self) -> Any:
+        """The rows of the page, read by the paginator in its parts."""
         if self.show_all and self.can_show_all:
             first, last = 0, self.result_count
         else:
             last = min(self.page_num * self.list_per_page, self.result_count)
             first = (self.page_num - 1) * self.list_per_page
-        self.result_list = self.paginator.between(first, last)
+        return self.paginator.between(first, last)
 
 
 class ListAdmin(PatientAdmin):
@@ -183,6 +194,12 @@ class ListAdmin(PatientAdmin):
             return list(rows.order_by().values_list("pk", flat=True)[:most])
         # As posted, not as in `rows`: a row that no longer matches the list's filter has to be reported.
         return list(dict.fromkeys(int(pk) for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)))
+
+    @admin.display(description=_("report"), ordering="report_id")
+    def report(self, obj: Any) -> str:
+        """The name of the report, and below it its number; its number alone if the catalogue does not have it."""
+        name = obj.report_name if hasattr(obj, "report_name") else catalogue.names([obj.report_id]).get(obj.report_id)
+        return formats.two_lines(name, str(obj.report_id)) if name else str(obj.report_id)
 
     def address(self, name: str, *args: Any) -> str:
         """The URL of one of this model's own pages, in this admin site."""

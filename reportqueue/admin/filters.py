@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds
 from reportqueue.admin.search import NotUnderstood, number
-from reportqueue.models import ReportSchedule
+from reportqueue.models import Report, ReportSchedule
 from reportqueue.models.queue import unfinished
 from reportqueue.states import FINAL, Source, Status
 
@@ -109,6 +109,18 @@ class ScheduleFilter(ChosenFilter):
     title = _("schedule")
     parameter_name = "schedule"
     chosen = _("Schedule %(id)s")
+
+
+class RouteFilter(ChoiceFilter):
+    """A route of the catalogue."""
+
+    title = _("route")
+    parameter_name = "route"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The routes that reports have."""
+        routes = Report.objects.order_by("route").values_list("route", flat=True).distinct()
+        return [(route, route) for route in routes]
 
 
 class CalendarFilter(ChosenFilter):

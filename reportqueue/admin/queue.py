@@ -13,10 +13,11 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import queue
+from reportqueue import catalogue, queue
 from reportqueue.admin import actions, formats, search
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
 from reportqueue.admin.consumers import warn_of_consumers
+from reportqueue.admin.enqueue import EnqueuingAdmin
 from reportqueue.admin.filters import (
     DueFilter,
     ProcessedFilter,
@@ -36,12 +37,12 @@ ATTEMPTS_SHOWN = 50
 
 
 @admin.register(ReportQueue)
-class ReportQueueAdmin(OperableAdmin):
+class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
 
     list_display = [
         "id",
-        "report_id",
+        "report",
         "modifier_id",
         "status_and_error",
         "due",
@@ -50,7 +51,7 @@ class ReportQueueAdmin(OperableAdmin):
         "source_and_priority",
         "run_and_artifacts",
     ]
-    list_display_links = ["id", "report_id", "modifier_id"]
+    list_display_links = ["id", "report", "modifier_id"]
     list_filter = [StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
     list_select_related = ["schedule"]
     changelist_class = QueueChangeList
@@ -58,17 +59,29 @@ class ReportQueueAdmin(OperableAdmin):
     search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(
         "The number of a row or a report, the begin of a run's id, an idempotency key; or "
-        "report:3 modifier:2014 schedule:5 id:7 run:0b1f key:order-7. All words must match."
+        "report:3 report:weather modifier:2014 schedule:5 id:7 run:0b1f key:order-7. All words must match."
     )
     ordering = ["-trigger_time", "-id"]
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
     fieldsets = [
-        (None, {"fields": ["report_id", "modifier_id", "status_now", "lateness", "run", "artifacts", "error_text"]}),
+        (None, {"fields": ["report", "modifier_id", "status_now", "lateness", "run", "artifacts", "error_text"]}),
         (_("History"), {"fields": ["timeline", "attempts"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
         (
             _("Protocol"),
-            {"fields": ["source", "schedule", "priority", "attempts_used", "goes_alone", "run_key", "holder"]},
+            {
+                "fields": [
+                    "source",
+                    "schedule",
+                    "route",
+                    "priority",
+                    "expires_at",
+                    "attempts_used",
+                    "goes_alone",
+                    "run_key",
+                    "holder",
+                ]
+            },
         ),
     ]
 
@@ -92,7 +105,9 @@ class ReportQueueAdmin(OperableAdmin):
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
             messages.warning(request, str(stalled))
         warn_of_consumers(request)
-        return super().changelist_view(request, {"max_at_once": actions.MAX_AT_ONCE, **(extra_context or {})})
+        links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
+        context = {"max_at_once": actions.MAX_AT_ONCE, "links": links, **(extra_context or {})}
+        return super().changelist_view(request, context)
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any) -> Any:
         """For the list: in parts that each have an index; see `models.lists`. Others are as Django's."""
@@ -114,7 +129,12 @@ class ReportQueueAdmin(OperableAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        """A row's page, with a button for each operation that this person may do to it now."""
+        """A row's page, with a button for each operation that this person may do to it now, and a link to copy it."""
+        if obj is not None:
+            catalogue.name_rows([obj])
+            if self.may_enqueue(request):
+                copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
+                context["links"] = [(gettext("Queue a copy with other parameters…"), copy)]
         context["buttons"] = self.buttons_for(request, obj) if obj else []
         context["reason_hint"] = gettext("Reason (optional)")
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from reportqueue.admin.params_fields import ParamsFields
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 else:
     ScheduleModelForm = forms.ModelForm
 
+WHAT = _("What")
 FIELDSETS: list[Any] = [
-    (_("What"), {"fields": ["report_id", "modifier_id", "params"]}),
+    (WHAT, {"fields": ["report_id", "modifier_id", "params"]}),
     (
         _("When"),
         {
@@ -43,16 +45,27 @@ FIELDSETS: list[Any] = [
 ]
 
 
+def with_params_fields(fields: ParamsFields) -> type[ScheduleForm]:
+    """The form with inputs for the parameters of one report."""
+    of = forms.IntegerField(required=False, widget=forms.HiddenInput, initial=fields.report_id)
+    own = {"params_fields": fields, "params_of": of, **fields.declared()}
+    return type("ScheduleFormWithParams", (ScheduleForm,), own)
+
+
 class ScheduleForm(ScheduleModelForm):
     """The form; it validates as saving would. The schedule is only changed in memory."""
 
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
     """The schedule's version when the form was opened."""
+    params_fields: ParamsFields | None = None
+    """The inputs of its report's parameters, instead of a box for JSON; see `with_params_fields`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk is not None:
             self.initial["version"] = self.instance.version
+        if self.params_fields is not None:
+            self.initial.update(self.params_fields.initial(self.instance.params or {}))
         for name in ("start_at", "end_at"):
             if name in self.fields:  # not in the form of a person who may only view
                 field = self.fields[name]
@@ -61,6 +74,9 @@ class ScheduleForm(ScheduleModelForm):
     def clean(self) -> dict[str, Any]:
         """Refuse the edit if the schedule has changed meanwhile. An instant that was not edited stays exact."""
         cleaned = super().clean() or self.cleaned_data
+        if self.params_fields is not None:
+            self.instance.params = self.params_fields.collected(cleaned)
+            self.params_fields.add_problems(self, self.instance.params)
         if self.instance.pk is None:
             return cleaned
         given = cleaned.get("version")
@@ -77,6 +93,12 @@ class ScheduleForm(ScheduleModelForm):
             if name in cleaned and name not in self.changed_data:
                 cleaned[name] = getattr(self.instance, name)
         return cleaned
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """As Django's. What is wrong with parameters is shown at their inputs already."""
+        if self.params_fields is not None:
+            getattr(errors, "error_dict", {}).pop("params", None)
+        super()._update_errors(errors)  # type: ignore[misc]  # the stubs leave it out
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # the stubs leave it out

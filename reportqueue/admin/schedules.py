@@ -20,9 +20,10 @@ from reportqueue import database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
+from reportqueue.admin.params_fields import ParamsFields
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
-from reportqueue.admin.schedule_form import FIELDSETS, ScheduleForm
+from reportqueue.admin.schedule_form import FIELDSETS, WHAT, ScheduleForm, with_params_fields
 from reportqueue.admin.schedule_preview import PreviewedAdmin
 from reportqueue.admin.search import as_id
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -39,7 +40,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [
-        "report_id",
+        "report",
         "modifier_id",
         "timing",
         "state_in_short",
@@ -47,12 +48,14 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         "priority",
         "last_outcomes",
     ]
-    list_display_links = ["report_id", "modifier_id", "timing"]
+    list_display_links = ["report", "modifier_id", "timing"]
     list_filter = [EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter, CalendarFilter]
     list_select_related = ["calendar"]
     find = search.find_schedules
     search_fields = ["report_id"]  # For the box to be there; what may be typed is `find`'s.
-    search_help_text = _("A report's or a modifier's number, a part of the expression or the zone; or report:3.")
+    search_help_text = _(
+        "A report's number or name, a modifier's number, a part of the expression or the zone; or report:3."
+    )
     form = ScheduleForm
     readonly_fields = ["state", "fired_by", "words", "next_run", "upcoming", "last_outcomes"]
     fieldsets = FIELDSETS
@@ -87,11 +90,32 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: ReportSchedule | None = None) -> Any:
         """A new schedule has no next firing and no outcomes yet."""
+        what = self._params_fields(request, obj)
+        own = list(FIELDSETS)
+        if what is not None:
+            own[0] = (WHAT, {"fields": ["report_id", "modifier_id", *what.names]})
         if obj is None:
-            return self.fieldsets
+            return own
         fields = ["state", "fired_by", "words", "next_run", "upcoming"]
         fields += ["last_outcomes"] if sees_queue(request) else []
-        return [(_("Now"), {"fields": fields}), *FIELDSETS]
+        return [(_("Now"), {"fields": fields}), *own]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """With an input for each parameter, if the report has a schema that is simple enough."""
+        if (fields := self._params_fields(request, obj)) is not None:
+            kwargs["form"] = with_params_fields(fields)
+        return super().get_form(request, obj, change, **kwargs)
+
+    def _params_fields(self, request: HttpRequest, obj: ReportSchedule | None) -> ParamsFields | None:
+        may_edit = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        if not may_edit:
+            return None
+        if request.method == "POST":
+            # Those that the page had: its report may have been changed in it.
+            report_id = as_id(request.POST.get("params_of", ""))
+        else:
+            report_id = as_id(request.GET.get("report_id", "")) if obj is None else obj.report_id
+        return ParamsFields.of(report_id, {} if obj is None else obj.params)
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         """The zone's input suggests the names of zones; see the form's template."""
@@ -122,6 +146,10 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
                 context["reason_hint"] = gettext("Note (optional)")
             if self.has_enqueue_permission(request):
                 context["links"] = [(gettext("Backfill…"), self.address("backfill", obj.pk))]
+                if sees_queue(request):
+                    enqueue = reverse("admin:reportqueue_reportqueue_enqueue", current_app=self.admin_site.name)
+                    other = (gettext("Run with other parameters…"), f"{enqueue}?schedule={obj.pk}")
+                    context["links"].append(other)
         may_save = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
         if may_save:
             context |= self.preview_context(obj)

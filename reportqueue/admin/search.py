@@ -10,12 +10,16 @@ from django.utils.text import smart_split, unescape_string_literal
 from django.utils.translation import gettext
 
 from reportqueue import bounds, credentials
+from reportqueue.models import Report
 
 M = TypeVar("M", bound=Model)
 
 OF_SCHEDULES = {"report": "report_id", "modifier": "modifier_id", "id": "pk"}
 OF_ROWS = {**OF_SCHEDULES, "schedule": "schedule_id"}
 """Names before a colon whose value is a number, and their fields."""
+REPORT = "report"
+MAX_NAMED = 200
+"""Reports that one part of a name may mean."""
 SHOWN_RUN_ID = 8
 """How many characters of a run's id the list shows: a number of that length may be the begin of one."""
 
@@ -31,7 +35,9 @@ def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
     Raises `NotUnderstood`.
     """
     for name, word in _words(text, {*OF_ROWS, "run", "key"}):
-        if name in OF_ROWS:
+        if name == REPORT:
+            rows = rows.filter(report_id__in=reports(word))
+        elif name in OF_ROWS:
             rows = rows.filter(**{OF_ROWS[name]: number(word, name)})
         elif name == "run":
             rows = rows.filter(_run(word))
@@ -53,14 +59,33 @@ def find_schedules(schedules: QuerySet[M], text: str) -> QuerySet[M]:
     Raises `NotUnderstood`.
     """
     for name, word in _words(text, set(OF_SCHEDULES)):
-        if name in OF_SCHEDULES:
+        if name == REPORT:
+            schedules = schedules.filter(report_id__in=reports(word))
+        elif name in OF_SCHEDULES:
             schedules = schedules.filter(**{OF_SCHEDULES[name]: number(word, name)})
         else:
-            meant = Q(cron__icontains=word) | Q(timezone__icontains=word)
+            meant = Q(cron__icontains=word) | Q(timezone__icontains=word) | Q(report_id__in=_named(word))
             if (given := as_id(word)) is not None:
                 meant |= Q(report_id=given) | Q(modifier_id=given)
             schedules = schedules.filter(meant)
     return schedules
+
+
+def find_reports(entries: QuerySet[M], text: str) -> QuerySet[M]:
+    """Entries of the catalogue whose number, name, owner or route matches every word; there are few."""
+    for _name, word in _words(text, set()):
+        meant = Q(name__icontains=word) | Q(owner__icontains=word) | Q(route=word)
+        if (given := as_id(word)) is not None:
+            meant |= Q(pk=given)
+        entries = entries.filter(meant)
+    return entries
+
+
+def find_pauses(pauses: QuerySet[M], text: str) -> QuerySet[M]:
+    """Pauses whose note, maker or route matches every word; there are few."""
+    for _name, word in _words(text, set()):
+        pauses = pauses.filter(Q(note__icontains=word) | Q(paused_by__icontains=word) | Q(route=word))
+    return pauses
 
 
 def find_by_name(named: QuerySet[M], text: str) -> QuerySet[M]:
@@ -79,6 +104,22 @@ def find_tokens(tokens: QuerySet[M], text: str) -> QuerySet[M]:
             meant |= Q(identifier=word.removeprefix(credentials.PREFIX)[: credentials.IDENTIFIER_LENGTH])
         tokens = tokens.filter(meant)
     return tokens
+
+
+def reports(text: str) -> list[int]:
+    """The reports with this number, or with a name that contains the text. Raises `NotUnderstood` if there is none."""
+    if (given := as_id(text)) is not None:
+        return [given]
+    if not (found := _named(text)):
+        raise NotUnderstood(
+            gettext("“%(text)s” is neither a report's number nor a part of a name in the catalogue.")
+            % {"text": text[:30]}
+        )
+    return found
+
+
+def _named(text: str) -> list[int]:
+    return list(Report.objects.filter(name__icontains=text).values_list("pk", flat=True)[:MAX_NAMED]) if text else []
 
 
 def number(text: str, name: str) -> int:

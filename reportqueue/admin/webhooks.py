@@ -24,7 +24,7 @@ from reportqueue.models import WebhookSource
 class WebhookSourceAdmin(ListAdmin):
     """The senders of deliveries, and the report of each."""
 
-    list_display = ["name", "enabled", "report_id", "modifier", "rotation"]
+    list_display = ["name", "enabled", "report", "modifier", "rotation"]
     list_filter = [EnabledFilter]
     find = search.find_by_name
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
@@ -34,7 +34,7 @@ class WebhookSourceAdmin(ListAdmin):
     fieldsets = [
         (None, {"fields": ["name", "enabled", "deliveries_to", "rotation"]}),
         (_("What a delivery asks for"), {"fields": ["report_id", "modifier_id", "modifier_path", "params_paths"]}),
-        (_("How"), {"fields": ["priority", "max_attempts"]}),
+        (_("How"), {"fields": ["priority", "max_attempts", "unique"]}),
     ]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

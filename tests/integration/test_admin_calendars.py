@@ -116,7 +116,9 @@ def test_the_list_takes_the_same_queries_however_many_calendars(keeper: Client, 
     few = queries_of(keeper, CALENDARS)
     for n in range(5):
         make_schedule(calendar=new_calendar(f"calendar {n}", weekdays=[n], days=[(date(2026, 1, 1),) * 2]))
-    assert len(queries_of(keeper, CALENDARS)) == len(few) == 6  # session, user, permissions (2), count, calendars
+    assert (
+        len(queries_of(keeper, CALENDARS)) == len(few) == 7
+    )  # session, user, permissions (2), pauses, count, calendars
 
 
 def test_a_change_replans_the_schedules_and_says_how_many(keeper: Client, make_schedule: ScheduleFactory):

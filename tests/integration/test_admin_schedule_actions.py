@@ -261,6 +261,7 @@ def test_a_button_of_a_schedule_that_is_gone_says_so(operator: Client, verb: str
 
 
 def test_a_paused_list_costs_the_same_queries(operator: Client, make_schedule: ScheduleFactory):
+    make_schedule()
     few = queries_of(operator, SCHEDULES)
     for _ in range(5):
         schedules.pause(make_schedule().pk, by="anna", note="until Friday")

@@ -44,7 +44,8 @@ class CeleryEngine(EngineOnHosts):
         for name in ("one", "two"):
             host = Host(name, self.system.proxy.url, environment["DAGSTER_DATABASE_URL"])
             broker = self._redis.variables(host.wires.lay(to_port(self._redis.port)))
-            command = celery_worker(f"{name}@chaos", self.slots // 2, "tools.chaos.celery_app")
+            # The embedded PostgreSQL touches the installed packages when it is started: for a worker its code changes.
+            command = celery_worker(f"{name}@chaos", self.slots // 2, "tools.chaos.celery_app", always=True)
             self._workers[name] = self.system.part(f"celery-{name}", command, environment | host.environment | broker)
             self.hosts.append(host)
         for host in self.hosts:

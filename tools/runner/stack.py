@@ -112,11 +112,16 @@ def gunicorn(port: int) -> list[str]:
     return [str(BIN / "gunicorn"), *settings, "project.wsgi:application"]
 
 
-def celery_worker(name: str, concurrency: int, app: str = "dagster_reportqueue.celery_worker") -> list[str]:
-    """The command of a Celery worker. It ends when the code has changed, and is started again, as systemd does."""
+def celery_worker(
+    name: str, concurrency: int, app: str = "dagster_reportqueue.celery_worker", *, always: bool = False
+) -> list[str]:
+    """The command of a Celery worker. It ends when the code has changed, and is started again, as systemd does.
+
+    With `always` it is started again after an error, too.
+    """
     options = ["--hostname", name, "--concurrency", str(concurrency), "--loglevel", "info"]
-    again = ["sh", "-c", 'while "$@"; do :; done', "sh"]
-    return [*again, str(BIN / "celery"), "-A", app, "worker", *options]
+    again = 'while :; do "$@"; sleep 1; done' if always else 'while "$@"; do :; done'
+    return ["sh", "-c", again, "sh", str(BIN / "celery"), "-A", app, "worker", *options]
 
 
 def free_port() -> int:

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
-from reportqueue import bounds, catalogue, health, queue
+from reportqueue import bounds, catalogue, moving, queue
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import instant, user_name, whole_number
 from reportqueue.models import Report, ReportQueue
@@ -23,6 +23,7 @@ BATCH = 500
 PROGRESS = 5_000
 """After so many rows a line says how far it is."""
 REASONS_SHOWN = 10
+STATEMENT_SECONDS = 30
 STALLED, REFUSED, MISSING = 1, 1, 1
 """Exit codes. Options that make no sense have 2, as everywhere."""
 
@@ -66,9 +67,9 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages), returncode=2) from None
 
     def _status(self, options: dict[str, Any]) -> None:
-        found = health.state()
+        found = moving.state(STATEMENT_SECONDS)
         for name, count in found.counts.items():
-            more = " or more" if count == health.COUNTED else ""
+            more = " or more" if count == moving.COUNTED else ""
             self.stdout.write(f"{name.replace('_', ' ')}: {count:,}{more}")
         for pause in queue.paused():
             self.stdout.write(f"paused: {pause}")

@@ -1,0 +1,103 @@
+"""What is paused, in the admin: the queue, routes and reports; made here, and ended here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue import queue
+from reportqueue.admin import search
+from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.formats import utc
+from reportqueue.models import Pause
+from reportqueue.models.pause import Scope
+
+if TYPE_CHECKING:
+    PauseModelForm = forms.ModelForm[Pause]
+else:
+    PauseModelForm = forms.ModelForm
+
+
+class PauseForm(PauseModelForm):
+    """What is to be paused, and why."""
+
+    class Meta:
+        model = Pause
+        fields = ["scope", "route", "report_id", "note"]
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a route without its name, and what does not belong to the chosen scope."""
+        cleaned = super().clean() or self.cleaned_data
+        scope = cleaned.get("scope")
+        wanted = {Scope.ROUTE: "route", Scope.REPORT: "report_id"}.get(Scope(scope)) if scope else None
+        for name in ("route", "report_id"):
+            given = cleaned.get(name) not in (None, "")
+            if name == wanted and not given and name not in self.errors:
+                self.add_error(name, gettext("Say which one is to be paused."))
+            elif name != wanted and given:
+                self.add_error(name, gettext("Leave this empty, or choose another scope."))
+        return cleaned
+
+
+@admin.register(Pause)
+class PauseAdmin(ListAdmin):
+    """The pauses. To end one is to delete it; it cannot be changed."""
+
+    form = PauseForm
+    list_display = ["what", "report", "since", "paused_by", "note"]
+    find = search.find_pauses
+    search_fields = ["note"]  # For the box to be there; what may be typed is `find`'s.
+    search_help_text = _("A part of the note or of the name of who paused it, or a route.")
+    fields = ["scope", "route", "report_id", "note"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Their own permission."""
+        return request.user.has_perm("reportqueue.pause_reportqueue")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The same."""
+        return self.has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """End it and make another."""
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever sees the queue sees why it stands still."""
+        return request.user.has_perm("reportqueue.view_reportqueue") or super().has_view_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:
+        """Pause it. A pause that is there already is left as it is, and said."""
+        made = queue.pause(route=obj.route, report_id=obj.report_id, by=request.user.get_username(), note=obj.note)
+        if made.note != obj.note or made.paused_by != request.user.get_username():
+            self.message_user(request, gettext("It was paused already: %(pause)s.") % {"pause": made}, messages.WARNING)
+        obj.pk, obj.paused_at, obj.paused_by = made.pk, made.paused_at, made.paused_by
+
+    def delete_model(self, request: HttpRequest, obj: Pause) -> None:
+        """Resume it."""
+        queue.resume(route=obj.route, report_id=obj.report_id, by=request.user.get_username())
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        """Resume each."""
+        for pause in queryset:
+            self.delete_model(request, pause)
+
+    @admin.display(description=_("paused"))
+    def what(self, pause: Pause) -> str:
+        """The queue, the route or the report."""
+        return pause.what
+
+    @admin.display(description=_("report"))
+    def report(self, pause: Pause) -> str:
+        """The name of the report."""
+        return "" if pause.report_id is None else super().report(pause)
+
+    @admin.display(description=_("since (UTC)"))
+    def since(self, pause: Pause) -> str:
+        """When it was paused."""
+        return utc(pause.paused_at)

@@ -1,0 +1,62 @@
+"""Whether reports move: what is counted, what has stalled, what is paused. The texts name no consumer and no person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reportqueue import database, locks, queue, triggers
+from reportqueue.conf import conf
+from reportqueue.models import Pause, ReportQueue
+from reportqueue.states import Status
+
+COUNTED = 1_000
+"""Rows and overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
+CLAIMED_TWICE = "A consumer claims from two Dagster deployments: the admin and the log name it."
+
+
+@dataclass(frozen=True)
+class State:
+    """How the installation moves."""
+
+    counts: dict[str, int]
+    """Overdue schedules, and the rows that are due, dispatched and running; each up to `COUNTED`."""
+    reasons: list[str]
+    """Why it does not move; empty if it does."""
+    warnings: list[str]
+    """What costs runs, or is meant to hold rows back, and stops nothing else."""
+
+
+def state(seconds: float) -> State:
+    """How the installation moves; each statement may take so many `seconds`. Raises `Error` of the database."""
+    rows = ReportQueue.objects
+    with database.quick(seconds):
+        counted = {
+            "overdue_schedules": triggers.overdue(conf().overdue_seconds),
+            "due": rows.due(),
+            "dispatched": rows.filter(status=Status.DISPATCHED),
+            "running": rows.filter(status=Status.RUNNING),
+        }
+        counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
+        stalled = queue.standstill()
+        reasons = [
+            *([locks.READ_ONLY] if database.is_read_only() else []),
+            *_overdue(counts["overdue_schedules"]),
+            *([str(stalled)] if stalled else []),
+            *(silence.without_name() for silence in triggers.silent()),
+            *map(str, triggers.unasked()),
+        ]
+        warnings = [*([CLAIMED_TWICE] if triggers.twice() else []), *map(paused, queue.paused())]
+    return State(counts, reasons, warnings)
+
+
+def paused(pause: Pause) -> str:
+    """A pause for callers without a login, who do not learn by whom and why."""
+    return f"{pause.what} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC."
+
+
+def _overdue(count: int) -> list[str]:
+    if not count:
+        return []
+    more = " or more" if count == COUNTED else ""
+    bound = conf().overdue_seconds
+    return [f"Schedules overdue by more than {bound} s: {count:,}{more}. Does a scheduler run, or a consumer claim?"]

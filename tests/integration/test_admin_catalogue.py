@@ -1,0 +1,261 @@
+"""The catalogue, the pauses and the page that queues a report, in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from reportqueue import queue
+from reportqueue.models import Pause, Report, ReportQueue, ReportSchedule
+from reportqueue.states import Source
+from tests.conftest import build_row, build_schedule
+from tests.integration.test_admin_permissions import messages_of, staff, text_of
+
+pytestmark = pytest.mark.django_db
+REPORTS, PAUSES = "/admin/reportqueue/report/", "/admin/reportqueue/pause/"
+QUEUE, SCHEDULES = "/admin/reportqueue/reportqueue/", "/admin/reportqueue/reportschedule/"
+ENQUEUE = f"{QUEUE}enqueue/"
+SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["day"],
+    "properties": {
+        "day": {"type": "string", "format": "date", "title": "Day"},
+        "months": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        "measure": {"enum": ["rain", "wind"]},
+        "mean": {"type": "boolean"},
+        "rows": {"type": "integer", "minimum": 1, "default": 10},
+    },
+}
+NEW = {"report_id": "7", "name": "Weather", "route": "default", "default_params": "{}", "params_schema": ""}
+
+
+@pytest.fixture
+def keeper() -> Client:
+    return staff(
+        *(f"{verb}_report" for verb in ("view", "add", "change", "delete")),
+        *(f"{verb}_reportqueue" for verb in ("view", "add", "pause")),
+        *(f"{verb}_reportschedule" for verb in ("view", "add", "change")),
+    )
+
+
+@pytest.fixture
+def weather() -> Report:
+    report = Report(report_id=7, name="Weather", owner="Desk", params_schema=SCHEMA, description="Of a day.")
+    report.save()
+    return report
+
+
+def errors_of(response: Any) -> dict[str, list[str]]:
+    form = response.context["adminform"].form if "adminform" in response.context else response.context["form"]
+    return dict(form.errors)
+
+
+def test_an_entry_is_added_and_shown(keeper: Client):
+    response = keeper.post(
+        f"{REPORTS}add/", {**NEW, "max_running": "3", "rate_limit": "5", "rate_period_seconds": "60"}
+    )
+    assert response.status_code == 302, errors_of(response)
+    assert "3 under way; 5 starts in 60 s" in text_of(keeper.get(REPORTS))
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"max_running": "0"}, "max_running"),
+        ({"rate_limit": "5"}, "rate_period_seconds"),
+        ({"route": "A b"}, "route"),
+        ({"params_schema": '{"type": "no"}'}, "params_schema"),
+        ({"params_schema": "["}, "params_schema"),
+        ({"default_params": "[]"}, "default_params"),
+        ({"name": ""}, "name"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_its_field(keeper: Client, fields: dict[str, str], field: str):
+    assert list(errors_of(keeper.post(f"{REPORTS}add/", {**NEW, **fields}))) == [field]
+    assert not Report.objects.exists()
+
+
+def test_a_name_that_is_taken_is_refused(keeper: Client, weather: Report):
+    response = keeper.post(f"{REPORTS}add/", {**NEW, "report_id": "8", "name": "WEATHER"})
+    assert "Another report has this name." in text_of(response)
+
+
+def test_schedules_that_do_not_fit_a_new_schema_are_named(keeper: Client):
+    schedule = build_schedule(report_id=7, params={"day": 5})
+    response = keeper.post(
+        f"{REPORTS}add/", {**NEW, "params_schema": '{"properties": {"day": {"type": "string"}}}'}, follow=True
+    )
+    assert any(f"do not fit the schema: #{schedule.pk}" in said for said in messages_of(response))
+
+
+def test_a_report_is_paused_and_resumed_by_buttons(keeper: Client, weather: Report):
+    response = keeper.post(f"{REPORTS}7/pause/", {"reason": "broken source"}, follow=True)
+    (pause,) = queue.paused()
+    assert (pause.report_id, pause.note) == (7, "broken source")
+    assert any("Report 7 is paused since" in said for said in messages_of(response))
+    assert "Paused" in text_of(keeper.get(REPORTS))
+    keeper.post(f"{REPORTS}7/resume/")
+    assert not queue.paused()
+
+
+def test_a_pause_without_the_permission_is_403(weather: Report):
+    viewer = staff("view_report", "change_report", "view_reportqueue")
+    assert viewer.post(f"{REPORTS}7/pause/").status_code == 403
+    assert viewer.get(f"{PAUSES}add/").status_code == 403
+    assert "Pause report" not in text_of(viewer.get(f"{REPORTS}7/change/"))
+    assert not Pause.objects.exists()
+
+
+def test_the_queue_is_paused_and_every_page_says_so(keeper: Client, weather: Report):
+    assert keeper.post(f"{PAUSES}add/", {"scope": "queue", "note": "month end"}).status_code == 302
+    build_row()
+    for page in (REPORTS, PAUSES, QUEUE, SCHEDULES, f"{REPORTS}7/change/", f"{SCHEDULES}add/"):
+        assert any("The queue is paused since" in said for said in messages_of(keeper.get(page))), page
+    pause = Pause.objects.get()
+    assert pause.paused_by
+    keeper.post(f"{PAUSES}{pause.pk}/delete/", {"post": "yes"})
+    assert not queue.paused()
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"scope": "route"}, "route"),
+        ({"scope": "report"}, "report_id"),
+        ({"scope": "queue", "route": "a"}, "route"),
+        ({"scope": "report", "report_id": "x"}, "report_id"),
+        ({"scope": "nothing"}, "scope"),
+    ],
+)
+def test_a_pause_of_nothing_is_refused(keeper: Client, fields: dict[str, str], field: str):
+    assert field in errors_of(keeper.post(f"{PAUSES}add/", fields))
+    assert not Pause.objects.exists()
+
+
+def test_lists_show_names_and_find_by_them(keeper: Client, weather: Report):
+    row, other = build_row(report_id=7), build_row(report_id=8)
+    build_schedule(report_id=7, params={"day": "2026-12-01"})
+    listed = text_of(keeper.get(QUEUE))
+    assert "Weather" in listed
+    found = keeper.get(f"{QUEUE}?q=report:weath").context["cl"].result_list
+    assert [one.pk for one in found] == [row.pk]
+    assert "Weather" in text_of(keeper.get(SCHEDULES))
+    assert len(keeper.get(f"{SCHEDULES}?q=weather").context["cl"].result_list) == 1
+    assert "Weather" in text_of(keeper.get(f"{QUEUE}{row.pk}/change/"))
+    assert other.pk
+
+
+def test_a_schedule_asks_for_parameters_with_inputs(keeper: Client, weather: Report):
+    page = keeper.get(f"{SCHEDULES}add/?report_id=7")
+    names = list(page.context["adminform"].form.fields)
+    assert {name for name in names if name.startswith("params__")} == {
+        f"params__{name}" for name in SCHEMA["properties"]
+    }
+    assert "params" not in names
+    posted = {
+        "report_id": "7",
+        "modifier_id": "2",
+        "cron": "0 8 * * *",
+        "timezone": "UTC",
+        "enabled": "on",
+        "blackout": "skip",
+        "catch_up": "all",
+        "catch_up_window_seconds": "3600",
+        "catch_up_limit": "5",
+        "overlap": "allow",
+        "jitter_seconds": "0",
+        "priority": "0",
+        "max_attempts": "3",
+        "params_of": "7",
+        "params__day": "2026-12-01",
+        "params__months": "6, 8",
+        "params__measure": '"wind"',
+        "params__mean": "false",
+    }
+    response = keeper.post(f"{SCHEDULES}add/", posted)
+    assert response.status_code == 302, errors_of(response)
+    schedule = ReportSchedule.objects.get()
+    assert schedule.params == {"day": "2026-12-01", "months": [6, 8], "measure": "wind", "mean": False}
+    shown = keeper.get(f"{SCHEDULES}{schedule.pk}/change/").context["adminform"].form
+    assert shown["params__months"].value() == "6, 8" or shown["params__months"].value() == [6, 8]
+    assert shown["params__measure"].value() == '"wind"'
+    for wrong in ({"params__day": ""}, {"params__months": "0"}, {"params__months": "x"}, {"params__mean": "maybe"}):
+        assert errors_of(keeper.post(f"{SCHEDULES}add/", {**posted, **wrong})).keys() == wrong.keys()
+
+
+def test_a_schedule_of_a_report_without_a_schema_has_a_box(keeper: Client):
+    form = keeper.get(f"{SCHEDULES}add/?report_id=8").context["adminform"].form
+    assert "params" in form.fields
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"type": "object"}}},
+        {"properties": {"a": {"anyOf": [{"type": "string"}]}}},
+        {"properties": {f"p{number}": {"type": "string"} for number in range(31)}},
+        {"allOf": [{"required": ["a"]}], "properties": {"a": {"type": "string"}}},
+        {"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}},
+    ],
+)
+def test_a_schema_that_is_too_rich_has_a_box(keeper: Client, schema: dict[str, Any]):
+    Report(report_id=8, name="x", params_schema=schema).save()
+    assert "params" in keeper.get(f"{SCHEDULES}add/?report_id=8").context["adminform"].form.fields
+    assert "params" in keeper.get(f"{ENQUEUE}?report_id=8").context["form"].fields
+
+
+def test_a_report_is_queued_by_hand_for_later(keeper: Client, weather: Report):
+    page = keeper.get(f"{ENQUEUE}?report_id=7")
+    assert "Weather" in text_of(page)
+    posted = {"params_of": "7", "report_id": "7", "modifier_id": "2", "params__day": "2026-12-01"}
+    response = keeper.post(ENQUEUE, {**posted, "trigger_time": "2027-01-01T08:00:00"}, follow=True)
+    row = ReportQueue.objects.get()
+    assert (row.params, row.source) == ({"day": "2026-12-01"}, Source.ADMIN)
+    assert row.trigger_time.isoformat() == "2027-01-01T08:00:00+00:00"
+    assert any("Queued: report Weather (7), modifier 2" in said for said in messages_of(response))
+
+
+def test_what_does_not_fit_is_refused_at_its_input(keeper: Client, weather: Report):
+    posted = {"params_of": "7", "report_id": "7", "modifier_id": "2", "params__day": "x", "params__rows": "0"}
+    assert set(errors_of(keeper.post(ENQUEUE, posted))) == {"params__day", "params__rows"}
+    response = keeper.post(ENQUEUE, {"report_id": "7", "modifier_id": "2", "params": '{"day": 5}'})
+    assert errors_of(response) == {"params": ["params.day: 5 is not of type 'string'."]}
+    assert not ReportQueue.objects.exists()
+
+
+def test_a_row_is_copied_with_other_parameters(keeper: Client, weather: Report):
+    row = build_row(report_id=7, modifier_id=3, params={"day": "2026-12-01"}, priority=4)
+    assert f"{ENQUEUE}?copy_of={row.pk}" in keeper.get(f"{QUEUE}{row.pk}/change/").content.decode()
+    form = keeper.get(f"{ENQUEUE}?copy_of={row.pk}").context["form"]
+    assert (form["report_id"].value(), form["modifier_id"].value(), form["priority"].value()) == (7, 3, 4)
+    assert form["params__day"].value() == "2026-12-01"
+
+
+def test_a_schedule_is_run_with_other_parameters(keeper: Client):
+    schedule = build_schedule(report_id=8, modifier_id=3, params={"day": "x"})
+    assert f"{ENQUEUE}?schedule={schedule.pk}" in keeper.get(f"{SCHEDULES}{schedule.pk}/change/").content.decode()
+    assert keeper.get(f"{ENQUEUE}?schedule={schedule.pk}").context["form"].initial["params"] == {"day": "x"}
+
+
+def test_of_a_report_that_is_unfinished_nothing_is_added(keeper: Client):
+    posted = {"report_id": "8", "modifier_id": "2", "params": "{}", "unique": "on"}
+    keeper.post(ENQUEUE, posted)
+    response = keeper.post(ENQUEUE, posted, follow=True)
+    assert ReportQueue.objects.count() == 1
+    assert any("Nothing was added" in said for said in messages_of(response))
+
+
+def test_without_the_permission_there_is_no_such_page():
+    viewer = staff("view_reportqueue")
+    assert viewer.get(ENQUEUE).status_code == 403
+    assert ENQUEUE not in viewer.get(QUEUE).content.decode()
+
+
+@pytest.mark.parametrize(
+    "query", ["report_id=x", "copy_of=99999999999999999999999", "schedule=-1", "copy_of=1&schedule=2"]
+)
+def test_an_address_that_names_nothing_shows_an_empty_form(keeper: Client, query: str):
+    assert keeper.get(f"{ENQUEUE}?{query}").context["form"].initial == {}
