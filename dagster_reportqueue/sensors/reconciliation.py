@@ -169,15 +169,20 @@ def _cancel_unwanted(
             left -= 1
             if left < 0:
                 return
-            if not _passed_over(client, ticket):
+            if not _passed_over(client, ticket, run.parent_run_id):
                 break
         else:
             done.runs_cancelled += _cancel(instance, run)
 
 
-def _passed_over(client: ReportQueueClient, ticket: Ticket) -> bool:
-    """Whether a run with this ticket can start its row no more: the row has ended, or a later run was launched."""
+def _passed_over(client: ReportQueueClient, ticket: Ticket, parent: str | None) -> bool:
+    """Whether a run with this ticket can start its row no more: the row has ended, or a later run was launched.
+
+    A person may execute the last run of a row that has ended again: that run, whose `parent` it is, may start the row.
+    """
     row = find_row(client, ticket.queue_id)
+    if row is not None and row.status in FINAL and parent is not None and parent == row.run_id:
+        return False
     return row is None or row.status in FINAL or row.generation > ticket.generation
 
 

@@ -73,12 +73,23 @@ def run_for(
 
 
 def make_run(
-    instance: DagsterInstance, status: DagsterRunStatus, tags: dict[str, str], config: dict[str, Any] | None = None
+    instance: DagsterInstance,
+    status: DagsterRunStatus,
+    tags: dict[str, str],
+    config: dict[str, Any] | None = None,
+    parent: str | None = None,
 ) -> DagsterRun:
     location = RegisteredCodeLocationOrigin("somewhere")  # a queued run says where its job is
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "report_job")
     return create_run_for_test(
-        instance, job_name="report_job", status=status, tags=tags, run_config=config, remote_job_origin=origin
+        instance,
+        job_name="report_job",
+        status=status,
+        tags=tags,
+        run_config=config,
+        remote_job_origin=origin,
+        parent_run_id=parent,
+        root_run_id=parent,
     )
 
 

@@ -21,6 +21,7 @@ from reportqueue.models import Report, ReportConsumer, ReportQueue
 from reportqueue.states import Status
 from tests.dagster_reportqueue.daemon import ROOT
 from tests.dagster_reportqueue.location import report_job
+from tests.documents import blocks
 
 MODULE = "tests.dagster_reportqueue.routed_locations"
 
@@ -76,3 +77,10 @@ def test_the_environment_names_routes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REPORT_ROUTES", "finance,OPS")
     with pytest.raises(ValueError, match="A route in REPORT_ROUTES must be"):
         Environment.read()
+
+
+def test_the_block_of_docs_catalogue_md_builds_sensors():
+    (block,) = (block for block in blocks("docs/catalogue.md", "python") if "build_queue_lanes" in block.text)
+    names: dict[str, Any] = {"report_job": report_job}
+    exec(compile(block.text, str(block), "exec"), names)  # noqa: S102
+    assert names["sensors"]

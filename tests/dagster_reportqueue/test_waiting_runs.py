@@ -16,13 +16,13 @@ from pytest_django.live_server_helper import LiveServer
 from dagster_reportqueue.client import ReportQueueClient
 from dagster_reportqueue.sensors import reconciliation, waiting_runs
 from dagster_reportqueue.sensors.reconciliation import reconcile
-from dagster_reportqueue.tickets import STRAY_TAG
+from dagster_reportqueue.tickets import STRAY_TAG, Ticket
 from reportqueue import queue
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
-from tests.conftest import minutes_ago
+from tests.conftest import build_row, minutes_ago
 from tests.dagster_reportqueue.conftest import ClientFactory, allow_consumer
-from tests.dagster_reportqueue.test_repair import SENSOR, batch_for, dispatched, lease_left, run_for
+from tests.dagster_reportqueue.test_repair import SENSOR, batch_for, dispatched, lease_left, make_run, run_for
 
 STARTING = DagsterRunStatus.STARTING
 RENEWED = timedelta(minutes=10)
@@ -187,6 +187,20 @@ def test_a_run_whose_row_has_a_later_one_is_ended(
     assert reconcile(instance, client, [SENSOR]).runs_cancelled == 0
     row.refresh_from_db()
     assert (row.status, row.generation) == (Status.DISPATCHED, 3)
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.QUEUED, STARTING])
+def test_a_run_that_a_person_executes_again_may_wait_for_its_start(
+    instance: DagsterInstance, client: ReportQueueClient, status: DagsterRunStatus
+):
+    """Its row has ended until it starts: nothing but its parent tells it from a run that nobody needs."""
+    engine(instance).answer = WorkerStatus.UNKNOWN
+    row = build_row(status=Status.SUCCEEDED, run_id="parent", generation=1)
+    again = make_run(instance, status, Ticket(row.pk, 1).tags(), parent="parent")
+    anothers = make_run(instance, status, Ticket(row.pk, 1).tags(), parent="older")
+    assert reconcile(instance, client, [SENSOR]).runs_cancelled == 1
+    by_id = {run.run_id: run.status for run in instance.get_runs()}
+    assert by_id == {again.run_id: status, anothers.run_id: DagsterRunStatus.CANCELED}
 
 
 def test_a_batch_is_ended_only_if_it_can_start_none_of_its_rows(instance: DagsterInstance, client: ReportQueueClient):
