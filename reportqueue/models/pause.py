@@ -27,6 +27,8 @@ class Pause(models.Model):
     report_id = models.BigIntegerField(_("report"), null=True, blank=True, validators=bounds.id_validators())
     paused_at = models.DateTimeField(_("since (UTC)"), db_default=ClockTimestamp(), editable=False)
     paused_by = models.CharField(_("by"), max_length=bounds.MAX_USER_LENGTH, blank=True)
+    report_name = ""
+    """Of its report in the catalogue; only `queue.pause` and `queue.paused` fill it in."""
     note = models.CharField(max_length=bounds.MAX_REASON_LENGTH, blank=True, validators=[bounds.validate_text])
 
     class Meta:
@@ -46,11 +48,16 @@ class Pause(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.what} is paused since {self.paused_at:%Y-%m-%d %H:%M} UTC{self.by}"
+        return f"{self.named} is paused since {self.paused_at:%Y-%m-%d %H:%M} UTC{self.by}"
+
+    @property
+    def named(self) -> str:
+        """What is paused, in words, with the name of its report."""
+        return f"Report {self.report_name} ({self.report_id})" if self.report_name else self.what
 
     @property
     def what(self) -> str:
-        """What is paused, in words."""
+        """What is paused, in words, without names."""
         if self.scope == Scope.QUEUE:
             return "The queue"
         return f"Route {self.route}" if self.scope == Scope.ROUTE else f"Report {self.report_id}"

@@ -23,7 +23,7 @@ from reportqueue import bounds, database, locks
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.queue import limits
-from reportqueue.queue.claim_sql import DUE, FREE, ORDER
+from reportqueue.queue.claim_sql import DUE, FREE, OPEN, ORDER
 from reportqueue.queue.fetching import cursor_for_rows
 from reportqueue.queue.limits import Limits
 
@@ -62,8 +62,12 @@ class _Group(NamedTuple):
 
     key: tuple[int, int]
     """The report and the modifier."""
+    first: int
+    """The id of its first row."""
     is_due: bool
-    """Whether its first row is."""
+    """Whether this is due."""
+    is_open: bool
+    """Whether this may be handed out, if it is due: it has not expired, and is not left to another pattern."""
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,54 @@ def forget_turns() -> None:
     _places.clear()
 
 
-def may_choose() -> bool:
-    """Whether no other claim chooses now; if so, no other will until the end of the transaction.
+def choose_if_free(limit: int, routes: Sequence[str] | None, only: tuple[str, int] | None) -> Choice | None:
+    """The same as `choose` without limits, or None if another claim chooses now.
 
     Where no limit holds, a claim need not wait for another one: it takes the first rows, and the next ones are fair.
+    `only` is the route and the priority of all free rows, if they have one. More than `limit` must be due.
     """
-    return locks.try_until_commit(LOCK)
+    if not locks.try_until_commit(LOCK):
+        return None
+    if only is not None and (rows := _next_in_circle(*only, limit)):
+        return Choice(rows, limited=False)
+    return _choose(limit, routes, Limits(), locking="")
+
+
+def _next_in_circle(route: str, priority: int, limit: int) -> list[int]:
+    """The first rows of the next groups, one of each: the choice if so many modifiers have due rows; otherwise none.
+
+    It is one statement, where all other choices need several.
+    """
+    found: list[_Group] = []
+    begin = _places.get((route, priority), START)
+    for looked, group in enumerate(_walk(route, priority, begin, limit, ()), start=1):
+        if group.is_due and not group.is_open:
+            return []  # a later row of it may be
+        if group.is_due:
+            found.append(group)
+        if len(found) == limit:
+            break
+        if looked == limit + BLOCKED_GROUPS:
+            return []
+    if len({group.key[1] for group in found}) < limit:
+        return []
+    _remember(route, priority, found[-1].key)
+    return [group.first for group in found]
 
 
 def choose(limit: int, routes: Sequence[str] | None, *, limited: bool, locking: bool = False) -> Choice:
     """The rows that a claim of these routes (None: of all) is to hand out, at most `limit`.
 
-    It takes a lock until the end of the transaction, so that no other claim chooses meanwhile, and waits for it; see
-    `may_choose`. `limited` says whether some report is limited, or something is paused. With `locking` it locks the
-    rows that it looks at, and leaves out those that another transaction holds: somebody who holds the first rows must
-    not hold up the others.
+    It takes a lock until the end of the transaction, so that no other claim chooses meanwhile, and waits for it.
+    `limited` says whether some report is limited, or something is paused. With `locking` it locks the rows that it
+    looks at, and leaves out those that another transaction holds: somebody who holds the first rows must not hold up
+    the others.
     """
     locks.lock_until_commit(LOCK, seconds=conf().lock_timeout_seconds)
-    allowed = limits.current() if limited else Limits()
+    return _choose(limit, routes, limits.current() if limited else Limits(), LOCKING if locking else "")
+
+
+def _choose(limit: int, routes: Sequence[str] | None, allowed: Limits, locking: str) -> Choice:
     if allowed.paused:
         return Choice([], limited=True)
     wanted = _routes() if routes is None else sorted(set(routes))
@@ -105,14 +139,19 @@ def choose(limit: int, routes: Sequence[str] | None, *, limited: bool, locking: 
     passed_over = len(open_routes) < len(wanted)
     candidates: dict[int, _Candidate] = {}
     for route in open_routes:
-        found, left = _candidates(route, limit, allowed, LOCKING if locking else "")
+        found, left = _candidates(route, limit, allowed, locking)
         candidates |= {one.pk: one for one in found}
         passed_over = passed_over or left
     chosen = _fairest(candidates.values(), limit, allowed)
+    for one in chosen:
+        _remember(one.route, one.priority, one.group)
+    return Choice([one.pk for one in chosen], limited=passed_over or len(chosen) < min(limit, len(candidates)))
+
+
+def _remember(route: str, priority: int, group: tuple[int, int]) -> None:
     if len(_places) > MAX_PLACES:
         _places.clear()
-    _places.update({(one.route, one.priority): one.group for one in chosen})
-    return Choice([one.pk for one in chosen], limited=passed_over or len(chosen) < min(limit, len(candidates)))
+    _places[route, priority] = group
 
 
 def _fairest(candidates: Collection[_Candidate], limit: int, allowed: Limits) -> list[_Candidate]:
@@ -221,7 +260,7 @@ def _step(after: tuple[int, int], last: tuple[int, int], values: Mapping[str, An
     with database.connection().cursor() as cursor:
         names = ("report", "modifier", "last_report", "last_modifier")
         cursor.execute(_STEP, {**values, **dict(zip(names, (*after, *last), strict=True))})
-        return [_Group((report_id, modifier_id), is_due) for report_id, modifier_id, is_due in cursor.fetchall()]
+        return [_Group((report_id, modifier_id), *first) for report_id, modifier_id, *first in cursor.fetchall()]
 
 
 def _rows(statement: str, **values: Any) -> list[_Candidate]:
@@ -273,7 +312,7 @@ def _of_groups(locking: str) -> str:
 
 # A walk along an index: each step leads to the first row of the next group.
 _NEXT_GROUP = f"""
-SELECT report_id, modifier_id, available_at FROM {_QUEUE}
+SELECT report_id, modifier_id, id, available_at, expires_at FROM {_QUEUE}
 WHERE {FREE} AND route = %(route)s AND priority = %(priority)s AND (report_id, modifier_id) > ({{report}}, {{modifier}})
   AND (report_id, modifier_id) <= (%(last_report)s, %(last_modifier)s)
 ORDER BY report_id, modifier_id, available_at, id LIMIT 1
@@ -291,7 +330,7 @@ WITH RECURSIVE groups AS (
 }) AS following
     WHERE number < %(at_once)s
 )
-SELECT report_id, modifier_id, available_at <= statement_timestamp() FROM groups ORDER BY number
+SELECT report_id, modifier_id, id, available_at <= statement_timestamp(), {OPEN} FROM groups ORDER BY number
 """  # noqa: S608
 _PRIORITIES = f"""
 WITH RECURSIVE found AS (

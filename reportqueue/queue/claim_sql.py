@@ -35,14 +35,15 @@ _LEASED = ", ".join(f"'{status}'" for status in sorted(LEASED))
 FREE = f"status = '{Status.QUEUED}' AND NOT waiting"
 """The condition of the partial indexes that a claim reads. The status is a literal: a parameter would keep PostgreSQL
 from using them."""
-DUE = f"""{FREE} AND available_at <= statement_timestamp()
-      AND (expires_at IS NULL OR expires_at > statement_timestamp())
+OPEN = f"""(expires_at IS NULL OR expires_at > statement_timestamp())
       AND NOT (
           (SELECT coalesce(range_agg(tstzrange(since, until)), '{{}}') FROM {_PERIODS}
            WHERE pattern = '{Pattern.POLLING}') @> available_at
       )"""  # noqa: S608  # names of tables and words of the vocabulary
-"""The condition of rows that may be handed out, that of the queryset `claimable`. The periods of `polling` are left to
-its sensor, which may have launched those rows' runs already. They are read once for the statement: a handful."""
+"""The periods of `polling` are left to its sensor, which may have launched those rows' runs already. They are read once
+for the statement: a handful."""
+DUE = f"{FREE} AND available_at <= statement_timestamp() AND {OPEN}"
+"""The condition of rows that may be handed out, that of the queryset `claimable`."""
 ORDER = "priority DESC, available_at, id"
 """The order of a claim, and of the indexes `reportqueue_claim_order` and `reportqueue_route_order`."""
 
@@ -78,20 +79,16 @@ RETURNING {ANNOUNCED}
 """  # noqa: S608
 
 
-def _edge(direction: str) -> str:
-    """The report and modifier of the first or last group of free rows at the lowest priority of `head`."""
-    return f"""(
-        SELECT (report_id, modifier_id) FROM {_QUEUE}
-        WHERE {FREE} AND route = (SELECT min(route) FROM head) AND priority = (SELECT min(priority) FROM head)
-        ORDER BY report_id {direction}, modifier_id {direction} LIMIT 1
-    )"""  # noqa: S608
+def _edge(direction: str, route: str = "") -> str:
+    """The first or last of the free rows in the order of the index `reportqueue_claim_groups`, of a route if named."""
+    columns = ("route", "priority", "report_id", "modifier_id")
+    order = ", ".join(f"{column} {direction}" for column in columns)
+    return f"(SELECT {', '.join(columns)} FROM {_QUEUE} WHERE {route}{FREE} ORDER BY {order} LIMIT 1)"  # noqa: S608
 
 
 # The parts about leases read one index each, in which there are only leased rows: `reportqueue_held`, or
-# `reportqueue_lease`. `head` has the first due rows, one more than may be handed out. Whether others compete with them
-# is told by the first and the last group of rows at the lowest priority among them: two probes of an index.
+# `reportqueue_lease`. What the free rows have in common is told by the first and the last of their index.
 _LOOK = f"""
-WITH head AS MATERIALIZED ({{head}})
 SELECT
     EXISTS (
         SELECT FROM {_QUEUE}
@@ -103,35 +100,40 @@ SELECT
     EXISTS (SELECT FROM {_QUEUE} WHERE lease_expires_at < statement_timestamp())
     OR EXISTS (SELECT FROM {_QUEUE} WHERE status = '{Status.QUEUED}' AND expires_at < statement_timestamp()),
     held.in_flight, held.unstarted,
-    (SELECT count(*) FROM head),
     EXISTS (SELECT FROM {_CATALOGUE} WHERE {_LIMITED}) OR EXISTS (SELECT FROM {_PAUSES}),
-    (SELECT count(*) < 2 OR (
-        (min(route), min(report_id), min(modifier_id)) = (max(route), max(report_id), max(modifier_id))
-        AND {_edge("DESC")} = {_edge("ASC")}{{and_one_route}}
-    ) FROM head)
+    {{common}}
 FROM (
     SELECT count(*) AS in_flight, count(*) FILTER (WHERE status <> '{Status.RUNNING}') AS unstarted FROM {_QUEUE}
     WHERE %(count)s AND claimed_by = %(consumer)s AND api_user = %(user)s AND status IN ({_LEASED})
 ) held
+{{edges}}
 """  # noqa: S608
 
 
-def _head(route: str = "") -> str:
-    """The first due rows, of a route if there is a condition for it."""
-    return f"""SELECT route, priority, report_id, modifier_id FROM {_QUEUE}
-        WHERE {route}{DUE} ORDER BY {ORDER} LIMIT %(most)s"""  # noqa: S608
+def _look(route: str = "") -> str:
+    """Look at the free rows, too; of a route if there is a condition for it."""
+    return _LOOK.format(
+        common="""first.route IS NULL,
+    CASE WHEN first.route = last.route THEN first.route END,
+    CASE WHEN first.route = last.route AND first.priority = last.priority THEN first.priority END,
+    coalesce(first = last, false)""",
+        edges=f"LEFT JOIN {_edge('ASC', route)} AS first ON true LEFT JOIN {_edge('DESC', route)} AS last ON true",
+    )
 
 
-_LOOK_AT_ALL = _LOOK.format(
-    head=_head(),
-    and_one_route=f" AND (SELECT min(route) = max(route) FROM {_QUEUE} WHERE {FREE})",  # noqa: S608
-)
-# Of each route by itself: otherwise PostgreSQL would read the rows of other routes, too.
-_LOOK_AT_ROUTES = _LOOK.format(
-    head=f"""SELECT own.* FROM unnest(%(routes)s::text[]) AS wanted
-    CROSS JOIN LATERAL ({_head("route = wanted AND ")}) AS own LIMIT %(most)s""",  # noqa: S608
-    and_one_route="",
-)
+_LOOK_AT_ALL, _LOOK_AT_ROUTE = _look(), _look("route = %(route)s AND ")
+_LOOK_AT_NONE = _LOOK.format(common="false, NULL, NULL, false", edges="")
+"""What the rows of several routes have in common need not be known: they are chosen in any case."""
+
+
+def _due(route: str = "") -> str:
+    """Count the due rows up to a number; of a route if there is a condition for it."""
+    return f"""SELECT count(*) FROM (
+        SELECT FROM {_QUEUE} WHERE {route}{DUE} ORDER BY {ORDER} LIMIT %(most)s
+    ) AS head"""  # noqa: S608
+
+
+_DUE_OF_ALL, _DUE_OF_ROUTE = _due(), _due("route = %(route)s AND ")
 
 
 class View(NamedTuple):
@@ -147,12 +149,16 @@ class View(NamedTuple):
     """The unfinished rows of the consumer; 0 if they were not to be counted."""
     unstarted: int
     """Those of them that no run has started."""
-    due: int
-    """The rows that are due, counted to one more than may be handed out."""
     limits: bool
     """Some report is limited, or something is paused."""
+    nothing: bool
+    """No row is free, due or not."""
+    route: str | None
+    """The one route of all free rows, if they have one."""
+    priority: int | None
+    """The one priority of all free rows, if they also have one route."""
     alike: bool
-    """All rows that are due are of one route, report and modifier: it does not matter which are taken first."""
+    """All free rows are of one route, priority, report and modifier: it does not matter which are taken first."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +171,21 @@ class Claimer:
     lease: timedelta
 
 
-def look(consumer: str, user: str, ack: UUID | None, *, count: bool, limit: int, routes: Sequence[str] | None) -> View:
-    """What the user's consumer has, whether a lease has run out, and what is due on the routes (None: on all)."""
-    values = {"consumer": consumer, "user": user, "ack": ack, "count": count, "most": limit + 1}
+def look(consumer: str, user: str, ack: UUID | None, *, count: bool, routes: Sequence[str] | None) -> View:
+    """What the user's consumer has, whether a lease has run out, and what the free rows of the routes are like."""
+    values = {"consumer": consumer, "user": user, "ack": ack, "count": count, "route": routes[0] if routes else None}
+    look = _LOOK_AT_ALL if routes is None else _LOOK_AT_ROUTE if len(routes) == 1 else _LOOK_AT_NONE
     with database.connection().cursor() as cursor:
-        cursor.execute(_LOOK_AT_ALL if routes is None else _LOOK_AT_ROUTES, {**values, "routes": list(routes or ())})
+        cursor.execute(look, values)
         return View(*cursor.fetchone())
+
+
+def is_more_due(limit: int, route: str | None) -> bool:
+    """Whether more rows are due (on a route) than may be handed out."""
+    with database.connection().cursor() as cursor:
+        statement = _DUE_OF_ALL if route is None else _DUE_OF_ROUTE
+        cursor.execute(statement, {"route": route, "most": limit + 1})
+        return bool(cursor.fetchone()[0] > limit)
 
 
 def hand_out_first(claimer: Claimer, limit: int, route: str | None) -> list[ReportQueue]:

@@ -19,7 +19,7 @@ from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
 from reportqueue.models.report import ROUTE, validate_route
 from reportqueue.queue import claim_sql
-from reportqueue.queue.choice import choose, may_choose
+from reportqueue.queue.choice import choose, choose_if_free
 from reportqueue.queue.claim_sql import Claimer
 from reportqueue.queue.expiry import skip_too_late
 from reportqueue.queue.fetching import fetch_locked
@@ -141,7 +141,7 @@ class _Wanted:
 
     def look(self, consumer: str, user: str, ack: UUID | None) -> claim_sql.View:
         """What the consumer has, and what is due for it."""
-        return claim_sql.look(consumer, user, ack, count=self.counts, limit=self.limit, routes=self.routes)
+        return claim_sql.look(consumer, user, ack, count=self.counts, routes=self.routes)
 
     @property
     def counts(self) -> bool:
@@ -199,19 +199,23 @@ def _claim(consumer: str, user: str, wanted: _Wanted, lease: timedelta, view: cl
         write_all(held, lease_expires_at=held[0].now + lease)
         return wanted.claim(held[0].claim_id, _in_claim_order(held), view)
     limit = wanted.beside(view)
-    if limit < 1 or not view.due:
+    if limit < 1 or view.nothing:
         return wanted.claim(None, [], view)
     claimer = claim_sql.Claimer(consumer, user, uuid4(), lease)
-    routes, limited = wanted.routes, False
-    must_choose = view.limits or (routes is not None and len(routes) > 1)
-    if must_choose or (view.due > limit and not view.alike and may_choose()):
+    routes, limited, choice = wanted.routes, False, None
+    route = routes[0] if routes else None
+    if view.limits or (routes is not None and len(routes) > 1):
         choice = choose(limit, routes, limited=view.limits)
+    elif not view.alike and claim_sql.is_more_due(limit, route):
+        only = None if view.route is None or view.priority is None else (view.route, view.priority)
+        choice = choose_if_free(limit, routes, only)
+    if choice is not None:
         rows, limited = _hand_out_chosen(claimer, choice.rows), choice.limited
         if choice.rows and not rows:
             choice = choose(limit, routes, limited=view.limits, locking=True)
             rows, limited = _hand_out_chosen(claimer, choice.rows), choice.limited
     else:
-        rows = _hand_out_first(claimer, limit, routes[0] if routes else None)
+        rows = _hand_out_first(claimer, limit, route)
     claim_id = claimer.claim_id if rows else None
     return wanted.claim(claim_id, _in_claim_order(rows), view, new=len(rows), limited=limited)
 

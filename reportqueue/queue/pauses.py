@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from django.core.exceptions import ValidationError
 
-from reportqueue import bounds, locks, notices
+from reportqueue import bounds, catalogue, locks, notices
 from reportqueue.models import Pause
 from reportqueue.models.pause import Scope
 
@@ -24,9 +25,10 @@ def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: 
     with locks.bounded(lock=LOCK):
         there = _same(made)
         if there is not None:
-            return there
+            return _named([there])[0]
         made.save()
         made.refresh_from_db()
+        _named([made])
     logger.warning("%s", made)
     return made
 
@@ -41,15 +43,17 @@ def resume(*, route: str = "", report_id: int | None = None, by: str = "") -> bo
         there = _same(wanted)
         if there is None:
             return False
+        _named([there])
         there.delete()
         notices.notify(notices.ROWS)
-    logger.warning("%s is resumed%s. It was paused since %s.", there.what, f" by {by}" if by else "", there.paused_at)
+    since = f"{there.paused_at:%Y-%m-%d %H:%M} UTC"
+    logger.warning("%s is resumed%s. It was paused since %s.", there.named, f" by {by}" if by else "", since)
     return True
 
 
 def paused() -> list[Pause]:
     """All pauses, the oldest first."""
-    return list(Pause.objects.all())
+    return _named(Pause.objects.all())
 
 
 LOCK = "reportqueue:pauses"
@@ -62,6 +66,15 @@ def _of(route: str, report_id: int | None) -> Pause:
     if report_id is not None:
         bounds.validate_numbers(report_id=report_id)
     return Pause(scope=scope, route=route, report_id=report_id)
+
+
+def _named(pauses: Iterable[Pause]) -> list[Pause]:
+    named = list(pauses)
+    known = catalogue.names({pause.report_id for pause in named if pause.report_id is not None})
+    for pause in named:
+        if pause.report_id is not None:
+            pause.report_name = known.get(pause.report_id, "")
+    return named
 
 
 def _same(pause: Pause) -> Pause | None:

@@ -808,15 +808,17 @@ class QueueMachine(RuleBasedStateMachine):
         )
 
     def _call_limit(self, report: int, limits: Limits) -> None:
-        Report(
+        Report.objects.update_or_create(
             report_id=report,
-            name=f"Report {report}",
-            max_running=limits.max_running,
-            max_running_per_modifier=limits.per_modifier,
-            rate_limit=limits.rate,
-            rate_period_seconds=None if limits.rate is None else PERIOD,
-            expires_after_seconds=limits.expires,
-        ).save()
+            defaults={
+                "name": f"Report {report}",
+                "max_running": limits.max_running,
+                "max_running_per_modifier": limits.per_modifier,
+                "rate_limit": limits.rate,
+                "rate_period_seconds": None if limits.rate is None else PERIOD,
+                "expires_after_seconds": limits.expires,
+            },
+        )
 
     def _call_pause(self, what: str, which: Any) -> None:
         queue.pause(**({} if which is None else {"route" if what == "route" else "report_id": which}))
