@@ -23,7 +23,8 @@ threads waited, no other request would be answered."""
 IMPATIENT_SECONDS = 0.25
 """How long every further transaction waits."""
 _TIMEOUT_AND_LOCK = """
-SELECT pg_advisory_xact_lock(%s) FROM (SELECT set_config('lock_timeout', %s, true) AS timeout OFFSET 0) AS first
+SELECT pg_advisory_xact_lock(%s), set_config('enable_sort', coalesce(%s::text, current_setting('enable_sort')), true)
+FROM (SELECT set_config('lock_timeout', %s, true) AS timeout OFFSET 0) AS first
 WHERE timeout IS NOT NULL
 """
 """One statement instead of two. The subquery has to be done before there is a row for which the lock is taken."""
@@ -35,11 +36,14 @@ READ_ONLY = "The database is read-only: it is a standby server, or default_trans
 
 
 @contextmanager
-def bounded(seconds: float | None = None, *, lock: str = "", using: str | None = None) -> Iterator[None]:
+def bounded(
+    seconds: float | None = None, *, lock: str = "", ordered: bool = False, using: str | None = None
+) -> Iterator[None]:
     """A transaction that waits for each lock for at most `LOCK_TIMEOUT_SECONDS`, or for `seconds` if that is less.
 
     With the name of a `lock`, it takes that first, as `lock_until_commit` does. It is in the queue's database, or in
-    the one with the alias `using`.
+    the one with the alias `using`. If its statements read in the order of indexes alone, `ordered` has PostgreSQL do so
+    whatever its statistics say: a queue changes faster than they do, and with old ones all waiting rows may be sorted.
 
     Inside the caller's own transaction it is a savepoint, and the caller's `lock_timeout` applies. Raises `RowBusy` if
     a lock cannot be had in time, or for a deadlock; then nothing was changed.
@@ -57,7 +61,7 @@ def bounded(seconds: float | None = None, *, lock: str = "", using: str | None =
                     # For this transaction alone: a connection pool may give the connection to another client next.
                     timeout = f"{max(1, round(bound * 1000))}ms"
                     if lock:
-                        cursor.execute(_TIMEOUT_AND_LOCK, [_key(lock), timeout])
+                        cursor.execute(_TIMEOUT_AND_LOCK, [_key(lock), "off" if ordered else None, timeout])
                     else:
                         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [timeout])
                 yield
@@ -119,7 +123,8 @@ def lock_until_commit(name: str, *, using: str | None = None, seconds: float | N
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
             return
         cursor.execute("SELECT set_config('reportqueue.waits', current_setting('lock_timeout'), true)")
-        cursor.execute(_TIMEOUT_AND_LOCK, [_key(name), f"{round(seconds * 1000)}ms"])
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{round(seconds * 1000)}ms"])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
         cursor.execute("SELECT set_config('lock_timeout', current_setting('reportqueue.waits'), true)")
 
 

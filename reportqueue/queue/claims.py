@@ -98,7 +98,7 @@ def claim(
     found_none = False
     while True:
         try:
-            with locks.bounded(lock=own):
+            with locks.bounded(lock=own, ordered=True):
                 view = _acknowledge(consumer, user, ack, dispatch_lease, wanted)
                 if not view.expired:
                     return _claim(consumer, user, wanted, lease, view)
@@ -106,7 +106,7 @@ def claim(
             # foreign key, and the claim would wait for an edit of a rescued row's schedule.
             rescue_expired()
             skip_too_late()
-            with locks.bounded(lock=own):
+            with locks.bounded(lock=own, ordered=True):
                 view = wanted.look(consumer, user, None)
                 return _claim(consumer, user, wanted, lease, view)
         except DataError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from reportqueue import queue
@@ -323,6 +323,31 @@ def test_claims_at_once_stay_within_the_caps():
     rows = [row for claim in claims for row in claim.rows]
     assert len(rows) == len({row.pk for row in rows}) == 7
     assert max(modifiers(rows).values()) <= 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_reads_in_the_order_of_indexes_whatever_the_statistics_say():
+    """With old ones, PostgreSQL believes that few rows wait, and would sort all of them for each group."""
+    entry(max_running_per_modifier=1)
+    for modifier_id in range(30):
+        many(2, modifier_id=modifier_id)
+    settings = []
+
+    def setting() -> str:
+        with connection.cursor() as cursor:
+            cursor.cursor.execute("SHOW enable_sort")
+            return str(cursor.cursor.fetchone()[0])
+
+    def look(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
+        if ReportQueue._meta.db_table in sql:
+            settings.append(setting())
+        return execute(sql, params, *rest)
+
+    with connection.execute_wrapper(look):
+        assert len(queue.claim("sensor", limit=10).rows) == 10
+    assert len(settings) > 3
+    assert set(settings) == {"off"}
+    assert setting() == "on"
 
 
 @pytest.mark.django_db(transaction=True)
