@@ -58,8 +58,8 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     find = search.find_rows
     search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(
-        "The number of a row or a report, the begin of a run's id, an idempotency key; or "
-        "report:3 report:weather modifier:2014 schedule:5 id:7 run:0b1f key:order-7. All words must match."
+        "The number of a row or a report, the begin of a run's id, an idempotency key; or report:3 "
+        "report:weather modifier:2014 route:finance schedule:5 id:7 run:0b1f key:order-7. All words must match."
     )
     ordering = ["-trigger_time", "-id"]
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.

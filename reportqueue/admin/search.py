@@ -29,16 +29,18 @@ class NotUnderstood(ValueError):
 
 
 def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
-    """Queue rows that match every word, such as `report:3 modifier:2014 schedule:5 id:7 run:0b1f key:order-7`.
+    """Queue rows that match every word, such as `report:3 modifier:2014 route:finance schedule:5 id:7 run:0b1f key:a`.
 
     A bare number is a row or a report; another word is the begin of a run's id, or an idempotency key.
     Raises `NotUnderstood`.
     """
-    for name, word in _words(text, {*OF_ROWS, "run", "key"}):
+    for name, word in _words(text, {*OF_ROWS, "route", "run", "key"}):
         if name == REPORT:
             rows = rows.filter(report_id__in=reports(word))
         elif name in OF_ROWS:
             rows = rows.filter(**{OF_ROWS[name]: number(word, name)})
+        elif name == "route":
+            rows = rows.filter(route=word)
         elif name == "run":
             rows = rows.filter(_run(word))
         elif name == "key":

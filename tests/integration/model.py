@@ -551,8 +551,9 @@ class Model:
     def prune(self, older_than: int, keep: int, batch: int) -> int:
         """How many rows went, and with them their attempts and keys."""
         kept: set[int] = set()
-        for modifier in {row.content.modifier for row in self.rows.values()}:
-            final = [row for row in self.rows.values() if row.content.modifier == modifier and row.status in FINAL]
+        for of in {(row.content.report, row.content.modifier) for row in self.rows.values()}:
+            mine = [row for row in self.rows.values() if (row.content.report, row.content.modifier) == of]
+            final = [row for row in mine if row.status in FINAL]
             final.sort(key=lambda row: (row.trigger_time, row.pk), reverse=True)
             kept |= {row.n for row in final[:keep]}
         old = [

@@ -95,7 +95,7 @@ def test_a_report_is_paused_and_resumed_by_buttons(keeper: Client, weather: Repo
     response = keeper.post(f"{REPORTS}7/pause/", {"reason": "broken source"}, follow=True)
     (pause,) = queue.paused()
     assert (pause.report_id, pause.note) == (7, "broken source")
-    assert any("Report 7 is paused since" in said for said in messages_of(response))
+    assert any("Report Weather (7) is paused since" in said for said in messages_of(response))
     assert "Paused" in text_of(keeper.get(REPORTS))
     keeper.post(f"{REPORTS}7/resume/")
     assert not queue.paused()
@@ -259,3 +259,11 @@ def test_without_the_permission_there_is_no_such_page():
 )
 def test_an_address_that_names_nothing_shows_an_empty_form(keeper: Client, query: str):
     assert keeper.get(f"{ENQUEUE}?{query}").context["form"].initial == {}
+
+
+def test_the_lists_of_the_queue_offer_to_queue_a_report_once_and_find_the_rows_of_a_route(keeper: Client):
+    rows = [build_row(route=route) for route in ("default", "finance", "finance")]
+    page = keeper.get(QUEUE)
+    assert page.content.decode().count(f'href="{ENQUEUE}"') == 1
+    found = keeper.get(QUEUE, {"q": "route:finance"}).context["cl"].result_list
+    assert {row.pk for row in found} == {row.pk for row in rows[1:]}

@@ -15,7 +15,8 @@ from tests.integration.test_api_endpoints import CALLS, WITH_BODY, Call, problem
 pytestmark = pytest.mark.django_db
 
 SCOPES = {
-    *(f"{verb}_reportqueue" for verb in ("view", "add", "consume", "cancel", "requeue")),
+    *(f"{verb}_reportqueue" for verb in ("view", "add", "consume", "cancel", "requeue", "pause")),
+    *(f"{verb}_report" for verb in ("view", "add", "change", "delete")),
     *(f"{verb}_reportschedule" for verb in ("view", "add", "change", "delete")),
 }
 each_call = pytest.mark.parametrize("call", CALLS, ids=str)

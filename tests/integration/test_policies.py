@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -439,15 +440,13 @@ def test_what_was_closed_before_a_change_of_the_calendar_leaves_its_rows(
 def test_a_change_during_an_outage_loses_no_firing_beside_the_one_that_is_due(
     make_schedule: Any, holidays: BlackoutCalendar
 ):
-    early, late = this_hour() - timedelta(hours=2), this_hour() - timedelta(hours=1)
-    schedule = make_schedule(
-        cron=f"0 {early.hour},{late.hour} * * *", calendar=holidays, blackout="previous_open_day", timezone="UTC"
-    )
+    zone = f"Etc/GMT{this_hour().hour - 12:+d}"  # it is noon there: both are on one day
+    noon = this_hour().astimezone(ZoneInfo(zone))
+    early, late = noon - timedelta(hours=2), noon - timedelta(hours=1)
+    schedule = make_schedule(cron="0 10,11 * * *", calendar=holidays, blackout="previous_open_day", timezone=zone)
     ReportSchedule.objects.update(planned_from=early, next_run_at=late)
     next_early = early + timedelta(days=1)
     close(holidays, next_early)
-    if late.date() != early.date():
-        close(holidays, late + timedelta(days=1))
     assert schedules.enqueue_due().enqueued == 1
     assert rows(Status.QUEUED)[0].trigger_time == late
     assert [(row.trigger_time, row.error) for row in rows(Status.SKIPPED)] == [(next_early, CHANGED)]

@@ -130,7 +130,7 @@ def test_of_all_ends_that_come_at_once_one_wins(max_attempts: int):
         ("cancel", {}),
         ("requeue", {}),
     ]
-    attempt = Attempt("run", "", 1, 1, 0, token)
+    attempt = Attempt("run", "", 1, 1, 0, place=0, at=0, counted=False, token=token)
     content = Content(max_attempts=max_attempts)
     running = Row(1, content, 0, 0, "running", 1, 1, consumer="sensor", lease=0, token=token, attempts=[attempt])
     possible = one_after_the_other(running, calls)

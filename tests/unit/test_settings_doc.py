@@ -94,7 +94,8 @@ def test_the_dagster_side_has_the_defaults(variables: RecordedVariables):
             assert default == written(variables[name]), name  # the code location gets it from the first reading
     numbers = [name for name in table("The Dagster side") if name not in variables]
     for name in numbers:
-        variables[name] = table("The Dagster side")[name][0].strip("`")
+        default = table("The Dagster side")[name][0].strip("`")
+        variables[name] = "" if default == "empty" else default
         assert Environment.read() == Environment(), name
 
 

@@ -9,10 +9,17 @@ if TYPE_CHECKING:
     from reportqueue.queue import Claim
 
 
-def make(claim: Claim, *, run_id: str, result: Callable[[int], Mapping[str, Any]]) -> None:
-    """Start all rows of the claim, and complete those that could be; `result` gives a row's result by its id."""
+def make(
+    claim: Claim,
+    *,
+    run_id: str,
+    result: Callable[[int], Mapping[str, Any]],
+    work: Callable[[], None] = lambda: None,
+) -> None:
+    """Start all rows of the claim, do the work, and complete those that could be; `result` gives a row's by its id."""
     from reportqueue import queue
 
     started = queue.start_many({row.pk: row.generation for row in claim.rows}, run_id=run_id)
+    work()
     tokens = {pk: row.lease_token for pk, row in started.items() if not isinstance(row, Exception)}
     queue.complete_many({pk: token for pk, token in tokens.items() if token}, results={pk: result(pk) for pk in tokens})
