@@ -48,6 +48,18 @@ class Migration(migrations.Migration):
         AddIndexConcurrently(
             model_name="reportqueue",
             index=models.Index(
+                models.F("route"),
+                models.F("priority"),
+                models.F("modifier_id"),
+                models.F("available_at"),
+                models.F("id"),
+                condition=models.Q(("status", "queued"), ("waiting", False)),
+                name="reportqueue_claim_turns",
+            ),
+        ),
+        AddIndexConcurrently(
+            model_name="reportqueue",
+            index=models.Index(
                 models.F("expires_at"),
                 condition=models.Q(("expires_at__isnull", False), ("status", "queued")),
                 name="reportqueue_expiry",

@@ -286,8 +286,9 @@ class ReportQueue(models.Model):
                 name="reportqueue_claim_order",
                 condition=Q(status=Status.QUEUED, waiting=False),
             ),
-            # The same for the claims of one route; and, of a route and a priority, whose rows there are. The second
-            # lets a claim pass over a million rows of one report or modifier at once.
+            # The same for the claims of one route; and, of a route and a priority, whose rows there are: by report and
+            # modifier where limits hold, otherwise by modifier. With these two a claim passes over a million rows of
+            # one report or modifier at once.
             models.Index(
                 "route",
                 F("priority").desc(),
@@ -304,6 +305,15 @@ class ReportQueue(models.Model):
                 "available_at",
                 "id",
                 name="reportqueue_claim_groups",
+                condition=Q(status=Status.QUEUED, waiting=False),
+            ),
+            models.Index(
+                "route",
+                "priority",
+                "modifier_id",
+                "available_at",
+                "id",
+                name="reportqueue_claim_turns",
                 condition=Q(status=Status.QUEUED, waiting=False),
             ),
             models.Index(

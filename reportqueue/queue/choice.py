@@ -1,14 +1,17 @@
 """Which rows a claim hands out if there are more due than it may: fair among modifiers, and within the limits.
 
 Of each route and priority, modifiers take turns: first comes the first row of each, then the second of each. They do so
-in a circle by report and modifier, which goes on where the last claim of this process ended. So a customer with a
+in a circle, which goes on where the last claim of this process ended. So a customer with a
 hundred thousand rows does not hold up another one's row, whatever is under way. A higher priority comes before a lower
 one. Within a modifier the order is that of the claim.
 
-The candidates are the first due rows of the route, and the first rows of other groups: a group is a report and a
-modifier at one route and priority. The index `reportqueue_claim_groups` leads from one group to the next, whatever
-number of rows they have, so a claim does not read the rows of a customer or a report that is at its cap. A claim looks
-at a bounded number of groups of the circle.
+If enough modifiers have due rows and no limit holds, the first row of each of the next ones is the choice: the index
+`reportqueue_claim_turns` leads from one modifier to the next.
+
+Otherwise the candidates are the first due rows of the route, and the first rows of other groups: a group is a report
+and a modifier at one route and priority. The index `reportqueue_claim_groups` leads from one group to the next,
+whatever number of rows they have, so a claim does not read the rows of a customer or a report that is at its cap. A
+claim looks at a bounded number of groups of the circle.
 """
 
 from __future__ import annotations
@@ -62,12 +65,19 @@ class _Group(NamedTuple):
 
     key: tuple[int, int]
     """The report and the modifier."""
-    first: int
-    """The id of its first row."""
     is_due: bool
-    """Whether this is due."""
+    """Whether its first row is."""
+
+
+class _Turn(NamedTuple):
+    """The first free row of a modifier, at one route and priority."""
+
+    report_id: int
+    modifier_id: int
+    pk: int
+    is_due: bool
     is_open: bool
-    """Whether this may be handed out, if it is due: it has not expired, and is not left to another pattern."""
+    """Whether it may be handed out, if it is due: it has not expired, and is not left to another pattern."""
 
 
 @dataclass(frozen=True)
@@ -98,25 +108,38 @@ def choose_if_free(limit: int, routes: Sequence[str] | None, only: tuple[str, in
 
 
 def _next_in_circle(route: str, priority: int, limit: int) -> list[int]:
-    """The first rows of the next groups, one of each: the choice if so many modifiers have due rows; otherwise none.
+    """The first rows of the next modifiers, one of each: the choice if so many have due rows; otherwise none.
 
     It is one statement, where all other choices need several.
     """
-    found: list[_Group] = []
-    begin = _places.get((route, priority), START)
-    for looked, group in enumerate(_walk(route, priority, begin, limit, ()), start=1):
-        if group.is_due and not group.is_open:
+    found: list[_Turn] = []
+    for looked, turn in enumerate(_turns(route, priority, limit), start=1):
+        if turn.is_due and not turn.is_open:
             return []  # a later row of it may be
-        if group.is_due:
-            found.append(group)
+        if turn.is_due:
+            found.append(turn)
         if len(found) == limit:
-            break
+            _remember(route, priority, (turn.report_id, turn.modifier_id))
+            return [one.pk for one in found]
         if looked == limit + BLOCKED_GROUPS:
-            return []
-    if len({group.key[1] for group in found}) < limit:
-        return []
-    _remember(route, priority, found[-1].key)
-    return [group.first for group in found]
+            break
+    return []
+
+
+def _turns(route: str, priority: int, at_once: int) -> Iterator[_Turn]:
+    """The modifiers of a route and priority, in a circle that begins after the one that had its turn last."""
+    _, begin = _places.get((route, priority), START)
+    for first, last in ((begin, bounds.MAX_ID), (START[1], begin)):
+        place = first
+        while place < last:
+            values: dict[str, Any] = {"route": route, "priority": priority, "modifier": place, "last": last}
+            with database.connection().cursor() as cursor:
+                cursor.execute(_TURNS, {**values, "at_once": at_once})
+                several = [_Turn(*row) for row in cursor.fetchall()]
+            yield from several
+            if len(several) < at_once:
+                break
+            place = several[-1].modifier_id
 
 
 def choose(limit: int, routes: Sequence[str] | None, *, limited: bool, locking: bool = False) -> Choice:
@@ -163,8 +186,8 @@ def _fairest(candidates: Collection[_Candidate], limit: int, allowed: Limits) ->
             continue
         own = (one.route, one.priority, one.modifier_id)
         places[own] += 1
-        had_its_turn = one.group <= _places.get((one.route, one.priority), START)
-        ranked.append((-one.priority, places[own], had_its_turn, one.group, one.available_at, one.pk, one))
+        had_its_turn = one.modifier_id <= _places.get((one.route, one.priority), START)[1]
+        ranked.append((-one.priority, places[own], had_its_turn, one.modifier_id, one.available_at, one.pk, one))
     chosen: list[_Candidate] = []
     for *_, one in sorted(ranked):
         if len(chosen) == limit:
@@ -260,7 +283,7 @@ def _step(after: tuple[int, int], last: tuple[int, int], values: Mapping[str, An
     with database.connection().cursor() as cursor:
         names = ("report", "modifier", "last_report", "last_modifier")
         cursor.execute(_STEP, {**values, **dict(zip(names, (*after, *last), strict=True))})
-        return [_Group((report_id, modifier_id), *first) for report_id, modifier_id, *first in cursor.fetchall()]
+        return [_Group((report_id, modifier_id), is_due) for report_id, modifier_id, is_due in cursor.fetchall()]
 
 
 def _rows(statement: str, **values: Any) -> list[_Candidate]:
@@ -312,7 +335,7 @@ def _of_groups(locking: str) -> str:
 
 # A walk along an index: each step leads to the first row of the next group.
 _NEXT_GROUP = f"""
-SELECT report_id, modifier_id, id, available_at, expires_at FROM {_QUEUE}
+SELECT report_id, modifier_id, available_at FROM {_QUEUE}
 WHERE {FREE} AND route = %(route)s AND priority = %(priority)s AND (report_id, modifier_id) > ({{report}}, {{modifier}})
   AND (report_id, modifier_id) <= (%(last_report)s, %(last_modifier)s)
 ORDER BY report_id, modifier_id, available_at, id LIMIT 1
@@ -330,7 +353,23 @@ WITH RECURSIVE groups AS (
 }) AS following
     WHERE number < %(at_once)s
 )
-SELECT report_id, modifier_id, id, available_at <= statement_timestamp(), {OPEN} FROM groups ORDER BY number
+SELECT report_id, modifier_id, available_at <= statement_timestamp() FROM groups ORDER BY number
+"""  # noqa: S608
+_NEXT_TURN = f"""
+SELECT report_id, modifier_id, id, available_at, expires_at FROM {_QUEUE}
+WHERE {FREE} AND route = %(route)s AND priority = %(priority)s
+  AND modifier_id > {{modifier}} AND modifier_id <= %(last)s
+ORDER BY modifier_id, available_at, id LIMIT 1
+"""  # noqa: S608
+_TURNS = f"""
+WITH RECURSIVE turns AS (
+    (SELECT first.*, 1 AS number FROM ({_NEXT_TURN.format(modifier="%(modifier)s")}) AS first)
+    UNION ALL
+    SELECT following.*, number + 1
+    FROM turns, LATERAL ({_NEXT_TURN.format(modifier="turns.modifier_id")}) AS following
+    WHERE number < %(at_once)s
+)
+SELECT report_id, modifier_id, id, available_at <= statement_timestamp(), {OPEN} FROM turns ORDER BY number
 """  # noqa: S608
 _PRIORITIES = f"""
 WITH RECURSIVE found AS (

@@ -80,8 +80,8 @@ RETURNING {ANNOUNCED}
 
 
 def _edge(direction: str, route: str = "") -> str:
-    """The first or last of the free rows in the order of the index `reportqueue_claim_groups`, of a route if named."""
-    columns = ("route", "priority", "report_id", "modifier_id")
+    """The first or last of the free rows in the order of the index `reportqueue_claim_turns`, of a route if named."""
+    columns = ("route", "priority", "modifier_id")
     order = ", ".join(f"{column} {direction}" for column in columns)
     return f"(SELECT {', '.join(columns)} FROM {_QUEUE} WHERE {route}{FREE} ORDER BY {order} LIMIT 1)"  # noqa: S608
 
@@ -158,7 +158,7 @@ class View(NamedTuple):
     priority: int | None
     """The one priority of all free rows, if they also have one route."""
     alike: bool
-    """All free rows are of one route, priority, report and modifier: it does not matter which are taken first."""
+    """All free rows are of one route, priority and modifier: the first ones come first."""
 
 
 @dataclass(frozen=True)

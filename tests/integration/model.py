@@ -342,7 +342,7 @@ class Model:
         return (FRESH if rows else None), [row.n for row in self._in_order(rows)]
 
     def _fairest(self, rows: list[Row]) -> list[Row]:
-        """Of a priority, first the first row of each modifier on a route, by report and modifier; and so on."""
+        """Of a priority, first the first row of each modifier on a route, by modifier; and so on."""
         places: dict[int, int] = {}
         count: dict[tuple[str, int, int], int] = {}
         for row in self._in_order(rows):
@@ -356,7 +356,7 @@ class Model:
             key=lambda row: (
                 -row.content.priority,
                 places[row.n],
-                (row.content.report, row.content.modifier),
+                row.content.modifier,
                 row.available_at,
                 row.pk,
             ),

@@ -16,11 +16,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--engine", choices=points.ENGINES, default=points.HARNESS)
     parser.add_argument("--only", choices=(*points.WAVES, points.ENGINE))
+    parser.add_argument("--caps", action="store_true")
     arguments = parser.parse_args()
     if not points.reached(arguments.engine, arguments.only):
         parser.error(f"--only {arguments.only}: no fault of that kind befalls the engine {arguments.engine}")
     stop_signals.listen()
-    return run.chaos(arguments.minutes, arguments.seed, arguments.engine, arguments.only)
+    return run.chaos(arguments.minutes, arguments.seed, arguments.engine, arguments.only, capped=arguments.caps)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.chaos import judge, ledger, points, report
+from tools.chaos.caps import Caps
 from tools.chaos.deaths import Deaths
 from tools.chaos.system import System, remove
 from tools.chaos.waves import Waves
@@ -24,10 +25,18 @@ ROUND_SECONDS = 420.0
 """What all waves take together at their whole size, with some time to spare."""
 
 
-def chaos(minutes: float, seed: int | None = None, engine: str = points.HARNESS, only: str | None = None) -> int:
+def chaos(
+    minutes: float,
+    seed: int | None = None,
+    engine: str = points.HARNESS,
+    only: str | None = None,
+    *,
+    capped: bool = False,
+) -> int:
     """Exit code 0 if no row was lost, done twice or stuck; 1 if one was, 2 if the system could not be run at all.
 
-    `only` names the one wave that comes, over and over, of `points.WAVES`.
+    `only` names the one wave that comes, over and over, of `points.WAVES`. If it is `capped`, some rows are of reports
+    with caps, and it is an error if more of them are under way at once.
     """
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     began = time.monotonic()
@@ -46,11 +55,15 @@ def chaos(minutes: float, seed: int | None = None, engine: str = points.HARNESS,
         system.start()
         say("everything is up")
         waves = Waves(system, seed, say)
+        caps = Caps(system) if capped else None
         # The warm parent reaps what it forks.
-        with nullcontext() if system.engine.reaps else Deaths(system.ledger_path):
+        with nullcontext() if system.engine.reaps else Deaths(system.ledger_path), caps or nullcontext():
+            if caps is not None:
+                waves.report_of = caps.report_of
             _run_waves(waves, engine, began + 60 * minutes, only)
             time.sleep(judge.WAKE_SECONDS)  # for runs that have just been woken up
-        code = _judge(system, waves, only, say)
+        within = caps is None or caps.judge(say)
+        code = max(_judge(system, waves, only, say), 0 if within else 1)
     except stop_signals.Stopped:
         say(f"stopped by signal {stop_signals.noted()}")
         code = 130

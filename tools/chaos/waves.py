@@ -50,6 +50,8 @@ class Waves:
         self.chance = random.Random(seed)
         self.wanted: list[int] = []
         self.met: Counter[str] = Counter()
+        self.report_of: Callable[[int], int] = lambda number: 1
+        """The report of the row with a number."""
         self._cycles: dict[int, int] = {}
         self._tail = Tail(system.ledger_path)
         self._frozen: list[Line] = []
@@ -172,7 +174,7 @@ class Waves:
     def _report(self, in_work: dict[str, str], due: datetime) -> dict[str, Any]:
         self._number += 1
         return {
-            "report_id": 1,
+            "report_id": self.report_of(self._number),
             "modifier_id": self._number,
             "trigger_time": due.isoformat(),
             "max_attempts": MAX_ATTEMPTS,

@@ -26,7 +26,7 @@ def main() -> int:
     from tools.runner import checks
 
     if chosen.command == "chaos":
-        return checks.chaos(chosen.minutes, chosen.seed, chosen.engine, chosen.only)
+        return checks.chaos(chosen.minutes, chosen.seed, chosen.engine, chosen.only, capped=chosen.caps)
     if chosen.command == "simulate":
         return checks.simulate(chosen)
     return checks.lint() if chosen.command == "lint" else checks.test(chosen.pytest)

@@ -118,6 +118,11 @@ def parse() -> argparse.Namespace:
         "need redis-server; or a stand-in for a Kubernetes cluster with two nodes",
     )
     chaos.add_argument("--only", choices=WAVES, help="repeat one kind of wave (default: all kinds)")
+    chaos.add_argument(
+        "--caps",
+        action="store_true",
+        help="have reports with caps of 1 and 3 among the others, and look whether more are ever under way",
+    )
     bench = commands.add_parser("bench", help="run a benchmark and compare the result with its goals")
     bench.add_argument("name", choices=BENCHMARKS, help="the benchmark; it gets further arguments")
     bench.set_defaults(options=[])

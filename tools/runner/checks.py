@@ -83,10 +83,11 @@ def on_temporary_postgres(run: Callable[[], int], programs: Path | None = None) 
     return code
 
 
-def chaos(minutes: int, seed: int | None, engine: str, only: str | None) -> int:
+def chaos(minutes: int, seed: int | None, engine: str, only: str | None, *, capped: bool) -> int:
     """Break things for a while; returns 0 if no report was lost, made twice or stuck. See `tools/chaos`."""
     chosen = [] if seed is None else ["--seed", str(seed)]
     chosen += [] if only is None else ["--only", only]
+    chosen += ["--caps"] if capped else []
     chosen += ["--minutes", str(minutes), "--engine", engine]
     return run_in_foreground([sys.executable, "-m", "tools.chaos", *chosen])
 
