@@ -72,12 +72,19 @@ def names(report_ids: Collection[int]) -> dict[int, str]:
     return dict(Report.objects.filter(pk__in=set(report_ids)).values_list("pk", "name")) if report_ids else {}
 
 
+def leases(report_ids: Collection[int]) -> dict[int, timedelta]:
+    """The leases of those of the reports that have one."""
+    entries = Report.objects.filter(pk__in=set(report_ids)).values_list("pk", "lease_seconds")
+    return {pk: timedelta(seconds=seconds) for pk, seconds in entries if seconds is not None}
+
+
 def name_rows(rows: Iterable[ReportQueue]) -> None:
-    """Give each row the name of its report, as `report_name`."""
+    """Give each row the name of its report, as `report_name`, and its deadline, as `deadline_seconds`."""
     named = list(rows)
-    known = names({row.report_id for row in named})
+    entries = Report.objects.filter(pk__in={row.report_id for row in named}) if named else Report.objects.none()
+    known = {pk: (name, deadline) for pk, name, deadline in entries.values_list("pk", "name", "deadline_seconds")}
     for row in named:
-        row.report_name = known.get(row.report_id, "")
+        row.report_name, row.deadline_seconds = known.get(row.report_id, ("", None))
 
 
 def label(report_id: int, name: str | None) -> str:

@@ -110,6 +110,14 @@ def is_late(row: ReportQueue, now: datetime) -> bool:
     return waits and (now - max(row.trigger_time, row.available_at)).total_seconds() > LATE_SECONDS
 
 
+def missed_deadline(row: ReportQueue, now: datetime) -> str:
+    """By how much the row has missed the deadline of its report; empty if it has not, or there is none."""
+    if row.deadline_seconds is None:
+        return ""
+    over = (row.finished_at or now) - row.trigger_time - timedelta(seconds=row.deadline_seconds)
+    return gettext("deadline missed by %(time)s") % {"time": duration(over)} if over > timedelta() else ""
+
+
 def badge(status: str, label: Any) -> str:
     """A status or an outcome as a word and a sign; colour only repeats that."""
     return format_html(

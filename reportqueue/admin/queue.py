@@ -183,8 +183,9 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     def lateness(self, row: Any) -> str:
         """How late it is or was, and how long it took."""
         late, then = formats.lateness(row, row.now)
-        if formats.is_late(row, row.now):
-            late = format_html('<strong class="rq-late">{}</strong>', late)
+        missed = formats.missed_deadline(row, row.now)
+        if missed or formats.is_late(row, row.now):
+            late = format_html('<strong class="rq-late">{}</strong>', f"{late}, {missed}" if missed else late)
         return formats.two_lines(late, then)
 
     @admin.display(description=_("attempts"))

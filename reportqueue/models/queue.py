@@ -145,6 +145,8 @@ class ReportQueue(models.Model):
 
     report_name = ""
     """The name of its report, once `catalogue.name_rows` has looked it up; empty if the catalogue has none."""
+    deadline_seconds: int | None = None
+    """The same of its report's deadline."""
 
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(_("modifier"), validators=bounds.id_validators())

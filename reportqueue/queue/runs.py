@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from django.core.exceptions import ValidationError
 
-from reportqueue import bounds, database
+from reportqueue import bounds, catalogue, database
 from reportqueue.conf import conf
 from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError
 from reportqueue.models import Report, ReportAttempt, ReportQueue
@@ -87,7 +87,7 @@ def start_many(
 ) -> Results[ReportQueue]:
     """Start several rows, given with their generations, each as `start` does."""
     require_generations(generations)
-    lease = lease_of("lease_seconds", lease_seconds, conf().run_lease_seconds)
+    lease = _asked(lease_seconds)
     run = _Run(run_id, parent_run_id, worker, user, lease)
     return as_batch(generations, partial(_start, run=run))
 
@@ -100,7 +100,8 @@ class _Run:
     parent_run_id: str
     worker: str
     user: str
-    lease: timedelta
+    lease: timedelta | None
+    """None: that of each row's report."""
 
 
 def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]:
@@ -119,7 +120,7 @@ def _start(generations: Mapping[int, int], *, run: _Run) -> Results[ReportQueue]
         others = [row for row in others if row not in too_late]
         elsewhere = _started_elsewhere(mine, run)
         if mine := [row for row in mine if row.pk not in elsewhere]:
-            write_all(mine, lease_expires_at=now + run.lease)
+            write_all(mine, {"lease_expires_at": _lease_ends(mine, now, run.lease)})
         refused = elsewhere | _refusals(others, generations, run)
         keys: dict[int, int | None] = {}
         for row in others:
@@ -201,14 +202,18 @@ def _make_running(
             some,
             Verb.START,
             Status.RUNNING,
-            {"lease_token": tokens, "attempt": attempts, **({"concurrency_key": keys} if again else {})},
+            {
+                "lease_token": tokens,
+                "lease_expires_at": _lease_ends(some, now, run.lease),
+                "attempt": attempts,
+                **({"concurrency_key": keys} if again else {}),
+            },
             launch_failures=0,
             unstarted_runs=0,
             **({"releases": 0} if again else {}),
             run_id=run.run_id,
             api_user=run.user,
             expires_at=None,
-            lease_expires_at=now + run.lease,
             started_at=now,
             finished_at=None,
             result=None,
@@ -276,21 +281,32 @@ def heartbeat_many(
     tokens: Mapping[int, UUID], *, progress: Mapping[int, str] | None = None, lease_seconds: int | None = None
 ) -> Results[Heartbeat]:
     """Renew the leases of several rows, each as `heartbeat` does; `progress` has texts for the rows that report one."""
-    lease = lease_of("lease_seconds", lease_seconds, conf().run_lease_seconds)
-    return as_batch(tokens, partial(_renew, progress=progress or {}, lease=lease))
+    return as_batch(tokens, partial(_renew, progress=progress or {}, lease=_asked(lease_seconds)))
 
 
-def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: timedelta) -> Results[Heartbeat]:
+def _asked(lease_seconds: int | None) -> timedelta | None:
+    return None if lease_seconds is None else lease_of("lease_seconds", lease_seconds, lease_seconds)
+
+
+def _lease_ends(rows: Sequence[ReportQueue], now: datetime, lease: timedelta | None) -> dict[int, datetime]:
+    """By the row's id: after the lease for which the run asks, else that of its report, else that of the settings."""
+    of_report = catalogue.leases({row.report_id for row in rows}) if lease is None else {}
+    otherwise = timedelta(seconds=conf().run_lease_seconds) if lease is None else lease
+    return {row.pk: now + of_report.get(row.report_id, otherwise) for row in rows}
+
+
+def _renew(tokens: Mapping[int, UUID], *, progress: Mapping[int, str], lease: timedelta | None) -> Results[Heartbeat]:
     results: Results[Heartbeat] = {}
     with locked_many(tokens, results) as (rows, now):
         owned = [row for row in rows if owns(row, tokens[row.pk])]
         results |= {row.pk: LeaseLost(current_status=row.status) for row in rows}
+        ends = _lease_ends(owned, now, lease)
         if owned:
-            write_all(owned, lease_expires_at=now + lease)
+            write_all(owned, {"lease_expires_at": ends})
         for row in owned:
             if (text := progress.get(row.pk)) is not None:
                 row.attempts.filter(lease_token=tokens[row.pk]).update(progress=text)
-            results[row.pk] = Heartbeat(now + lease, row.cancel_requested)
+            results[row.pk] = Heartbeat(ends[row.pk], row.cancel_requested)
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from django.test import Client
 
 from reportqueue import queue
 from reportqueue.models import Pause, Report, ReportQueue, ReportSchedule
-from reportqueue.states import Source
-from tests.conftest import build_row, build_schedule
+from reportqueue.states import Source, Status
+from tests.conftest import build_row, build_schedule, minutes_ago
 from tests.integration.test_admin_permissions import messages_of, staff, text_of
 
 pytestmark = pytest.mark.django_db
@@ -267,3 +268,17 @@ def test_the_lists_of_the_queue_offer_to_queue_a_report_once_and_find_the_rows_o
     assert page.content.decode().count(f'href="{ENQUEUE}"') == 1
     found = keeper.get(QUEUE, {"q": "route:finance"}).context["cl"].result_list
     assert {row.pk for row in found} == {row.pk for row in rows[1:]}
+
+
+def test_a_row_that_has_missed_the_deadline_of_its_report_says_by_how_much(keeper: Client, weather: Report):
+    weather.deadline_seconds = 1800
+    weather.save()
+    due = minutes_ago(60)
+    waiting = build_row(report_id=7, trigger_time=due)
+    build_row(report_id=7, trigger_time=due, status=Status.SUCCEEDED, finished_at=due + timedelta(minutes=29))
+    build_row(report_id=7, trigger_time=due, status=Status.SUCCEEDED, finished_at=due + timedelta(minutes=31))
+    build_row(report_id=8, trigger_time=due)
+    page = text_of(keeper.get(QUEUE))
+    assert page.count("deadline missed by") == 2
+    assert "deadline missed by 1 min" in page
+    assert "deadline missed by 30 min" in text_of(keeper.get(f"{QUEUE}{waiting.pk}/change/"))

@@ -153,10 +153,10 @@ def test_reports_that_end_together_pass_their_turns_on(make_row: RowFactory, mak
 def test_many_rows_take_as_many_statements_as_a_few(make_row: RowFactory, django_assert_max_num_queries):
     rows = [make_row(status=Status.DISPATCHED) for _ in range(50)]
     with django_assert_max_num_queries(6):
-        answers = queue.start_many({row.pk: 1 for row in rows}, run_id="run")
+        answers = queue.start_many({row.pk: 1 for row in rows}, run_id="run", lease_seconds=60)
     tokens = {pk: row.lease_token for pk, row in answers.items()}
     with django_assert_max_num_queries(4):
-        queue.heartbeat_many(tokens)
+        queue.heartbeat_many(tokens, lease_seconds=60)
     with django_assert_max_num_queries(5):
         queue.complete_many(tokens, results={pk: {"rows": pk} for pk in tokens})
     assert {row.result["rows"] for row in ReportQueue.objects.filter(status=Status.SUCCEEDED)} == set(tokens)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 
 from reportqueue import queue
 from reportqueue.errors import ReportQueueError
@@ -21,6 +21,7 @@ from reportqueue.models import Report, ReportAttempt, ReportQueue
 from reportqueue.states import LEASED, Status
 from tests.concurrency import at_once
 from tests.conftest import build_row, minutes_ago
+from tools.chaos import caps
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CLAIMERS, ROWS, BATCH = 16, 20_000, 100
@@ -229,3 +230,20 @@ def end(row: ReportQueue) -> None:
         row = queue.start(row.pk, generation=row.generation, run_id=f"run-{row.pk}-{row.generation}")
     assert row.lease_token is not None
     queue.complete(row.pk, lease_token=row.lease_token)
+
+
+def test_the_chaos_counts_what_a_claim_has_let_in():
+    """Not what started by itself: a row that was queued again and started by its old run, or that was re-executed."""
+    build_row(report_id=4, status=Status.CLAIMED)
+    build_row(report_id=4, status=Status.DISPATCHED)
+    build_row(report_id=4, status=Status.RUNNING)
+    build_row(report_id=4, status=Status.SUCCEEDED)
+    build_row(report_id=4)
+    build_row(report_id=1, status=Status.RUNNING)
+    queued_again = build_row(report_id=5, generation=1)
+    queue.start(queued_again.pk, generation=1, run_id="old")
+    again = build_row(report_id=5, status=Status.SUCCEEDED, run_id="first")
+    queue.start(again.pk, generation=1, run_id="again", parent_run_id="first")
+    with connection.cursor() as cursor:
+        cursor.execute(caps.UNDER_WAY, [list(caps.CAPS)])
+        assert cursor.fetchall() == [(4, 3)]

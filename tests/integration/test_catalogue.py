@@ -15,7 +15,7 @@ from reportqueue.models import Report, ReportQueue, ReportSchedule, WebhookSourc
 from reportqueue.states import Source, Status
 from reportqueue.webhooks import accept
 from tests.concurrency import at_once
-from tests.conftest import build_schedule, minutes_ago
+from tests.conftest import build_row, build_schedule, minutes_ago
 
 pytestmark = pytest.mark.django_db
 SCHEMA = {
@@ -300,3 +300,21 @@ def test_two_reports_cannot_have_one_name():
     entry(2, name="Stocks")
     with pytest.raises(IntegrityError), transaction.atomic():
         Report.objects.filter(pk=2).update(name="weather")
+
+
+def test_a_run_that_asks_for_no_lease_gets_that_of_its_report():
+    Report(report_id=1, name="Long", lease_seconds=900).save()
+    long, other = build_row(report_id=1, status=Status.DISPATCHED), build_row(report_id=2, status=Status.DISPATCHED)
+
+    def left(row: ReportQueue) -> int:
+        row.refresh_from_db()
+        assert row.lease_expires_at is not None
+        return round((row.lease_expires_at - timezone.now()).total_seconds(), -1)
+
+    started = queue.start_many({long.pk: 1, other.pk: 1}, run_id="run")
+    assert (left(long), left(other)) == (900, 60)
+    queue.heartbeat(long.pk, lease_token=started[long.pk].lease_token, lease_seconds=300)
+    assert left(long) == 300
+    beat = queue.heartbeat(long.pk, lease_token=started[long.pk].lease_token)
+    assert left(long) == 900
+    assert beat.lease_expires_at == long.lease_expires_at

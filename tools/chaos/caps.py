@@ -16,7 +16,7 @@ CAPS = {4: 1, 5: 3}
 LOOK_SECONDS = 0.05
 # A run that exists already may start its row beyond the cap: one whose row had been queued again, or one that a person
 # executes again.
-_UNDER_WAY = """
+UNDER_WAY = """
 SELECT report_id, count(*) AS rows FROM reportqueue_reportqueue AS row
 WHERE report_id = ANY (%s) AND report_id >= 0 AND status IN ('claimed', 'dispatched', 'running')
   AND NOT (status = 'running' AND (claim_id IS NULL OR EXISTS (
@@ -62,7 +62,7 @@ class Caps:
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             try:
-                found: list[dict[str, Any]] = self._system.query(_UNDER_WAY, list(CAPS))
+                found: list[dict[str, Any]] = self._system.query(UNDER_WAY, list(CAPS))
             except psycopg.OperationalError:
                 continue  # PostgreSQL is one of the things that are killed
             self.looks += 1
