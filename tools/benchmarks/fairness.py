@@ -13,7 +13,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
-from typing import Any
 
 import django
 
@@ -34,8 +33,9 @@ GROWTH_GOAL = 1.5
 _LOAD = """
 INSERT INTO reportqueue_reportqueue (report_id, modifier_id, trigger_time, available_at, status, source, params,
     priority, generation, attempt, max_attempts, launch_failures, claimed_by, run_id, cancel_requested, error)
-SELECT %(report)s, n %% %(modifiers)s, now() - interval '1 day', now() - interval '1 day' + n * interval '1 ms',
-    'queued', 'api', '{}', 0, 0, 0, 3, 0, '', '', false, ''
+SELECT %(report)s, %(first)s + n %% %(modifiers)s, now() - interval '1 day',
+    now() - interval '1 day' + n * interval '1 ms', 'queued', 'api', '{}',
+    0, 0, 0, 3, 0, '', '', false, ''
 FROM generate_series(1, %(rows)s) n
 """
 
@@ -123,10 +123,10 @@ def _run(stop: Event, took: SimpleQueue[float]) -> None:
 
 def _costs(large: int) -> Goals:
     """How long a claim takes if much waits, beside the same where little waits."""
-    tables: dict[str, Callable[[int], None]] = {
+    tables: dict[str, Callable[[int], object]] = {
         "two modifiers, one with nearly all rows": lambda rows: (
             _fill(rows, modifiers=1),
-            _fill(FEW, modifiers=1, report=2),
+            _fill(FEW, modifiers=1, first=1),
         ),
         "a modifier for each ten rows": lambda rows: _fill(rows, modifiers=rows // 10),
         "all rows of one report over its cap": _over_the_cap,
@@ -153,15 +153,15 @@ def _over_the_cap(rows: int) -> None:
     _fill(FEW, modifiers=100, report=2)
 
 
-def _fill(rows: int, *, modifiers: int, report: int = 1) -> None:
+def _fill(rows: int, *, modifiers: int, report: int = 1, first: int = 0) -> None:
     from django.db import connection
 
     with connection.cursor() as cursor:
-        cursor.execute(_LOAD, {"report": report, "modifiers": modifiers, "rows": rows})
+        cursor.execute(_LOAD, {"report": report, "first": first, "modifiers": modifiers, "rows": rows})
         cursor.execute("VACUUM ANALYZE reportqueue_reportqueue")
 
 
-def _claims(load: Callable[[int], Any], rows: int) -> float:
+def _claims(load: Callable[[int], object], rows: int) -> float:
     """The median seconds of a claim of a table that is loaded anew."""
     from django.db import connection
 
