@@ -16,6 +16,7 @@ from rest_framework.test import APIClient
 
 from reportqueue import tokens
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
+from reportqueue.queue import choice
 from reportqueue.states import FINAL, LEASED, Outcome, Status
 from reportqueue.timing.policies import Overlap
 
@@ -120,6 +121,12 @@ def build_row(**fields: Any) -> ReportQueue:
             finished_at=then if outcome else None,
         )
     return made
+
+
+@pytest.fixture(autouse=True)
+def _turns_begin_anew() -> None:
+    """No test depends on whose turn it was in the one before: the process remembers that."""
+    choice.forget_turns()
 
 
 @pytest.fixture

@@ -13,16 +13,10 @@ from django.utils import timezone
 
 from reportqueue import queue
 from reportqueue.models import Report, ReportQueue
-from reportqueue.queue import choice
 from reportqueue.states import Status
 from tests.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _from_the_beginning() -> None:
-    choice.forget_turns()
 
 
 def many(count: int, **values: Any) -> list[int]:
