@@ -68,7 +68,7 @@ class PauseAdmin(ListAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever sees the queue sees why it stands still."""
+        """Anybody who may see the queue may see what is paused."""
         return request.user.has_perm("reportqueue.view_reportqueue") or super().has_view_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:

@@ -111,7 +111,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         if not may_edit:
             return None
         if request.method == "POST":
-            # Those that the page had: its report may have been changed in it.
+            # The inputs that the page showed. The person may have entered another report there.
             report_id = as_id(request.POST.get("params_of", ""))
         else:
             report_id = as_id(request.GET.get("report_id", "")) if obj is None else obj.report_id
