@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 
 from reportqueue import bounds, params_schema
 from reportqueue.models.report import DEFAULT_ROUTE, Report
-
-if TYPE_CHECKING:
-    from reportqueue.models import ReportQueue
 
 DEFAULT_PRIORITY = 0
 
@@ -34,12 +31,16 @@ class Terms:
 
         Raises `ValidationError` if they do not fit the schema, with the path and what was expected.
         """
-        params = {**self.default_params, **given}
+        params = self.merged(given)
         if found := params_schema.problems(self.params_schema, params):
             raise ValidationError(found, code="schema")
         if self.default_params:
             bounds.validate_json_object(params)
         return params
+
+    def merged(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The same, unchecked."""
+        return {**self.default_params, **given}
 
     def expires_at(self, due: datetime) -> datetime | None:
         """When a row that is due then is no longer worth to be started; None: never."""
@@ -51,9 +52,9 @@ NONE = Terms()
 
 
 def terms(report_ids: Iterable[int]) -> dict[int, Terms]:
-    """The terms of those of the reports that have an entry."""
-    entries = Report.objects.filter(pk__in=set(report_ids))
-    return {entry.pk: _terms(entry) for entry in entries}
+    """The terms of each of the reports; `NONE` for those without an entry."""
+    wanted = set(report_ids)
+    return dict.fromkeys(wanted, NONE) | {entry.pk: _terms(entry) for entry in Report.objects.filter(pk__in=wanted)}
 
 
 def _terms(entry: Report) -> Terms:
@@ -69,7 +70,7 @@ def _terms(entry: Report) -> Terms:
 
 def names(report_ids: Collection[int]) -> dict[int, str]:
     """The names of those of the reports that have one."""
-    return dict(Report.objects.filter(pk__in=set(report_ids)).values_list("pk", "name")) if report_ids else {}
+    return dict(Report.objects.filter(pk__in=set(report_ids)).values_list("pk", "name"))
 
 
 def leases(report_ids: Collection[int]) -> dict[int, timedelta]:
@@ -78,10 +79,13 @@ def leases(report_ids: Collection[int]) -> dict[int, timedelta]:
     return {pk: timedelta(seconds=seconds) for pk, seconds in entries if seconds is not None}
 
 
-def name_rows(rows: Iterable[ReportQueue]) -> None:
-    """Give each row the name of its report, as `report_name`, and its deadline, as `deadline_seconds`."""
+def name_rows(rows: Iterable[Any]) -> None:
+    """Give each row the name of its report, as `report_name`, and its deadline, as `deadline_seconds`.
+
+    Other objects with a `report_id`, such as schedules and pauses, get the same.
+    """
     named = list(rows)
-    entries = Report.objects.filter(pk__in={row.report_id for row in named}) if named else Report.objects.none()
+    entries = Report.objects.filter(pk__in={row.report_id for row in named})
     known = {pk: (name, deadline) for pk, name, deadline in entries.values_list("pk", "name", "deadline_seconds")}
     for row in named:
         row.report_name, row.deadline_seconds = known.get(row.report_id, ("", None))

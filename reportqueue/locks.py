@@ -123,8 +123,7 @@ def lock_until_commit(name: str, *, using: str | None = None, seconds: float | N
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
             return
         cursor.execute("SELECT set_config('reportqueue.waits', current_setting('lock_timeout'), true)")
-        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{round(seconds * 1000)}ms"])
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
+        cursor.execute(_TIMEOUT_AND_LOCK, [_key(name), None, f"{round(seconds * 1000)}ms"])
         cursor.execute("SELECT set_config('lock_timeout', current_setting('reportqueue.waits'), true)")
 
 

@@ -93,7 +93,7 @@ class ParamsFields:
     @property
     def names(self) -> list[str]:
         """The names of the inputs in a form."""
-        return [f"{PREFIX}{name}" for name in self.fields]
+        return list(self.declared())
 
     def declared(self) -> dict[str, forms.Field]:
         """The inputs, as a form declares them."""
@@ -118,8 +118,6 @@ class ParamsFields:
             for message in error.messages:
                 place = message.removeprefix("params.").partition(":")[0].partition("[")[0].partition(".")[0]
                 form.add_error(f"{PREFIX}{place}" if place in self.fields else None, message)
-        except KeyError:  # the entry was deleted meanwhile: nothing is checked
-            return
 
 
 def _is_simple(schema: Mapping[str, Any]) -> bool:

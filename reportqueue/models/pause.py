@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds
+from reportqueue import bounds, catalogue
 from reportqueue.clock import ClockTimestamp
 from reportqueue.models.report import ROUTE, validate_route
 
@@ -22,13 +22,14 @@ class Scope(models.TextChoices):
 class Pause(models.Model):
     """A pause, from when it is made until it is ended. Made and ended by `queue.pause` and `queue.resume` alone."""
 
+    report_name = ""
+    """The name of its report, once `catalogue.name_rows` has looked it up."""
+
     scope = models.CharField(max_length=10, choices=Scope.choices)
     route = models.CharField(max_length=bounds.MAX_ROUTE_LENGTH, blank=True, validators=[validate_route])
     report_id = models.BigIntegerField(_("report"), null=True, blank=True, validators=bounds.id_validators())
     paused_at = models.DateTimeField(_("since (UTC)"), db_default=ClockTimestamp(), editable=False)
     paused_by = models.CharField(_("by"), max_length=bounds.MAX_USER_LENGTH, blank=True)
-    report_name = ""
-    """Of its report in the catalogue; only `queue.pause` and `queue.paused` fill it in."""
     note = models.CharField(max_length=bounds.MAX_REASON_LENGTH, blank=True, validators=[bounds.validate_text])
 
     class Meta:
@@ -53,7 +54,7 @@ class Pause(models.Model):
     @property
     def named(self) -> str:
         """What is paused, in words, with the name of its report."""
-        return f"Report {self.report_name} ({self.report_id})" if self.report_name else self.what
+        return self.what if self.report_id is None else f"Report {catalogue.label(self.report_id, self.report_name)}"
 
     @property
     def what(self) -> str:

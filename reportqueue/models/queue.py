@@ -56,7 +56,7 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def claimable(self) -> Self:
         """Due rows but for those of periods that belong to `polling`: its sensor may have launched their runs already.
 
-        The same condition as in `queue.claim_sql`. Pauses and limits are not looked at.
+        The same condition as in `queue.claim_sql`. Pauses, limits and expiry are not looked at.
         """
         return self.due().exclude(InPeriodsOf(Pattern.POLLING, "available_at"))
 

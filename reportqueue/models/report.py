@@ -53,7 +53,8 @@ def _bounded(*names: str) -> Q:
     return found
 
 
-LIMITED = Q(max_running__isnull=False) | Q(max_running_per_modifier__isnull=False) | Q(rate_limit__isnull=False)
+LIMITS = ("max_running", "max_running_per_modifier", "rate_limit")
+"""The fields for which a claim may not hand out every row of the report that is due."""
 
 
 class ReportQuerySet(models.QuerySet["Report"]):
@@ -61,7 +62,7 @@ class ReportQuerySet(models.QuerySet["Report"]):
 
     def limiting(self) -> ReportQuerySet:
         """The reports of which a claim may not hand out every row that is due."""
-        return self.filter(LIMITED)
+        return self.exclude(**dict.fromkeys(LIMITS))
 
 
 class Report(models.Model):

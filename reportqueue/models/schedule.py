@@ -360,7 +360,7 @@ class ReportSchedule(models.Model):
         """
         if not bounds.is_whole(self.report_id):
             return  # the field refuses it
-        terms = catalogue.terms([self.report_id]).get(self.report_id, catalogue.NONE)
+        terms = catalogue.terms([self.report_id])[self.report_id]
         if terms.params_schema is None:
             return
         stored = (

@@ -1,9 +1,9 @@
 """Which rows a claim hands out if there are more due than it may: fair among modifiers, and within the limits.
 
 Of each route and priority, modifiers take turns: first comes the first row of each, then the second of each. They do so
-in a circle, which goes on where the last claim of this process ended. So a customer with a
-hundred thousand rows does not hold up another one's row, whatever is under way. A higher priority comes before a lower
-one. Within a modifier the order is that of the claim.
+in a circle, which goes on where the last claim of this process ended. So a customer with a hundred thousand rows does
+not hold up another one's row, whatever is under way. A higher priority comes before a lower one. Within a modifier the
+order is that of the claim.
 
 If enough modifiers have due rows and no limit holds, the first row of each of the next ones is the choice: the index
 `reportqueue_claim_turns` leads from one modifier to the next.
@@ -17,10 +17,11 @@ claim looks at a bounded number of groups of the circle.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 from reportqueue import bounds, database, locks
 from reportqueue.conf import conf
@@ -30,6 +31,9 @@ from reportqueue.queue.claim_sql import DUE, FREE, OPEN, ORDER
 from reportqueue.queue.fetching import cursor_for_rows
 from reportqueue.queue.limits import Limits
 
+T = TypeVar("T")
+Place = TypeVar("Place", int, tuple[int, int])
+"""Where in a circle something is."""
 LOCK = "reportqueue:choice"
 """One claim at a time chooses: two would choose the same rows, and could go beyond a cap together."""
 MORE_GROUPS = 16
@@ -129,17 +133,33 @@ def _next_in_circle(route: str, priority: int, limit: int) -> list[int]:
 def _turns(route: str, priority: int, at_once: int) -> Iterator[_Turn]:
     """The modifiers of a route and priority, in a circle that begins after the one that had its turn last."""
     _, begin = _places.get((route, priority), START)
-    for first, last in ((begin, bounds.MAX_ID), (START[1], begin)):
+
+    def step(after: int, last: int) -> list[_Turn]:
+        values = {"route": route, "priority": priority, "after": after, "last": last, "at_once": at_once}
+        return [_Turn(*row) for row in _read(_TURNS, **values)]
+
+    return _circle(begin, (START[1], bounds.MAX_ID), at_once, step, attrgetter("modifier_id"))
+
+
+def _circle(
+    begin: Place,
+    ends: tuple[Place, Place],
+    at_once: int,
+    step: Callable[[Place, Place], list[T]],
+    place_of: Callable[[T], Place],
+) -> Iterator[T]:
+    """What lies along an index after `begin` up to the second of the `ends`, then from the first of them to `begin`.
+
+    `step(after, last)` reads the next `at_once`; the step after it begins at the place of the last one.
+    """
+    for first, last in ((begin, ends[1]), (ends[0], begin)):
         place = first
         while place < last:
-            values: dict[str, Any] = {"route": route, "priority": priority, "modifier": place, "last": last}
-            with database.connection().cursor() as cursor:
-                cursor.execute(_TURNS, {**values, "at_once": at_once})
-                several = [_Turn(*row) for row in cursor.fetchall()]
+            several = step(place, last)
             yield from several
             if len(several) < at_once:
                 break
-            place = several[-1].modifier_id
+            place = place_of(several[-1])
 
 
 def choose(limit: int, routes: Sequence[str] | None, *, limited: bool, locking: bool = False) -> Choice:
@@ -267,23 +287,23 @@ def _walk(route: str, priority: int, begin: tuple[int, int], at_once: int, over:
 
     Of the reports that are `over`, which may become more meanwhile, one group stands for all that follow.
     """
-    for first, last in ((begin, END), (START, begin)):
-        place = first
-        while place < last:
-            values = {"route": route, "priority": priority, "over": sorted(over), "at_once": at_once}
-            several = _step(place, last, values)
-            yield from several
-            if len(several) < at_once:
-                break
-            report_id, modifier_id = several[-1].key
-            place = (report_id, bounds.MAX_ID if report_id in over else modifier_id)
+
+    def step(after: tuple[int, int], last: tuple[int, int]) -> list[_Group]:
+        own = dict(zip(("report", "modifier", "last_report", "last_modifier"), (*after, *last), strict=True))
+        found = _read(_STEP, route=route, priority=priority, over=sorted(over), at_once=at_once, **own)
+        return [_Group((report_id, modifier_id), is_due) for report_id, modifier_id, is_due in found]
+
+    def place_of(group: _Group) -> tuple[int, int]:
+        report_id, modifier_id = group.key
+        return report_id, bounds.MAX_ID if report_id in over else modifier_id
+
+    return _circle(begin, (START, END), at_once, step, place_of)
 
 
-def _step(after: tuple[int, int], last: tuple[int, int], values: Mapping[str, Any]) -> list[_Group]:
+def _read(statement: str, **values: Any) -> list[tuple[Any, ...]]:
     with database.connection().cursor() as cursor:
-        names = ("report", "modifier", "last_report", "last_modifier")
-        cursor.execute(_STEP, {**values, **dict(zip(names, (*after, *last), strict=True))})
-        return [_Group((report_id, modifier_id), is_due) for report_id, modifier_id, is_due in cursor.fetchall()]
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
 
 
 def _rows(statement: str, **values: Any) -> list[_Candidate]:
@@ -294,9 +314,7 @@ def _rows(statement: str, **values: Any) -> list[_Candidate]:
 
 def _priorities(route: str) -> list[int]:
     """The priorities at which the route has free rows, the highest first."""
-    with database.connection().cursor() as cursor:
-        cursor.execute(_PRIORITIES, {"route": route})
-        return [priority for (priority,) in cursor.fetchall()]
+    return [priority for (priority,) in _read(_PRIORITIES, route=route)]
 
 
 def due_routes() -> list[str]:
@@ -306,9 +324,7 @@ def due_routes() -> list[str]:
 
 def _routes() -> list[str]:
     """The routes that have free rows."""
-    with database.connection().cursor() as cursor:
-        cursor.execute(_ROUTES)
-        return [route for (route,) in cursor.fetchall()]
+    return [route for (route,) in _read(_ROUTES)]
 
 
 _COLUMNS = "id, route, priority, report_id, modifier_id, available_at"
@@ -363,7 +379,7 @@ ORDER BY modifier_id, available_at, id LIMIT 1
 """  # noqa: S608
 _TURNS = f"""
 WITH RECURSIVE turns AS (
-    (SELECT first.*, 1 AS number FROM ({_NEXT_TURN.format(modifier="%(modifier)s")}) AS first)
+    (SELECT first.*, 1 AS number FROM ({_NEXT_TURN.format(modifier="%(after)s")}) AS first)
     UNION ALL
     SELECT following.*, number + 1
     FROM turns, LATERAL ({_NEXT_TURN.format(modifier="turns.modifier_id")}) AS following

@@ -23,13 +23,14 @@ from uuid import UUID
 
 from reportqueue import database
 from reportqueue.models import Pause, Report, ReportQueue, TriggerPeriod
+from reportqueue.models.report import LIMITS
 from reportqueue.patterns import Pattern
 from reportqueue.queue.transitions import ANNOUNCED, transition_matching, transition_unseen
 from reportqueue.states import LEASED, Status, Verb
 
 _QUEUE, _PERIODS = ReportQueue._meta.db_table, TriggerPeriod._meta.db_table
 _CATALOGUE, _PAUSES = Report._meta.db_table, Pause._meta.db_table
-_LIMITED = "max_running IS NOT NULL OR max_running_per_modifier IS NOT NULL OR rate_limit IS NOT NULL"
+_LIMITED = " OR ".join(f"{name} IS NOT NULL" for name in LIMITS)
 _LEASED = ", ".join(f"'{status}'" for status in sorted(LEASED))
 
 FREE = f"status = '{Status.QUEUED}' AND NOT waiting"
@@ -43,7 +44,7 @@ OPEN = f"""(expires_at IS NULL OR expires_at > statement_timestamp())
 """The periods of `polling` are left to its sensor, which may have launched those rows' runs already. They are read once
 for the statement: a handful."""
 DUE = f"{FREE} AND available_at <= statement_timestamp() AND {OPEN}"
-"""The condition of rows that may be handed out, that of the queryset `claimable`."""
+"""The condition of rows that may be handed out: that of the queryset `claimable`, but for rows that have expired."""
 ORDER = "priority DESC, available_at, id"
 """The order of a claim, and of the indexes `reportqueue_claim_order` and `reportqueue_route_order`."""
 

@@ -201,7 +201,7 @@ def _claim(consumer: str, user: str, wanted: _Wanted, lease: timedelta, view: cl
     limit = wanted.beside(view)
     if limit < 1 or view.nothing:
         return wanted.claim(None, [], view)
-    claimer = claim_sql.Claimer(consumer, user, uuid4(), lease)
+    claimer = Claimer(consumer, user, uuid4(), lease)
     routes, limited, choice = wanted.routes, False, None
     route = routes[0] if routes else None
     if view.limits or (routes is not None and len(routes) > 1):

@@ -85,11 +85,11 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
     inserted = Inserted()
     if not firings:
         return inserted
-    if source == Source.SCHEDULE:  # what a person asks for is queued
-        firings = _without_doubles(firings)
     tables = {"queue": ReportQueue, "schedules": ReportSchedule, "reports": Report}
     sql = _INSERT.format(**{name: model._meta.db_table for name, model in tables.items()})
     with database.atomic(), database.connection().cursor() as cursor:
+        if source == Source.SCHEDULE:  # what a person asks for is queued
+            firings = _without_doubles(firings)
         cursor.execute(
             sql,
             {
@@ -149,7 +149,7 @@ def _without_doubles(firings: Sequence[Firing]) -> list[Firing]:
     for firing in firings:
         schedule = None if firing.skipped is not None else schedules.get(firing.schedule_id)
         if schedule is not None:
-            params = {**known.get(schedule.report_id, catalogue.NONE).default_params, **schedule.params}
+            params = known[schedule.report_id].merged(schedule.params)
             same = (schedule.report_id, schedule.modifier_id, params)
             if same in taken or ReportQueue.objects.same_unfinished(*same).exists():
                 note = SkipNote(f"Skipped: {_DOUBLE}", {"reason": SkipReason.UNIQUE.value, "count": 1})
@@ -171,13 +171,13 @@ def enter_launched(schedule: ReportSchedule, trigger_time: datetime) -> ReportQu
     it. The caller holds the schedule's lock.
     """
     key, waiting = turns.of(schedule)
-    terms = catalogue.terms([schedule.report_id]).get(schedule.report_id, catalogue.NONE)
+    terms = catalogue.terms([schedule.report_id])[schedule.report_id]
     row = ReportQueue.objects.create(
         schedule=schedule,
         report_id=schedule.report_id,
         modifier_id=schedule.modifier_id,
         route=terms.route,
-        params={**terms.default_params, **schedule.params},
+        params=terms.merged(schedule.params),
         priority=schedule.priority,
         max_attempts=1,
         generation=LAUNCHED_GENERATION,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from django.core.exceptions import ValidationError
 
@@ -25,10 +24,11 @@ def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: 
     with locks.bounded(lock=LOCK):
         there = _same(made)
         if there is not None:
-            return _named([there])[0]
+            catalogue.name_rows([there])
+            return there
         made.save()
         made.refresh_from_db()
-        _named([made])
+        catalogue.name_rows([made])
     logger.warning("%s", made)
     return made
 
@@ -43,7 +43,7 @@ def resume(*, route: str = "", report_id: int | None = None, by: str = "") -> bo
         there = _same(wanted)
         if there is None:
             return False
-        _named([there])
+        catalogue.name_rows([there])
         there.delete()
         notices.notify(notices.ROWS)
     since = f"{there.paused_at:%Y-%m-%d %H:%M} UTC"
@@ -53,7 +53,9 @@ def resume(*, route: str = "", report_id: int | None = None, by: str = "") -> bo
 
 def paused() -> list[Pause]:
     """All pauses, the oldest first."""
-    return _named(Pause.objects.all())
+    found = list(Pause.objects.all())
+    catalogue.name_rows(found)
+    return found
 
 
 LOCK = "reportqueue:pauses"
@@ -66,15 +68,6 @@ def _of(route: str, report_id: int | None) -> Pause:
     if report_id is not None:
         bounds.validate_numbers(report_id=report_id)
     return Pause(scope=scope, route=route, report_id=report_id)
-
-
-def _named(pauses: Iterable[Pause]) -> list[Pause]:
-    named = list(pauses)
-    known = catalogue.names({pause.report_id for pause in named if pause.report_id is not None})
-    for pause in named:
-        if pause.report_id is not None:
-            pause.report_name = known.get(pause.report_id, "")
-    return named
 
 
 def _same(pause: Pause) -> Pause | None:

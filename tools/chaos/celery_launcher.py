@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from dagster._core.launcher.base import LaunchRunContext
-
 from dagster_reportqueue import celery_launcher
-from tools.chaos.launcher import suffer
+from tools.chaos.launcher import Faulty
 
 RENEW_SECONDS, LOST_SECONDS = 1.0, 10.0
 celery_launcher.LOST_SECONDS = LOST_SECONDS
 
 
-class FaultyCeleryRunLauncher(celery_launcher.ReportCeleryRunLauncher):
+class FaultyCeleryRunLauncher(Faulty, celery_launcher.ReportCeleryRunLauncher):
     """The product's."""
-
-    def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch, or suffer."""
-        suffer(context.dagster_run)
-        super().launch_run(context)

@@ -44,7 +44,7 @@ class WarmLauncher(RunLauncher, ConfigurableClass):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Ask for a worker."""
-        suffer(context.dagster_run)
+        _suffer(context.dagster_run)
         with ask({"op": "run", "run": context.dagster_run.run_id}) as answer:
             if not answer.readline():
                 raise RuntimeError("the warm parent is gone")
@@ -58,16 +58,20 @@ class WarmLauncher(RunLauncher, ConfigurableClass):
         return False
 
 
-class FaultyWarmRunLauncher(WarmRunLauncher):
-    """The product's, under the same faults: each daemon life has a server of its own."""
+class Faulty(RunLauncher):
+    """Another launcher under the faults of a daemon life: `class ...(Faulty, TheLauncher)`."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch, or suffer."""
-        suffer(context.dagster_run)
+        _suffer(context.dagster_run)
         super().launch_run(context)
 
 
-def suffer(run: DagsterRun) -> None:
+class FaultyWarmRunLauncher(Faulty, WarmRunLauncher):
+    """The product's, under the same faults: each daemon life has a server of its own."""
+
+
+def _suffer(run: DagsterRun) -> None:
     """The next fault of the daemon life, if there is one: raises an error, or kills this process."""
     if faults:
         fault = faults.pop(0)

@@ -16,6 +16,7 @@ from reportqueue import bounds, catalogue, moving, queue
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import instant, user_name, whole_number
 from reportqueue.models import Report, ReportQueue
+from reportqueue.models.queue import unfinished
 from reportqueue.models.report import ROUTE
 from reportqueue.states import FINAL, TRANSITIONS, Source, Status, Verb
 
@@ -208,7 +209,7 @@ def _rows(options: dict[str, Any]) -> QuerySet[ReportQueue]:
     if options["report"] is not None:
         wanted &= Q(report_id=_report(options["report"]))
     if options["status"] and not FINAL.intersection(options["status"]):
-        wanted &= Q(report_id__gte=0)  # for the index of unfinished rows
+        wanted &= unfinished()  # as the conditions of the indexes are
     return ReportQueue.objects.filter(wanted)
 
 
