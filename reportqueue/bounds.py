@@ -207,3 +207,11 @@ def last_bytes(text: str, limit: int = MAX_ERROR_BYTES) -> str:
     """The end of a text, at most `limit` bytes of UTF-8 and storable: an error's last lines say what happened."""
     data = text.replace("\x00", "\ufffd").encode(errors="replace")
     return data[-limit:].decode(errors="ignore")
+
+
+def as_id(text: str) -> int | None:
+    """The number, if the database can hold it. Digits of other scripts are refused, though int() accepts them."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))):
+        return None
+    given = int(text)
+    return given if given <= MAX_ID else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -25,6 +25,7 @@ class Terms:
     max_attempts: int = bounds.DEFAULT_ATTEMPTS
     route: str = DEFAULT_ROUTE
     expires_after_seconds: int | None = None
+    deadline_seconds: int | None = None
 
     def params(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a row: the defaults, and what the caller gives instead or beside.
@@ -41,10 +42,6 @@ class Terms:
     def merged(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The same, unchecked."""
         return {**self.default_params, **given}
-
-    def expires_at(self, due: datetime) -> datetime | None:
-        """When a row that is due then is no longer worth to be started; None: never."""
-        return None if self.expires_after_seconds is None else due + timedelta(seconds=self.expires_after_seconds)
 
 
 NONE = Terms()
@@ -65,6 +62,7 @@ def _terms(entry: Report) -> Terms:
         max_attempts=bounds.DEFAULT_ATTEMPTS if entry.max_attempts is None else entry.max_attempts,
         route=entry.route,
         expires_after_seconds=entry.expires_after_seconds,
+        deadline_seconds=entry.deadline_seconds,
     )
 
 
@@ -80,17 +78,13 @@ def leases(report_ids: Collection[int]) -> dict[int, timedelta]:
 
 
 def name_rows(rows: Iterable[Any]) -> None:
-    """Give each row the name of its report, as `report_name`, and its deadline, as `deadline_seconds`.
-
-    Other objects with a `report_id`, such as schedules and pauses, get the same.
-    """
+    """Give each row, or another object with a `report_id`, the name of its report, as `report_name`."""
     named = list(rows)
-    entries = Report.objects.filter(pk__in={row.report_id for row in named})
-    known = {pk: (name, deadline) for pk, name, deadline in entries.values_list("pk", "name", "deadline_seconds")}
+    known = names({row.report_id for row in named})
     for row in named:
-        row.report_name, row.deadline_seconds = known.get(row.report_id, ("", None))
+        row.report_name = known.get(row.report_id, "")
 
 
-def label(report_id: int, name: str | None) -> str:
-    """A report for people: its name with its number, or its number alone."""
-    return f"{name} ({report_id})" if name else str(report_id)
+def label(number: int, name: str | None) -> str:
+    """A report or a modifier for people: its name with its number, or its number alone."""
+    return f"{name} ({number})" if name else str(number)

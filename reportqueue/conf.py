@@ -64,6 +64,8 @@ class Conf:
     """The page of a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`.
 
     It may have `{consumer}`, if each consumer has a Dagster of its own."""
+    modifier_model: str = ""
+    """The model whose rows are the modifiers, such as `crm.Customer`: the admin and commands then show their names."""
     authentication_classes: Sequence[str] | None = None
     """The authentication classes of the API, as dotted paths. None: `authentication_classes()` says which."""
     dagster_url: str = ""
@@ -97,6 +99,10 @@ class Conf:
             raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must contain {run_id}.")
         if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):
             raise ImproperlyConfigured("REPORTQUEUE['DAGSTER_URL'] must be an http:// or https:// address, or empty.")
+        if not isinstance(self.modifier_model, str) or not re.fullmatch(r"(\w+\.\w+)?", self.modifier_model):
+            raise ImproperlyConfigured(
+                "REPORTQUEUE['MODIFIER_MODEL'] must name a model as app_label.Model, or be empty."
+            )
         classes = self.authentication_classes
         if classes is not None and (
             not isinstance(classes, list | tuple) or not classes or not all(isinstance(path, str) for path in classes)

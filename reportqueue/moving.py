@@ -19,7 +19,7 @@ class State:
     """How the installation moves."""
 
     counts: dict[str, int]
-    """Overdue schedules, and the rows that are due, dispatched and running; each up to `COUNTED`."""
+    """Overdue schedules, and the rows that are due, dispatched, running and late; each up to `COUNTED`."""
     reasons: list[str]
     """Why it does not move; empty if it does."""
     warnings: list[str]
@@ -35,6 +35,7 @@ def state(seconds: float) -> State:
             "due": rows.due(),
             "dispatched": rows.filter(status=Status.DISPATCHED),
             "running": rows.filter(status=Status.RUNNING),
+            "past_deadline": rows.past_deadline(),
         }
         counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
         stalled = queue.standstill()
@@ -45,13 +46,24 @@ def state(seconds: float) -> State:
             *(silence.without_name() for silence in triggers.silent()),
             *map(str, triggers.unasked()),
         ]
-        warnings = [*([CLAIMED_TWICE] if triggers.twice() else []), *map(paused, queue.paused())]
+        warnings = [
+            *_late(counts["past_deadline"]),
+            *([CLAIMED_TWICE] if triggers.twice() else []),
+            *map(paused, queue.paused()),
+        ]
     return State(counts, reasons, warnings)
 
 
 def paused(pause: Pause) -> str:
     """A pause for callers without a login, who do not learn by whom and why."""
     return f"{pause.what} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC."
+
+
+def _late(count: int) -> list[str]:
+    if not count:
+        return []
+    more = " or more" if count == COUNTED else ""
+    return [f"Reports that have missed their deadline and are unfinished: {count:,}{more}."]
 
 
 def _overdue(count: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
@@ -21,9 +22,10 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import catalogue, keyset
-from reportqueue.admin import formats
-from reportqueue.admin.search import NotUnderstood, as_id
+from reportqueue import bounds, catalogue, keyset, modifiers
+from reportqueue.admin import formats, search
+from reportqueue.admin.modifiers import modifiers_named
+from reportqueue.admin.search import NotUnderstood
 from reportqueue.admin.waiting import PatientAdmin
 from reportqueue.models import Report
 
@@ -103,9 +105,11 @@ class StrictChangeList(ChangeList):
         self.page_num = min(max(self.page_num, 1), self.paginator.num_pages)
         self.result_list = self.page_rows()
         if hasattr(self.model, "report_id") and self.model is not Report:
-            # The names of the reports that the page shows: one query.
+            # The names of the reports and modifiers that the page shows: one query for each kind.
             self.result_list = list(self.result_list)
             catalogue.name_rows(self.result_list)
+            if hasattr(self.model, "modifier_id"):
+                modifiers.name_rows(self.result_list)
 
     def page_rows(self) -> Any:
         """The rows of the page."""
@@ -141,7 +145,7 @@ class QueueChangeList(StrictChangeList):
 class ListAdmin(PatientAdmin):
     """The base of all lists; `find` is their search."""
 
-    find: ClassVar[Callable[[QuerySet[Any], str], QuerySet[Any]]]
+    find: ClassVar[Callable[[QuerySet[Any], str, search.Named], QuerySet[Any]]]
     changelist_class: type[ChangeList] = StrictChangeList
     paginator = BoundedPaginator
     list_per_page = 100
@@ -169,7 +173,8 @@ class ListAdmin(PatientAdmin):
         if "\x00" in request.GET.get(SEARCH_VAR, ""):
             return queryset.none(), False  # Django shows an error, and would then search with an empty text: all rows.
         try:
-            return type(self).find(queryset, search_term), False
+            named = partial(modifiers_named, request, self.admin_site)
+            return type(self).find(queryset, search_term, named), False
         except NotUnderstood as error:
             self.message_user(request, str(error), messages.ERROR)
             return queryset.none(), False
@@ -184,7 +189,7 @@ class ListAdmin(PatientAdmin):
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
         """As Django's, but 400 if a selected id is not a number."""
-        if any(as_id(given) is None for given in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+        if any(bounds.as_id(given) is None for given in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise BadRequest("The selection must be of ids.")
         return super().response_action(request, queryset, *args, **kwargs)
 
@@ -200,6 +205,14 @@ class ListAdmin(PatientAdmin):
         """The name of the report, and below it its number; its number alone if the catalogue does not have it."""
         name = obj.report_name if hasattr(obj, "report_name") else catalogue.names([obj.report_id]).get(obj.report_id)
         return formats.two_lines(name, str(obj.report_id)) if name else str(obj.report_id)
+
+    @admin.display(description=_("modifier"), ordering="modifier_id")
+    def modifier(self, obj: Any) -> str:
+        """The name of the modifier, and below it its number; its number alone without `MODIFIER_MODEL`."""
+        if not hasattr(obj, "modifier_name"):
+            modifiers.name_rows([obj])
+        name = obj.modifier_name
+        return formats.two_lines(name, str(obj.modifier_id)) if name else str(obj.modifier_id)
 
     def address(self, name: str, *args: Any) -> str:
         """The URL of one of this model's own pages, in this admin site."""

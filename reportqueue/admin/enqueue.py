@@ -15,13 +15,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, catalogue, queue
+from reportqueue import bounds, catalogue, modifiers, queue
 from reportqueue.admin import formats
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.instants import in_utc
 from reportqueue.admin.json_input import JSONInput
+from reportqueue.admin.modifiers import SuggestingAdmin, use_input
 from reportqueue.admin.params_fields import ParamsFields
-from reportqueue.admin.search import as_id
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
 from reportqueue.models import Report, ReportQueue, ReportSchedule
@@ -98,7 +98,7 @@ class EnqueueForm(forms.Form):
             self.add_error(name if name in self.fields else None, texts)
 
 
-class EnqueuingAdmin(ListAdmin):
+class EnqueuingAdmin(SuggestingAdmin, ListAdmin):
     """The page, for the queue's list."""
 
     def get_urls(self) -> list[Any]:
@@ -120,9 +120,10 @@ class EnqueuingAdmin(ListAdmin):
         initial = _initial(request)
         report_id = initial.get("report_id")
         if request.method == "POST":
-            report_id = as_id(request.POST.get("params_of", ""))  # the report whose inputs the page had
+            report_id = bounds.as_id(request.POST.get("params_of", ""))  # the report whose inputs the page had
         fields = ParamsFields.of(report_id, initial.get("params", {}))
         form = EnqueueForm(request.POST if request.method == "POST" else None, params_fields=fields, initial=initial)
+        use_input(form.fields["modifier_id"], self.admin_site)
         if request.method == "POST" and form.is_valid():
             try:
                 with self.bounded():
@@ -150,6 +151,7 @@ class EnqueuingAdmin(ListAdmin):
         (done,) = queue.enqueue_many([form.new_report()], source=Source.ADMIN)
         row = done.row
         label = catalogue.label(row.report_id, catalogue.names([row.report_id]).get(row.report_id))
+        modifier = catalogue.label(row.modifier_id, modifiers.names([row.modifier_id]).get(row.modifier_id))
         link = format_html('<a href="{}">#{}</a>', self.address("change", row.pk), row.pk)
         if done.created:
             self.log_addition(request, row, "Queued by hand in the admin")
@@ -157,7 +159,7 @@ class EnqueuingAdmin(ListAdmin):
         else:
             text = gettext("Nothing was added: report {label}, modifier {modifier} is unfinished already, {link}.")
         said = format_html(
-            text, label=label, modifier=row.modifier_id, link=link, due=formats.utc(row.trigger_time.astimezone(UTC))
+            text, label=label, modifier=modifier, link=link, due=formats.utc(row.trigger_time.astimezone(UTC))
         )
         self.message_user(request, said, messages.SUCCESS if done.created else messages.WARNING)
         return HttpResponseRedirect(self.address("change", row.pk))
@@ -166,10 +168,10 @@ class EnqueuingAdmin(ListAdmin):
 def _initial(request: HttpRequest) -> dict[str, Any]:
     """What the form shows at first: of the row or the schedule that the address names, or of a report."""
     for name, model in (("copy_of", ReportQueue), ("schedule", ReportSchedule)):
-        pk = as_id(request.GET.get(name, ""))
+        pk = bounds.as_id(request.GET.get(name, ""))
         found: Any = None if pk is None else model._default_manager.filter(pk=pk).first()
         if found is not None:
             chosen = {"report_id": found.report_id, "modifier_id": found.modifier_id, "params": found.params}
             return chosen | {"priority": found.priority} | ({"route": found.route} if name == "copy_of" else {})
-    report_id = as_id(request.GET.get("report_id", ""))
+    report_id = bounds.as_id(request.GET.get("report_id", ""))
     return {} if report_id is None else {"report_id": report_id}

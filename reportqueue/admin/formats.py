@@ -111,10 +111,10 @@ def is_late(row: ReportQueue, now: datetime) -> bool:
 
 
 def missed_deadline(row: ReportQueue, now: datetime) -> str:
-    """By how much the row has missed the deadline of its report; empty if it has not, or there is none."""
-    if row.deadline_seconds is None:
+    """By how much the row has missed its deadline; empty if it has not, or there is none."""
+    if row.deadline_at is None:
         return ""
-    over = (row.finished_at or now) - row.trigger_time - timedelta(seconds=row.deadline_seconds)
+    over = (row.finished_at or now) - row.deadline_at
     return gettext("deadline missed by %(time)s") % {"time": duration(over)} if over > timedelta() else ""
 
 

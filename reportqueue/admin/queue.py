@@ -43,7 +43,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     list_display = [
         "id",
         "report",
-        "modifier_id",
+        "modifier",
         "status_and_error",
         "due",
         "lateness",
@@ -51,7 +51,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         "source_and_priority",
         "run_and_artifacts",
     ]
-    list_display_links = ["id", "report", "modifier_id"]
+    list_display_links = ["id", "report", "modifier"]
     list_filter = [StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
     list_select_related = ["schedule"]
     changelist_class = QueueChangeList
@@ -64,7 +64,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     ordering = ["-trigger_time", "-id"]
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
     fieldsets = [
-        (None, {"fields": ["report", "modifier_id", "status_now", "lateness", "run", "artifacts", "error_text"]}),
+        (None, {"fields": ["report", "modifier", "status_now", "lateness", "run", "artifacts", "error_text"]}),
         (_("History"), {"fields": ["timeline", "attempts"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
         (
@@ -76,6 +76,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
                     "route",
                     "priority",
                     "expires_at",
+                    "deadline_at",
                     "attempts_used",
                     "goes_alone",
                     "run_key",

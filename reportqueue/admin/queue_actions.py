@@ -14,11 +14,10 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import queue
+from reportqueue import bounds, queue
 from reportqueue.admin import actions as shared
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.formats import badge
-from reportqueue.admin.search import as_id
 from reportqueue.errors import InvalidTransition, RowNotFound
 from reportqueue.models import ReportQueue
 from reportqueue.states import TRANSITIONS, Status, Verb
@@ -106,7 +105,7 @@ class OperableAdmin(ActionsAdmin):
     ) -> HttpResponse | None:
         confirmed = request.POST.get("confirmed")
         if confirmed is not None:
-            pks = list(dict.fromkeys(pk for text in confirmed.split(",") if (pk := as_id(text)) is not None))
+            pks = list(dict.fromkeys(pk for text in confirmed.split(",") if (pk := bounds.as_id(text)) is not None))
         else:
             pks = self.selected_pks(request, rows, shared.MAX_AT_ONCE + 1)
         if len(pks) > shared.MAX_AT_ONCE:

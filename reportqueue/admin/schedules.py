@@ -16,16 +16,16 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 import reportcron
-from reportqueue import database
+from reportqueue import bounds, database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
+from reportqueue.admin.modifiers import use_input
 from reportqueue.admin.params_fields import ParamsFields
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
 from reportqueue.admin.schedule_form import FIELDSETS, WHAT, ScheduleForm, with_params_fields
 from reportqueue.admin.schedule_preview import PreviewedAdmin
-from reportqueue.admin.search import as_id
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.states import Status
 
@@ -41,20 +41,21 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     list_display = [
         "report",
-        "modifier_id",
+        "modifier",
         "timing",
         "state_in_short",
         "next_run",
         "priority",
         "last_outcomes",
     ]
-    list_display_links = ["report", "modifier_id", "timing"]
+    list_display_links = ["report", "modifier", "timing"]
     list_filter = [EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter, CalendarFilter]
     list_select_related = ["calendar"]
     find = search.find_schedules
     search_fields = ["report_id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(
-        "A report's number or name, a modifier's number, a part of the expression or the zone; or report:3."
+        "A report's number or name, a modifier's number, a part of the expression or the zone; or report:3 "
+        "modifier:2014."
     )
     form = ScheduleForm
     readonly_fields = ["state", "fired_by", "words", "next_run", "upcoming", "last_outcomes"]
@@ -75,7 +76,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:
         """As Django's. To save an edit, lock the schedule first: the edit is checked against what it replaces."""
-        pk = as_id(object_id)
+        pk = bounds.as_id(object_id)
         if request.method == "POST" and pk is not None and database.connection().in_atomic_block:
             ReportSchedule.objects.select_for_update().filter(pk=pk).values_list("pk").first()
         found: ReportSchedule | None = super().get_object(request, object_id, from_field)
@@ -112,9 +113,9 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
             return None
         if request.method == "POST":
             # The inputs that the page showed. The person may have entered another report there.
-            report_id = as_id(request.POST.get("params_of", ""))
+            report_id = bounds.as_id(request.POST.get("params_of", ""))
         else:
-            report_id = as_id(request.GET.get("report_id", "")) if obj is None else obj.report_id
+            report_id = bounds.as_id(request.GET.get("report_id", "")) if obj is None else obj.report_id
         return ParamsFields.of(report_id, {} if obj is None else obj.params)
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
@@ -122,6 +123,8 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "timezone" and field is not None:
             field.widget.attrs["list"] = "time-zones"
+        if db_field.name == "modifier_id":
+            use_input(field, self.admin_site)
         return field
 
     def render_change_form(

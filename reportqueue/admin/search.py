@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from django.contrib.auth import get_user_model
@@ -13,11 +14,14 @@ from reportqueue import bounds, credentials
 from reportqueue.models import Report
 
 M = TypeVar("M", bound=Model)
+Named = Callable[[str], Iterable[int]]
+"""The modifiers that a part of a name means, for one person."""
 
-OF_SCHEDULES = {"report": "report_id", "modifier": "modifier_id", "id": "pk"}
+OF_SCHEDULES = {"id": "pk"}
 OF_ROWS = {**OF_SCHEDULES, "schedule": "schedule_id"}
 """Names before a colon whose value is a number, and their fields."""
-REPORT = "report"
+REPORT, MODIFIER = "report", "modifier"
+"""Names before a colon whose value is a number or a part of a name."""
 MAX_NAMED = 200
 """Reports that one part of a name may mean."""
 SHOWN_RUN_ID = 8
@@ -28,15 +32,17 @@ class NotUnderstood(ValueError):
     """The search text is invalid; `str()` tells a person why."""
 
 
-def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
+def find_rows(rows: QuerySet[M], text: str, modifiers: Named) -> QuerySet[M]:
     """Queue rows that match every word, such as `report:3 modifier:2014 route:finance schedule:5 id:7 run:0b1f key:a`.
 
     A bare number is a row or a report; another word is the begin of a run's id, or an idempotency key.
     Raises `NotUnderstood`.
     """
-    for name, word in _words(text, {*OF_ROWS, "route", "run", "key"}):
+    for name, word in _words(text, {*OF_ROWS, REPORT, MODIFIER, "route", "run", "key"}):
         if name == REPORT:
             rows = rows.filter(report_id__in=reports(word))
+        elif name == MODIFIER:
+            rows = rows.filter(modifier_id__in=_modifiers(word, modifiers))
         elif name in OF_ROWS:
             rows = rows.filter(**{OF_ROWS[name]: number(word, name)})
         elif name == "route":
@@ -47,7 +53,7 @@ def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
             rows = rows.filter(idempotency_key=word)
         else:
             meant = Q()
-            if (given := as_id(word.removeprefix("#"))) is not None:
+            if (given := bounds.as_id(word.removeprefix("#"))) is not None:
                 meant = Q(pk=given) | Q(report_id=given)
             if given is None or len(word) >= SHOWN_RUN_ID:
                 meant |= _run(word) | Q(idempotency_key=word)
@@ -55,49 +61,51 @@ def find_rows(rows: QuerySet[M], text: str) -> QuerySet[M]:
     return rows
 
 
-def find_schedules(schedules: QuerySet[M], text: str) -> QuerySet[M]:
+def find_schedules(schedules: QuerySet[M], text: str, modifiers: Named) -> QuerySet[M]:
     """Schedules that match every word: `report:3 modifier:2014`, a bare number for either, or a part of the timing.
 
     Raises `NotUnderstood`.
     """
-    for name, word in _words(text, set(OF_SCHEDULES)):
+    for name, word in _words(text, {*OF_SCHEDULES, REPORT, MODIFIER}):
         if name == REPORT:
             schedules = schedules.filter(report_id__in=reports(word))
+        elif name == MODIFIER:
+            schedules = schedules.filter(modifier_id__in=_modifiers(word, modifiers))
         elif name in OF_SCHEDULES:
             schedules = schedules.filter(**{OF_SCHEDULES[name]: number(word, name)})
         else:
             meant = Q(cron__icontains=word) | Q(timezone__icontains=word) | Q(report_id__in=_named(word))
-            if (given := as_id(word)) is not None:
+            if (given := bounds.as_id(word)) is not None:
                 meant |= Q(report_id=given) | Q(modifier_id=given)
             schedules = schedules.filter(meant)
     return schedules
 
 
-def find_reports(entries: QuerySet[M], text: str) -> QuerySet[M]:
+def find_reports(entries: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
     """Entries of the catalogue whose number, name, owner or route matches every word; there are few."""
     for _name, word in _words(text, set()):
         meant = Q(name__icontains=word) | Q(owner__icontains=word) | Q(route=word)
-        if (given := as_id(word)) is not None:
+        if (given := bounds.as_id(word)) is not None:
             meant |= Q(pk=given)
         entries = entries.filter(meant)
     return entries
 
 
-def find_pauses(pauses: QuerySet[M], text: str) -> QuerySet[M]:
+def find_pauses(pauses: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
     """Pauses whose note, maker or route matches every word; there are few."""
     for _name, word in _words(text, set()):
         pauses = pauses.filter(Q(note__icontains=word) | Q(paused_by__icontains=word) | Q(route=word))
     return pauses
 
 
-def find_by_name(named: QuerySet[M], text: str) -> QuerySet[M]:
+def find_by_name(named: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
     """Calendars or webhook sources whose name contains every word; there are few."""
     for _name, word in _words(text, set()):
         named = named.filter(name__icontains=word)
     return named
 
 
-def find_tokens(tokens: QuerySet[M], text: str) -> QuerySet[M]:
+def find_tokens(tokens: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
     """API tokens that match every word: a part of the name or of the user's name, or the beginning of the token."""
     user_name = f"user__{get_user_model().USERNAME_FIELD}__icontains"
     for _name, word in _words(text, set()):
@@ -110,11 +118,23 @@ def find_tokens(tokens: QuerySet[M], text: str) -> QuerySet[M]:
 
 def reports(text: str) -> list[int]:
     """The reports with this number, or with a name that contains the text. Raises `NotUnderstood` if there is none."""
-    if (given := as_id(text)) is not None:
+    if (given := bounds.as_id(text)) is not None:
         return [given]
     if not (found := _named(text)):
         raise NotUnderstood(
             gettext("“%(text)s” is neither a report's number nor a part of a name in the catalogue.")
+            % {"text": text[:30]}
+        )
+    return found
+
+
+def _modifiers(text: str, named: Named) -> list[int]:
+    """The modifiers with this number, or that the text means by name. Raises `NotUnderstood` if there is none."""
+    if not text or text.isdigit():
+        return [number(text, MODIFIER)]
+    if not (found := list(named(text))):
+        raise NotUnderstood(
+            gettext("“%(text)s” is neither a modifier's number nor a part of a name that you may look for.")
             % {"text": text[:30]}
         )
     return found
@@ -126,20 +146,12 @@ def _named(text: str) -> list[int]:
 
 def number(text: str, name: str) -> int:
     """An id. Raises `NotUnderstood`."""
-    if (given := as_id(text)) is None:
+    if (given := bounds.as_id(text)) is None:
         raise NotUnderstood(
             gettext("“%(text)s” is not a %(name)s's number: a whole number from 0 to %(max)s is wanted.")
             % {"text": text[:30], "name": name, "max": bounds.MAX_ID}
         )
     return given
-
-
-def as_id(text: str) -> int | None:
-    """The number, if the database can hold it. Digits of other scripts are refused, though int() accepts them."""
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(bounds.MAX_ID))):
-        return None
-    given = int(text)
-    return given if given <= bounds.MAX_ID else None
 
 
 def _run(begin: str) -> Q:

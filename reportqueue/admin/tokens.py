@@ -22,7 +22,6 @@ from reportqueue import api_users, bounds, credentials, tokens
 from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.filters import TokenStateFilter
-from reportqueue.admin.search import as_id
 from reportqueue.admin.shown_once import show_once
 from reportqueue.conf import own_tokens_refused
 from reportqueue.errors import RowBusy
@@ -136,7 +135,9 @@ class ApiTokenAdmin(ListAdmin):
         confirmed = request.POST.get("confirmed")
         if confirmed is None:
             return self._ask(request, self.selected_pks(request, selected, MAX_AT_ONCE))
-        self._revoke(request, [pk for text in confirmed.split(",") if (pk := as_id(text)) is not None][:MAX_AT_ONCE])
+        self._revoke(
+            request, [pk for text in confirmed.split(",") if (pk := bounds.as_id(text)) is not None][:MAX_AT_ONCE]
+        )
         return None
 
     def revoke_view(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Field, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +16,7 @@ from reportqueue.admin import search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import EnabledFilter
+from reportqueue.admin.modifiers import use_input
 from reportqueue.admin.shown_once import show_once
 from reportqueue.models import WebhookSource
 
@@ -58,10 +59,17 @@ class WebhookSourceAdmin(ListAdmin):
         show_once(request, chosen[0], webhooks.rotate(chosen[0]))
         self.log_change(request, chosen[0], "Secret rotated in the admin")
 
+    def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
+        """The modifier's input suggests them by name."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "modifier_id":
+            use_input(field, self.admin_site)
+        return field
+
     @admin.display(description=_("modifier"))
     def modifier(self, source: WebhookSource) -> str:
         """The fixed modifier, or its path in the payload."""
-        return str(source.modifier_id) if source.modifier_id is not None else source.modifier_path
+        return source.modifier_path if source.modifier_id is None else super().modifier(source)
 
     @admin.display(description=_("address"))
     def deliveries_to(self, source: WebhookSource) -> str:

@@ -139,14 +139,18 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         """Queued rows that are not to be run any more, since they should have started long ago."""
         return self.filter(status=Status.QUEUED, expires_at__lt=Now())
 
+    def past_deadline(self) -> Self:
+        """Unfinished rows that should have succeeded by now."""
+        return self.filter(status__in=sorted(UNFINISHED), deadline_at__lt=Now())
+
 
 class ReportQueue(models.Model):
     """One report to run, from when it is enqueued to its end. Change it only through `reportqueue.queue`."""
 
     report_name = ""
     """The name of its report, once `catalogue.name_rows` has looked it up; empty if the catalogue has none."""
-    deadline_seconds: int | None = None
-    """The same of its report's deadline."""
+    modifier_name: str
+    """The name of its modifier, once `modifiers.name_rows` has looked it up; empty without `MODIFIER_MODEL`."""
 
     report_id = models.BigIntegerField(_("report"), validators=bounds.id_validators())
     modifier_id = models.BigIntegerField(_("modifier"), validators=bounds.id_validators())
@@ -194,6 +198,9 @@ class ReportQueue(models.Model):
         null=True,
         editable=False,
         help_text=_("If it has not started by then, it is skipped; empty once it has started."),
+    )
+    deadline_at = models.DateTimeField(
+        null=True, editable=False, help_text=_("If it has not succeeded by then, it is late.")
     )
     params = models.JSONField(default=dict, blank=True, validators=[bounds.validate_json_object])
     priority = models.SmallIntegerField(
@@ -322,6 +329,11 @@ class ReportQueue(models.Model):
                 "expires_at",
                 name="reportqueue_expiry",
                 condition=Q(status=Status.QUEUED, expires_at__isnull=False),
+            ),
+            models.Index(
+                "deadline_at",
+                name="reportqueue_deadline",
+                condition=Q(status__in=sorted(UNFINISHED), deadline_at__isnull=False),
             ),
             # For caps, what of a report is under way; for `unique`, whether the same report is unfinished. The second
             # part of this condition is always true. A query that does not repeat it cannot use the index: PostgreSQL

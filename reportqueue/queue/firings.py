@@ -43,7 +43,7 @@ class Firing:
 _INSERT = """
 INSERT INTO {queue} (
     schedule_id, concurrency_key, trigger_time, available_at, waiting, status, error, result, finished_at,
-    report_id, modifier_id, route, expires_at, params, priority, max_attempts, source,
+    report_id, modifier_id, route, expires_at, deadline_at, params, priority, max_attempts, source,
     generation, attempt, launch_failures, claimed_by, run_id, cancel_requested
 )
 SELECT
@@ -51,8 +51,10 @@ SELECT
     f.error, f.result::jsonb,
     CASE WHEN f.status = %(skipped)s THEN clock_timestamp() END,
     s.report_id, s.modifier_id, coalesce(r.route, %(route)s),
-    CASE WHEN %(expires)s AND f.status <> %(skipped)s
+    CASE WHEN %(in_time)s AND f.status <> %(skipped)s
         THEN f.trigger_time + make_interval(secs => r.expires_after_seconds) END,
+    CASE WHEN %(in_time)s AND f.status <> %(skipped)s
+        THEN f.trigger_time + make_interval(secs => r.deadline_seconds) END,
     coalesce(r.default_params, '{{}}') || s.params, s.priority, s.max_attempts, %(source)s,
     0, 0, 0, '', '', false
 FROM unnest(
@@ -96,8 +98,8 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
                 "skipped": Status.SKIPPED.value,
                 "source": source.value,
                 "route": DEFAULT_ROUTE,
-                # A backfill is wanted however late it is.
-                "expires": source != Source.BACKFILL,
+                # A backfill is wanted, and is never late.
+                "in_time": source != Source.BACKFILL,
                 "schedules": [firing.schedule_id for firing in firings],
                 "trigger_times": [firing.trigger_time for firing in firings],
                 "available_ats": [firing.available_at for firing in firings],

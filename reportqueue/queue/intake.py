@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -206,6 +206,10 @@ def _require_same(kept: ReportQueue, digest: str | None, where: str) -> None:
         raise IdempotencyKeyReused(f"Idempotency key {key!r} was first used with other content, {where}.")
 
 
+def _after(due: datetime, seconds: int | None) -> datetime | None:
+    return None if seconds is None else due + timedelta(seconds=seconds)
+
+
 def _new_row(report: NewReport, terms: Terms, now: datetime, source: Source, scope: str, *, place: str) -> ReportQueue:
     numbers = {name: getattr(report, name) for name in _NUMBERS}
     for name in _WITH_TERMS:
@@ -227,7 +231,8 @@ def _new_row(report: NewReport, terms: Terms, now: datetime, source: Source, sco
         route=terms.route if report.route is None else report.route,
         trigger_time=due,
         available_at=due,
-        expires_at=None if "trigger_time" in problems else terms.expires_at(due),
+        expires_at=None if "trigger_time" in problems else _after(due, terms.expires_after_seconds),
+        deadline_at=None if "trigger_time" in problems else _after(due, terms.deadline_seconds),
         params=report.params,
         idempotency_key=report.idempotency_key,
         source=source,

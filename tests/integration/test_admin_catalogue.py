@@ -271,12 +271,12 @@ def test_the_lists_of_the_queue_offer_to_queue_a_report_once_and_find_the_rows_o
 
 
 def test_a_row_that_has_missed_the_deadline_of_its_report_says_by_how_much(keeper: Client, weather: Report):
-    weather.deadline_seconds = 1800
-    weather.save()
     due = minutes_ago(60)
-    waiting = build_row(report_id=7, trigger_time=due)
-    build_row(report_id=7, trigger_time=due, status=Status.SUCCEEDED, finished_at=due + timedelta(minutes=29))
-    build_row(report_id=7, trigger_time=due, status=Status.SUCCEEDED, finished_at=due + timedelta(minutes=31))
+    by = due + timedelta(minutes=30)
+    waiting = build_row(report_id=7, trigger_time=due, deadline_at=by)
+    for minutes in (29, 31):
+        ended = due + timedelta(minutes=minutes)
+        build_row(report_id=7, trigger_time=due, deadline_at=by, status=Status.SUCCEEDED, finished_at=ended)
     build_row(report_id=8, trigger_time=due)
     page = text_of(keeper.get(QUEUE))
     assert page.count("deadline missed by") == 2

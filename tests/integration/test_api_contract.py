@@ -20,7 +20,7 @@ ITEM = {
     "queue_id", "report_id", "report_name", "modifier_id", "trigger_time", "processed", "status", "source",
     "route", "priority", "params", "idempotency_key", "schedule_id", "generation", "attempt", "max_attempts",
     "launch_failures", "unstarted_runs", "releases", "alone", "waiting", "run_key", "run_id",
-    "available_at", "expires_at", "created_at",
+    "available_at", "expires_at", "deadline_at", "created_at",
     "claimed_by", "claimed_at", "dispatched_at",
     "started_at", "finished_at", "lease_expires_at", "cancel_requested", "error", "result",
 }

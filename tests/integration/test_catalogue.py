@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.test import Client
 from django.utils import timezone
 
 from reportqueue import queue, schedules
@@ -318,3 +319,29 @@ def test_a_run_that_asks_for_no_lease_gets_that_of_its_report():
     beat = queue.heartbeat(long.pk, lease_token=started[long.pk].lease_token)
     assert left(long) == 900
     assert beat.lease_expires_at == long.lease_expires_at
+
+
+def test_rows_that_have_missed_their_deadline_are_counted_and_warned_of(client: Client):
+    entry(report_id=7, name="Weather", deadline_seconds=60)
+    late = queue.enqueue(report_id=7, modifier_id=1, trigger_time=minutes_ago(5))
+    queue.enqueue(report_id=7, modifier_id=1, trigger_time=minutes_ago(0))
+    queue.enqueue(report_id=8, modifier_id=1, trigger_time=minutes_ago(5))
+    assert late.deadline_at == late.trigger_time + timedelta(seconds=60)
+    told = client.get("/status").json()
+    assert told["past_deadline"] == 1
+    assert "Reports that have missed their deadline and are unfinished: 1." in told["warnings"]
+    queue.cancel(late.pk)
+    assert client.get("/status").json()["past_deadline"] == 0
+
+
+def test_a_firing_has_the_deadline_of_its_report_and_a_backfill_has_none():
+    entry(report_id=7, name="Weather", deadline_seconds=60)
+    schedule = build_schedule(report_id=7)
+    schedule.save()
+    due = minutes_ago(5)
+    for source, minutes in ((Source.SCHEDULE, 0), (Source.BACKFILL, 1)):
+        at = due + timedelta(minutes=minutes)
+        queue.enqueue_firings([queue.Firing(schedule.pk, at, at)], source=source)
+    rows = {row.source: row for row in ReportQueue.objects.all()}
+    assert rows[Source.SCHEDULE].deadline_at == due + timedelta(seconds=60)
+    assert rows[Source.BACKFILL].deadline_at is None

@@ -202,6 +202,7 @@ def test_the_status_counts_what_is_under_way(client: Client, make_row: RowFactor
         "due": 1,
         "dispatched": 2,
         "running": 1,
+        "past_deadline": 0,
         "counted_up_to": 1000,
     }
 

@@ -365,6 +365,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "run_id",
             "available_at",
             "expires_at",
+            "deadline_at",
             "created_at",
             "claimed_by",
             "claimed_at",

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
-from reportqueue import bounds, catalogue, moving, queue
+from reportqueue import bounds, catalogue, modifiers, moving, queue
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import instant, user_name, whole_number
 from reportqueue.models import Report, ReportQueue
@@ -83,10 +83,12 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         rows = list(_rows(options).order_by("-trigger_time", "-id")[: options["limit"]])
         catalogue.name_rows(rows)
+        modifiers.name_rows(rows)
         for row in rows:
             self.stdout.write(
                 f"#{row.pk:<10} {row.status:<10} {row.trigger_time.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}  "
-                f"{catalogue.label(row.report_id, row.report_name)}, modifier {row.modifier_id}, route {row.route}"
+                f"{catalogue.label(row.report_id, row.report_name)}, "
+                f"modifier {catalogue.label(row.modifier_id, row.modifier_name)}, route {row.route}"
             )
         if not rows:
             self.stdout.write("No rows match.")
@@ -98,7 +100,9 @@ class Command(BaseCommand):
         if row is None:
             raise CommandError(f"There is no row {options['id']}.", returncode=MISSING)
         catalogue.name_rows([row])
-        self.stdout.write(f"#{row.pk}: {catalogue.label(row.report_id, row.report_name)}, modifier {row.modifier_id}")
+        modifiers.name_rows([row])
+        report = catalogue.label(row.report_id, row.report_name)
+        self.stdout.write(f"#{row.pk}: {report}, modifier {catalogue.label(row.modifier_id, row.modifier_name)}")
         for name in _SHOWN:
             value = getattr(row, name)
             if isinstance(value, datetime):
@@ -177,6 +181,7 @@ _SHOWN = (
         "trigger_time",
         "available_at",
         "expires_at",
+        "deadline_at",
         "created_at",
         "schedule_id",
     ),
