@@ -106,3 +106,16 @@ def statement_of(rows: QuerySet[Any, Any]) -> tuple[str, tuple[Any, ...]]:
     """The SQL of a query of the queue's tables, and its values."""
     sql, values = rows.query.get_compiler(alias()).as_sql()
     return sql, tuple(values)
+
+
+def counts(limit: int, **rows: QuerySet[Any, Any]) -> dict[str, int]:
+    """How many rows of the queue's tables each query finds, up to `limit`: one statement for all of them."""
+    parts, values = [], []
+    for query in rows.values():
+        sql, given = statement_of(query.order_by().values("pk")[:limit])
+        parts.append(f"(SELECT count(*) FROM ({sql}) AS counted)")
+        values += given
+    with connection().cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(parts)}", values)
+        found = cursor.fetchone()
+    return dict(zip(rows, found, strict=True))

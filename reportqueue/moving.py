@@ -37,7 +37,7 @@ def state(seconds: float) -> State:
             "running": rows.filter(status=Status.RUNNING),
             "past_deadline": rows.past_deadline(),
         }
-        counts = {name: found.order_by()[:COUNTED].count() for name, found in counted.items()}
+        counts = database.counts(COUNTED, **counted)
         stalled = queue.standstill()
         reasons = [
             *([locks.READ_ONLY] if database.is_read_only() else []),

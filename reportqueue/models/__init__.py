@@ -1,7 +1,9 @@
-"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, consumers, tokens."""
+"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, consumers, tokens,
+measures."""
 
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
+from reportqueue.models.measure import Depth, Measure
 from reportqueue.models.pause import Pause
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
@@ -15,6 +17,8 @@ __all__ = [
     "BlackoutCalendar",
     "BlackoutDays",
     "BlackoutHours",
+    "Depth",
+    "Measure",
     "Pause",
     "Report",
     "ReportAttempt",

@@ -245,7 +245,9 @@ EVENTS = st.one_of(
         scope=st.sampled_from([("queue", None), ("route", "b"), ("report", 1), ("report", 2)]),
         pauses=st.booleans(),
     ),
-    *_event("the_same_goes_wrong_each_time", end=st.sampled_from(["fail_launch", "release", "too_late"])),
+    *_event(
+        "the_same_goes_wrong_each_time", end=st.sampled_from(["fail_launch", "fail_dispatched", "release", "too_late"])
+    ),
 )
 
 
@@ -439,7 +441,9 @@ class QueueMachine(RuleBasedStateMachine):
                 self.do("enqueue", contents=[Content()])
         for _ in range(4):
             for launch in self._claim("unlucky", None, limit=1, lease=400):
-                if end == "fail_launch":
+                if end == "fail_dispatched":
+                    self._claim("unlucky", launch.claim, limit=1, lease=400)
+                if end in ("fail_launch", "fail_dispatched"):
                     failed = {"n": launch.n, "generation": launch.generation, "run_id": "never-started"}
                     self.do("fail_launch", **failed, counts=True)
                 elif end == "release":

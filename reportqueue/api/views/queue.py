@@ -10,7 +10,7 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue import bounds, queue, schedules, triggers
+from reportqueue import bounds, measures, queue, schedules, triggers
 from reportqueue.api import filters, permissions, problems
 from reportqueue.api.base import ApiView, told_time
 from reportqueue.api.serializers import queue as shapes
@@ -20,6 +20,9 @@ from reportqueue.models import ReportQueue
 from reportqueue.patterns import Pattern
 from reportqueue.states import Source
 from reportqueue.wakeup import claims
+
+MEASURES_WAIT = 60
+"""For so many seconds a claim leaves it to the scheduler to measure a period that has ended."""
 
 
 class UnknownEndpoint(ApiView):
@@ -106,6 +109,7 @@ class ClaimView(ApiView):
         if conf().expand_on_claim:
             # One batch: more would keep the consumer waiting. Its next claim does the next batch.
             schedules.enqueue_due(batches=1)
+            measures.roll_up_if_due(after=MEASURES_WAIT)
         return queue.claim(**asked)
 
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from reportqueue import database, locks, queue, schedules, triggers
+from reportqueue import database, locks, measures, queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -96,6 +96,7 @@ class Command(BaseCommand):
             "expired rows ended": rescued.ended,
             "skipped as too late": too_late,
         }
+        measures.roll_up_if_due()
         self._warn()
         if not quiet or any(counts.values()):
             said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "enqueued")

@@ -1,0 +1,297 @@
+"""Waiting times, durations and outcomes of reports, rolled up by periods, so that a page need not read the history.
+
+Each short period is rolled up once, some seconds after its end, from the rows that ended in it; each hour from its
+short periods. Times are counted in bins on a scale of powers, so a percentile is exact to about 12 %.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import DatabaseError
+from django.db.models import Max
+
+from reportqueue import database, locks
+from reportqueue.clock import database_now
+from reportqueue.models import Depth, Measure, ReportQueue
+from reportqueue.models.measure import OTHERS, What
+from reportqueue.states import FINAL, LEASED
+
+logger = logging.getLogger("reportqueue")
+SHORT, HOUR = 300, 3600
+"""The lengths of periods, in seconds."""
+SETTLED_SECONDS = 30
+"""After so long a period is rolled up: a row is committed later than the instant at which it ended says."""
+KEPT = {SHORT: timedelta(days=2), HOUR: timedelta(days=35)}
+"""How long periods of each length are kept."""
+BEHIND = timedelta(hours=24)
+"""Periods that ended earlier than this are not rolled up any more."""
+AT_ONCE = 12
+"""Periods that one call rolls up at most."""
+REPORTS = 200
+"""Reports of a period that are measured for themselves, the busiest; all others are measured together."""
+COUNTED = 100_000
+"""Rows are counted up to here."""
+SMALLEST, FACTOR, BINS = 0.05, 1.25, 80
+"""Bin 0 has times up to 0.05 s; each further bin is wider by a quarter. The last one begins at 26 days."""
+STATEMENT_SECONDS = 20
+LOCK = "reportqueue:measures"
+
+_OF_A_SHORT_PERIOD = f"""
+WITH ended AS MATERIALIZED (
+    SELECT report_id, status, started_at - greatest(available_at, created_at) AS waited,
+        finished_at - started_at AS ran
+    FROM {ReportQueue._meta.db_table}
+    WHERE finished_at >= %(start)s AND finished_at < %(end)s AND status = ANY(%(final)s)
+), busiest AS (
+    SELECT report_id FROM ended GROUP BY report_id ORDER BY count(*) DESC, report_id LIMIT %(reports)s
+), named AS (
+    SELECT coalesce(b.report_id, %(others)s) AS report_id, e.status, e.waited, e.ran
+    FROM ended e LEFT JOIN busiest b ON b.report_id = e.report_id
+), counted AS (
+    SELECT report_id, status AS what, 0 AS bin, count(*) FROM named GROUP BY 1, 2
+    UNION ALL
+    SELECT report_id, v.what, least(%(bins)s, greatest(0, ceil(
+        ln(greatest(extract(epoch FROM v.length)::float8, %(smallest)s) / %(smallest)s) / ln(%(factor)s::float8)
+    )))::smallint, count(*)
+    FROM named CROSS JOIN LATERAL (VALUES ('wait', waited), ('run', ran)) AS v (what, length)
+    WHERE v.length IS NOT NULL
+    GROUP BY 1, 2, 3
+)
+INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count)
+SELECT {SHORT}, %(start)s, report_id, what, bin, count FROM counted
+"""
+_OF_AN_HOUR = f"""
+INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count)
+SELECT {HOUR}, %(start)s, report_id, what, bin, sum(count)
+FROM {Measure._meta.db_table}
+WHERE seconds = {SHORT} AND start >= %(start)s AND start < %(end)s
+GROUP BY report_id, what, bin
+"""
+
+_MEASURES = Measure._meta.db_table
+# The last hour is not over: its short periods are read instead.
+_OF_SPAN = f"""
+(seconds = %(seconds)s AND start >= %(start)s) OR (%(seconds)s = {HOUR} AND seconds = {SHORT} AND start >= date_trunc(
+    'hour', (SELECT max(start) FROM {Depth._meta.db_table}) + interval '{SHORT} s', 'UTC'
+))
+"""
+
+_next_try = 0.0
+"""When this process looks again whether a period is to be rolled up (`time.time()`)."""
+
+
+def roll_up_if_due(*, after: float = 0) -> int:
+    """Roll up what is due, if a period may have ended since this process last looked; how many were rolled up.
+
+    For callers that come by often and have other things to do: an error of the database is logged. A claim waits for
+    some seconds `after` the scheduler may do it: it does it only if there is no scheduler.
+    """
+    global _next_try
+    now = time.time() - after
+    if now < _next_try:
+        return 0
+    _next_try = now - now % SHORT + SHORT + SETTLED_SECONDS
+    try:
+        done = roll_up()
+    except DatabaseError as error:
+        logger.warning("Waiting times and durations were not rolled up: %s", str(error).strip().splitlines()[0])
+        return 0
+    if done == AT_ONCE:
+        _next_try = now + SETTLED_SECONDS  # there may be more
+    return done
+
+
+def roll_up(now: datetime | None = None) -> int:
+    """Roll up the periods that have ended, the oldest first, at most `AT_ONCE`; how many there were.
+
+    Several processes may call it at once: one of them does it. Times are the database's.
+    """
+    with database.quick(STATEMENT_SECONDS):
+        if not locks.try_until_commit(LOCK):
+            return 0
+        now = now or database_now()
+        newest = _begin(now - timedelta(seconds=SETTLED_SECONDS), SHORT) - timedelta(seconds=SHORT)
+        last = Depth.objects.aggregate(last=Max("start"))["last"]
+        oldest = _begin(now - BEHIND, SHORT)
+        start = oldest if last is None else max(oldest, last + timedelta(seconds=SHORT))
+        done = 0
+        while start <= newest and done < AT_ONCE:
+            _roll_up(start, now)
+            start += timedelta(seconds=SHORT)
+            done += 1
+        if done:
+            _forget(now)
+    return done
+
+
+def _begin(instant: datetime, seconds: int) -> datetime:
+    """The begin of the period in which the instant lies."""
+    return datetime.fromtimestamp(instant.timestamp() // seconds * seconds, UTC)
+
+
+def _roll_up(start: datetime, now: datetime) -> None:
+    end = start + timedelta(seconds=SHORT)
+    numbers = {"reports": REPORTS, "others": OTHERS, "bins": BINS, "smallest": SMALLEST, "factor": FACTOR}
+    with database.connection().cursor() as cursor:
+        cursor.execute(_OF_A_SHORT_PERIOD, {"start": start, "end": end, "final": sorted(FINAL), **numbers})
+        if _begin(end, HOUR) == end:
+            cursor.execute(_OF_AN_HOUR, {"start": end - timedelta(seconds=HOUR), "end": end})
+    # Of a period that ended long ago nobody has counted what waited then.
+    counted = _depth() if now - end < timedelta(seconds=SHORT) else {}
+    Depth(start=start, **counted).save(force_insert=True)
+
+
+def _depth() -> dict[str, int]:
+    rows = ReportQueue.objects
+    found = {"waiting": rows.due(), "in_flight": rows.filter(status__in=LEASED), "late": rows.past_deadline()}
+    return database.counts(COUNTED, **found)
+
+
+def _forget(now: datetime) -> None:
+    for seconds, kept in KEPT.items():
+        Measure.objects.filter(seconds=seconds, start__lt=now - kept).delete()
+    Depth.objects.filter(start__lt=now - KEPT[SHORT]).delete()
+
+
+@dataclass(frozen=True)
+class Times:
+    """Percentiles of a time, in seconds."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class OfReport:
+    """What was measured of a report in a span of time; `report_id` is None for all further reports together."""
+
+    report_id: int | None
+    ended: dict[str, int]
+    """How many rows ended in each final status."""
+    waited: Times | None
+    """From due to started; None if none has started."""
+    ran: Times | None
+    """From started to finished; None if none has."""
+
+    @property
+    def total(self) -> int:
+        """How many rows ended."""
+        return sum(self.ended.values())
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span of time for which measures are shown."""
+
+    name: str
+    hours: int
+    seconds: int
+    """The length of the periods that are read for it."""
+
+    def start(self, now: datetime) -> datetime:
+        """The begin of its first whole period."""
+        return _begin(now - timedelta(hours=self.hours), self.seconds)
+
+    def values(self, now: datetime) -> dict[str, Any]:
+        """For a condition of measures."""
+        return {"seconds": self.seconds, "start": self.start(now)}
+
+
+SPANS = [Span("1h", 1, SHORT), Span("6h", 6, SHORT), Span("24h", 24, HOUR), Span("7d", 168, HOUR)]
+"""The spans that can be asked for, by their names."""
+
+
+def of_reports(span: Span, now: datetime, *, most: int = 50) -> list[OfReport]:
+    """What was measured in the whole periods of a span before `now`, of each report, the busiest first.
+
+    Reports beyond `most` are put together, at the end, as those are that no period has for themselves.
+    """
+    sql = f"SELECT report_id, what, bin, sum(count) FROM {_MEASURES} WHERE {_OF_SPAN} GROUP BY report_id, what, bin"
+    found: dict[int, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+    with database.connection().cursor() as cursor:
+        cursor.execute(sql, span.values(now))
+        for report_id, what, place, count in cursor.fetchall():
+            found[report_id][what][place] = int(count)
+    busiest = sorted(found.keys() - {OTHERS}, key=lambda pk: (-_ended(found[pk]), pk))
+    reports = [_of_report(pk, found[pk]) for pk in busiest[:most]]
+    further = [found[pk] for pk in (*busiest[most:], *({OTHERS} & found.keys()))]
+    return reports + ([_of_report(None, _together(further))] if further else [])
+
+
+def _ended(bins: dict[str, dict[int, int]]) -> int:
+    return sum(bins[status].get(0, 0) for status in FINAL if status in bins)
+
+
+def _together(several: Collection[dict[str, dict[int, int]]]) -> dict[str, dict[int, int]]:
+    summed: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for bins in several:
+        for what, counted in bins.items():
+            for place, count in counted.items():
+                summed[what][place] += count
+    return summed
+
+
+def _of_report(report_id: int | None, bins: dict[str, dict[int, int]]) -> OfReport:
+    ended = {str(status): bins[status][0] for status in FINAL if status in bins}
+    return OfReport(report_id, ended, _times(bins.get(What.WAIT)), _times(bins.get(What.RUN)))
+
+
+def _times(bins: dict[int, int] | None) -> Times | None:
+    return Times(*(percentile(bins, share) for share in (0.5, 0.95, 0.99))) if bins else None
+
+
+def percentile(bins: dict[int, int], share: float) -> float:
+    """The time below which that share of the counted times lies, in seconds: the middle of its bin."""
+    wanted = share * sum(bins.values())
+    passed = 0
+    for place in sorted(bins):
+        passed += bins[place]
+        if passed >= wanted:
+            return seconds_of(place)
+    raise ValueError("There is nothing to take a percentile of.")
+
+
+def seconds_of(place: int) -> float:
+    """The middle of a bin, in seconds."""
+    return SMALLEST if place == 0 else float(SMALLEST * FACTOR ** (place - 0.5))
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """How many rows ended in a period, without those that were cancelled or skipped."""
+
+    start: datetime
+    succeeded: int
+    failed: int
+
+
+def over_time(span: Span, now: datetime) -> list[Throughput]:
+    """What ended in each period of a span, the oldest first, also of those in which nothing did."""
+    ended: dict[datetime, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    sql = f"""
+        SELECT start, what, sum(count) FROM {_MEASURES} WHERE ({_OF_SPAN}) AND what IN ('succeeded', 'failed')
+        GROUP BY start, what
+    """
+    with database.connection().cursor() as cursor:
+        cursor.execute(sql, span.values(now))
+        for begin, what, count in cursor.fetchall():
+            ended[_begin(begin, span.seconds)][what] += int(count)
+    start, last = span.start(now), _begin(now, span.seconds)
+    periods = []
+    while start <= last:
+        periods.append(Throughput(start, ended[start]["succeeded"], ended[start]["failed"]))
+        start += timedelta(seconds=span.seconds)
+    return periods
+
+
+def depths(span: Span, now: datetime) -> list[Depth]:
+    """How many rows there were at the end of each short period of a span, as far back as that is kept."""
+    return list(Depth.objects.filter(start__gte=span.start(now)).order_by("start"))
