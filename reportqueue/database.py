@@ -110,12 +110,13 @@ def statement_of(rows: QuerySet[Any, Any]) -> tuple[str, tuple[Any, ...]]:
 
 def counts(limit: int, **rows: QuerySet[Any, Any]) -> dict[str, int]:
     """How many rows of the queue's tables each query finds, up to `limit`: one statement for all of them."""
-    parts, values = [], []
+    parts: list[str] = []
+    values: list[Any] = []
     for query in rows.values():
         sql, given = statement_of(query.order_by().values("pk")[:limit])
-        parts.append(f"(SELECT count(*) FROM ({sql}) AS counted)")
+        parts.append(f"(SELECT count(*) FROM ({sql}) AS counted)")  # noqa: S608  # Django's own SQL
         values += given
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(parts)}", values)
+        cursor.execute(f"SELECT {', '.join(parts)}", values)  # Django's own SQL
         found = cursor.fetchone()
     return dict(zip(rows, found, strict=True))

@@ -66,14 +66,14 @@ WITH ended AS MATERIALIZED (
 )
 INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count)
 SELECT {SHORT}, %(start)s, report_id, what, bin, count FROM counted
-"""
+"""  # noqa: S608  # names of tables and numbers
 _OF_AN_HOUR = f"""
 INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count)
 SELECT {HOUR}, %(start)s, report_id, what, bin, sum(count)
 FROM {Measure._meta.db_table}
 WHERE seconds = {SHORT} AND start >= %(start)s AND start < %(end)s
 GROUP BY report_id, what, bin
-"""
+"""  # noqa: S608
 
 _MEASURES = Measure._meta.db_table
 # The last hour is not over: its short periods are read instead.
@@ -81,7 +81,11 @@ _OF_SPAN = f"""
 (seconds = %(seconds)s AND start >= %(start)s) OR (%(seconds)s = {HOUR} AND seconds = {SHORT} AND start >= date_trunc(
     'hour', (SELECT max(start) FROM {Depth._meta.db_table}) + interval '{SHORT} s', 'UTC'
 ))
-"""
+"""  # noqa: S608
+_OF_REPORTS = f"SELECT report_id, what, bin, sum(count) FROM {_MEASURES} WHERE {_OF_SPAN} GROUP BY 1, 2, 3"  # noqa: S608
+_OVER_TIME = f"""
+SELECT start, what, sum(count) FROM {_MEASURES} WHERE ({_OF_SPAN}) AND what IN ('succeeded', 'failed') GROUP BY 1, 2
+"""  # noqa: S608
 
 _next_try = 0.0
 """When this process looks again whether a period is to be rolled up (`time.time()`)."""
@@ -214,10 +218,9 @@ def of_reports(span: Span, now: datetime, *, most: int = 50) -> list[OfReport]:
 
     Reports beyond `most` are put together, at the end, as those are that no period has for themselves.
     """
-    sql = f"SELECT report_id, what, bin, sum(count) FROM {_MEASURES} WHERE {_OF_SPAN} GROUP BY report_id, what, bin"
     found: dict[int, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
     with database.connection().cursor() as cursor:
-        cursor.execute(sql, span.values(now))
+        cursor.execute(_OF_REPORTS, span.values(now))
         for report_id, what, place, count in cursor.fetchall():
             found[report_id][what][place] = int(count)
     busiest = sorted(found.keys() - {OTHERS}, key=lambda pk: (-_ended(found[pk]), pk))
@@ -276,12 +279,8 @@ class Throughput:
 def over_time(span: Span, now: datetime) -> list[Throughput]:
     """What ended in each period of a span, the oldest first, also of those in which nothing did."""
     ended: dict[datetime, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    sql = f"""
-        SELECT start, what, sum(count) FROM {_MEASURES} WHERE ({_OF_SPAN}) AND what IN ('succeeded', 'failed')
-        GROUP BY start, what
-    """
     with database.connection().cursor() as cursor:
-        cursor.execute(sql, span.values(now))
+        cursor.execute(_OVER_TIME, span.values(now))
         for begin, what, count in cursor.fetchall():
             ended[_begin(begin, span.seconds)][what] += int(count)
     start, last = span.start(now), _begin(now, span.seconds)

@@ -20,7 +20,7 @@ from reportqueue import bounds
 from reportqueue.admin.search import NotUnderstood, number
 from reportqueue.models import Report, ReportSchedule
 from reportqueue.models.queue import unfinished
-from reportqueue.states import FINAL, Source, Status
+from reportqueue.states import FINAL, LEASED, UNFINISHED, Source, Status
 
 
 class ChoiceFilter(admin.SimpleListFilter):
@@ -82,6 +82,41 @@ class ProcessedFilter(YesNoFilter):
     def condition(self, value: str) -> Q:
         """By statuses, as the conditions of the indexes are."""
         return unfinished() if value == "no" else Q(status__in=sorted(FINAL))
+
+
+LONG_SECONDS = 60
+"""A due row that has waited for longer than this has waited for long."""
+
+
+class NowFilter(ChoiceFilter):
+    """What the overview counts: rows by what happens to them now."""
+
+    title = _("now")
+    parameter_name = "now"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """As the overview names them."""
+        return [
+            ("waiting", _("Waiting")),
+            ("long", _("Waiting for more than a minute")),
+            ("retrying", _("Waiting for another try")),
+            ("in_flight", _("In flight")),
+            ("late", _("Late")),
+            ("failed", _("Failed in the last hour")),
+        ]
+
+    def condition(self, value: str) -> Q:
+        """As the conditions of the indexes are."""
+        free = unfinished() & Q(status=Status.QUEUED, waiting=False)
+        conditions = {
+            "waiting": free & Q(available_at__lte=Now()),
+            "long": free & Q(available_at__lte=Now() - timedelta(seconds=LONG_SECONDS)),
+            "retrying": free & Q(available_at__gt=Now(), generation__gt=0),
+            "in_flight": unfinished() & Q(status__in=sorted(LEASED)),
+            "late": Q(status__in=sorted(UNFINISHED), deadline_at__lt=Now()),
+            "failed": Q(status=Status.FAILED, finished_at__gte=Now() - timedelta(hours=1)),
+        }
+        return conditions[value]
 
 
 class ChosenFilter(ChoiceFilter):

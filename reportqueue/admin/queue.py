@@ -20,6 +20,7 @@ from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
 from reportqueue.admin.filters import (
     DueFilter,
+    NowFilter,
     ProcessedFilter,
     ReportFilter,
     ScheduleFilter,
@@ -52,7 +53,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         "run_and_artifacts",
     ]
     list_display_links = ["id", "report", "modifier"]
-    list_filter = [StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
+    list_filter = [NowFilter, StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
     list_select_related = ["schedule"]
     changelist_class = QueueChangeList
     find = search.find_rows
@@ -115,7 +116,8 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         if queryset.model is not self.model:  # the log entries of a row's history
             return super().get_paginator(request, queryset, per_page, *args, **kwargs)
         asked = request.GET
-        if StatusFilter.parameter_name in asked or asked.get(ProcessedFilter.parameter_name) == "no":
+        one_part = StatusFilter.parameter_name in asked or NowFilter.parameter_name in asked
+        if one_part or asked.get(ProcessedFilter.parameter_name) == "no":
             return PartsPaginator(queryset, per_page, [queryset])
         statuses = FINAL if ProcessedFilter.parameter_name in asked else set(Status)
         narrowed = any(asked.get(name) for name in NARROWING)

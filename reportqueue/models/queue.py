@@ -359,6 +359,7 @@ class ReportQueue(models.Model):
             ),
             models.Index("report_id", "modifier_id", "trigger_time", name="reportqueue_report"),
             models.Index("finished_at", name="reportqueue_finished", condition=_final()),
+            models.Index("finished_at", name="reportqueue_failed", condition=Q(status=Status.FAILED)),
             # For the lists, see `models.lists`. A row enters the indexes of finished rows when it ends, and no earlier.
             models.Index(
                 "trigger_time",

@@ -1,0 +1,168 @@
+"""The overview, on the admin's first page of this app: what an operator looks at first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import DatabaseError
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from reportqueue import catalogue, database, measures, overview
+from reportqueue.admin import charts, formats
+from reportqueue.admin.filters import NowFilter
+from reportqueue.measures import OfReport, Span, Times
+from reportqueue.overview import Consumer, Overview
+from reportqueue.states import Status
+
+SPAN = "span"
+"""The parameter in the address that chooses the span of time."""
+SPAN_NAMES = {"1h": _("1 hour"), "6h": _("6 hours"), "24h": _("24 hours"), "7d": _("7 days")}
+USUAL = "24h"
+STATEMENT_SECONDS = 5
+"""No statement of the page may take longer: at night, half a page is better than none."""
+OLDEST_FIRST = "&o=5"
+"""The queue's list, by its column of when a report was due."""
+BAD = ("late", "failed")
+"""Counts that should be 0."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number, with the list of what it counts."""
+
+    label: str
+    count: str
+    below: str
+    address: str
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was measured of a report."""
+
+    label: str
+    address: str
+    """Its rows; empty for further reports together."""
+    total: str
+    failed: str
+    waited: list[str]
+    """The percentiles, as texts."""
+    ran: list[str]
+
+
+def context(request: HttpRequest) -> dict[str, Any] | None:
+    """What the page shows; None for a person who may not see the queue."""
+    user: Any = request.user
+    if not user.has_perm("reportqueue.view_reportqueue"):
+        return None
+    span = _span(request.GET.get(SPAN, ""))
+    shown: dict[str, Any] = {
+        "spans": [(one.name, SPAN_NAMES[one.name], one is span) for one in measures.SPANS],
+        "span_name": SPAN_NAMES[span.name],
+        "may_see_schedules": user.has_perm("reportqueue.view_reportschedule"),
+    }
+    try:
+        with database.quick(STATEMENT_SECONDS):
+            return shown | _now(request) | _history(request, span)
+    except DatabaseError as error:
+        return shown | {"unavailable": str(error).strip().splitlines()[0]}
+
+
+def _span(name: str) -> Span:
+    known = {one.name: one for one in measures.SPANS}
+    return known.get(name, known[USUAL])
+
+
+def _page(request: HttpRequest, model: str, name: str = "changelist", *args: Any) -> str:
+    site = getattr(request, "current_app", None)
+    return reverse(f"admin:reportqueue_{model}_{name}", args=args, current_app=site)
+
+
+def _now(request: HttpRequest) -> dict[str, Any]:
+    seen = overview.overview()
+    return {
+        "now": formats.utc(seen.now),
+        "tiles": _tiles(seen, _page(request, "reportqueue")),
+        "troubles": seen.troubles,
+        "pauses": [f"{pause}." for pause in seen.pauses],
+        "pauses_address": _page(request, "pause"),
+        "consumers": [
+            (one, _routes(one), formats.utc(one.seen_at), formats.relative(one.seen_at, seen.now))
+            for one in seen.consumers
+        ],
+        "overdue": [
+            (str(one), _page(request, "reportschedule", "change", one.pk), formats.relative(one.next_run_at, seen.now))
+            for one in seen.overdue
+            if one.next_run_at is not None
+        ],
+        "coming": [(formats.utc(hour)[:16], count) for hour, count in seen.coming],
+        "coming_most": max((count for _hour, count in seen.coming), default=0),
+        "schedules_address": _page(request, "reportschedule"),
+    }
+
+
+def _routes(consumer: Consumer) -> str:
+    return ", ".join(consumer.routes) if consumer.routes else gettext("all routes")
+
+
+def _tiles(seen: Overview, rows: str) -> list[Tile]:
+    since = gettext("the oldest for %(time)s")
+    oldest = since % {"time": formats.duration(seen.now - seen.oldest)} if seen.oldest is not None else ""
+    tiles = [
+        ("waiting", gettext("Waiting"), oldest),
+        ("in_flight", gettext("In flight"), gettext("claimed, launched or running")),
+        ("late", gettext("Late"), gettext("their deadline is over")),
+        ("retrying", gettext("Waiting for another try"), ""),
+        ("failed", gettext("Failed"), gettext("in the last hour")),
+    ]
+    return [
+        Tile(
+            label=label,
+            count=_counted(seen.counts[name]),
+            below=below if seen.counts[name] else "",
+            address=f"{rows}?{NowFilter.parameter_name}={name}{OLDEST_FIRST}",
+            bad=name in BAD and seen.counts[name] > 0,
+        )
+        for name, label, below in tiles
+    ]
+
+
+def _counted(count: int) -> str:
+    return gettext("%(count)s or more") % {"count": f"{count:,}"} if count >= overview.COUNTED else f"{count:,}"
+
+
+def _history(request: HttpRequest, span: Span) -> dict[str, Any]:
+    found = overview.history(span)
+    names = catalogue.names([one.report_id for one in found.reports if one.report_id is not None])
+    rows = _page(request, "reportqueue")
+    begin = found.throughput[0].start if found.throughput else None
+    end = found.throughput[-1].start + timedelta(seconds=span.seconds) if found.throughput else None
+    return {
+        "until": formats.utc(found.until)[:16] if found.until else "",
+        "period": formats.duration(timedelta(seconds=span.seconds)),
+        "reports": [_line(one, names, rows) for one in found.reports],
+        "bars": charts.bars(found.throughput),
+        "lines": charts.lines(found.depths, begin, end) if begin and end and found.depths else None,
+    }
+
+
+def _line(one: OfReport, names: Mapping[int, str], rows: str) -> Line:
+    if one.report_id is None:
+        label, address = gettext("all others"), ""
+    else:
+        label, address = catalogue.label(one.report_id, names.get(one.report_id)), f"{rows}?report_id={one.report_id}"
+    failed = one.ended.get(Status.FAILED, 0)
+    return Line(label, address, f"{one.total:,}", f"{failed:,}" if failed else "", _times(one.waited), _times(one.ran))
+
+
+def _times(times: Times | None) -> list[str]:
+    if times is None:
+        return [formats.EMPTY] * 3
+    return [formats.duration(timedelta(seconds=seconds)) for seconds in (times.p50, times.p95, times.p99)]
