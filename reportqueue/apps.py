@@ -12,7 +12,7 @@ class ReportQueueConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the log, the reports to Dagster and the replanning; importing `checks` registers them."""
-        from reportqueue import checks  # noqa: F401
+        from reportqueue import audit, checks  # noqa: F401
         from reportqueue.log import log_transitions
         from reportqueue.notices import schedules_edited
         from reportqueue.schedules import replanning
@@ -22,3 +22,4 @@ class ReportQueueConfig(AppConfig):
         transitioned_together.connect(log_transitions, dispatch_uid="reportqueue.log")
         schedules_edited.connect(asset_events.announce_at_commit, dispatch_uid="reportqueue.asset_events")
         replanning.connect()
+        audit.connect()

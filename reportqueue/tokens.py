@@ -13,10 +13,11 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare
 
-from reportqueue import credentials, database, locks
+from reportqueue import audit, credentials, database, locks
 from reportqueue.clock import ClockTimestamp
 from reportqueue.errors import TokenRefused
 from reportqueue.models import ApiToken
+from reportqueue.models.audit import Kind
 
 NOTED_SECONDS = 60
 """The last use of a token is written down at most this often."""
@@ -56,6 +57,8 @@ def store(token: ApiToken, key: str) -> None:
     try:
         with database.atomic(database.users_alias()):
             token.save(force_insert=True)
+        scopes = sorted(token.scopes or ())
+        audit.record("issue", Kind.TOKEN, token.pk, label=_label(token), changes={"scopes": [None, scopes]})
     except IntegrityError:
         if not ApiToken.objects.filter(identifier=identifier).exists():
             raise
@@ -92,7 +95,13 @@ def revoke(pks: Iterable[int]) -> list[ApiToken]:
     with locks.bounded(using=database.users_alias()):
         found = list(ApiToken.objects.select_for_update().filter(pk__in=list(pks), revoked_at=None).order_by("pk"))
         ApiToken.objects.filter(pk__in=[token.pk for token in found]).update(revoked_at=ClockTimestamp())
-        return found
+    for token in found:
+        audit.record("revoke", Kind.TOKEN, token.pk, label=_label(token))
+    return found
+
+
+def _label(token: ApiToken) -> str:
+    return f"{token.name} of {token.user}"
 
 
 def _note_use(token: ApiToken) -> None:

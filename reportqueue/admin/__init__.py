@@ -1,5 +1,6 @@
-"""The admin: schedules, calendars, the catalogue, webhook sources, API tokens and the queue, with their actions."""
+"""The admin: overview, queue, schedules, calendars, catalogue, webhook sources, API tokens and audit."""
 
+from reportqueue.admin.audit import AuditEntryAdmin
 from reportqueue.admin.calendars import BlackoutCalendarAdmin
 from reportqueue.admin.catalogue import ReportAdmin
 from reportqueue.admin.pauses import PauseAdmin
@@ -10,6 +11,7 @@ from reportqueue.admin.webhooks import WebhookSourceAdmin
 
 __all__ = [
     "ApiTokenAdmin",
+    "AuditEntryAdmin",
     "BlackoutCalendarAdmin",
     "PauseAdmin",
     "ReportAdmin",

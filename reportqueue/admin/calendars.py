@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue.admin import search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.models import BlackoutCalendar, BlackoutDays, BlackoutHours, ReportSchedule
+from reportqueue.models.audit import Kind
 
 if TYPE_CHECKING:
     AnyInline = admin.TabularInline[Any, Any]
@@ -75,6 +76,7 @@ class BlackoutCalendarAdmin(ListAdmin):
     """Calendars, with how many schedules use each; one in use is not deleted."""
 
     list_display = ["name", "closed_days", "closed_hours", "used_by"]
+    audited = Kind.CALENDAR
     find = search.find_by_name
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the name.")

@@ -17,6 +17,7 @@ from reportqueue.admin import formats, search
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.filters import RouteFilter
 from reportqueue.models import Report, ReportSchedule
+from reportqueue.models.audit import Kind
 
 PAUSE, RESUME = "pause", "resume"
 LABELS = {PAUSE: _("Pause report"), RESUME: _("Resume report")}
@@ -32,6 +33,7 @@ class ReportAdmin(ActionsAdmin):
 
     list_display = ["name", "report_id", "route", "limits", "owner", "state"]
     list_filter = [RouteFilter]
+    audited = Kind.REPORT
     find = search.find_reports
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A number, or a part of a name or an owner, or a route.")

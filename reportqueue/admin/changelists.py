@@ -23,11 +23,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds, catalogue, keyset, modifiers
-from reportqueue.admin import formats, search
+from reportqueue.admin import audit_table, formats, search
 from reportqueue.admin.modifiers import modifiers_named
 from reportqueue.admin.search import NotUnderstood
 from reportqueue.admin.waiting import PatientAdmin
 from reportqueue.models import Report
+from reportqueue.models.audit import Kind
 
 if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
@@ -146,6 +147,8 @@ class ListAdmin(PatientAdmin):
     """The base of all lists; `find` is their search."""
 
     find: ClassVar[Callable[[QuerySet[Any], str, search.Named], QuerySet[Any]]]
+    audited: Kind | None = None
+    """What the audit calls these objects: their pages show what people have done to them."""
     changelist_class: type[ChangeList] = StrictChangeList
     paginator = BoundedPaginator
     list_per_page = 100
@@ -186,6 +189,20 @@ class ListAdmin(PatientAdmin):
             self.message_user(request, text, messages.WARNING)
         title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """As Django's, with what people have done to the object."""
+        if obj is not None and self.audited is not None:
+            context |= audit_table.of(request, self.audited, obj.pk)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any) -> Any:
         """As Django's, but 400 if a selected id is not a number."""

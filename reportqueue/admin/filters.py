@@ -282,22 +282,29 @@ def _day(label: Any) -> forms.DateField:
     )
 
 
-class _DueForm(forms.Form):
+class _DaysForm(forms.Form):
     due_from = _day(_("From"))
     due_until = _day(_("To"))
 
 
-class DueFilter(FormFilter):
-    """Days in UTC, both included. It reaches rows beyond the last page."""
+class DayFilter(FormFilter):
+    """Days in UTC, both included, of the column `field`, which has an index. It reaches rows beyond the last page."""
 
-    title = _("day due (UTC)")
-    form_class = _DueForm
+    form_class = _DaysForm
+    field: str
 
     def condition(self, given: dict[str, Any]) -> Q:
-        """Bounds of `trigger_time`, which has an index."""
+        """Bounds of the column."""
         meant = Q()
         if day := given.get("due_from"):
-            meant &= Q(trigger_time__gte=datetime.combine(day, time(), UTC))
+            meant &= Q((f"{self.field}__gte", datetime.combine(day, time(), UTC)))
         if day := given.get("due_until"):
-            meant &= Q(trigger_time__lt=datetime.combine(day + timedelta(days=1), time(), UTC))
+            meant &= Q((f"{self.field}__lt", datetime.combine(day + timedelta(days=1), time(), UTC)))
         return meant
+
+
+class DueFilter(DayFilter):
+    """The days on which rows are due."""
+
+    title = _("day due (UTC)")
+    field = "trigger_time"

@@ -29,6 +29,7 @@ from reportqueue.admin.filters import (
 )
 from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue, lists
+from reportqueue.models.audit import Kind
 from reportqueue.states import FINAL, Status
 
 NARROWING = ("source", "report_id", "modifier_id", "schedule", SEARCH_VAR)
@@ -55,6 +56,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     list_display_links = ["id", "report", "modifier"]
     list_filter = [NowFilter, StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
     list_select_related = ["schedule"]
+    audited = Kind.ROW
     changelist_class = QueueChangeList
     find = search.find_rows
     search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
@@ -66,7 +68,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
     fieldsets = [
         (None, {"fields": ["report", "modifier", "status_now", "lateness", "run", "artifacts", "error_text"]}),
-        (_("History"), {"fields": ["timeline", "attempts"]}),
+        (_("History"), {"fields": ["timeline", "attempts", "queued_by"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
         (
             _("Protocol"),

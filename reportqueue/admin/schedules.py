@@ -27,6 +27,7 @@ from reportqueue.admin.schedule_backfill import BackfilledAdmin
 from reportqueue.admin.schedule_form import FIELDSETS, WHAT, ScheduleForm, with_params_fields
 from reportqueue.admin.schedule_preview import PreviewedAdmin
 from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models.audit import Kind
 from reportqueue.states import Status
 
 LAST_OUTCOMES = 5
@@ -51,6 +52,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
     list_display_links = ["report", "modifier", "timing"]
     list_filter = [EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter, CalendarFilter]
     list_select_related = ["calendar"]
+    audited = Kind.SCHEDULE
     find = search.find_schedules
     search_fields = ["report_id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(

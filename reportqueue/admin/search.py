@@ -12,6 +12,7 @@ from django.utils.translation import gettext
 
 from reportqueue import bounds, credentials
 from reportqueue.models import Report
+from reportqueue.models.audit import Kind
 
 M = TypeVar("M", bound=Model)
 Named = Callable[[str], Iterable[int]]
@@ -96,6 +97,16 @@ def find_pauses(pauses: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M
     for _name, word in _words(text, set()):
         pauses = pauses.filter(Q(note__icontains=word) | Q(paused_by__icontains=word) | Q(route=word))
     return pauses
+
+
+def find_entries(entries: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
+    """Audit entries that match every word, such as `by:anna action:cancel row:7`; a bare word is a user."""
+    for name, word in _words(text, {"by", "action", *Kind.values}):
+        if name in Kind.values:
+            entries = entries.filter(kind=name, object_id=word)
+        else:
+            entries = entries.filter(**{name or "by": word})
+    return entries
 
 
 def find_by_name(named: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:

@@ -26,6 +26,7 @@ from reportqueue.admin.shown_once import show_once
 from reportqueue.conf import own_tokens_refused
 from reportqueue.errors import RowBusy
 from reportqueue.models import ApiToken
+from reportqueue.models.audit import Kind
 from reportqueue.models.token import SCOPES
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class ApiTokenAdmin(ListAdmin):
     list_filter = [TokenStateFilter]
     list_select_related = ["user"]
     sortable_by = ["name_and_beginning", "created", "expires", "last_used"]
+    audited = Kind.TOKEN
     find = search.find_tokens
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the token's name or of its user's, or the beginning of the token.")

@@ -19,6 +19,7 @@ from reportqueue.admin.filters import EnabledFilter
 from reportqueue.admin.modifiers import use_input
 from reportqueue.admin.shown_once import show_once
 from reportqueue.models import WebhookSource
+from reportqueue.models.audit import Kind
 
 
 @admin.register(WebhookSource)
@@ -27,6 +28,7 @@ class WebhookSourceAdmin(ListAdmin):
 
     list_display = ["name", "enabled", "report", "modifier", "rotation"]
     list_filter = [EnabledFilter]
+    audited = Kind.WEBHOOK
     find = search.find_by_name
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the name.")

@@ -17,12 +17,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from reportqueue import bounds, locks
+from reportqueue import audit, bounds, locks
 from reportqueue.api import problems
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.conf import authentication_classes
+from reportqueue.models import ApiToken
+from reportqueue.models.audit import Via
 
 TIME_HEADER = "Reportqueue-Time"
 R = TypeVar("R", bound=HttpResponseBase)
@@ -37,6 +39,12 @@ def told_time(response: R, now: datetime) -> R:
 def user_of(request: Request) -> str:
     """The name of the caller's user, as far as a consumer's name may be long."""
     return str(request.user.get_username())[: bounds.MAX_NAME_LENGTH]
+
+
+def _caller(request: Request) -> str:
+    """For the audit: the user, and the name of the token if the request has one of this app."""
+    name = str(request.user.get_username())
+    return f"{name} (token {request.auth.name})" if isinstance(request.auth, ApiToken) else name
 
 
 def _path_parameters(view: Any) -> frozenset[str]:
@@ -84,7 +92,8 @@ class ApiView(APIView):
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """As DRF's. Parameters of the prefix below which the project includes the API are dropped."""
         own = {name: value for name, value in kwargs.items() if name in self.path_parameters}
-        return super().dispatch(request, **own)
+        with audit.acting("", Via.API):
+            return super().dispatch(request, **own)
 
     def get_authenticators(self) -> list[Any]:
         """One of each class: the view's own, or those of the setting `AUTHENTICATION_CLASSES`."""
@@ -105,6 +114,7 @@ class ApiView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Also refuse unknown parameters, and a chunked body, which DRF would read as an empty one."""
         super().initial(request, *args, **kwargs)
+        audit.identify(_caller(request))
         known = self.parameters if request.method in ("GET", "HEAD") else []
         if unknown := sorted(set(request.query_params) - set(known)):
             text = (

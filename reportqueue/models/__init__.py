@@ -1,6 +1,7 @@
 """The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, consumers, tokens,
-measures."""
+measures, audit."""
 
+from reportqueue.models.audit import AuditEntry
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
 from reportqueue.models.measure import Depth, Measure
@@ -14,6 +15,7 @@ from reportqueue.models.webhook import WebhookSource
 
 __all__ = [
     "ApiToken",
+    "AuditEntry",
     "BlackoutCalendar",
     "BlackoutDays",
     "BlackoutHours",

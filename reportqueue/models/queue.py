@@ -276,6 +276,15 @@ class ReportQueue(models.Model):
     result = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(_("enqueued (UTC)"), db_default=ClockTimestamp(), editable=False)
 
+    queued_by = models.CharField(
+        max_length=bounds.MAX_USER_LENGTH,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text=_("Who asked for it; empty: a schedule, a webhook source or code did."),
+    )
+
     objects = ReportQueueQuerySet.as_manager()
 
     class Meta:

@@ -38,7 +38,7 @@ from reportqueue.queue.intake import (
     known,
 )
 from reportqueue.queue.pauses import pause, paused, resume
-from reportqueue.queue.pruning import Pruned, prunable, prune
+from reportqueue.queue.pruning import Pruned, prunable, prune, prune_audit
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
 from reportqueue.queue.standstill import Standstill, standstill
@@ -81,6 +81,7 @@ __all__ = [
     "paused",
     "prunable",
     "prune",
+    "prune_audit",
     "release",
     "release_claimed",
     "renew_dispatch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from reportqueue import audit
 from reportqueue.models import ReportQueue
 from reportqueue.queue import turns
 from reportqueue.queue.transitions import (
@@ -36,10 +37,12 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
         elif row.status == Status.RUNNING:
             said: dict[str, Any] = {"error": reason} if reason else {}
             write_all([row], cancel_requested=True, **said)
+            audit.record_rows("ask to cancel", [row], reason=reason)
             return row
         elif row.status in FINAL:
             raise invalid(row, "cancelled")
         else:
+            audit.record_rows(Verb.CANCEL, [row], reason=reason)
             return finish(row, Verb.CANCEL, Status.CANCELLED, now, error=reason)
         reason = reason or row.error
         end_attempt(row, Outcome.CANCELLED, now, reason)
@@ -55,6 +58,7 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
     with turns.entry([pk]) as entry, locked(pk) as (row, now):
         if row.status not in TRANSITIONS[Verb.REQUEUE]:
             raise invalid(row, "requeued")
+        audit.record_rows(Verb.REQUEUE, [row], reason=reason)
         return return_to_queue(
             row,
             Verb.REQUEUE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from reportqueue import catalogue, database, locks
+from reportqueue import audit, catalogue, database, locks
 from reportqueue.models import Report, ReportQueue, ReportSchedule
 from reportqueue.models.report import DEFAULT_ROUTE
 from reportqueue.queue import turns
@@ -43,7 +43,7 @@ class Firing:
 _INSERT = """
 INSERT INTO {queue} (
     schedule_id, concurrency_key, trigger_time, available_at, waiting, status, error, result, finished_at,
-    report_id, modifier_id, route, expires_at, deadline_at, params, priority, max_attempts, source,
+    report_id, modifier_id, route, expires_at, deadline_at, params, priority, max_attempts, source, queued_by,
     generation, attempt, launch_failures, claimed_by, run_id, cancel_requested
 )
 SELECT
@@ -56,6 +56,7 @@ SELECT
     CASE WHEN %(in_time)s AND f.status <> %(skipped)s
         THEN f.trigger_time + make_interval(secs => r.deadline_seconds) END,
     coalesce(r.default_params, '{{}}') || s.params, s.priority, s.max_attempts, %(source)s,
+    %(queued_by)s,
     0, 0, 0, '', '', false
 FROM unnest(
     %(schedules)s::bigint[], %(trigger_times)s::timestamptz[], %(available_ats)s::timestamptz[],
@@ -97,6 +98,8 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
             {
                 "skipped": Status.SKIPPED.value,
                 "source": source.value,
+                # A consumer's claim may have found it due: it is the schedule's all the same.
+                "queued_by": "" if source == Source.SCHEDULE else audit.actor().by,
                 "route": DEFAULT_ROUTE,
                 # A backfill is wanted, and is never late.
                 "in_time": source != Source.BACKFILL,

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 
-from reportqueue import bounds, catalogue, database, locks
+from reportqueue import audit, bounds, catalogue, database, locks
 from reportqueue.catalogue import Terms
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused, RowBusy
@@ -236,6 +236,7 @@ def _new_row(report: NewReport, terms: Terms, now: datetime, source: Source, sco
         params=report.params,
         idempotency_key=report.idempotency_key,
         source=source,
+        queued_by=audit.actor().by,
     )
     if not problems:
         try:

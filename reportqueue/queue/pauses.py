@@ -6,8 +6,9 @@ import logging
 
 from django.core.exceptions import ValidationError
 
-from reportqueue import bounds, catalogue, locks, notices
+from reportqueue import audit, bounds, catalogue, locks, notices
 from reportqueue.models import Pause
+from reportqueue.models.audit import Kind
 from reportqueue.models.pause import Scope
 
 logger = logging.getLogger("reportqueue")
@@ -29,6 +30,7 @@ def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: 
         made.save()
         made.refresh_from_db()
         catalogue.name_rows([made])
+        audit.record("pause", Kind.PAUSE, _key(made), label=made.named, reason=note)
     logger.warning("%s", made)
     return made
 
@@ -45,6 +47,7 @@ def resume(*, route: str = "", report_id: int | None = None, by: str = "") -> bo
             return False
         catalogue.name_rows([there])
         there.delete()
+        audit.record("resume", Kind.PAUSE, _key(there), label=there.named)
         notices.notify(notices.ROWS)
     since = f"{there.paused_at:%Y-%m-%d %H:%M} UTC"
     logger.warning("%s is resumed%s. It was paused since %s.", there.named, f" by {by}" if by else "", since)
@@ -68,6 +71,11 @@ def _of(route: str, report_id: int | None) -> Pause:
     if report_id is not None:
         bounds.validate_numbers(report_id=report_id)
     return Pause(scope=scope, route=route, report_id=report_id)
+
+
+def _key(pause: Pause) -> str:
+    """What is paused, for the audit: a pause that is made again is about the same."""
+    return f"{pause.scope} {pause.route}{'' if pause.report_id is None else pause.report_id}".strip()
 
 
 def _same(pause: Pause) -> Pause | None:

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from django.db import DataError, IntegrityError
 from django.db.models import Exists, OuterRef, QuerySet
 
-from reportqueue import bounds, keyset, locks
+from reportqueue import bounds, database, keyset, locks
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
-from reportqueue.models import ReportQueue
+from reportqueue.models import AuditEntry, ReportQueue
 from reportqueue.states import FINAL
 
 logger = logging.getLogger("reportqueue")
@@ -71,6 +71,22 @@ def prune(*, older_than: timedelta, keep: int = 0, batch: int = PRUNE_BATCH) -> 
         if len(found) < batch:
             return
         after = found[-1]
+
+
+def prune_audit(*, older_than: timedelta, batch: int = PRUNE_BATCH) -> Iterator[int]:
+    """Delete audit entries that are older, and yield the count of each batch after its commit."""
+    bounds.validate_numbers(batch=batch)
+    before = database_now() - older_than
+    while True:
+        with locks.bounded():
+            with database.connection().cursor() as cursor:
+                cursor.execute("SELECT set_config('reportqueue.pruning', 'on', true)")
+            oldest = AuditEntry.objects.filter(at__lt=before).order_by("at").values("pk")[:batch]
+            deleted, _ = AuditEntry.objects.filter(pk__in=oldest).delete()
+        if deleted:
+            yield deleted
+        if deleted < batch:
+            return
 
 
 def _delete(rows: QuerySet[ReportQueue], batch: int, found: list[tuple[datetime, int]]) -> int:

@@ -9,9 +9,10 @@ from itertools import takewhile
 from django.core.exceptions import ValidationError
 
 import reportcron
-from reportqueue import bounds, locks, queue
+from reportqueue import audit, bounds, locks, queue
 from reportqueue.clock import database_now
 from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models.audit import Kind
 from reportqueue.states import Source, Status
 from reportqueue.timing import EXAMINED
 from reportqueue.timing.policies import Overlap
@@ -58,7 +59,9 @@ def run_now(pk: int, *, source: Source = Source.CODE) -> ReportQueue:
         waiting = queue.must_wait(schedule)
         now = database_now()
         inserted = queue.enqueue_firings([queue.Firing(pk, now, now, waiting=waiting)], source=source)
-        return ReportQueue.objects.get(pk=inserted.last[pk])
+        row = ReportQueue.objects.get(pk=inserted.last[pk])
+        audit.record("run now", Kind.SCHEDULE, pk, label=str(schedule), changes={"queued": [None, row.pk]})
+        return row
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def backfill(pk: int, start: datetime, end: datetime, *, dry_run: bool = False) 
             queue.Firing(pk, instant, now, waiting=others if place else first) for place, instant in enumerate(wanted)
         ]
         queue.enqueue_firings(firings, source=Source.BACKFILL)
+        span = {"start": [None, start.isoformat()], "end": [None, end.isoformat()], "queued": [None, len(wanted)]}
+        audit.record("backfill", Kind.SCHEDULE, pk, label=str(schedule), changes=span)
         return Backfill(instants, len(known), len(wanted))
 
 

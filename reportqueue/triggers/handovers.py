@@ -8,11 +8,12 @@ from itertools import pairwise
 
 from django.db.models import QuerySet
 
-from reportqueue import bounds, notices
+from reportqueue import audit, bounds, notices
 from reportqueue.clock import database_now
 from reportqueue.errors import HandoverRefused
 from reportqueue.locks import bounded, lock_until_commit
 from reportqueue.models import ReportSchedule, TriggerPeriod
+from reportqueue.models.audit import Kind
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 
 NAMED = 10
@@ -143,6 +144,8 @@ def hand_over(to: Pattern, *, at: datetime | None = None, by: str = "", dry_run:
             if not TriggerPeriod.objects.filter(until=None).update(until=at):
                 TriggerPeriod.objects.create(pattern=state.pattern, until=at)
             TriggerPeriod.objects.create(pattern=to, since=at, switched_by=by[: bounds.MAX_USER_LENGTH])
+            changes = {"pattern": [state.pattern, to], "at": [None, at.isoformat()]}
+            audit.record("hand over", Kind.PATTERN, to, label=f"{state.pattern} to {to}", changes=changes)
             notices.schedules_changed()
         return Handover(state.pattern, to, at)
 
@@ -156,6 +159,7 @@ def cancel_planned() -> Handover:
             raise HandoverRefused("No hand-over is planned.")
         TriggerPeriod.objects.filter(since=planned.at).delete()
         TriggerPeriod.objects.filter(until=planned.at).update(until=None)
+        audit.record("cancel", Kind.PATTERN, planned.after, label=f"{planned.before} to {planned.after}")
         notices.schedules_changed()
         return planned
 

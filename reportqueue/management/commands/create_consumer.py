@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from reportqueue import api_users, database, locks, tokens
+from reportqueue import api_users, audit, database, locks, tokens
 from reportqueue.clock import database_now
 from reportqueue.conf import own_tokens_refused
 from reportqueue.errors import ReportQueueError
@@ -17,6 +17,7 @@ from reportqueue.management.arguments import duration
 from reportqueue.patterns import Pattern
 
 
+@audit.by_command
 class Command(BaseCommand):
     """Creates the user if it is missing, and one more token. Only the token goes to the standard output."""
 

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from reportqueue import bounds, locks
+from reportqueue import audit, bounds, locks
 from reportqueue.celery_beat import duplicates, tables
 from reportqueue.celery_beat.comparison import MAX_FIRINGS, Line, compare
 from reportqueue.celery_beat.drafts import Draft, Mapping, NotImportable, in_words
@@ -24,6 +24,7 @@ from reportqueue.management.arguments import whole_number
 _USAGE = 2
 
 
+@audit.by_command
 class Command(BaseCommand):
     """Shows each task with its next firings, by beat and by the new schedule, then saves the schedules."""
 

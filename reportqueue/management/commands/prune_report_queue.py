@@ -7,7 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from reportqueue import bounds, queue
+from reportqueue.clock import database_now
 from reportqueue.management.arguments import duration, whole_number
+from reportqueue.models import AuditEntry
 
 
 class Command(BaseCommand):
@@ -38,6 +40,12 @@ class Command(BaseCommand):
             metavar="N",
             help="rows a transaction (default 1000)",
         )
+        parser.add_argument(
+            "--audit-older-than",
+            type=duration,
+            metavar="DURATION",
+            help="delete the audit entries that are older than this, too (default: none)",
+        )
         parser.add_argument("--dry-run", action="store_true", help="count, delete nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,6 +53,9 @@ class Command(BaseCommand):
         chosen = {"older_than": options["older_than"], "keep": options["keep"]}
         if options["dry_run"]:
             self.stdout.write(f"{queue.prunable(**chosen).count():,} finished reports would be deleted.")
+            if (age := options["audit_older_than"]) is not None:
+                old = AuditEntry.objects.filter(at__lt=database_now() - age)
+                self.stdout.write(f"{old.count():,} audit entries would be deleted.")
             return
         deleted = kept = 0
         for done in queue.prune(**chosen, batch=options["batch"]):
@@ -54,3 +65,6 @@ class Command(BaseCommand):
         self.stdout.write(f"{deleted:,} finished reports deleted.")
         if kept:
             self.stdout.write(f"{kept:,} could not be deleted: something else refers to them; the log names them.")
+        if (age := options["audit_older_than"]) is not None:
+            entries = sum(queue.prune_audit(older_than=age, batch=options["batch"]))
+            self.stdout.write(f"{entries:,} audit entries deleted.")

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
-from reportqueue import bounds, catalogue, modifiers, moving, queue
+from reportqueue import audit, bounds, catalogue, modifiers, moving, queue
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import instant, user_name, whole_number
 from reportqueue.models import Report, ReportQueue
@@ -29,6 +29,7 @@ STALLED, REFUSED, MISSING = 1, 1, 1
 """Exit codes. Options that make no sense have 2, as everywhere."""
 
 
+@audit.by_command
 class Command(BaseCommand):
     """Exit codes: 0 done; 1 stalled, something refused, or no such row; 2 options that make no sense."""
 

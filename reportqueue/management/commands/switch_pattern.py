@@ -7,13 +7,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from reportqueue import triggers
+from reportqueue import audit, triggers
 from reportqueue.errors import HandoverRefused, RowBusy
 from reportqueue.management.arguments import instant, user_name
 from reportqueue.patterns import Pattern
 from reportqueue.triggers import asset_events
 
 
+@audit.by_command
 class Command(BaseCommand):
     """Hands firings over to a pattern, cancels a planned hand-over, or shows the current pattern."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from reportqueue import catalogue_file
+from reportqueue import audit, catalogue_file
 from reportqueue.catalogue_file import BadCatalogueFile, Change, Plan
 from reportqueue.errors import RowBusy
 
@@ -17,6 +17,7 @@ SHOWN = 60
 """Characters of a value in the list of changes."""
 
 
+@audit.by_command
 class Command(BaseCommand):
     """Adds and changes reports as the file says, all or none. A report that the file does not have stays."""
 
