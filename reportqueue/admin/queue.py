@@ -9,12 +9,12 @@ from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import catalogue, queue
-from reportqueue.admin import actions, formats, search
+from reportqueue.admin import actions, formats, road, search
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
@@ -68,7 +68,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
     fieldsets = [
         (None, {"fields": ["report", "modifier", "status_now", "lateness", "run", "artifacts", "error_text"]}),
-        (_("History"), {"fields": ["timeline", "attempts", "queued_by"]}),
+        (_("History"), {"fields": ["road", "timeline", "attempts", "queued_by", "neighbours"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
         (
             _("Protocol"),
@@ -225,6 +225,22 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     def error_text(self, row: ReportQueue) -> str:
         """The last error, or why it was cancelled or skipped."""
         return formats.traceback(row.error, unfolded=True)
+
+    @admin.display(description=_("road"))
+    def road(self, row: Any) -> str:
+        """Its way from when it was due to its end, as a picture."""
+        return road.picture(row, row.now)
+
+    @admin.display(description=_("before and after it"))
+    def neighbours(self, row: ReportQueue) -> str:
+        """The rows before and after it of the same schedule, or of the same report and modifier."""
+        named = zip((gettext("before"), gettext("after")), road.neighbours(row), strict=True)
+        links = [
+            (text, self.address("change", one.pk), formats.utc(one.trigger_time), one.get_status_display())
+            for text, one in named
+            if one is not None
+        ]
+        return format_html_join(" ", '<span class="rq-line">{}: <a href="{}">{}, {}</a></span>', links) or formats.EMPTY
 
     @admin.display(description=_("timeline"))
     def timeline(self, row: Any) -> str:
