@@ -21,7 +21,7 @@ from reportqueue import database, locks
 from reportqueue.clock import database_now
 from reportqueue.models import Depth, Measure, ReportQueue
 from reportqueue.models.measure import OTHERS, What
-from reportqueue.states import FINAL, LEASED
+from reportqueue.states import FINAL, LEASED, Status
 
 logger = logging.getLogger("reportqueue")
 SHORT, HOUR = 300, 3600
@@ -82,9 +82,10 @@ _OF_SPAN = f"""
     'hour', (SELECT max(start) FROM {Depth._meta.db_table}) + interval '{SHORT} s', 'UTC'
 ))
 """  # noqa: S608
-_OF_REPORTS = f"SELECT report_id, what, bin, sum(count) FROM {_MEASURES} WHERE {_OF_SPAN} GROUP BY 1, 2, 3"  # noqa: S608
-_OVER_TIME = f"""
-SELECT start, what, sum(count) FROM {_MEASURES} WHERE ({_OF_SPAN}) AND what IN ('succeeded', 'failed') GROUP BY 1, 2
+# The counts of each report, and those of each period: one reading for both.
+_READ = f"""
+SELECT start, report_id, what, bin, sum(count) FROM {_MEASURES} WHERE {_OF_SPAN}
+GROUP BY GROUPING SETS ((report_id, what, bin), (start, what))
 """  # noqa: S608
 
 _next_try = 0.0
@@ -213,20 +214,53 @@ SPANS = [Span("1h", 1, SHORT), Span("6h", 6, SHORT), Span("24h", 24, HOUR), Span
 """The spans that can be asked for, by their names."""
 
 
-def of_reports(span: Span, now: datetime, *, most: int = 50) -> list[OfReport]:
-    """What was measured in the whole periods of a span before `now`, of each report, the busiest first.
+@dataclass(frozen=True)
+class Throughput:
+    """How many rows ended in a period, without those that were cancelled or skipped."""
 
-    Reports beyond `most` are put together, at the end, as those are that no period has for themselves.
-    """
-    found: dict[int, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+    start: datetime
+    succeeded: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured in a span of time."""
+
+    reports: list[OfReport]
+    """The busiest first. The last one is all further reports together, if there are such."""
+    throughput: list[Throughput]
+    """Each period, the oldest first, also those in which nothing ended."""
+
+
+def read(span: Span, now: datetime, *, most: int = 50) -> Measured:
+    """What was measured in the whole periods of a span before `now`, with at most `most` reports for themselves."""
+    bins: dict[int, dict[str, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))
+    ended: dict[datetime, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     with database.connection().cursor() as cursor:
-        cursor.execute(_OF_REPORTS, span.values(now))
-        for report_id, what, place, count in cursor.fetchall():
-            found[report_id][what][place] = int(count)
-    busiest = sorted(found.keys() - {OTHERS}, key=lambda pk: (-_ended(found[pk]), pk))
-    reports = [_of_report(pk, found[pk]) for pk in busiest[:most]]
-    further = [found[pk] for pk in (*busiest[most:], *({OTHERS} & found.keys()))]
+        cursor.execute(_READ, span.values(now))
+        for begin, report_id, what, place, count in cursor.fetchall():
+            if begin is None:
+                bins[report_id][what][place] = int(count)
+            else:
+                ended[_begin(begin, span.seconds)][what] += int(count)
+    return Measured(_of_reports(bins, most), _throughput(span, now, ended))
+
+
+def _of_reports(bins: dict[int, dict[str, dict[int, int]]], most: int) -> list[OfReport]:
+    busiest = sorted(bins.keys() - {OTHERS}, key=lambda pk: (-_ended(bins[pk]), pk))
+    reports = [_of_report(pk, bins[pk]) for pk in busiest[:most]]
+    further = [bins[pk] for pk in (*busiest[most:], *({OTHERS} & bins.keys()))]
     return reports + ([_of_report(None, _together(further))] if further else [])
+
+
+def _throughput(span: Span, now: datetime, ended: dict[datetime, dict[str, int]]) -> list[Throughput]:
+    start, last = span.start(now), _begin(now, span.seconds)
+    periods = []
+    while start <= last:
+        periods.append(Throughput(start, ended[start][Status.SUCCEEDED], ended[start][Status.FAILED]))
+        start += timedelta(seconds=span.seconds)
+    return periods
 
 
 def _ended(bins: dict[str, dict[int, int]]) -> int:
@@ -265,30 +299,6 @@ def percentile(bins: dict[int, int], share: float) -> float:
 def seconds_of(place: int) -> float:
     """The middle of a bin, in seconds."""
     return SMALLEST if place == 0 else float(SMALLEST * FACTOR ** (place - 0.5))
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """How many rows ended in a period, without those that were cancelled or skipped."""
-
-    start: datetime
-    succeeded: int
-    failed: int
-
-
-def over_time(span: Span, now: datetime) -> list[Throughput]:
-    """What ended in each period of a span, the oldest first, also of those in which nothing did."""
-    ended: dict[datetime, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    with database.connection().cursor() as cursor:
-        cursor.execute(_OVER_TIME, span.values(now))
-        for begin, what, count in cursor.fetchall():
-            ended[_begin(begin, span.seconds)][what] += int(count)
-    start, last = span.start(now), _begin(now, span.seconds)
-    periods = []
-    while start <= last:
-        periods.append(Throughput(start, ended[start]["succeeded"], ended[start]["failed"]))
-        start += timedelta(seconds=span.seconds)
-    return periods
 
 
 def depths(span: Span, now: datetime) -> list[Depth]:

@@ -118,9 +118,9 @@ class History:
     """The end of the last period that has been measured; None if none has."""
 
 
-def history(span: Span) -> History:
-    """What has been measured in a span of time before now."""
-    now = database_now()
+def history(span: Span, now: datetime) -> History:
+    """What has been measured in a span of time before `now`, the database's time."""
     depths = measures.depths(span, now)
     until = depths[-1].start + timedelta(seconds=measures.SHORT) if depths else None
-    return History(span, measures.of_reports(span, now), measures.over_time(span, now), depths, until)
+    found = measures.read(span, now)
+    return History(span, found.reports, found.throughput, depths, until)

@@ -17,7 +17,7 @@ from reportqueue import catalogue, database, measures, overview
 from reportqueue.admin import charts, formats
 from reportqueue.admin.filters import NowFilter
 from reportqueue.measures import OfReport, Span, Times
-from reportqueue.overview import Consumer, Overview
+from reportqueue.overview import Consumer, History, Overview
 from reportqueue.states import Status
 
 SPAN = "span"
@@ -70,7 +70,8 @@ def context(request: HttpRequest) -> dict[str, Any] | None:
     }
     try:
         with database.quick(STATEMENT_SECONDS):
-            return shown | _now(request) | _history(request, span)
+            seen = overview.overview()
+            return shown | _now(request, seen) | _history(request, overview.history(span, seen.now))
     except DatabaseError as error:
         return shown | {"unavailable": str(error).strip().splitlines()[0]}
 
@@ -85,8 +86,7 @@ def _page(request: HttpRequest, model: str, name: str = "changelist", *args: Any
     return reverse(f"admin:reportqueue_{model}_{name}", args=args, current_app=site)
 
 
-def _now(request: HttpRequest) -> dict[str, Any]:
-    seen = overview.overview()
+def _now(request: HttpRequest, seen: Overview) -> dict[str, Any]:
     return {
         "now": formats.utc(seen.now),
         "tiles": _tiles(seen, _page(request, "reportqueue")),
@@ -138,15 +138,14 @@ def _counted(count: int) -> str:
     return gettext("%(count)s or more") % {"count": f"{count:,}"} if count >= overview.COUNTED else f"{count:,}"
 
 
-def _history(request: HttpRequest, span: Span) -> dict[str, Any]:
-    found = overview.history(span)
+def _history(request: HttpRequest, found: History) -> dict[str, Any]:
     names = catalogue.names([one.report_id for one in found.reports if one.report_id is not None])
     rows = _page(request, "reportqueue")
     begin = found.throughput[0].start if found.throughput else None
-    end = found.throughput[-1].start + timedelta(seconds=span.seconds) if found.throughput else None
+    end = found.throughput[-1].start + timedelta(seconds=found.span.seconds) if found.throughput else None
     return {
         "until": formats.utc(found.until)[:16] if found.until else "",
-        "period": formats.duration(timedelta(seconds=span.seconds)),
+        "period": formats.duration(timedelta(seconds=found.span.seconds)),
         "reports": [_line(one, names, rows) for one in found.reports],
         "bars": charts.bars(found.throughput),
         "lines": charts.lines(found.depths, begin, end) if begin and end and found.depths else None,

@@ -17,6 +17,7 @@ from django.test import Client, RequestFactory
 from project import demo_history
 from reportqueue import measures, overview, queue, triggers
 from reportqueue.admin import overview_page
+from reportqueue.clock import database_now
 from reportqueue.models import Depth, Report, ReportConsumer, ReportQueue, ReportSchedule
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
@@ -218,7 +219,9 @@ def test_no_statement_of_the_page_reads_the_whole_queue(viewer: Client):
 
 def test_measures_are_those_of_the_span(viewer: Client):
     demo_history.fill(300)
-    counted = {span.name: sum(one.total for one in overview.history(span).reports) for span in measures.SPANS}
+    counted = {
+        span.name: sum(one.total for one in overview.history(span, database_now()).reports) for span in measures.SPANS
+    }
     assert 0 < counted["1h"] <= counted["6h"] < counted["24h"] <= counted["7d"] == 300
 
 

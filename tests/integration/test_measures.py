@@ -73,7 +73,7 @@ def test_percentiles_are_near_those_of_the_times_themselves():
     for seconds in times:
         ended(NOON + timedelta(minutes=1), waited=seconds, ran=seconds / 2)
     measured(NOON + timedelta(minutes=5))
-    (of_report,) = measures.of_reports(HOUR, NOON + timedelta(minutes=6))
+    (of_report,) = measures.read(HOUR, NOON + timedelta(minutes=6)).reports
     assert of_report.waited is not None
     assert of_report.ran is not None
     exact = sorted(times)
@@ -99,7 +99,7 @@ def test_a_row_that_never_started_counts_as_what_it_is():
     row = build_row(status=Status.CANCELLED, finished_at=NOON + timedelta(minutes=1))
     ReportQueue.objects.filter(pk=row.pk).update(started_at=None)
     measured(NOON + timedelta(minutes=5))
-    (of_report,) = measures.of_reports(HOUR, NOON + timedelta(minutes=6))
+    (of_report,) = measures.read(HOUR, NOON + timedelta(minutes=6)).reports
     assert (of_report.ended, of_report.waited, of_report.ran) == ({"cancelled": 1}, None, None)
 
 
@@ -110,7 +110,7 @@ def test_reports_beyond_the_busiest_are_measured_together(monkeypatch: pytest.Mo
             ended(NOON + timedelta(minutes=1), report_id=report_id)
     measured(NOON + timedelta(minutes=5))
     assert set(Measure.objects.values_list("report_id", flat=True)) == {1, 2, OTHERS}
-    found = measures.of_reports(HOUR, NOON + timedelta(minutes=6), most=1)
+    found = measures.read(HOUR, NOON + timedelta(minutes=6), most=1).reports
     assert [(one.report_id, one.total) for one in found] == [(1, 3), (None, 4)]
 
 
@@ -119,17 +119,17 @@ def test_a_day_has_its_whole_hours_and_the_periods_of_the_last_one():
         ended(NOON + timedelta(minutes=minutes))
     measured(NOON + timedelta(minutes=75))
     now = NOON + timedelta(minutes=76)
-    (of_day,) = measures.of_reports(DAY, now)
+    (of_day,) = measures.read(DAY, now).reports
     assert of_day.total == 4
-    assert [one.succeeded for one in measures.over_time(DAY, now)][-3:] == [1, 1, 2]
-    (of_hour,) = measures.of_reports(HOUR, now)
+    assert [one.succeeded for one in measures.read(DAY, now).throughput][-3:] == [1, 1, 2]
+    (of_hour,) = measures.read(HOUR, now).reports
     assert of_hour.total == 3
 
 
 def test_a_chart_has_the_periods_in_which_nothing_ended():
     ended(NOON + timedelta(minutes=1))
     measured(NOON + timedelta(minutes=15))
-    found = measures.over_time(HOUR, NOON + timedelta(minutes=16))
+    found = measures.read(HOUR, NOON + timedelta(minutes=16)).throughput
     assert [one.succeeded for one in found[-4:]] == [1, 0, 0, 0]
     assert found[0].start == NOON - timedelta(minutes=45)
 

@@ -30,6 +30,11 @@ WRITE_GOAL = 1.05
 """The goal: how much more CPU time of PostgreSQL the moves of a row may take with the indexes of the lists."""
 PRUNE_GOAL = 1.2
 """The goal: how much longer a prune may take behind rows that it keeps."""
+OVERVIEW = "/admin/reportqueue/"
+OVERVIEW_GOAL = 1.5
+"""The goal: how much longer the overview may take beside the long history than beside an empty table."""
+STATEMENTS_GOAL = 20
+"""The goal: how many statements the overview may have."""
 RATIO_GOAL = 2.0
 """The goal: how much longer a request may take beside the long history than beside the short one."""
 
@@ -60,6 +65,7 @@ def main() -> int:
 
     call_command("migrate", verbosity=0)
     print(f"load before: {figures.load()}", flush=True)
+    empty = _overview()
     measured: dict[int, dict[str, Cost]] = {}
     for finished in (SMALL, chosen.rows):
         began = time.perf_counter()
@@ -67,6 +73,7 @@ def main() -> int:
         print(f"{finished:,} finished rows loaded in {time.perf_counter() - began:.0f} s", flush=True)
         measured[finished] = _requests()
     goals = _compare(measured[SMALL], measured[chosen.rows], chosen.rows)
+    goals |= _compare_overviews(empty, _overview(), chosen.rows)
     goals |= _writes(chosen.rows)
     goals |= _prune()
     print(f"load after: {figures.load()}", flush=True)
@@ -97,9 +104,51 @@ def _requests() -> dict[str, Cost]:
         found[f"API {name}"] = _cost(api, path)
     for name, query in _admin_queries().items():
         found[f"admin {name}"] = _cost(admin, f"/admin/reportqueue/reportqueue/?{query}")
-    for path in ("/status", "/readyz", "/admin/reportqueue/reportschedule/"):
+    for path in ("/status", "/readyz", "/admin/reportqueue/reportschedule/", OVERVIEW):
         found[path] = _cost(admin, path)
     return found
+
+
+def _overview() -> dict[str, Cost]:
+    """The cost of the overview for each span of time, once everything has been measured for it."""
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    from reportqueue import measures
+
+    while measures.roll_up():
+        pass
+    admin = Client(SERVER_NAME="127.0.0.1")
+    admin.force_login(User.objects.create_superuser(f"operator-{time.time_ns()}"))
+    found = {span.name: _cost(admin, f"{OVERVIEW}?span={span.name}") for span in measures.SPANS}
+    with CaptureQueriesContext(connection) as statements:
+        admin.get(OVERVIEW)
+    _statements.append(len(statements))
+    return found
+
+
+_statements: list[int] = []
+"""How many statements the overview had, each time it was measured."""
+
+
+def _compare_overviews(empty: dict[str, Cost], full: dict[str, Cost], size: int) -> Goals:
+    """Print what the overview costs beside an empty table and beside the long history; returns the goals."""
+    print(f"\nthe overview, ms: time, CPU, of it PostgreSQL{'empty':>18}{f'{size:,} rows':>26}{'ratios':>18}")
+    goals: Goals = {}
+    for name, before in empty.items():
+        after = full[name]
+        pair = after.whole / before.whole, after.cpu / before.cpu
+        costs = "".join(
+            f"{cost.whole * 1e3:>12.1f}{cost.cpu * 1e3:>7.1f}{cost.database * 1e3:>7.1f}" for cost in (before, after)
+        )
+        print(f"{name:<38}{costs}{pair[0]:>11.2f}{pair[1]:>6.2f}", flush=True)
+        goal = f"the overview of {name}, CPU, at {size:,} rows against none: at most {OVERVIEW_GOAL:g} times"
+        goals[goal] = (pair[1], pair[1] <= OVERVIEW_GOAL)
+    most = max(_statements)
+    goals[f"statements of the overview: at most {STATEMENTS_GOAL}"] = (float(most), most <= STATEMENTS_GOAL)
+    return goals
 
 
 def _api_addresses(api: Any) -> dict[str, str]:
@@ -156,6 +205,7 @@ def _admin_queries() -> dict[str, str]:
         "default": "",
         "page 50": "p=50",
         **{f"status={name}": f"status={name}" for name in _statuses()},
+        **{f"now={name}": f"now={name}" for name in ("waiting", "long", "retrying", "in_flight", "late", "failed")},
         "processed=no": "processed=no",
         "processed=yes": "processed=yes",
         **{f"source={name}": f"source={name}" for name in ("schedule", "api", "webhook", history_rows.ABSENT_SOURCE)},
