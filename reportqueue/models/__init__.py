@@ -1,5 +1,7 @@
-"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, consumers, tokens."""
+"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, bulk actions, webhook sources, consumers,
+tokens."""
 
+from reportqueue.models.bulk import BulkAction, BulkActionRow
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
 from reportqueue.models.pause import Pause
@@ -15,6 +17,8 @@ __all__ = [
     "BlackoutCalendar",
     "BlackoutDays",
     "BlackoutHours",
+    "BulkAction",
+    "BulkActionRow",
     "Pause",
     "Report",
     "ReportAttempt",
