@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from reportqueue import bounds
 from reportqueue.api import pagination
-from reportqueue.models import Report, ReportQueue, ReportSchedule, lists
+from reportqueue.models import BulkAction, Report, ReportQueue, ReportSchedule, lists
 from reportqueue.row_filters import NamesFilter, QueueFilter, choices, id_filter
 from reportqueue.states import UNFINISHED
 
@@ -79,6 +79,11 @@ def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
     return pagination.page([chosen.qs], request, _BY_ID)
 
 
+def bulk_page(request: Request) -> pagination.Page[BulkAction]:
+    """Bulk actions, the newest first. Raises `ValidationError` naming the parameter."""
+    return pagination.page([BulkAction.objects.all()], request, _NEWEST)
+
+
 def report_page(request: Request) -> pagination.Page[Report]:
     """Entries of the catalogue, by number. Raises `ValidationError` naming the parameter."""
     chosen = ReportFilter(request.query_params, queryset=Report.objects.all())
@@ -110,4 +115,5 @@ _LARGE = ("params", "result", "error")
 _CLAIM_ORDER = pagination.Order(lists.CLAIM_ORDER, _claim_place, _LARGE)
 _DUE_ORDER = pagination.Order(lists.DUE_ORDER, _due_place, _LARGE)
 _BY_NUMBER = pagination.Order(("report_id",), _id_place, ("params_schema", "default_params", "description"))
+_NEWEST = pagination.Order(("-id",), _id_place, ("filters", "refused"))
 _BY_ID = pagination.Order(("id",), _id_place, ("params", "error"))
