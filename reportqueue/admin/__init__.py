@@ -1,5 +1,6 @@
-"""The admin: schedules, calendars, the catalogue, webhook sources, API tokens and the queue, with their actions."""
+"""The admin: schedules, calendars, the catalogue, webhook sources, API tokens and the queue, with actions."""
 
+from reportqueue.admin.bulk_actions import BulkActionAdmin
 from reportqueue.admin.calendars import BlackoutCalendarAdmin
 from reportqueue.admin.catalogue import ReportAdmin
 from reportqueue.admin.pauses import PauseAdmin
@@ -11,6 +12,7 @@ from reportqueue.admin.webhooks import WebhookSourceAdmin
 __all__ = [
     "ApiTokenAdmin",
     "BlackoutCalendarAdmin",
+    "BulkActionAdmin",
     "PauseAdmin",
     "ReportAdmin",
     "ReportQueueAdmin",
