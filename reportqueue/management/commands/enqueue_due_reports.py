@@ -30,8 +30,9 @@ PUT_OFF_SECONDS = 1.0
 BULK_SECONDS = 0.5
 """How long the loop works on bulk actions between two passes. Afterwards it rests for as long."""
 BULK_AT_LEAST_SECONDS = 0.05
-"""If a schedule is due sooner than this, the bulk actions wait for the next pass, but for no longer than the next."""
+"""If a schedule is due sooner than this, the bulk actions wait for the next pass."""
 BULK_WAITS_SECONDS = 1.0
+"""They wait for no longer than this, however soon schedules are due."""
 BULK_SECONDS_OF_A_PASS = 10.0
 """How long a single pass works on bulk actions: of an installation whose passes are started by a timer."""
 
