@@ -24,6 +24,14 @@ class SourceNotFound(ReportQueueError):
     """There is no such webhook source."""
 
 
+class BulkActionNotFound(ReportQueueError):
+    """There is no such bulk action."""
+
+
+class BulkActionRefused(ReportQueueError):
+    """The status of the bulk action does not allow this."""
+
+
 class BadSignature(ReportQueueError):
     """The delivery is not signed by its source."""
 

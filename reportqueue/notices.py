@@ -1,4 +1,4 @@
-"""NOTIFY: PostgreSQL tells listening processes at the commit that schedules or rows have changed."""
+"""NOTIFY: PostgreSQL tells listening processes at the commit that schedules, rows or bulk actions have changed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ SCHEDULES = "reportqueue_schedules"
 """Channel: a schedule has changed."""
 ROWS = "reportqueue_rows"
 """Channel: a row is queued, or its wait for an earlier report is over."""
+BULK = "reportqueue_bulk"
+"""Channel: there is work on a bulk action."""
 schedules_edited = Signal()
 """Sent within the transaction of an edit of schedules, or of a hand-over between patterns; sender is None."""
 

@@ -1,6 +1,7 @@
 """The admin: overview, queue, schedules, calendars, catalogue, webhook sources, API tokens and audit."""
 
 from reportqueue.admin.audit import AuditEntryAdmin
+from reportqueue.admin.bulk_actions import BulkActionAdmin
 from reportqueue.admin.calendars import BlackoutCalendarAdmin
 from reportqueue.admin.catalogue import ReportAdmin
 from reportqueue.admin.pauses import PauseAdmin
@@ -13,6 +14,7 @@ __all__ = [
     "ApiTokenAdmin",
     "AuditEntryAdmin",
     "BlackoutCalendarAdmin",
+    "BulkActionAdmin",
     "PauseAdmin",
     "ReportAdmin",
     "ReportQueueAdmin",

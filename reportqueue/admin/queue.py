@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import catalogue, queue
 from reportqueue.admin import actions, formats, road, search
+from reportqueue.admin.bulk import BulkAdmin
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
@@ -39,7 +40,7 @@ ATTEMPTS_SHOWN = 50
 
 
 @admin.register(ReportQueue)
-class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
+class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin):
     """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
 
     list_display = [
@@ -68,7 +69,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
     fieldsets = [
         (None, {"fields": ["report", "modifier", "status_now", "lateness", "run", "artifacts", "error_text"]}),
-        (_("History"), {"fields": ["road", "timeline", "attempts", "queued_by", "neighbours"]}),
+        (_("History"), {"fields": ["road", "timeline", "attempts", "queued_by", "bulk_actions", "neighbours"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
         (
             _("Protocol"),
@@ -110,6 +111,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
             messages.warning(request, str(stalled))
         warn_of_consumers(request)
         links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
+        links += self.bulk_links(request)
         context = {"max_at_once": actions.MAX_AT_ONCE, "links": links, **(extra_context or {})}
         return super().changelist_view(request, context)
 

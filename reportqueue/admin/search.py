@@ -109,6 +109,16 @@ def find_entries(entries: QuerySet[M], text: str, _modifiers: Named) -> QuerySet
     return entries
 
 
+def find_bulk_actions(actions: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
+    """Bulk actions whose number, reason or maker matches every word; there are few."""
+    for _name, word in _words(text, set()):
+        meant = Q(reason__icontains=word) | Q(requested_by__icontains=word)
+        if (given := bounds.as_id(word.removeprefix("#"))) is not None:
+            meant |= Q(pk=given)
+        actions = actions.filter(meant)
+    return actions
+
+
 def find_by_name(named: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
     """Calendars or webhook sources whose name contains every word; there are few."""
     for _name, word in _words(text, set()):

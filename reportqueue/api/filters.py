@@ -6,103 +6,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
-from django import forms
 from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from reportqueue import bounds
 from reportqueue.api import pagination
-from reportqueue.api.serializers.queue import InstantField
-from reportqueue.models import Report, ReportQueue, ReportSchedule, lists
-from reportqueue.states import FINAL, UNFINISHED, Source, Status
-
-
-class InstantFormField(forms.Field):
-    """A time with its UTC offset, as in a body: without one its zone would be unknown."""
-
-    def to_python(self, value: Any) -> datetime | None:
-        """Aware UTC."""
-        if not value:
-            return None
-        try:
-            return InstantField().run_validation(value)  # type: ignore[no-any-return]
-        except ValidationError as error:
-            raise forms.ValidationError([str(text) for text in error.detail]) from None
-
-
-class InstantFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
-    """A filter by a time."""
-
-    field_class = InstantFormField
-
-
-class NamesFormField(forms.MultipleChoiceField):
-    """Names of which nobody has a list."""
-
-    default_error_messages = {"invalid_choice": f"Must be a name of at most {bounds.MAX_NAME_LENGTH} characters."}
-
-    def valid_value(self, value: str) -> bool:
-        """Whether a row may have it."""
-        try:
-            bounds.validate_text(value)
-        except forms.ValidationError:
-            return False
-        return len(value) <= bounds.MAX_NAME_LENGTH
-
-
-class NamesFilter(django_filters.MultipleChoiceFilter):  # type: ignore[misc]  # the library has no types
-    """A filter by names; it may be repeated."""
-
-    field_class = NamesFormField
-    always_filter = False
-
-
-def _id_filter() -> django_filters.NumberFilter:
-    return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
-
-
-def _choices(*names: str) -> list[tuple[str, str]]:
-    return [(name, name) for name in names]
-
-
-class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    """`status`, `source`, `route` and `claimed_by` may be repeated; `processed` is true, false (the default) or any.
-
-    These three choose the parts of the list; the others are conditions of each part.
-    """
-
-    status = django_filters.MultipleChoiceFilter(choices=Status.choices, method="leave")
-    source = django_filters.MultipleChoiceFilter(choices=Source.choices, method="leave")
-    processed = django_filters.ChoiceFilter(choices=_choices("true", "false", "any"), method="leave")
-    claimed_by = NamesFilter("claimed_by")
-    route = NamesFilter("route")
-    report_id = _id_filter()
-    modifier_id = _id_filter()
-    trigger_time_after = InstantFilter("trigger_time", "gte")
-    trigger_time_before = InstantFilter("trigger_time", "lt")
-
-    class Meta:
-        model = ReportQueue
-        fields: list[str] = []
-
-    def leave(self, rows: QuerySet[ReportQueue], name: str, value: Any) -> QuerySet[ReportQueue]:
-        """All rows."""
-        return rows
-
-    def statuses(self) -> set[str]:
-        """The statuses of the list, by `status` and `processed`; valid parameters only."""
-        chosen = self.form.cleaned_data
-        processed = {"true": FINAL, "false": UNFINISHED}.get(chosen["processed"], frozenset(Status))
-        return set(processed.intersection(chosen["status"] or Status))
+from reportqueue.models import BulkAction, Report, ReportQueue, ReportSchedule, lists
+from reportqueue.row_filters import NamesFilter, QueueFilter, choices, id_filter
+from reportqueue.states import UNFINISHED
 
 
 class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     """Filters by report, modifier and `enabled`."""
 
-    report_id = _id_filter()
-    modifier_id = _id_filter()
-    enabled = django_filters.ChoiceFilter(choices=_choices("true", "false"), method="filter_enabled")
+    report_id = id_filter()
+    modifier_id = id_filter()
+    enabled = django_filters.ChoiceFilter(choices=choices("true", "false"), method="filter_enabled")
 
     class Meta:
         model = ReportSchedule
@@ -147,8 +67,7 @@ def queue_page(request: Request) -> pagination.Page[ReportQueue]:
     if given["claimed_by"]:
         # Of finished rows there is no index by consumer.
         raise ValidationError({"claimed_by": ["Only a list of unfinished rows can be filtered by it."]})
-    narrowed = given["report_id"] is not None or given["modifier_id"] is not None
-    parts = lists.by_trigger_time(chosen.qs, statuses, given["source"], narrowed=narrowed)
+    parts = lists.by_trigger_time(chosen.qs, statuses, given["source"], narrowed=chosen.is_narrowed())
     return pagination.page(parts, request, _DUE_ORDER)
 
 
@@ -158,6 +77,11 @@ def schedule_page(request: Request) -> pagination.Page[ReportSchedule]:
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
     return pagination.page([chosen.qs], request, _BY_ID)
+
+
+def bulk_page(request: Request) -> pagination.Page[BulkAction]:
+    """Bulk actions, the newest first. Raises `ValidationError` naming the parameter."""
+    return pagination.page([BulkAction.objects.all()], request, _NEWEST)
 
 
 def report_page(request: Request) -> pagination.Page[Report]:
@@ -191,4 +115,5 @@ _LARGE = ("params", "result", "error")
 _CLAIM_ORDER = pagination.Order(lists.CLAIM_ORDER, _claim_place, _LARGE)
 _DUE_ORDER = pagination.Order(lists.DUE_ORDER, _due_place, _LARGE)
 _BY_NUMBER = pagination.Order(("report_id",), _id_place, ("params_schema", "default_params", "description"))
+_NEWEST = pagination.Order(("-id",), _id_place, ("filters", "refused"))
 _BY_ID = pagination.Order(("id",), _id_place, ("params", "error"))

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api.views import batch, catalogue, queue, schedules, sensors, webhooks
+from reportqueue.api.views import batch, bulk, catalogue, queue, schedules, sensors, webhooks
 
 app_name = "reportqueue"
 urlpatterns = [
@@ -14,6 +14,12 @@ urlpatterns = [
     path("report-queue/start/", batch.StartView.as_view(), name="start-batch"),
     path("report-queue/heartbeat/", batch.HeartbeatView.as_view(), name="heartbeat-batch"),
     path("report-queue/complete/", batch.CompleteView.as_view(), name="complete-batch"),
+    path("report-queue/bulk/", bulk.BulkView.as_view(), name="bulk"),
+    path("report-queue/bulk/<int:pk>/", bulk.BulkActionView.as_view(), name="bulk-action"),
+    path("report-queue/bulk/<int:pk>/pause/", bulk.PauseView.as_view(), name="bulk-pause"),
+    path("report-queue/bulk/<int:pk>/resume/", bulk.ResumeView.as_view(), name="bulk-resume"),
+    path("report-queue/bulk/<int:pk>/stop/", bulk.StopView.as_view(), name="bulk-stop"),
+    path("report-queue/bulk/<int:pk>/undo/", bulk.UndoView.as_view(), name="bulk-undo"),
     path("report-queue/<int:pk>/", queue.ItemView.as_view(), name="item"),
     path("report-queue/<int:pk>/start/", queue.StartView.as_view(), name="start"),
     path("report-queue/<int:pk>/heartbeat/", queue.HeartbeatView.as_view(), name="heartbeat"),

@@ -1,7 +1,8 @@
-"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, consumers, tokens,
-measures, audit."""
+"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, bulk actions,
+consumers, tokens, measures, audit."""
 
 from reportqueue.models.audit import AuditEntry
+from reportqueue.models.bulk import BulkAction, BulkActionRow
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
 from reportqueue.models.measure import Depth, Measure
@@ -19,6 +20,8 @@ __all__ = [
     "BlackoutCalendar",
     "BlackoutDays",
     "BlackoutHours",
+    "BulkAction",
+    "BulkActionRow",
     "Depth",
     "Measure",
     "Pause",

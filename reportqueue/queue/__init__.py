@@ -2,12 +2,13 @@
 
 Each function is one short transaction in the queue's database, or a savepoint inside the caller's. A verb for one row
 locks it, checks the transition against `states.TRANSITIONS`, and writes it. `..._many` locks the given rows in the
-order of their ids; each row succeeds or fails alone. All other verbs use SKIP LOCKED. Times are the database's,
+order of their ids; each row succeeds or fails alone. `..._together` does so too, but raises if a lock beside the rows'
+own, or the database, prevents the change of one of them. All other verbs use SKIP LOCKED. Times are the database's,
 durations are in seconds. Numbers must be whole and have the API's bounds; a `ValidationError` names one that does not.
 When a function raises, nothing was changed.
 """
 
-from reportqueue.queue.actions import cancel, requeue
+from reportqueue.queue.actions import Objection, cancel, cancel_together, requeue, requeue_together
 from reportqueue.queue.choice import due_routes
 from reportqueue.queue.claims import (
     Claim,
@@ -54,6 +55,7 @@ __all__ = [
     "Heartbeat",
     "Inserted",
     "NewReport",
+    "Objection",
     "OutsideTransaction",
     "Pruned",
     "Rescued",
@@ -61,6 +63,7 @@ __all__ = [
     "SkipNote",
     "Standstill",
     "cancel",
+    "cancel_together",
     "claim",
     "complete",
     "complete_many",
@@ -87,6 +90,7 @@ __all__ = [
     "renew_dispatch",
     "renew_dispatch_many",
     "requeue",
+    "requeue_together",
     "rescue_expired",
     "resume",
     "skip_too_late",

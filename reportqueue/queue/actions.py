@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from reportqueue import audit
+from reportqueue.errors import ReportQueueError
 from reportqueue.models import ReportQueue
 from reportqueue.queue import turns
 from reportqueue.queue.transitions import (
+    Results,
     already_ended,
     end_attempt,
     finish,
+    finish_all,
     invalid,
     locked,
+    locked_many,
     require_owner,
-    return_to_queue,
+    return_all_to_queue,
     write_all,
 )
 from reportqueue.states import FINAL, TRANSITIONS, Outcome, Status, Verb
+
+Objection = Callable[[ReportQueue], ReportQueueError | None]
+"""Looks at a locked row, and returns why it is to be left as it is; None if nothing is against its change."""
+ASK = "ask to cancel"
+"""What the audit calls a cancel of a running row."""
+_AFRESH: dict[str, Any] = {
+    "attempt": 0,
+    "launch_failures": 0,
+    "unstarted_runs": 0,
+    "releases": 0,
+    "finished_at": None,
+    "expires_at": None,
+    "result": None,
+}
+"""What a requeued row has forgotten."""
 
 
 def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> ReportQueue:
@@ -37,7 +59,7 @@ def cancel(pk: int, *, reason: str = "", lease_token: UUID | None = None) -> Rep
         elif row.status == Status.RUNNING:
             said: dict[str, Any] = {"error": reason} if reason else {}
             write_all([row], cancel_requested=True, **said)
-            audit.record_rows("ask to cancel", [row], reason=reason)
+            audit.record_rows(ASK, [row], reason=reason)
             return row
         elif row.status in FINAL:
             raise invalid(row, "cancelled")
@@ -59,18 +81,73 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
         if row.status not in TRANSITIONS[Verb.REQUEUE]:
             raise invalid(row, "requeued")
         audit.record_rows(Verb.REQUEUE, [row], reason=reason)
-        return return_to_queue(
-            row,
-            Verb.REQUEUE,
-            now,
-            attempt=0,
-            launch_failures=0,
-            unstarted_runs=0,
-            releases=0,
-            finished_at=None,
-            expires_at=None,
-            result=None,
-            error=reason,
-            concurrency_key=entry.key(row),
-            waiting=entry.must_wait(row),
-        )
+        _queue_again([row], entry, now, reason)
+        return row
+
+
+def cancel_together(
+    pks: Collection[int], *, reason: str = "", objection: Objection | None = None
+) -> Results[ReportQueue]:
+    """Cancel several rows in one transaction, as a person does with `cancel`; each row or why it was refused.
+
+    A row that is cancelled already is refused: so the caller knows which ones it has cancelled. Raises `RowBusy`, or
+    an error of the database, if a change of one row prevents those of the others: repeat the call with fewer rows.
+    """
+    results: Results[ReportQueue] = {}
+    with locked_many(pks, results) as (rows, now):
+        for (status, _), alike in _fit(rows, Verb.CANCEL, "cancelled", objection, results).items():
+            audit.record_rows(ASK if status == Status.RUNNING else Verb.CANCEL, alike, reason=reason)
+            if status == Status.RUNNING:
+                said: dict[str, Any] = {"error": reason} if reason else {}
+                write_all(alike, cancel_requested=True, **said)
+            else:
+                finish_all(alike, Verb.CANCEL, Status.CANCELLED, now, error=reason)
+    return results
+
+
+def requeue_together(
+    pks: Collection[int], *, reason: str = "", objection: Objection | None = None
+) -> Results[ReportQueue]:
+    """Requeue several rows in one transaction, as `requeue` does; each row or why it was refused.
+
+    Raises as `cancel_together` does.
+    """
+    results: Results[ReportQueue] = {}
+    with turns.entry(pks) as entry, locked_many(pks, results) as (rows, now):
+        for alike in _fit(rows, Verb.REQUEUE, "requeued", objection, results).values():
+            audit.record_rows(Verb.REQUEUE, alike, reason=reason)
+            # Rows that take turns enter one by one: the first gets the turn, and the others find it taken.
+            for row in (row for row in alike if entry.key(row) is not None):
+                _queue_again([row], entry, now, reason)
+            if overlapping := [row for row in alike if row.status != Status.QUEUED]:
+                _queue_again(overlapping, entry, now, reason)
+    return results
+
+
+def _fit(
+    rows: Collection[ReportQueue], verb: Verb, done: str, objection: Objection | None, results: Results[ReportQueue]
+) -> dict[tuple[str, str], list[ReportQueue]]:
+    """The rows that may be changed, by their status and consumer; the results of all rows are added."""
+    alike: dict[tuple[str, str], list[ReportQueue]] = defaultdict(list)
+    for row in rows:
+        refused = None if objection is None else objection(row)
+        if refused is None and row.status not in TRANSITIONS[verb]:
+            refused = invalid(row, done)
+        results[row.pk] = refused or row
+        if refused is None:
+            alike[row.status, row.claimed_by].append(row)
+    return alike
+
+
+def _queue_again(rows: list[ReportQueue], entry: turns.Entry, now: datetime, reason: str) -> None:
+    """Requeue one locked row; or several that are alike, of which none takes turns."""
+    first = rows[0]
+    return_all_to_queue(
+        rows,
+        Verb.REQUEUE,
+        now,
+        **_AFRESH,
+        error=reason,
+        concurrency_key=entry.key(first),
+        waiting=entry.must_wait(first),
+    )

@@ -254,6 +254,14 @@ def return_to_queue(row: ReportQueue, verb: Verb, available_at: datetime, **chan
     return transition(row, verb, Status.QUEUED, **_NO_HOLDER, available_at=available_at, **changes)
 
 
+def return_all_to_queue(rows: Sequence[ReportQueue], verb: Verb, available_at: datetime, **changes: Any) -> None:
+    """Queue locked rows that share one status and one consumer."""
+    before, consumer = rows[0].status, rows[0].claimed_by
+    _require_allowed(verb, before, Status.QUEUED)
+    write_all(rows, status=Status.QUEUED, **_NO_HOLDER, available_at=available_at, **changes)
+    announce(verb, rows, before, claimed_by=consumer)
+
+
 def finish(row: ReportQueue, verb: Verb, to: Status, now: datetime, **changes: Any) -> ReportQueue:
     finish_all([row], verb, to, now, **changes)
     return row

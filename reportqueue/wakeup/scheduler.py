@@ -1,4 +1,4 @@
-"""Notify the waiting scheduler of changed schedules, by LISTEN."""
+"""Notify the waiting scheduler of changed schedules and of bulk actions, by LISTEN."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import psycopg
 
-from reportqueue.notices import SCHEDULES
+from reportqueue.notices import BULK, SCHEDULES
 from reportqueue.wakeup.listening import Address, Pooled
 
 NAME = "reportqueue-scheduler"
@@ -20,7 +20,9 @@ logger = logging.getLogger("reportqueue")
 
 
 class ScheduleWatch:
-    """A wait that ends when a schedule changes or a signal arrives. A context: it uses the process's wake-up pipe.
+    """A wait that ends when a schedule changes, a bulk action has work or a signal arrives.
+
+    A context: it uses the process's wake-up pipe.
 
     It listens on a connection of its own, which is idle: it holds no transaction and no lock. Without one, or behind a
     connection pool, a wait ends by its time or a signal alone.
@@ -49,7 +51,8 @@ class ScheduleWatch:
         self._stop_listening()
         try:
             self._listening = Address.for_listening().connect_directly(NAME)
-            self._listening.execute(f"LISTEN {SCHEDULES}")
+            for channel in (SCHEDULES, BULK):
+                self._listening.execute(f"LISTEN {channel}")
         except Pooled as error:
             self._pooled = True
             logger.warning("%s Until then the scheduler polls for changed schedules.", error)
@@ -58,7 +61,10 @@ class ScheduleWatch:
             logger.warning("Listening for changed schedules failed, trying again: %s", str(error).strip()[:200])
 
     def wait(self, seconds: float) -> None:
-        """Wait until a schedule changes, a signal arrives or the time is over. Changes since `listen` count."""
+        """Wait until a schedule or a bulk action changes, a signal arrives or the time is over.
+
+        Changes since `listen` count.
+        """
         if self._listening is None:
             select.select([self._pipe], [], [], seconds)
             return

@@ -28,6 +28,7 @@ def load(client: Client, make_row: RowFactory, make_schedule: ScheduleFactory) -
         "schedule": text_of(client.get(f"{schedule}change/")),
         "preview": text_of(client.get(f"{schedule}preview/")),
         "backfill": text_of(client.get(f"{schedule}backfill/")),
+        "bulk action": text_of(client.get(f"{QUEUE}bulk/?verb=cancel&status=queued")),
     }
 
 

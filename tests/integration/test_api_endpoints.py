@@ -11,9 +11,19 @@ from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.test import APIClient
 
+from reportqueue import bulk
 from reportqueue.api import urls
 from reportqueue.api.views import queue
-from reportqueue.models import Pause, Report, ReportAttempt, ReportQueue, ReportSchedule, TriggerPeriod
+from reportqueue.models import (
+    BulkAction,
+    BulkActionRow,
+    Pause,
+    Report,
+    ReportAttempt,
+    ReportQueue,
+    ReportSchedule,
+    TriggerPeriod,
+)
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
@@ -48,6 +58,21 @@ def new_report() -> dict[str, Any]:
 def build_report() -> Report:
     """An entry of the catalogue."""
     return Report.objects.create(**new_report())
+
+
+def build_bulk_action() -> BulkAction:
+    """A bulk action that nobody has begun."""
+    return bulk.start("requeue", {"status": "failed"})
+
+
+def build_done_bulk_action() -> BulkAction:
+    """One that has requeued a row."""
+    row = build_row(status=Status.FAILED)
+    action = build_bulk_action()
+    now = minutes_ago(0)
+    action.rows.create(queue_id=row.pk, generation=row.generation, changed_at=now)
+    BulkAction.objects.filter(pk=action.pk).update(status="finished", done=1, finished_at=now)
+    return action
 
 
 @dataclass(frozen=True)
@@ -172,6 +197,18 @@ CALLS = [
     Call("GET", "pauses", VIEW),
     Call("POST", "pause-queue", "pause_reportqueue"),
     Call("POST", "resume-queue", "pause_reportqueue"),
+    Call("GET", "bulk", VIEW),
+    Call("POST", "bulk", "requeue_reportqueue", 202, body=lambda _: {"verb": "requeue", "filters": {"report_id": 1}}),
+    Call(
+        *("POST", "bulk", "cancel_reportqueue", 202),
+        body=lambda _: {"verb": "cancel", "all": True},
+        variant="of a cancel",
+    ),
+    Call("GET", "bulk-action", VIEW, subject=build_bulk_action),
+    Call("POST", "bulk-pause", "requeue_reportqueue", subject=build_bulk_action),
+    Call("POST", "bulk-resume", "requeue_reportqueue", subject=build_bulk_action),
+    Call("POST", "bulk-stop", "requeue_reportqueue", subject=build_bulk_action),
+    Call("POST", "bulk-undo", "cancel_reportqueue", 202, subject=build_done_bulk_action),
     Call("GET", "catalogue", "view_report"),
     Call("POST", "catalogue", "add_report", 201, body=lambda _: new_report()),
     Call("GET", "report", "view_report", subject=build_report),
@@ -214,7 +251,7 @@ CALLS = [
     ),
     Call("POST", "mark-processed", CONSUME, subject=row(Status.QUEUED)),
 ]
-TABLES: tuple[Any, ...] = (ReportSchedule, ReportQueue, ReportAttempt, Report, Pause)
+TABLES: tuple[Any, ...] = (ReportSchedule, ReportQueue, ReportAttempt, Report, Pause, BulkAction, BulkActionRow)
 WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]
 
 

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
-from reportqueue import audit, queue, schedules, tokens, triggers, webhooks
+from reportqueue import audit, bulk, queue, schedules, tokens, triggers, webhooks
 from reportqueue.models import (
     AuditEntry,
     BlackoutCalendar,
@@ -290,3 +290,18 @@ def test_schedules_show_their_changes():
     assert "What people have done" in page
     assert "0 8 * * *" in page
     assert ReportSchedule.objects.count() == 1
+
+
+def test_a_bulk_action_is_told_of_and_so_is_each_of_its_rows():
+    rows = [build_row(status=Status.FAILED) for _ in range(3)]
+    with audit.acting("anna", Via.PAGE):
+        action = bulk.start("requeue", {"status": ["failed"]}, reason="the source is back", by="anna")
+        bulk.pause(action.pk, by="anna")
+        bulk.resume(action.pk, by="anna")
+    while bulk.step(1).left:
+        pass
+    assert [one[0] for one in told(kind=Kind.BULK)] == ["start requeue", "pause", "resume"]
+    assert told(kind=Kind.ROW) == [("requeue", "anna", "page")] * 3
+    assert set(AuditEntry.objects.filter(kind=Kind.ROW).values_list("object_id", flat=True)) == {
+        str(row.pk) for row in rows
+    }

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from reportqueue import queue
-from reportqueue.models import Report, ReportQueue
+from reportqueue import bulk, queue
+from reportqueue.models import BulkAction, Report, ReportQueue
 from reportqueue.states import Status
 from tests.conftest import build_row, minutes_ago
 
@@ -129,3 +129,46 @@ def test_what_makes_no_sense_has_exit_code_2(arguments: tuple[str, ...]):
     error = refused.value
     assert getattr(error, "returncode", getattr(error, "code", None)) in (1, 2)
     assert not queue.paused()
+
+
+def test_with_background_a_bulk_action_is_started_with_the_same_rows():
+    Report(report_id=7, name="Weather").save()
+    row, other = build_row(status=Status.FAILED, report_id=7), build_row(status=Status.FAILED, report_id=8)
+    options = ("--report", "weather", "--due-after", "2020-01-01T00:00:00Z", "--route", "default", "--reason", "fixed")
+    code, said, _ = run("requeue", *options, "--background")
+    action = BulkAction.objects.get()
+    assert (code, said) == (0, f"Bulk action {action.pk} is started: 1 rows.\n")
+    assert action.filters == {
+        "status": ["failed"],
+        "route": ["default"],
+        "report_id": 7,
+        "trigger_time_after": "2020-01-01T00:00:00Z",
+    }
+    row.refresh_from_db()
+    assert row.status == Status.FAILED
+    bulk.step(1)
+    row.refresh_from_db()
+    other.refresh_from_db()
+    assert (row.status, other.status) == (Status.QUEUED, Status.FAILED)
+    assert run("requeue", row.pk, "--background")[0] == 2
+    assert run("cancel", "--background")[0] == 2
+    assert run("cancel", "--all", "--background")[0] == 0
+    assert BulkAction.objects.latest("pk").filters == {"status": ["queued"]}
+
+
+def test_bulk_actions_are_listed_shown_and_ordered():
+    build_row(status=Status.FAILED)
+    action = bulk.start("requeue", {"status": "failed"}, reason="fixed", by="ana")
+    assert "paused" in run("bulk", "pause", action.pk)[1]
+    assert run("bulk", "list")[1] == f"#{action.pk:<8} requeue  paused     0 of 1 rows done, 0 refused\n"
+    assert "waiting" in run("bulk", "resume", action.pk)[1]
+    BulkAction.objects.update(created_at=minutes_ago(2), worked_at=minutes_ago(1))
+    _, said, _ = run("bulk", "show", action.pk)
+    assert "by ana fixed\n" in said
+    assert "  status: Failed\n" in said
+    assert "waits for the scheduler (manage.py enqueue_due_reports --loop)\n" in said
+    bulk.step(1)
+    code, _, errors = run("bulk", "stop", action.pk)
+    assert (code, errors) == (1, "A bulk action that has finished cannot be stopped.")
+    assert f"  undoes bulk action {action.pk}\n" in run("bulk", "undo", action.pk)[1]
+    assert run("bulk", "show", 10**6)[0] == 1

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import UTC, datetime
 from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from django.db import models
-from rest_framework import ISO_8601, serializers
+from rest_framework import serializers
 
 from reportqueue import bounds, catalogue, queue
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.report import validate_route
+from reportqueue.row_filters import InstantField
 
 M = TypeVar("M", bound=models.Model)
 
@@ -47,19 +47,6 @@ def refuse_unknown(data: Any, known: Collection[str]) -> None:
         if unknown:
             text = f"Unknown field; the fields here are {', '.join(known)}." if known else "There are no fields here."
             raise serializers.ValidationError({name: [text] for name in unknown})
-
-
-class InstantField(serializers.DateTimeField):
-    """Reads ISO 8601 with its UTC offset, writes UTC with `Z`, whatever time zone and formats the project has set."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(format=ISO_8601, input_formats=[ISO_8601], default_timezone=UTC, **options)
-
-    def enforce_timezone(self, value: datetime) -> datetime:
-        """Refuse a time without its UTC offset: its zone would be unknown."""
-        if value.tzinfo is None:
-            raise serializers.ValidationError("Must have a UTC offset, for instance 2026-11-23T08:00:00Z.")
-        return super().enforce_timezone(value)
 
 
 class Body(serializers.Serializer[Any]):

@@ -8,9 +8,10 @@ from rest_framework import serializers
 
 from reportcron import CronError
 from reportqueue import bounds, schedules
-from reportqueue.api.serializers.queue import Body, InstantField, RowSerializer, reason_field, refuse_unknown
+from reportqueue.api.serializers.queue import Body, RowSerializer, reason_field, refuse_unknown
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
+from reportqueue.row_filters import InstantField
 
 FIRINGS = 5
 """Firings in a preview, by default."""

@@ -15,8 +15,9 @@ from reportqueue import locks, schedules
 from reportqueue.api import filters, pagination, preconditions
 from reportqueue.api.base import ApiView
 from reportqueue.api.serializers import schedules as shapes
-from reportqueue.api.serializers.queue import Body, InstantField, all_shown, item, shown
+from reportqueue.api.serializers.queue import Body, all_shown, item, shown
 from reportqueue.models import ReportSchedule
+from reportqueue.row_filters import InstantField
 from reportqueue.states import Source
 
 

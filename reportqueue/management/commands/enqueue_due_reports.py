@@ -1,4 +1,4 @@
-"""`manage.py enqueue_due_reports`: the scheduler, which queues the due firings of schedules."""
+"""`manage.py enqueue_due_reports`: the scheduler, which queues the due firings of schedules, and does bulk actions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import threading
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from reportqueue import database, locks, measures, queue, schedules, triggers
+from reportqueue import bulk, database, locks, measures, queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -27,6 +27,14 @@ DRY_RUN_LIMIT = 1_000
 RECONNECT_SECONDS = 1.0
 PUT_OFF_SECONDS = 1.0
 """The longest pause after a pass that left due schedules, since another transaction holds them or an error came up."""
+BULK_SECONDS = 0.5
+"""How long the loop works on bulk actions between two passes. Afterwards it rests for as long."""
+BULK_AT_LEAST_SECONDS = 0.05
+"""If a schedule is due sooner than this, the bulk actions wait for the next pass."""
+BULK_WAITS_SECONDS = 1.0
+"""They wait for no longer than this, however soon schedules are due."""
+BULK_SECONDS_OF_A_PASS = 10.0
+"""How long a single pass works on bulk actions: of an installation whose passes are started by a timer."""
 
 
 class Command(BaseCommand):
@@ -34,9 +42,11 @@ class Command(BaseCommand):
 
     help = (
         "Puts every due report of the schedules into the queue, one row per schedule and instant, and takes "
-        "rows back whose lease has run out. Safe to run several times at once."
+        "rows back whose lease has run out. Works on bulk actions meanwhile. Safe to run several times at once."
     )
 
+    _bulk_at = -math.inf
+    """When it last worked on bulk actions (`time.monotonic()`)."""
     _quiet_until = 0.0
     """Until then (`time.monotonic()`), a standstill and silent consumers are not logged again."""
 
@@ -62,6 +72,8 @@ class Command(BaseCommand):
             self._loop(options["interval"])
         else:
             self._pass(quiet=False)
+            if changed := bulk.step(BULK_SECONDS_OF_A_PASS).rows:
+                self.stdout.write(f"{changed:,} rows changed by bulk actions")
 
     def _dry_run(self) -> None:
         found = schedules.preview(DRY_RUN_LIMIT)
@@ -147,6 +159,10 @@ class Command(BaseCommand):
         """Do a pass; return the seconds until the next one has work, which may be infinite."""
         began = database_now()
         done = self._pass(quiet=True, stopping=stopping)
+        return self._bulk(self._until_due(began, done), stopping)
+
+    def _until_due(self, began: datetime, done: schedules.Pass) -> float:
+        """The seconds until schedules have work again, after a pass that has begun at this instant."""
         due = schedules.next_due()
         longest = math.inf
         if done.put_off or (due is not None and due <= began):
@@ -155,6 +171,26 @@ class Command(BaseCommand):
         if due is None:
             return longest
         return min(longest, max(0.0, (due - database_now()).total_seconds()))
+
+    def _bulk(self, pause: float, stopping: Callable[[], bool]) -> float:
+        """Work on bulk actions in the time until schedules are due; return the seconds until the next pass."""
+        began = time.monotonic()
+        if pause < BULK_AT_LEAST_SECONDS and began - self._bulk_at < BULK_WAITS_SECONDS:
+            return pause
+        try:
+            done = bulk.step(min(BULK_SECONDS, pause), stopping)
+        except Exception as error:
+            if locks.is_away(error):
+                raise
+            # The schedules must not wait for the bulk actions.
+            logger.exception("The work on bulk actions failed, trying again after the next pass.")
+            return pause
+        self._bulk_at = time.monotonic()
+        if not done.rows and not done.left:
+            return pause
+        worked = self._bulk_at - began
+        left = max(0.0, pause - worked)
+        return min(left, worked) if done.left else left
 
 
 def _seconds(text: str) -> float:

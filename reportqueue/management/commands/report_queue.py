@@ -12,10 +12,11 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
-from reportqueue import audit, bounds, catalogue, modifiers, moving, queue
+from reportqueue import audit, bounds, bulk, catalogue, modifiers, moving, queue
+from reportqueue.clock import database_now
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import instant, user_name, whole_number
-from reportqueue.models import Report, ReportQueue
+from reportqueue.models import BulkAction, Report, ReportQueue
 from reportqueue.models.queue import unfinished
 from reportqueue.models.report import ROUTE
 from reportqueue.states import FINAL, TRANSITIONS, Source, Status, Verb
@@ -23,6 +24,7 @@ from reportqueue.states import FINAL, TRANSITIONS, Source, Status, Verb
 BATCH = 500
 PROGRESS = 5_000
 """After so many rows a line says how far it is."""
+LISTED = 50
 REASONS_SHOWN = 10
 STATEMENT_SECONDS = 30
 STALLED, REFUSED, MISSING = 1, 1, 1
@@ -33,7 +35,10 @@ STALLED, REFUSED, MISSING = 1, 1, 1
 class Command(BaseCommand):
     """Exit codes: 0 done; 1 stalled, something refused, or no such row; 2 options that make no sense."""
 
-    help = "Shows the queue and its rows, requeues and cancels reports, and pauses the queue, a route or a report."
+    help = (
+        "Shows the queue and its rows, requeues and cancels reports, also in the background, and pauses the queue, a "
+        "route or a report."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The commands, each with its options."""
@@ -51,7 +56,15 @@ class Command(BaseCommand):
             _add_filters(acting)
             acting.add_argument("--all", action="store_true", help="all rows, without a filter")
             acting.add_argument("--reason", default="", help="kept with each row")
-            acting.add_argument("--dry-run", action="store_true", help="count, change nothing")
+            how = acting.add_mutually_exclusive_group()
+            how.add_argument("--dry-run", action="store_true", help="count, change nothing")
+            how.add_argument("--background", action="store_true", help="let the scheduler do it, as a bulk action")
+        orders = commands.add_parser("bulk", help="bulk actions: list them, show one, or pause, resume, stop, undo it")
+        order = orders.add_subparsers(dest="order", required=True)
+        order.add_parser("list", help="the newest 50")
+        for name in ("show", *_ORDERS):
+            ordered = order.add_parser(name, help=f"{name} a bulk action")
+            ordered.add_argument("id", type=whole_number(0, bounds.MAX_ID), help="its number")
         for verb in ("pause", "resume"):
             pausing = commands.add_parser(verb, help=f"{verb} the queue, or with --route or --report a part of it")
             what = pausing.add_mutually_exclusive_group()
@@ -136,6 +149,9 @@ class Command(BaseCommand):
             )
         bounds.validate_text(options["reason"])
         options["status"] = options["status"] or ([] if options["ids"] else default)
+        if options["background"]:
+            self._start(verb, options)
+            return
         rows = _rows(options)
         if options["dry_run"]:
             count = rows.filter(status__in=[str(status) for status in TRANSITIONS[verb]]).count()
@@ -164,6 +180,46 @@ class Command(BaseCommand):
         if refused:
             raise SystemExit(REFUSED)
 
+    def _start(self, verb: Verb, options: dict[str, Any]) -> None:
+        if options["ids"]:
+            raise CommandError("With --background, give filters instead of numbers of rows.", returncode=2)
+        given = {api: options[name] for name, api in _API_FILTERS.items() if options[name] not in (None, [])}
+        if options["report"] is not None:
+            given["report_id"] = _report(options["report"])
+        for name in ("trigger_time_after", "trigger_time_before"):
+            if name in given:
+                given[name] = given[name].isoformat()
+        action = bulk.start(verb, given, reason=options["reason"], by=user_name() or "manage.py")
+        self.stdout.write(f"{action} is started: {_matched(action)}.")
+
+    def _bulk(self, options: dict[str, Any]) -> None:
+        try:
+            if options["order"] == "list":
+                for action in BulkAction.objects.order_by("-pk")[:LISTED]:
+                    self.stdout.write(f"#{action.pk:<8} {action.verb:<8} {action.status:<10} {_progress(action)}")
+                return
+            if options["order"] == "show":
+                action = bulk.get(options["id"])
+            else:
+                action = _ORDERS[options["order"]](options["id"], by=user_name() or "manage.py")
+        except ReportQueueError as error:
+            raise CommandError(str(error), returncode=REFUSED) from None
+        self.stdout.write(f"{action}: {action.verb}, {action.status}, {_progress(action)}")
+        by = action.requested_by or "somebody"
+        self.stdout.write(
+            f"  since {action.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ} by {by} {action.reason}".rstrip()
+        )
+        if action.undo_of_id is not None:
+            self.stdout.write(f"  undoes bulk action {action.undo_of_id}")
+        for label, value in bulk.words(action.filters):
+            self.stdout.write(f"  {label}: {value}")
+        for reason, count in action.refused.items():
+            self.stdout.write(f"  {count:,} refused: {reason}")
+        if action.problem:
+            self.stdout.write(f"  paused by an error: {action.problem}")
+        if action.waits_for_scheduler(database_now()):
+            self.stdout.write("  waits for the scheduler (manage.py enqueue_due_reports --loop)")
+
     def _pause(self, options: dict[str, Any]) -> None:
         self.stdout.write(str(queue.pause(**_part(options), by=user_name(), note=options["note"])))
 
@@ -172,6 +228,16 @@ class Command(BaseCommand):
         self.stdout.write("Resumed." if resumed else "It was not paused.")
 
 
+_ORDERS = {"pause": bulk.pause, "resume": bulk.resume, "stop": bulk.stop, "undo": bulk.undo}
+_API_FILTERS = {
+    "status": "status",
+    "source": "source",
+    "route": "route",
+    "modifier": "modifier_id",
+    "due_after": "trigger_time_after",
+    "due_before": "trigger_time_before",
+}
+"""Options, and the filters of the API that they are."""
 _FILTERS = ("ids", "status", "source", "route", "report", "modifier", "due_after", "due_before")
 _SHOWN = (
     *(
@@ -217,6 +283,18 @@ def _rows(options: dict[str, Any]) -> QuerySet[ReportQueue]:
     if options["status"] and not FINAL.intersection(options["status"]):
         wanted &= unfinished()  # as the conditions of the indexes are
     return ReportQueue.objects.filter(wanted)
+
+
+def _matched(action: BulkAction) -> str:
+    """How many rows it is about."""
+    if action.total is None:
+        return "an unknown number of rows"
+    return f"{action.total:,}{' or more' if action.more else ''} rows"
+
+
+def _progress(action: BulkAction) -> str:
+    asked = f" ({action.asked:,} of them asked to end)" if action.asked else ""
+    return f"{action.done:,} of {_matched(action)} done{asked}, {action.refused_count:,} refused"
 
 
 def _part(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""The filters of queue rows: their names, what their values may be, and the rows that match them.
+
+The API's list and the bulk actions use them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import django_filters
+from django import forms
+from django.db.models import QuerySet
+from rest_framework import ISO_8601, serializers
+
+from reportqueue import bounds
+from reportqueue.models import ReportQueue
+from reportqueue.states import FINAL, UNFINISHED, Source, Status
+
+
+class InstantField(serializers.DateTimeField):
+    """Reads ISO 8601 with its UTC offset, writes UTC with `Z`, whatever time zone and formats the project has set."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(format=ISO_8601, input_formats=[ISO_8601], default_timezone=UTC, **options)
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        """Refuse a time without its UTC offset: its zone would be unknown."""
+        if value.tzinfo is None:
+            raise serializers.ValidationError("Must have a UTC offset, for instance 2026-11-23T08:00:00Z.")
+        return super().enforce_timezone(value)
+
+
+class InstantFormField(forms.Field):
+    """A time with its UTC offset, as in a body: without one its zone would be unknown."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Aware UTC."""
+        if not value:
+            return None
+        try:
+            return InstantField().run_validation(value)  # type: ignore[no-any-return]
+        except serializers.ValidationError as error:
+            raise forms.ValidationError([str(text) for text in error.detail]) from None
+
+
+class InstantFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
+    """A filter by a time."""
+
+    field_class = InstantFormField
+
+
+class NamesFormField(forms.MultipleChoiceField):
+    """Names of which nobody has a list."""
+
+    default_error_messages = {"invalid_choice": f"Must be a name of at most {bounds.MAX_NAME_LENGTH} characters."}
+
+    def valid_value(self, value: str) -> bool:
+        """Whether a row may have it."""
+        try:
+            bounds.validate_text(value)
+        except forms.ValidationError:
+            return False
+        return len(value) <= bounds.MAX_NAME_LENGTH
+
+
+class NamesFilter(django_filters.MultipleChoiceFilter):  # type: ignore[misc]  # the library has no types
+    """A filter by names; it may be repeated."""
+
+    field_class = NamesFormField
+    always_filter = False
+
+
+def id_filter() -> django_filters.NumberFilter:
+    """A filter by a report's, a modifier's or a schedule's number."""
+    return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
+
+
+def choices(*names: str) -> list[tuple[str, str]]:
+    """Names that are shown as they are written."""
+    return [(name, name) for name in names]
+
+
+class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    """`status`, `source`, `route` and `claimed_by` may be repeated; `processed` is true, false (the default) or any.
+
+    These three choose the parts of the list; the others are conditions of each part.
+    """
+
+    status = django_filters.MultipleChoiceFilter(choices=Status.choices, method="leave")
+    source = django_filters.MultipleChoiceFilter(choices=Source.choices, method="leave")
+    processed = django_filters.ChoiceFilter(choices=choices("true", "false", "any"), method="leave")
+    claimed_by = NamesFilter("claimed_by")
+    route = NamesFilter("route")
+    report_id = id_filter()
+    modifier_id = id_filter()
+    schedule = id_filter()
+    trigger_time_after = InstantFilter("trigger_time", "gte")
+    trigger_time_before = InstantFilter("trigger_time", "lt")
+
+    class Meta:
+        model = ReportQueue
+        fields: list[str] = []
+
+    def leave(self, rows: QuerySet[ReportQueue], name: str, value: Any) -> QuerySet[ReportQueue]:
+        """All rows."""
+        return rows
+
+    def statuses(self) -> set[str]:
+        """The statuses of the list, by `status` and `processed`; valid parameters only."""
+        chosen = self.form.cleaned_data
+        processed = {"true": FINAL, "false": UNFINISHED}.get(chosen["processed"], frozenset(Status))
+        return set(processed.intersection(chosen["status"] or Status))
+
+    def is_narrowed(self) -> bool:
+        """Whether one of the conditions has an index for finished rows; valid parameters only."""
+        chosen = self.form.cleaned_data
+        return any(chosen[name] is not None for name in ("report_id", "modifier_id", "schedule"))
