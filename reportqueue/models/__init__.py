@@ -1,7 +1,8 @@
-"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, consumers, tokens."""
+"""The tables: catalogue, schedules, calendars, queue, attempts, pauses, muted failures, webhook sources, and more."""
 
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
+from reportqueue.models.failure import MutedFailure
 from reportqueue.models.pause import Pause
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
@@ -15,6 +16,7 @@ __all__ = [
     "BlackoutCalendar",
     "BlackoutDays",
     "BlackoutHours",
+    "MutedFailure",
     "Pause",
     "Report",
     "ReportAttempt",
