@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
                 models.F("fingerprint"),
                 models.F("trigger_time"),
                 models.F("id"),
-                condition=GROUPED,
+                condition=models.Q(*GROUPED.children, ("report_id__gte", 0)),
                 name="reportqueue_failure_list",
             ),
         ),

@@ -31,8 +31,8 @@ def _grouped() -> Q:
 
 
 def failed_like(fingerprint: str) -> Q:
-    """The condition of the rows of one group, as those of the indexes are."""
-    return _grouped() & Q(fingerprint=fingerprint)
+    """The condition of the rows of one group, for their list: see the indexes."""
+    return _grouped() & Q(report_id__gte=0, fingerprint=fingerprint)
 
 
 def unfinished() -> Q:
@@ -388,9 +388,16 @@ class ReportQueue(models.Model):
             models.Index("source", "trigger_time", "id", name="reportqueue_ended_source", condition=_final()),
             models.Index("report_id", "trigger_time", "id", name="reportqueue_ended_report", condition=_final()),
             models.Index("modifier_id", "trigger_time", "id", name="reportqueue_ended_modifier", condition=_final()),
-            # For the groups of failed rows, and for the lists of the rows of one group.
+            # For the groups of failed rows, and for the list of the rows of one group. The last part of the second
+            # condition is always true: without it, PostgreSQL would look for groups in the index of the list, and sort.
             models.Index("fingerprint", "finished_at", name="reportqueue_failures", condition=_grouped()),
-            models.Index("fingerprint", "trigger_time", "id", name="reportqueue_failure_list", condition=_grouped()),
+            models.Index(
+                "fingerprint",
+                "trigger_time",
+                "id",
+                name="reportqueue_failure_list",
+                condition=_grouped() & Q(report_id__gte=0),
+            ),
             # For the begin of a run's id. Most moves come before a row's first run.
             models.Index(
                 fields=["run_id"], opclasses=["varchar_pattern_ops"], name="reportqueue_run", condition=~Q(run_id="")

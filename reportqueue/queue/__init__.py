@@ -19,6 +19,14 @@ from reportqueue.queue.claims import (
     renew_dispatch_many,
 )
 from reportqueue.queue.expiry import skip_too_late
+from reportqueue.queue.failure_groups import (
+    FailureGroup,
+    FailureGroups,
+    count_failed_like,
+    grouped_failures,
+    mute,
+    unmute,
+)
 from reportqueue.queue.firings import (
     LAUNCHED_GENERATION,
     Firing,
@@ -50,6 +58,8 @@ __all__ = [
     "UNFINISHED",
     "Claim",
     "Enqueued",
+    "FailureGroup",
+    "FailureGroups",
     "Firing",
     "Heartbeat",
     "Inserted",
@@ -64,6 +74,7 @@ __all__ = [
     "claim",
     "complete",
     "complete_many",
+    "count_failed_like",
     "digest_of",
     "due_routes",
     "enqueue",
@@ -72,11 +83,13 @@ __all__ = [
     "enter_launched",
     "fail",
     "fail_launch",
+    "grouped_failures",
     "heartbeat",
     "heartbeat_many",
     "known",
     "mark_processed",
     "must_wait",
+    "mute",
     "pause",
     "paused",
     "prunable",
@@ -93,4 +106,5 @@ __all__ = [
     "start",
     "start_many",
     "turn_before",
+    "unmute",
 ]
