@@ -11,10 +11,11 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from reportqueue import bounds
+from reportqueue import bounds, failures
 from reportqueue.api import pagination
 from reportqueue.api.serializers.queue import InstantField
 from reportqueue.models import Report, ReportQueue, ReportSchedule, lists
+from reportqueue.models.queue import failed_like
 from reportqueue.states import FINAL, UNFINISHED, Source, Status
 
 
@@ -58,6 +59,26 @@ class NamesFilter(django_filters.MultipleChoiceFilter):  # type: ignore[misc]  #
     always_filter = False
 
 
+class FailureFormField(forms.CharField):
+    """The fingerprint of a failure."""
+
+    def validate(self, value: str) -> None:
+        """Refuse other texts."""
+        super().validate(value)
+        if value and not failures.is_fingerprint(value):
+            raise forms.ValidationError("Must be the `failure` of a row: 16 digits, 0 to 9 and a to f.")
+
+
+class FailureFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
+    """The rows that failed alike."""
+
+    field_class = FailureFormField
+
+    def filter(self, rows: QuerySet[ReportQueue], value: str) -> QuerySet[ReportQueue]:
+        """By the condition of the index."""
+        return rows.filter(failed_like(value)) if value else rows
+
+
 def _id_filter() -> django_filters.NumberFilter:
     return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
 
@@ -79,6 +100,7 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
     route = NamesFilter("route")
     report_id = _id_filter()
     modifier_id = _id_filter()
+    failure = FailureFilter()
     trigger_time_after = InstantFilter("trigger_time", "gte")
     trigger_time_before = InstantFilter("trigger_time", "lt")
 
@@ -94,7 +116,8 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
         """The statuses of the list, by `status` and `processed`; valid parameters only."""
         chosen = self.form.cleaned_data
         processed = {"true": FINAL, "false": UNFINISHED}.get(chosen["processed"], frozenset(Status))
-        return set(processed.intersection(chosen["status"] or Status))
+        failed = {Status.FAILED} if chosen["failure"] else set(Status)
+        return set(processed.intersection(chosen["status"] or Status, failed))
 
 
 class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
@@ -136,7 +159,7 @@ def queue_page(request: Request) -> pagination.Page[ReportQueue]:
     """
     query = request.query_params.copy()
     if not query.get("processed"):
-        query["processed"] = "any" if any(query.getlist("status")) else "false"
+        query["processed"] = "any" if any(query.getlist("status")) or query.get("failure") else "false"
     chosen = QueueFilter(query, queryset=ReportQueue.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)
@@ -147,7 +170,7 @@ def queue_page(request: Request) -> pagination.Page[ReportQueue]:
     if given["claimed_by"]:
         # Of finished rows there is no index by consumer.
         raise ValidationError({"claimed_by": ["Only a list of unfinished rows can be filtered by it."]})
-    narrowed = given["report_id"] is not None or given["modifier_id"] is not None
+    narrowed = given["report_id"] is not None or given["modifier_id"] is not None or bool(given["failure"])
     parts = lists.by_trigger_time(chosen.qs, statuses, given["source"], narrowed=narrowed)
     return pagination.page(parts, request, _DUE_ORDER)
 

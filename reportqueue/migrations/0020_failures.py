@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
             index=models.Index(
                 models.F("fingerprint"),
                 models.F("finished_at"),
-                condition=GROUPED,
+                condition=models.Q(*GROUPED.children, ("modifier_id__gte", 0)),
                 name="reportqueue_failures",
             ),
         ),

@@ -388,9 +388,14 @@ class ReportQueue(models.Model):
             models.Index("source", "trigger_time", "id", name="reportqueue_ended_source", condition=_final()),
             models.Index("report_id", "trigger_time", "id", name="reportqueue_ended_report", condition=_final()),
             models.Index("modifier_id", "trigger_time", "id", name="reportqueue_ended_modifier", condition=_final()),
-            # For the groups of failed rows, and for the list of the rows of one group. The last part of the second
-            # condition is always true: without it, PostgreSQL would look for groups in the index of the list, and sort.
-            models.Index("fingerprint", "finished_at", name="reportqueue_failures", condition=_grouped()),
+            # For the groups of failed rows, and for the list of the rows of one group. The last parts of both
+            # conditions are always true: without them, PostgreSQL would read one in the index of the other, and sort.
+            models.Index(
+                "fingerprint",
+                "finished_at",
+                name="reportqueue_failures",
+                condition=_grouped() & Q(modifier_id__gte=0),
+            ),
             models.Index(
                 "fingerprint",
                 "trigger_time",

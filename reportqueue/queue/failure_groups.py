@@ -102,7 +102,8 @@ def grouped_failures(period: str = DEFAULT_PERIOD) -> FailureGroups:
 def count_failed_like(fingerprint: str) -> tuple[int, bool]:
     """How many rows are in a group, up to `COUNTED`, and whether there are more."""
     rows = ReportQueue.objects.filter(failed_like(fingerprint)).order_by("trigger_time", "id")
-    count = rows.values("pk")[: COUNTED + 1].count()
+    with _in_index_order():
+        count = rows.values("pk")[: COUNTED + 1].count()
     return min(count, COUNTED), count > COUNTED
 
 
@@ -114,11 +115,10 @@ def mute(fingerprint: str, *, by: str = "", note: str = "") -> MutedFailure:
     with locks.bounded():
         if (there := MutedFailure.objects.filter(pk=fingerprint).first()) is not None:
             return there
-        newest = ReportQueue.objects.filter(failed_like(fingerprint)).order_by("-trigger_time", "-id").first()
-        if newest is None:
+        (group,) = _groups([fingerprint], bounds.EARLIEST, {})
+        if group.example is None:
             raise RowNotFound("No report has failed so.")
-        title = failures.title(newest.error)
-        made = MutedFailure(pk=fingerprint, title=title, muted_by=by[: bounds.MAX_USER_LENGTH], note=note)
+        made = MutedFailure(pk=fingerprint, title=group.title, muted_by=by[: bounds.MAX_USER_LENGTH], note=note)
         made.full_clean(validate_unique=False, validate_constraints=False)
         MutedFailure.objects.bulk_create([made], ignore_conflicts=True)  # another person may be muting it
         muted = MutedFailure.objects.get(pk=fingerprint)
@@ -188,7 +188,7 @@ def _names(reports: Iterator[int]) -> dict[int, str]:
 
 _TABLE = ReportQueue._meta.db_table
 # As the condition of the index.
-_GROUPED = "status = 'failed' AND fingerprint <> ''"
+_GROUPED = "status = 'failed' AND fingerprint <> '' AND modifier_id >= 0"
 # A loose scan of the index: each step is one descent to the newest row of the next lower fingerprint. PostgreSQL's
 # DISTINCT would read all failed rows.
 _WALK = f"""
