@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from reportqueue import measures
+from reportqueue import failures, measures
 from reportqueue.clock import database_now
 from reportqueue.models import Depth, ReportAttempt, ReportQueue
 from reportqueue.states import Outcome, Source, Status
@@ -96,6 +96,7 @@ def _row(chosen: random.Random, report_id: int, due: datetime, *, failed: str) -
         source=Source.API,
         status=Status.FAILED if failed else Status.SUCCEEDED,
         error=error,
+        fingerprint=failures.fingerprint(error) if failed else "",
         result=None if failed else {"rows": chosen.randrange(12, 400)},
         trigger_time=due,
         available_at=due,

@@ -13,8 +13,9 @@ from django import forms
 from django.db.models import QuerySet
 from rest_framework import ISO_8601, serializers
 
-from reportqueue import bounds
+from reportqueue import bounds, failures
 from reportqueue.models import ReportQueue
+from reportqueue.models.queue import failed_like
 from reportqueue.states import FINAL, UNFINISHED, Source, Status
 
 
@@ -71,6 +72,26 @@ class NamesFilter(django_filters.MultipleChoiceFilter):  # type: ignore[misc]  #
     always_filter = False
 
 
+class FailureFormField(forms.CharField):
+    """The fingerprint of a failure."""
+
+    def validate(self, value: str) -> None:
+        """Refuse other texts."""
+        super().validate(value)
+        if value and not failures.is_fingerprint(value):
+            raise forms.ValidationError("Must be the `failure` of a row: 16 digits, 0 to 9 and a to f.")
+
+
+class FailureFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
+    """The rows that failed alike."""
+
+    field_class = FailureFormField
+
+    def filter(self, rows: QuerySet[ReportQueue], value: str) -> QuerySet[ReportQueue]:
+        """By the condition of the index."""
+        return rows.filter(failed_like(value)) if value else rows
+
+
 def id_filter() -> django_filters.NumberFilter:
     """A filter by a report's, a modifier's or a schedule's number."""
     return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
@@ -95,6 +116,7 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
     report_id = id_filter()
     modifier_id = id_filter()
     schedule = id_filter()
+    failure = FailureFilter()
     trigger_time_after = InstantFilter("trigger_time", "gte")
     trigger_time_before = InstantFilter("trigger_time", "lt")
 
@@ -110,9 +132,10 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
         """The statuses of the list, by `status` and `processed`; valid parameters only."""
         chosen = self.form.cleaned_data
         processed = {"true": FINAL, "false": UNFINISHED}.get(chosen["processed"], frozenset(Status))
-        return set(processed.intersection(chosen["status"] or Status))
+        failed = {Status.FAILED} if chosen["failure"] else set(Status)
+        return set(processed.intersection(chosen["status"] or Status, failed))
 
     def is_narrowed(self) -> bool:
         """Whether one of the conditions has an index for finished rows; valid parameters only."""
         chosen = self.form.cleaned_data
-        return any(chosen[name] is not None for name in ("report_id", "modifier_id", "schedule"))
+        return any(chosen[name] not in (None, "") for name in ("report_id", "modifier_id", "schedule", "failure"))

@@ -16,10 +16,10 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds
+from reportqueue import bounds, failures
 from reportqueue.admin.search import NotUnderstood, number
 from reportqueue.models import Report, ReportSchedule
-from reportqueue.models.queue import unfinished
+from reportqueue.models.queue import failed_like, unfinished
 from reportqueue.states import FINAL, LEASED, UNFINISHED, Source, Status
 
 
@@ -144,6 +144,30 @@ class ScheduleFilter(ChosenFilter):
     title = _("schedule")
     parameter_name = "schedule"
     chosen = _("Schedule %(id)s")
+
+
+class FailureFilter(ChosenFilter):
+    """The rows that failed alike."""
+
+    title = _("failure")
+    parameter_name = "failure"
+    chosen = _("Failure %(id)s")
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The chosen one alone."""
+        value = str(self.value() or "")
+        return [(value, self.chosen % {"id": value})] if failures.is_fingerprint(value) else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """As that of others. Rows of another status are none: the index would be read to the end of the group."""
+        rows, asked = super().queryset(request, queryset), request.GET
+        others = asked.get(StatusFilter.parameter_name, Status.FAILED) != Status.FAILED
+        none = self.value() is not None and (others or asked.get(ProcessedFilter.parameter_name) == "no")
+        return rows.none() if none else rows
+
+    def condition(self, value: str) -> Q:
+        """As the condition of the index is."""
+        return failed_like(value)
 
 
 class RouteFilter(ChoiceFilter):

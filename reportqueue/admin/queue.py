@@ -19,8 +19,10 @@ from reportqueue.admin.bulk import BulkAdmin
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
+from reportqueue.admin.failures import FailuresAdmin
 from reportqueue.admin.filters import (
     DueFilter,
+    FailureFilter,
     NowFilter,
     ProcessedFilter,
     ReportFilter,
@@ -40,7 +42,7 @@ ATTEMPTS_SHOWN = 50
 
 
 @admin.register(ReportQueue)
-class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin):
+class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
     """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
 
     list_display = [
@@ -55,7 +57,18 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin):
         "run_and_artifacts",
     ]
     list_display_links = ["id", "report", "modifier"]
-    list_filter = [NowFilter, StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
+    list_filter = [
+        *(
+            NowFilter,
+            StatusFilter,
+            ProcessedFilter,
+            SourceFilter,
+            ReportFilter,
+            DueFilter,
+            ScheduleFilter,
+            FailureFilter,
+        )
+    ]
     list_select_related = ["schedule"]
     audited = Kind.ROW
     changelist_class = QueueChangeList
@@ -112,6 +125,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin):
         warn_of_consumers(request)
         links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
         links += self.bulk_links(request)
+        links.append((gettext("Failures"), self.address("failures")))
         context = {"max_at_once": actions.MAX_AT_ONCE, "links": links, **(extra_context or {})}
         return super().changelist_view(request, context)
 
@@ -120,8 +134,8 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin):
         if queryset.model is not self.model:  # the log entries of a row's history
             return super().get_paginator(request, queryset, per_page, *args, **kwargs)
         asked = request.GET
-        one_part = StatusFilter.parameter_name in asked or NowFilter.parameter_name in asked
-        if one_part or asked.get(ProcessedFilter.parameter_name) == "no":
+        one = (StatusFilter.parameter_name, NowFilter.parameter_name, FailureFilter.parameter_name)
+        if any(name in asked for name in one) or asked.get(ProcessedFilter.parameter_name) == "no":
             return PartsPaginator(queryset, per_page, [queryset])
         statuses = FINAL if ProcessedFilter.parameter_name in asked else set(Status)
         narrowed = any(asked.get(name) for name in NARROWING)
@@ -139,9 +153,10 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin):
         """A row's page, with a button for each operation that this person may do to it now, and a link to copy it."""
         if obj is not None:
             catalogue.name_rows([obj])
+            context["links"] = self.links_to_failures(obj)
             if self.may_enqueue(request):
                 copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
-                context["links"] = [(gettext("Queue a copy with other parameters…"), copy)]
+                context["links"].insert(0, (gettext("Queue a copy with other parameters…"), copy))
         context["buttons"] = self.buttons_for(request, obj) if obj else []
         context["reason_hint"] = gettext("Reason (optional)")
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -56,7 +56,7 @@ def queue_page(request: Request) -> pagination.Page[ReportQueue]:
     """
     query = request.query_params.copy()
     if not query.get("processed"):
-        query["processed"] = "any" if any(query.getlist("status")) else "false"
+        query["processed"] = "any" if any(query.getlist("status")) or query.get("failure") else "false"
     chosen = QueueFilter(query, queryset=ReportQueue.objects.all())
     if not chosen.is_valid():
         raise ValidationError(chosen.errors)

@@ -8,6 +8,7 @@ app_name = "reportqueue"
 urlpatterns = [
     path("report-queue/", queue.QueueView.as_view(), name="queue"),
     path("report-queue/claim/", queue.ClaimView.as_view(), name="claim"),
+    path("report-queue/failures/", queue.FailuresView.as_view(), name="failures"),
     path("report-queue/pauses/", queue.PausesView.as_view(), name="pauses"),
     path("report-queue/pause/", queue.PauseView.as_view(), name="pause-queue"),
     path("report-queue/resume/", queue.ResumeView.as_view(), name="resume-queue"),

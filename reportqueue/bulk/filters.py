@@ -39,6 +39,7 @@ _LABELS = {
     "report_id": _("report"),
     "modifier_id": _("modifier"),
     "schedule": _("schedule"),
+    "failure": _("failure"),
     "trigger_time_after": _("due from"),
     "trigger_time_before": _("due before"),
 }

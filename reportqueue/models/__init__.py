@@ -1,10 +1,11 @@
 """The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, bulk actions,
-consumers, tokens, measures, audit."""
+muted failures, consumers, tokens, measures, audit."""
 
 from reportqueue.models.audit import AuditEntry
 from reportqueue.models.bulk import BulkAction, BulkActionRow
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
+from reportqueue.models.failure import MutedFailure
 from reportqueue.models.measure import Depth, Measure
 from reportqueue.models.pause import Pause
 from reportqueue.models.period import TriggerPeriod
@@ -24,6 +25,7 @@ __all__ = [
     "BulkActionRow",
     "Depth",
     "Measure",
+    "MutedFailure",
     "Pause",
     "Report",
     "ReportAttempt",

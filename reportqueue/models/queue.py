@@ -25,6 +25,16 @@ def _final() -> Q:
     return Q(status__in=sorted(FINAL))
 
 
+def _grouped() -> Q:
+    """The condition of failed rows that are in a group. Rows that an earlier version failed are in none."""
+    return Q(status=Status.FAILED) & ~Q(fingerprint="")
+
+
+def failed_like(fingerprint: str) -> Q:
+    """The condition of the rows of one group, for their list: see the indexes."""
+    return _grouped() & Q(report_id__gte=0, fingerprint=fingerprint)
+
+
 def unfinished() -> Q:
     """The condition of rows that may still be run, for queries that are not a claim's: see the indexes."""
     return Q(status__in=sorted(UNFINISHED), report_id__gte=0)
@@ -273,6 +283,14 @@ class ReportQueue(models.Model):
     run_id = models.CharField(_("run"), max_length=bounds.MAX_NAME_LENGTH, blank=True)
     cancel_requested = models.BooleanField(default=False)
     error = models.TextField(blank=True, help_text=_("Of the last attempt, or why it was cancelled or skipped."))
+    fingerprint = models.CharField(
+        max_length=16,
+        default="",
+        db_default="",
+        blank=True,
+        editable=False,
+        help_text=_("Of a failed row: the same for all rows that failed alike."),
+    )
     result = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField(_("enqueued (UTC)"), db_default=ClockTimestamp(), editable=False)
 
@@ -380,6 +398,21 @@ class ReportQueue(models.Model):
             models.Index("source", "trigger_time", "id", name="reportqueue_ended_source", condition=_final()),
             models.Index("report_id", "trigger_time", "id", name="reportqueue_ended_report", condition=_final()),
             models.Index("modifier_id", "trigger_time", "id", name="reportqueue_ended_modifier", condition=_final()),
+            # For the groups of failed rows, and for the list of the rows of one group. The last parts of both
+            # conditions are always true: without them, PostgreSQL would read one in the index of the other, and sort.
+            models.Index(
+                "fingerprint",
+                "finished_at",
+                name="reportqueue_failures",
+                condition=_grouped() & Q(modifier_id__gte=0),
+            ),
+            models.Index(
+                "fingerprint",
+                "trigger_time",
+                "id",
+                name="reportqueue_failure_list",
+                condition=_grouped() & Q(report_id__gte=0),
+            ),
             # For the begin of a run's id. Most moves come before a row's first run.
             models.Index(
                 fields=["run_id"], opclasses=["varchar_pattern_ops"], name="reportqueue_run", condition=~Q(run_id="")

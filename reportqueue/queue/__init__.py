@@ -20,6 +20,14 @@ from reportqueue.queue.claims import (
     renew_dispatch_many,
 )
 from reportqueue.queue.expiry import skip_too_late
+from reportqueue.queue.failure_groups import (
+    FailureGroup,
+    FailureGroups,
+    count_failed_like,
+    grouped_failures,
+    mute,
+    unmute,
+)
 from reportqueue.queue.firings import (
     LAUNCHED_GENERATION,
     Firing,
@@ -51,6 +59,8 @@ __all__ = [
     "UNFINISHED",
     "Claim",
     "Enqueued",
+    "FailureGroup",
+    "FailureGroups",
     "Firing",
     "Heartbeat",
     "Inserted",
@@ -67,6 +77,7 @@ __all__ = [
     "claim",
     "complete",
     "complete_many",
+    "count_failed_like",
     "digest_of",
     "due_routes",
     "enqueue",
@@ -75,11 +86,13 @@ __all__ = [
     "enter_launched",
     "fail",
     "fail_launch",
+    "grouped_failures",
     "heartbeat",
     "heartbeat_many",
     "known",
     "mark_processed",
     "must_wait",
+    "mute",
     "pause",
     "paused",
     "prunable",
@@ -98,4 +111,5 @@ __all__ = [
     "start",
     "start_many",
     "turn_before",
+    "unmute",
 ]

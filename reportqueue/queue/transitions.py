@@ -15,7 +15,7 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError
 
-from reportqueue import bounds, database, locks
+from reportqueue import bounds, database, failures, locks
 from reportqueue.conf import conf
 from reportqueue.errors import (
     HeldByAnother,
@@ -211,9 +211,15 @@ def _require_allowed(verb: Verb, before: str, to: Status) -> None:
 def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]] | None = None, **changes: Any) -> None:
     """Write the same changes to all of the locked rows, in the table and in memory.
 
-    `each` is `{field: {pk: value}}`, for fields whose values differ; it has a value for every row.
+    `each` is `{field: {pk: value}}`, for fields whose values differ; it has a value for every row. A row that fails
+    gets the fingerprint of its error, and loses it when it leaves `failed`.
     """
-    own, connection = each or {}, database.connection()
+    own, connection = dict(each or {}), database.connection()
+    if "status" in changes:
+        if changes["status"] == Status.FAILED:
+            own["fingerprint"] = _fingerprints(rows, own.get("error", {}), changes.get("error"))
+        elif any(row.fingerprint for row in rows):
+            changes["fingerprint"] = ""
     values = [value for name, one in changes.items() for value in _stored(name, [one], connection)]
     arrays = [_stored(name, [by_row[row.pk] for row in rows], connection) for name, by_row in own.items()]
     with connection.cursor() as cursor:
@@ -224,6 +230,13 @@ def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]]
         for name, by_row in own.items():
             setattr(row, name, by_row[row.pk])
         row.processed = row.status in FINAL
+
+
+def _fingerprints(rows: Sequence[ReportQueue], own: Mapping[int, str], shared: str | None) -> dict[int, str]:
+    """By the row's id: of the error that is written, for each row or for all, or else of the one that it has."""
+    errors = {row.pk: own.get(row.pk, row.error if shared is None else shared) for row in rows}
+    known = {error: failures.fingerprint(error) for error in set(errors.values())}
+    return {pk: known[error] for pk, error in errors.items()}
 
 
 @cache

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.staticfiles import finders
 from django.test import Client
 
+from reportqueue.states import Status
 from tests.conftest import RowFactory
 from tests.integration.test_admin_permissions import QUEUE, SCHEDULES, ScheduleFactory, act, text_of
 
@@ -21,7 +22,9 @@ def load(client: Client, make_row: RowFactory, make_schedule: ScheduleFactory) -
     """One page of each template, by what it is."""
     rows = [make_row(schedule=make_schedule()) for _ in range(60)]
     schedule = f"{SCHEDULES}{rows[0].schedule_id}/"
+    make_row(status=Status.FAILED, error="no", fingerprint="0" * 16)
     return {
+        "failures": text_of(client.get(f"{QUEUE}failures/")),
         "list": text_of(client.get(QUEUE)),
         "row": text_of(client.get(f"{QUEUE}{rows[0].pk}/change/")),
         "confirmation": text_of(act(client, "cancel_selected", rows)),
@@ -61,6 +64,6 @@ def test_own_pages_have_the_breadcrumbs_of_django(
     admin_client: Client, make_row: RowFactory, make_schedule: ScheduleFactory
 ):
     pages = load(admin_client, make_row, make_schedule)
-    for name, address in {"confirmation": QUEUE, "backfill": SCHEDULES}.items():
+    for name, address in {"confirmation": QUEUE, "failures": QUEUE, "backfill": SCHEDULES}.items():
         (crumbs,) = re.findall(r'class="breadcrumbs">(.*?)</(?:ol|div)>', pages[name], re.DOTALL)
         assert f'<a href="{address}">' in crumbs, name

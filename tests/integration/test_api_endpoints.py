@@ -194,6 +194,7 @@ CALLS = [
     Call("POST", "cancel", "cancel_reportqueue", subject=RUNNING, variant="of a running row"),
     Call("POST", "cancel", CONSUME, subject=RUNNING, body=token, variant="by its owner"),
     Call("POST", "requeue", "requeue_reportqueue", subject=row(Status.FAILED)),
+    Call("GET", "failures", VIEW),
     Call("GET", "pauses", VIEW),
     Call("POST", "pause-queue", "pause_reportqueue"),
     Call("POST", "resume-queue", "pause_reportqueue"),

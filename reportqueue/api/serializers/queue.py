@@ -256,6 +256,33 @@ class PauseSerializer(serializers.Serializer[Any]):
     note = serializers.CharField()
 
 
+class MutedFailureSerializer(serializers.Serializer[Any]):
+    """Who has muted a group of failures, when and why."""
+
+    muted_at = InstantField()
+    muted_by = serializers.CharField()
+    note = serializers.CharField()
+
+
+class FailureGroupSerializer(serializers.Serializer[Any]):
+    """A group of failures."""
+
+    failure = serializers.CharField(source="fingerprint")
+    title = serializers.CharField()
+    frame = serializers.CharField()
+    count = serializers.IntegerField()
+    first_at = InstantField(allow_null=True)
+    last_at = InstantField(allow_null=True)
+    example = serializers.IntegerField(allow_null=True)
+    reports = serializers.SerializerMethodField()
+    more_reports = serializers.BooleanField()
+    muted = MutedFailureSerializer(allow_null=True)
+
+    def get_reports(self, group: queue.FailureGroup) -> list[dict[str, Any]]:
+        """Numbers and names."""
+        return [{"report_id": number, "report_name": name} for number, name in group.reports]
+
+
 class HeartbeatSerializer(serializers.Serializer[Any]):
     """The answer to a heartbeat."""
 
@@ -323,6 +350,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
     """A queue row as a user with `view_reportqueue` sees it; never its token."""
 
     report_name = serializers.CharField()
+    failure = serializers.CharField(source="fingerprint")
 
     class Meta:
         model = ReportQueue
@@ -362,6 +390,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "lease_expires_at",
             "cancel_requested",
             "error",
+            "failure",
             "result",
         ]
 

@@ -18,6 +18,7 @@ from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.patterns import Pattern
+from reportqueue.queue.failure_groups import COUNTED, DEFAULT_PERIOD, PERIODS
 from reportqueue.states import Source
 from reportqueue.wakeup import claims
 
@@ -111,6 +112,22 @@ class ClaimView(ApiView):
             schedules.enqueue_due(batches=1)
             measures.roll_up_if_due(after=MEASURES_WAIT)
         return queue.claim(**asked)
+
+
+class FailuresView(ApiView):
+    """`report-queue/failures/`: failed rows, grouped by their error."""
+
+    scopes = {"GET": "view_reportqueue"}
+    parameters = ["period"]
+
+    def get(self, request: Request) -> Response:
+        """The groups of the period, those with the most rows first and the muted ones last."""
+        period = request.query_params.get("period", DEFAULT_PERIOD)
+        if period not in PERIODS:
+            raise ValidationError({"period": [f"Must be one of {', '.join(PERIODS)}."]})
+        found = queue.grouped_failures(period)
+        groups = shapes.all_shown(shapes.FailureGroupSerializer, [*found.groups, *found.muted])
+        return Response({"period": period, "failures": groups, "complete": found.complete, "counted_up_to": COUNTED})
 
 
 class PausesView(ApiView):

@@ -12,12 +12,12 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
-from reportqueue import audit, bounds, bulk, catalogue, modifiers, moving, queue
+from reportqueue import audit, bounds, bulk, catalogue, failures, modifiers, moving, queue
 from reportqueue.clock import database_now
 from reportqueue.errors import ReportQueueError
 from reportqueue.management.arguments import instant, user_name, whole_number
 from reportqueue.models import BulkAction, Report, ReportQueue
-from reportqueue.models.queue import unfinished
+from reportqueue.models.queue import failed_like, unfinished
 from reportqueue.models.report import ROUTE
 from reportqueue.states import FINAL, TRANSITIONS, Source, Status, Verb
 
@@ -234,11 +234,12 @@ _API_FILTERS = {
     "source": "source",
     "route": "route",
     "modifier": "modifier_id",
+    "failure": "failure",
     "due_after": "trigger_time_after",
     "due_before": "trigger_time_before",
 }
 """Options, and the filters of the API that they are."""
-_FILTERS = ("ids", "status", "source", "route", "report", "modifier", "due_after", "due_before")
+_FILTERS = ("ids", "status", "source", "route", "report", "modifier", "failure", "due_after", "due_before")
 _SHOWN = (
     *(
         "status",
@@ -254,7 +255,7 @@ _SHOWN = (
     ),
     *("generation", "attempt", "max_attempts", "launch_failures", "unstarted_runs", "releases", "alone", "waiting"),
     *("claimed_by", "claimed_at", "dispatched_at", "started_at", "finished_at", "lease_expires_at", "run_id"),
-    *("idempotency_key", "params", "result", "error"),
+    *("idempotency_key", "params", "result", "fingerprint", "error"),
 )
 
 
@@ -265,6 +266,7 @@ def _add_filters(parser: CommandParser) -> None:
     parser.add_argument("--route", action="append", type=_route, help="may be repeated")
     parser.add_argument("--report", type=_report_text, metavar="NUMBER or NAME", help="a report")
     parser.add_argument("--modifier", type=whole_number(0, bounds.MAX_ID), metavar="NUMBER", help="a modifier")
+    parser.add_argument("--failure", type=_failure, metavar="FINGERPRINT", help="rows that failed alike: see `show`")
     parser.add_argument("--due-after", type=instant, metavar="INSTANT", help="such as 2026-12-01T08:00:00Z")
     parser.add_argument("--due-before", type=instant, metavar="INSTANT", help="rows that were due before it")
 
@@ -280,6 +282,8 @@ def _rows(options: dict[str, Any]) -> QuerySet[ReportQueue]:
             wanted &= Q(**{lookup: options[name]})
     if options["report"] is not None:
         wanted &= Q(report_id=_report(options["report"]))
+    if options["failure"] is not None:
+        wanted &= failed_like(options["failure"])
     if options["status"] and not FINAL.intersection(options["status"]):
         wanted &= unfinished()  # as the conditions of the indexes are
     return ReportQueue.objects.filter(wanted)
@@ -316,6 +320,12 @@ def _report(text: str) -> int:
 def _report_text(text: str) -> str:
     if not text or len(text) > bounds.MAX_NAME_LENGTH or (text.isdigit() and int(text) > bounds.MAX_ID):
         raise ArgumentTypeError(f"{text[:100]!r} is neither the number nor the name of a report")
+    return text
+
+
+def _failure(text: str) -> str:
+    if not failures.is_fingerprint(text):
+        raise ArgumentTypeError(f"{text[:100]!r} is no fingerprint: 16 digits, 0 to 9 and a to f")
     return text
 
 
