@@ -18,7 +18,7 @@ from hypothesis.extra.django import TestCase
 import reportcron
 from reportqueue import queue, schedules
 from reportqueue.models import BlackoutCalendar, Report, ReportQueue, ReportSchedule
-from reportqueue.schedules import Agenda, agenda, durations
+from reportqueue.schedules import Agenda, agenda, agenda_counting, durations
 from reportqueue.schedules.agenda_numbers import LISTED, Hour, Why
 from reportqueue.states import Status
 from reportqueue.timing import jitter
@@ -44,9 +44,8 @@ def shown(found: Agenda, hour: Hour) -> str:
     return f"{reportcron.local(found.timezone, hour.clock.start):%d %H:%M%z}"
 
 
-def module() -> Any:
-    """The module; its package has the function under the same name."""
-    return sys.modules["reportqueue.schedules.agenda"]
+AGENDA = sys.modules["reportqueue.schedules.agenda"]
+"""The module; its package has the function under the same name."""
 
 
 # What is counted.
@@ -231,6 +230,17 @@ def test_the_durations_come_from_the_index_of_ended_reports(make_row: RowFactory
     assert "Sort Key: q" not in plan
 
 
+def test_the_time_limit_of_the_durations_ends_with_them(make_schedule: ScheduleFactory):
+    def limit() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            return str(cursor.fetchone()[0])
+
+    before = limit()
+    agenda(START, 24, "UTC")
+    assert limit() == before
+
+
 def test_durations_that_cannot_be_read_in_time_are_said(
     make_row: RowFactory, make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch
 ):
@@ -245,7 +255,7 @@ def test_durations_that_cannot_be_read_in_time_are_said(
 
 
 def test_schedules_beyond_the_bound_are_said(make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module(), "MAX_SCHEDULES", 3)
+    monkeypatch.setattr(AGENDA, "MAX_SCHEDULES", 3)
     made = [make_schedule(cron="0 8 * * *", modifier_id=number).pk for number in range(15)]
     found = agenda(START, 24, "UTC")
     assert (found.counted, found.firings, found.left_out.count) == (3, 3, 12)
@@ -255,7 +265,7 @@ def test_schedules_beyond_the_bound_are_said(make_schedule: ScheduleFactory, mon
 def test_firings_beyond_the_bound_leave_whole_schedules_out(
     make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module(), "MAX_EXAMINED", 1_500)
+    monkeypatch.setattr(agenda_counting, "MAX_EXAMINED", 1_500)
     hourly, often = make_schedule(cron="0 * * * *"), make_schedule(cron="* * * * *", modifier_id=3)
     after = make_schedule(cron="1 * * * *")
     found = agenda(START, 24, "UTC")
@@ -270,11 +280,29 @@ def test_firings_beyond_the_bound_leave_whole_schedules_out(
 
 
 def test_equal_schedules_share_what_is_computed(make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module(), "MAX_EXAMINED", 1_500)
+    monkeypatch.setattr(agenda_counting, "MAX_EXAMINED", 1_500)
     for modifier in range(20):
         make_schedule(cron="* * * * *", modifier_id=modifier)
     found = agenda(START, 24, "UTC")
     assert (found.firings, found.left_out.count) == (20 * 1_440, 0)
+
+
+def test_schedules_that_began_long_ago_are_equal(make_schedule: ScheduleFactory, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(agenda_counting, "MAX_EXAMINED", 3_000)
+    for modifier in range(5):
+        began = datetime(2026, 1, 1, modifier, tzinfo=UTC)
+        make_schedule(cron="* * * * *", modifier_id=modifier, start_at=began, end_at=began.replace(year=2030))
+    make_schedule(cron="* * * * *", start_at=at(7, 12), end_at=at(7, 13))
+    found = agenda(START, 24, "UTC")
+    assert (found.firings, found.left_out.count) == (5 * 1_440 + 61, 0)
+
+
+def test_the_time_ends_within_a_group_of_jittered_schedules(make_schedule: ScheduleFactory):
+    made = [make_schedule(cron="0 8 * * *", jitter_seconds=60, modifier_id=n).pk for n in range(5)]
+    ticks: Iterator[int] = count()
+    found = agenda(START, 24, "UTC", budget_seconds=5, clock=lambda: next(ticks))
+    assert 0 < found.counted == found.firings < 5
+    assert [entry.pk for entry, _ in found.left_out.named] == made[found.counted :]
 
 
 def test_when_the_time_is_used_up_the_other_schedules_are_said(make_schedule: ScheduleFactory):
