@@ -168,7 +168,7 @@ class _Page:
         report = catalogue.label(entry.report_id, self.reports.get(entry.report_id))
         modifier = catalogue.label(entry.modifier_id, self.modifiers.get(entry.modifier_id))
         text = gettext("report %(report)s, modifier %(modifier)s") % {"report": report, "modifier": modifier}
-        held = format_html(' <span class="rq-paused">{}</span>', gettext("‖ paused")) if entry.held else ""
+        held = format_html(' <span class="rq-paused rq-time">{}</span>', gettext("‖ paused")) if entry.held else ""
         return format_html('<a href="{}">{}</a>{}', self.owner.address("change", entry.pk), text, held)
 
     def _named(self, entries: Sequence[Entry], count: int) -> str:
@@ -311,9 +311,9 @@ def _more(one: Listed) -> str:
 
 def _why(why: Why, count: int) -> str:
     texts = {
-        Why.SCHEDULES: gettext("%(count)s: there are more schedules than are counted at once"),
-        Why.FIRINGS: gettext("%(count)s: there are more firings than are counted at once"),
-        Why.TIME: gettext("%(count)s: the time for counting was used up"),
-        Why.BROKEN: gettext("%(count)s: the schedule cannot be evaluated"),
+        Why.SCHEDULES: gettext("there are more schedules than are counted at once: %(count)s"),
+        Why.FIRINGS: gettext("there are more firings than are counted at once: %(count)s"),
+        Why.TIME: gettext("the time for counting was used up: %(count)s"),
+        Why.BROKEN: gettext("it cannot be evaluated: %(count)s"),
     }
     return texts[why] % {"count": f"{count:,}"}

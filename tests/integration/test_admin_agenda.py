@@ -61,7 +61,7 @@ def test_hours_are_shown_by_the_viewer_s_clock_and_in_utc(viewer: Client, make_s
     day, before, hour, after = rows_of(page)
     assert day == ["Mon 2027-06-07"]
     assert before == ["08:00 CEST", "2027-06-07 06:00", "No firings from 08:00 CEST to 10:00 CEST."]
-    assert hour[:6] == ["10:00 CEST", "2027-06-07 08:00", "2", "", "unknown", "10:30 (2)"]
+    assert hour[:6] == ["10:00 CEST", "2027-06-07 08:00", "Firings  2", "", "Work (min)  unknown", "Busiest minute  10:30 (2)"]
     assert "2 schedules" in hour[6]
     assert hour[6].count("09:30 Europe/London") == 2
     assert "report Weather (1), modifier 0" in hour[6]
@@ -184,9 +184,9 @@ def test_what_is_paused_or_disabled_or_left_out_is_said(
     assert "secret" not in page
     assert "somebody" not in page
     assert "‖ paused" in page
-    assert "Disabled schedules, which do not fire: 1." in page
+    assert "Disabled schedules, which do not fire: 1: <a" in page
     assert f"{SCHEDULES}{off.pk}/change/" in page
-    assert "Schedules that are not in the numbers: 1. 1: the schedule cannot be evaluated." in page
+    assert "Schedules that are not in the numbers: 1 (it cannot be evaluated: 1): <a" in page
     monkeypatch.setattr(agenda_counting, "MAX_EXAMINED", 0)
     page = text_of(viewer.get(AGENDA, {"hours": "72"}))
     assert "there are more firings than are counted at once" in page
@@ -199,7 +199,7 @@ def test_the_work_is_shown_in_minutes(viewer: Client, make_row: RowFactory, make
     page = text_of(viewer.get(AGENDA))
     assert "about 18 minutes of work" in page
     assert "firings without a typical duration: 1" in page
-    assert rows_of(page)[2][3] == "18 +"
+    assert rows_of(page)[2][3] == "Work (min)  18 +"
 
 
 def test_only_who_may_see_schedules_sees_it(make_schedule: ScheduleFactory):

@@ -47,6 +47,12 @@ def test_a_clock_that_is_set_by_half_an_hour_makes_a_short_hour():
     assert [hour.end - hour.start for hour in hours] == [HOUR, HOUR / 2, HOUR, HOUR / 2]
 
 
+def test_a_clock_that_is_set_within_an_hour_begins_another():
+    # At one minute past midnight.
+    hours = hours_of("America/St_Johns", datetime(2010, 3, 14, 3, 30, tzinfo=UTC), 2)
+    assert shown("America/St_Johns", hours) == ["00:00-0330", "01:01-0230", "02:00-0230"]
+
+
 def test_an_instant_in_the_short_hour_begins_with_the_change():
     hours = hours_of("Australia/Lord_Howe", datetime(2027, 4, 3, 15, 10, tzinfo=UTC), 1)
     assert hours[0].start == datetime(2027, 4, 3, 15, tzinfo=UTC)
