@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from itertools import takewhile
 
-from reportcron.clocks import first_instant, wall_of, zone_names, zone_of
+from reportcron.clocks import first_instant, nearest_change, wall_of, zone_names, zone_of
 from reportcron.errors import CronError, InvalidExpression, UnknownTimezone
 from reportcron.expressions import MAX_EXPRESSION_LENGTH, TICK, DayRule, Fields, plan_of
 from reportcron.walks import firings, last_elapsed, last_fixed
@@ -34,6 +34,7 @@ __all__ = [
     "instant_of",
     "local",
     "meant_reading",
+    "nearest_clock_change",
     "next_after",
     "previous_before",
     "reading_of",
@@ -119,6 +120,14 @@ def meant_reading(expression: str, timezone: str, fired: datetime) -> datetime:
     if clock_change(expression, timezone, fired) is ClockChange.SKIPPED:
         return plan_of(expression).before(reading)
     return reading
+
+
+def nearest_clock_change(timezone: str, near: datetime, far: datetime) -> datetime | None:
+    """When the zone's clock is set between two instants (aware), in UTC: the change that is nearest to `near`.
+
+    It is the first instant of the new offset. `far` may be before `near`. Of the two, the later one is included.
+    """
+    return nearest_change(zone_of(timezone), _utc(near), _utc(far))
 
 
 def instant_of(timezone: str, reading: datetime) -> datetime:

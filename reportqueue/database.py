@@ -45,11 +45,22 @@ def atomic(using: str | None = None) -> transaction.Atomic:
 
 @contextmanager
 def quick(seconds: float, using: str | None = None) -> Iterator[None]:
-    """A transaction with a time limit for each statement, such as for a probe: a locked table must not hold it."""
+    """A transaction with a time limit for each statement, such as for a probe: a locked table must not hold it.
+
+    In the caller's transaction, later statements have the limit that they had before.
+    """
+    inside = connection(using).in_atomic_block
     with atomic(using):
         with connection(using).cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{round(seconds * 1000)}ms"])
+            cursor.execute(
+                "SELECT current_setting('statement_timeout'), set_config('statement_timeout', %s, true)",
+                [f"{round(seconds * 1000)}ms"],
+            )
+            before = cursor.fetchone()[0]
         yield
+        if inside:  # an error needs none: the savepoint is rolled back, with the limit
+            with connection(using).cursor() as cursor:
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
 
 
 def missing_tables(using: str) -> tuple[list[str], bool]:

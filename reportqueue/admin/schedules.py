@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 import reportcron
 from reportqueue import bounds, database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
+from reportqueue.admin.agenda import AgendaAdmin
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.modifiers import use_input
@@ -37,7 +38,7 @@ DETAIL_SHOWN = 150
 
 
 @admin.register(ReportSchedule)
-class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
+class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, AgendaAdmin):
     """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [
@@ -72,9 +73,10 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         return schedules.annotate(**schedule_pattern.read())
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list, with a warning above it if no consumer asks for what the schedules fire."""
+        """The list, with a link to the agenda, and a warning if no consumer asks for what the schedules fire."""
         warn_of_consumers(request)
-        return super().changelist_view(request, extra_context)
+        links = [(gettext("Agenda"), self.address("agenda"))]
+        return super().changelist_view(request, {"links": links, **(extra_context or {})})
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ReportSchedule | None:
         """As Django's. To save an edit, lock the schedule first: the edit is checked against what it replaces."""

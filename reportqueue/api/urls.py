@@ -35,6 +35,7 @@ urlpatterns = [
     path("reports/", sensors.ReportsView.as_view(), name="reports"),
     path("reports/<int:pk>/mark-processed/", sensors.MarkProcessedView.as_view(), name="mark-processed"),
     path("schedules/", schedules.SchedulesView.as_view(), name="schedules"),
+    path("schedules/agenda/", schedules.AgendaView.as_view(), name="agenda"),
     path("schedules/preview/", schedules.NewPreviewView.as_view(), name="new-preview"),
     path("schedules/<int:pk>/", schedules.ScheduleView.as_view(), name="schedule"),
     path("schedules/<int:pk>/pause/", schedules.PauseView.as_view(), name="pause"),

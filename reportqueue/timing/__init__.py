@@ -132,6 +132,12 @@ class Timing:
         for nominal in takewhile(lambda instant: instant <= until, self._nominal(after)):
             yield Occurrence(nominal, nominal) if self.calendar is None else self._around(self.calendar, nominal)
 
+    def closure(self, instant: datetime) -> str:
+        """Why the calendar closes an instant, in words; empty if it is open."""
+        return (
+            "" if self.calendar is None else self.calendar.closure(reportcron.reading_of(self.timezone, instant)) or ""
+        )
+
     def newest(self, count: int, after: datetime, until: datetime) -> Newest:
         """The newest `count` firings in `(after, until]`, at a cost that grows with `count`, not with the range.
 

@@ -32,6 +32,7 @@ def load(client: Client, make_row: RowFactory, make_schedule: ScheduleFactory) -
         "preview": text_of(client.get(f"{schedule}preview/")),
         "backfill": text_of(client.get(f"{schedule}backfill/")),
         "bulk action": text_of(client.get(f"{QUEUE}bulk/?verb=cancel&status=queued")),
+        "agenda": text_of(client.get(f"{SCHEDULES}agenda/")),
     }
 
 
@@ -64,6 +65,6 @@ def test_own_pages_have_the_breadcrumbs_of_django(
     admin_client: Client, make_row: RowFactory, make_schedule: ScheduleFactory
 ):
     pages = load(admin_client, make_row, make_schedule)
-    for name, address in {"confirmation": QUEUE, "failures": QUEUE, "backfill": SCHEDULES}.items():
+    for name, address in {"confirmation": QUEUE, "failures": QUEUE, "backfill": SCHEDULES, "agenda": SCHEDULES}.items():
         (crumbs,) = re.findall(r'class="breadcrumbs">(.*?)</(?:ol|div)>', pages[name], re.DOTALL)
         assert f'<a href="{address}">' in crumbs, name

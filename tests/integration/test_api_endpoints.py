@@ -238,6 +238,7 @@ CALLS = [
     Call("GET", "preview", "view_reportschedule", subject=build_schedule),
     Call("POST", "new-preview", "view_reportschedule", body=lambda _: SCHEDULE),
     Call("POST", "new-preview", "view_reportschedule", body=lambda _: INTERVAL_SCHEDULE, variant="of an interval"),
+    Call("GET", "agenda", "view_reportschedule"),
     Call("GET", "reports", "view_reportschedule"),
     Call("GET", "pending", VIEW),
     Call(

@@ -11,11 +11,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 import reportcron
-from reportqueue import locks, schedules
+from reportqueue import bounds, locks, schedules
 from reportqueue.api import filters, pagination, preconditions
 from reportqueue.api.base import ApiView
 from reportqueue.api.serializers import schedules as shapes
+from reportqueue.api.serializers.agenda import agenda_shown
 from reportqueue.api.serializers.queue import Body, all_shown, item, shown
+from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 from reportqueue.row_filters import InstantField
 from reportqueue.states import Source
@@ -159,6 +161,28 @@ class PreviewView(_SchedulesView):
         """Its next firings."""
         count = pagination.whole_number(request, "count", default=shapes.FIRINGS, most=schedules.MAX_FORECAST)
         return _preview(get_object_or_404(ReportSchedule, pk=pk), count)
+
+
+class AgendaView(_SchedulesView):
+    """`schedules/agenda/`: what all schedules fire, hour by hour."""
+
+    scopes = {"GET": "view_reportschedule"}
+    parameters = ["hours", "report_id", "zone"]
+
+    def get(self, request: Request) -> Response:
+        """The hours from now on. Raises `ValidationError` naming the parameter."""
+        hours = pagination.whole_number(request, "hours", default=24, most=schedules.MAX_AGENDA_HOURS)
+        zone = request.query_params.get("zone", "UTC")
+        wanted = ReportSchedule.objects.all()
+        if (report := request.query_params.get("report_id")) is not None:
+            if (report_id := bounds.as_id(report)) is None:
+                raise ValidationError({"report_id": f"Must be a whole number from 0 to {bounds.MAX_ID}."})
+            wanted = wanted.filter(report_id=report_id)
+        try:
+            found = schedules.agenda(database_now(), hours, zone, schedules=wanted)
+        except reportcron.UnknownTimezone as error:
+            raise ValidationError({"zone": str(error)}) from None
+        return Response(agenda_shown(found))
 
 
 @contextmanager
