@@ -44,11 +44,11 @@ def state(seconds: float) -> State:
             *_overdue(counts["overdue_schedules"]),
             *([str(stalled)] if stalled else []),
             *(silence.without_name() for silence in triggers.silent()),
-            *map(str, triggers.unasked()),
         ]
         warnings = [
             *_late(counts["past_deadline"]),
             *([CLAIMED_TWICE] if triggers.twice() else []),
+            *map(str, triggers.unasked()),
             *map(paused, queue.paused()),
         ]
     return State(counts, reasons, warnings)

@@ -317,9 +317,14 @@ def _priorities(route: str) -> list[int]:
     return [priority for (priority,) in _read(_PRIORITIES, route=route)]
 
 
-def due_routes() -> list[str]:
-    """The routes that have rows that may be handed out."""
-    return [route for route in _routes() if _rows(_first(""), route=route, limit=1)]
+def due_routes(seconds: float, *, besides: Collection[str] = ()) -> list[str]:
+    """The routes with rows that might have been handed out for so many seconds, but for some routes."""
+    return [
+        route
+        for route in _routes()
+        if route not in besides
+        and any(_read(_DUE_FOR, route=route, priority=one, seconds=seconds) for one in _priorities(route))
+    ]
 
 
 def _routes() -> list[str]:
@@ -349,6 +354,13 @@ def _of_groups(locking: str) -> str:
     """  # noqa: S608
 
 
+# Of one priority: in the index, its rows are in the order of their instants.
+_DUE_FOR = f"""
+SELECT FROM {_QUEUE}
+WHERE route = %(route)s AND priority = %(priority)s AND {DUE}
+  AND available_at <= statement_timestamp() - make_interval(secs => %(seconds)s)
+LIMIT 1
+"""  # noqa: S608
 # A walk along an index: each step leads to the first row of the next group.
 _NEXT_GROUP = f"""
 SELECT report_id, modifier_id, available_at FROM {_QUEUE}
