@@ -89,7 +89,8 @@ def status(request: HttpRequest) -> JsonResponse:
     except Error as error:
         return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
     document = {"status": "stalled" if found.reasons else "moving", "reasons": found.reasons}
-    return JsonResponse({**document, "warnings": found.warnings, **found.counts, "counted_up_to": moving.COUNTED})
+    warnings = [*found.warnings, *map(moving.paused, found.pauses)]
+    return JsonResponse({**document, "warnings": warnings, **found.counts, "counted_up_to": moving.COUNTED})
 
 
 def _probe(view: View) -> View:

@@ -9,7 +9,7 @@ from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -29,6 +29,7 @@ from reportqueue.admin.filters import (
 from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue, lists
 from reportqueue.states import FINAL, Status
+from reportqueue.waiting_reasons import why_waiting
 
 NARROWING = ("source", "report_id", "modifier_id", "schedule", SEARCH_VAR)
 """Parameters of the list whose conditions have an index."""
@@ -142,10 +143,13 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
 
     @admin.display(description=_("status"))
     def status_now(self, row: ReportQueue) -> str:
-        """The status; whether a running row was asked to cancel, how many firings a skipped row counts."""
+        """The status, and why a queued row waits; whether a running row was asked to cancel, skipped firings."""
         facts = row.result if isinstance(row.result, dict) else {}
         badge = self._badge(row, facts.get("count"), facts.get("complete"))
-        return format_html("{}, {}", badge, self._waiting(queue.turn_before(row))) if row.waiting else badge
+        if row.waiting:
+            badge = format_html("{}, {}", badge, self._waiting(queue.turn_before(row)))
+        why = ((one,) for one in why_waiting(row))
+        return format_html("{}{}", badge, format_html_join("", '<div class="rq-why">{}</div>', why))
 
     @admin.display(description=_("status"))
     def status_and_error(self, row: Any) -> str:

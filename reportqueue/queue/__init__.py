@@ -8,7 +8,7 @@ When a function raises, nothing was changed.
 """
 
 from reportqueue.queue.actions import cancel, requeue
-from reportqueue.queue.choice import due_routes
+from reportqueue.queue.choice import count_before, due_routes
 from reportqueue.queue.claims import (
     Claim,
     claim,
@@ -37,6 +37,7 @@ from reportqueue.queue.intake import (
     enqueue_many,
     known,
 )
+from reportqueue.queue.limits import Use, held, next_start, use_of
 from reportqueue.queue.pauses import pause, paused, resume
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
@@ -60,10 +61,12 @@ __all__ = [
     "Results",
     "SkipNote",
     "Standstill",
+    "Use",
     "cancel",
     "claim",
     "complete",
     "complete_many",
+    "count_before",
     "digest_of",
     "due_routes",
     "enqueue",
@@ -74,9 +77,11 @@ __all__ = [
     "fail_launch",
     "heartbeat",
     "heartbeat_many",
+    "held",
     "known",
     "mark_processed",
     "must_wait",
+    "next_start",
     "pause",
     "paused",
     "prunable",
@@ -93,4 +98,5 @@ __all__ = [
     "start",
     "start_many",
     "turn_before",
+    "use_of",
 ]

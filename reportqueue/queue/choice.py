@@ -327,6 +327,23 @@ def due_routes(seconds: float, *, besides: Collection[str] = ()) -> list[str]:
     ]
 
 
+def count_before(row: ReportQueue, most: int) -> int:
+    """How many due rows of a row's route come before it, up to `most`: by priority, and then by how long they wait.
+
+    Modifiers take turns, so that it may come earlier.
+    """
+    found = 0
+    for priority in _priorities(row.route):
+        if priority < row.priority or found >= most:
+            break
+        until = (row.available_at, row.pk) if priority == row.priority else ("infinity", 0)
+        ((count,),) = _read(
+            _COUNT_BEFORE, route=row.route, priority=priority, until=until[0], pk=until[1], most=most - found
+        )
+        found += count
+    return found
+
+
 def _routes() -> list[str]:
     """The routes that have free rows."""
     return [route for (route,) in _read(_ROUTES)]
@@ -355,12 +372,20 @@ def _of_groups(locking: str) -> str:
 
 
 # Of one priority: in the index, its rows are in the order of their instants.
+_COUNT_BEFORE = f"""
+SELECT count(*) FROM (
+    SELECT FROM {_QUEUE}
+    WHERE route = %(route)s AND priority = %(priority)s AND {DUE}
+      AND (available_at, id) < (%(until)s::timestamptz, %(pk)s)
+    LIMIT %(most)s
+) AS earlier
+"""  # noqa: S608
 _DUE_FOR = f"""
 SELECT FROM {_QUEUE}
 WHERE route = %(route)s AND priority = %(priority)s AND {DUE}
   AND available_at <= statement_timestamp() - make_interval(secs => %(seconds)s)
 LIMIT 1
-"""  # noqa: S608
+"""
 # A walk along an index: each step leads to the first row of the next group.
 _NEXT_GROUP = f"""
 SELECT report_id, modifier_id, available_at FROM {_QUEUE}

@@ -89,8 +89,8 @@ class Unasked:
 
     def __str__(self) -> str:
         return (
-            f"Reports of the route {self.route!r} have been due for {UNASKED_SECONDS // 60} minutes, and no consumer has "
-            "asked for it since. Is the route written correctly, is there a queue sensor with it, and is it switched on?"
+            f"Reports of the route {self.route!r} have been due for {UNASKED_SECONDS // 60} minutes, and no consumer "
+            "has asked for it since. Is the route written correctly, and is a queue sensor with it switched on?"
         )
 
 
@@ -160,7 +160,7 @@ def asked_routes() -> set[str] | None:
     lately = Now() - timedelta(seconds=UNASKED_SECONDS)
     seen = ReportConsumer.objects.filter(pattern=Pattern.QUEUE, seen_at__gt=lately)
     asked = list(seen.values_list("routes", flat=True))
-    return None if None in asked else {route for routes in asked for route in routes}
+    return None if None in asked else {route for routes in asked for route in routes or ()}
 
 
 def twice() -> list[Twice]:

@@ -19,6 +19,7 @@ from reportqueue.models import Report, ReportQueue
 from reportqueue.models.queue import unfinished
 from reportqueue.models.report import ROUTE
 from reportqueue.states import FINAL, TRANSITIONS, Source, Status, Verb
+from reportqueue.waiting_reasons import why_waiting
 
 BATCH = 500
 PROGRESS = 5_000
@@ -69,10 +70,14 @@ class Command(BaseCommand):
 
     def _status(self, options: dict[str, Any]) -> None:
         found = moving.state(STATEMENT_SECONDS)
-        for name, count in found.counts.items():
+        counts = found.counts
+        if counts["due"]:
+            held = {"held by pauses and limits": moving.held(STATEMENT_SECONDS)}
+            counts = {"overdue_schedules": counts["overdue_schedules"], "due": counts["due"], **held, **counts}
+        for name, count in counts.items():
             more = " or more" if count == moving.COUNTED else ""
             self.stdout.write(f"{name.replace('_', ' ')}: {count:,}{more}")
-        for pause in queue.paused():
+        for pause in found.pauses:
             self.stdout.write(f"paused: {pause}")
         for line in (*found.reasons, *found.warnings):
             self.stdout.write(f"! {line}")
@@ -109,6 +114,9 @@ class Command(BaseCommand):
                 value = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%fZ}"
             if value not in (None, ""):
                 self.stdout.write(f"  {name}: {value}")
+            if name == "status":
+                for why in why_waiting(row):
+                    self.stdout.write(f"  waits: {why}")
         for attempt in row.attempts.all():
             ended = f"{attempt.finished_at.astimezone(UTC):%H:%M:%SZ}" if attempt.finished_at else "under way"
             started = f"{attempt.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
