@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
 from reportqueue import database, locks
-from reportqueue.admin.consumers import warn_of_pauses
+from reportqueue.admin.consumers import with_pauses
 from reportqueue.admin.instants import in_utc
 from reportqueue.admin.json_input import JSONInput
 from reportqueue.errors import RowBusy
@@ -33,6 +33,14 @@ class PatientAdmin(AnyModelAdmin):
 
     formfield_overrides = {JSONField: {"form_class": JSONInput}}
 
+    @property
+    def urls(self) -> list[Any]:
+        """Django's and each subclass's own. Every page says what is paused."""
+        patterns = self.get_urls()
+        for pattern in patterns:
+            pattern.callback = with_pauses(pattern.callback, self.admin_site.has_permission)
+        return patterns
+
     @in_utc
     def changeform_view(
         self,
@@ -42,7 +50,6 @@ class PatientAdmin(AnyModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """As Django's, in UTC. If another transaction holds the row, it is unchanged, and a message says so."""
-        warn_of_pauses(request)
         return self._bounded(
             request, lambda: super(PatientAdmin, self).changeform_view(request, object_id, form_url, extra_context)
         )
@@ -55,7 +62,6 @@ class PatientAdmin(AnyModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """As Django's, with the same message. Actions bound their transactions themselves."""
-        warn_of_pauses(request)
         try:
             return super().changelist_view(request, extra_context)
         except RowBusy as error:
