@@ -35,6 +35,18 @@ else:
     AnyPaginator = Paginator
 
 
+def name_all(objects: Sequence[Any]) -> None:
+    """Look up the names of the reports and modifiers that these objects have: one query for each kind.
+
+    Their `str()` then has the names.
+    """
+    of_reports = [one for one in objects if hasattr(one, "report_id") and not isinstance(one, Report)]
+    if of_reports:
+        catalogue.name_rows(of_reports)
+        if hasattr(of_reports[0], "modifier_id"):
+            modifiers.name_rows(of_reports)
+
+
 class BoundedPaginator(AnyPaginator):
     """Counts and shows up to `LIMIT` rows: a COUNT of all rows makes large admin lists slow."""
 
@@ -105,11 +117,8 @@ class StrictChangeList(ChangeList):
         self.page_num = min(max(self.page_num, 1), self.paginator.num_pages)
         self.result_list = self.page_rows()
         if hasattr(self.model, "report_id") and self.model is not Report:
-            # The names of the reports and modifiers that the page shows: one query for each kind.
             self.result_list = list(self.result_list)
-            catalogue.name_rows(self.result_list)
-            if hasattr(self.model, "modifier_id"):
-                modifiers.name_rows(self.result_list)
+            name_all(self.result_list)
 
     def page_rows(self) -> Any:
         """The rows of the page."""
@@ -161,6 +170,22 @@ class ListAdmin(PatientAdmin):
         """With the database's time as `now`: lateness is computed by that clock."""
         rows: QuerySet[Any] = super().get_queryset(request).annotate(now=Now())
         return rows
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """As Django's, with the names that titles, breadcrumbs and messages show."""
+        found = super().get_object(request, object_id, from_field)
+        name_all([found])
+        return found
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """As Django's, under the object's name."""
+        name_all([obj])
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """As Django's, under the object's name."""
+        name_all([obj])
+        return super().log_change(request, obj, message)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list's class."""

@@ -49,7 +49,7 @@ class PauseAdmin(ListAdmin):
     """The pauses. To end one is to delete it; it cannot be changed."""
 
     form = PauseForm
-    list_display = ["what", "report", "since", "paused_by", "note"]
+    list_display = ["what", "since", "paused_by", "note"]
     find = search.find_pauses
     search_fields = ["note"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the note or of the name of who paused it, or a route.")
@@ -89,13 +89,8 @@ class PauseAdmin(ListAdmin):
 
     @admin.display(description=_("paused"))
     def what(self, pause: Pause) -> str:
-        """The queue, the route or the report."""
-        return pause.what
-
-    @admin.display(description=_("report"))
-    def report(self, pause: Pause) -> str:
-        """The name of the report."""
-        return "" if pause.report_id is None else super().report(pause)
+        """The queue, the route or the report, by its name."""
+        return pause.named
 
     @admin.display(description=_("since (UTC)"))
     def since(self, pause: Pause) -> str:

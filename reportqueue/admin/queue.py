@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import catalogue, queue
+from reportqueue import queue
 from reportqueue.admin import actions, formats, search
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
 from reportqueue.admin.consumers import warn_of_consumers
@@ -59,8 +59,9 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
     find = search.find_rows
     search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(
-        "The number of a row or a report, the begin of a run's id, an idempotency key; or report:3 "
-        "report:weather modifier:2014 route:finance schedule:5 id:7 run:0b1f key:order-7. All words must match."
+        "The number of a row or a report, a part of a report's name, the begin of a run's id, an idempotency key; or "
+        "report:3 report:weather modifier:2014 route:finance schedule:5 id:7 run:0b1f key:order-7. All words must "
+        "match."
     )
     ordering = ["-trigger_time", "-id"]
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
@@ -132,11 +133,9 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         """A row's page, with a button for each operation that this person may do to it now, and a link to copy it."""
-        if obj is not None:
-            catalogue.name_rows([obj])
-            if self.may_enqueue(request):
-                copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
-                context["links"] = [(gettext("Queue a copy with other parameters…"), copy)]
+        if obj is not None and self.may_enqueue(request):
+            copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
+            context["links"] = [(gettext("Queue a copy with other parameters…"), copy)]
         context["buttons"] = self.buttons_for(request, obj) if obj else []
         context["reason_hint"] = gettext("Reason (optional)")
         return super().render_change_form(request, context, add, change, form_url, obj)

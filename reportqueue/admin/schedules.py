@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 import reportcron
 from reportqueue import bounds, database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
+from reportqueue.admin.changelists import name_all
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.modifiers import use_input
@@ -142,6 +143,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
             if request.method == "POST":
                 # The edit was refused. The form has changed `obj` in memory; the page must show what is stored.
                 obj = self.get_queryset(request).get(pk=obj.pk)
+                name_all([obj])
                 context["adminform"].form.instance = context["original"] = obj
                 context["subtitle"] = str(obj)
             context["buttons"] = self.buttons_for(request, obj)

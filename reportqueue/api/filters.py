@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from reportqueue import bounds
+from reportqueue import bounds, catalogue
 from reportqueue.api import pagination
 from reportqueue.api.serializers.queue import InstantField
 from reportqueue.models import Report, ReportQueue, ReportSchedule, lists
@@ -58,6 +58,28 @@ class NamesFilter(django_filters.MultipleChoiceFilter):  # type: ignore[misc]  #
     always_filter = False
 
 
+class ReportFormField(forms.CharField):
+    """A report, by its number or its name in the catalogue."""
+
+    def clean(self, value: Any) -> int | None:
+        """Its number."""
+        if not (text := super().clean(value)):
+            return None
+        if (found := catalogue.number_of(text)) is None:
+            raise forms.ValidationError(f"The catalogue has no report {text!r}.")
+        return found
+
+
+class ReportOfRowFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
+    """A filter by a report."""
+
+    field_class = ReportFormField
+
+
+def _report_filter() -> ReportOfRowFilter:
+    return ReportOfRowFilter("report_id", max_length=bounds.MAX_NAME_LENGTH)
+
+
 def _id_filter() -> django_filters.NumberFilter:
     return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
 
@@ -78,6 +100,7 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
     claimed_by = NamesFilter("claimed_by")
     route = NamesFilter("route")
     report_id = _id_filter()
+    report = _report_filter()
     modifier_id = _id_filter()
     trigger_time_after = InstantFilter("trigger_time", "gte")
     trigger_time_before = InstantFilter("trigger_time", "lt")
@@ -101,6 +124,7 @@ class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the lib
     """Filters by report, modifier and `enabled`."""
 
     report_id = _id_filter()
+    report = _report_filter()
     modifier_id = _id_filter()
     enabled = django_filters.ChoiceFilter(choices=_choices("true", "false"), method="filter_enabled")
 
@@ -147,7 +171,7 @@ def queue_page(request: Request) -> pagination.Page[ReportQueue]:
     if given["claimed_by"]:
         # Of finished rows there is no index by consumer.
         raise ValidationError({"claimed_by": ["Only a list of unfinished rows can be filtered by it."]})
-    narrowed = given["report_id"] is not None or given["modifier_id"] is not None
+    narrowed = any(given[name] is not None for name in ("report_id", "report", "modifier_id"))
     parts = lists.by_trigger_time(chosen.qs, statuses, given["source"], narrowed=narrowed)
     return pagination.page(parts, request, _DUE_ORDER)
 

@@ -265,6 +265,7 @@ class PauseSerializer(serializers.Serializer[Any]):
     scope = serializers.CharField()
     route = serializers.CharField()
     report_id = serializers.IntegerField(allow_null=True)
+    report_name = serializers.CharField()
     paused_at = InstantField()
     paused_by = serializers.CharField()
     note = serializers.CharField()
