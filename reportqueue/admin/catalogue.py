@@ -16,6 +16,7 @@ from reportqueue.admin import actions as shared
 from reportqueue.admin import formats, search
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.filters import RouteFilter
+from reportqueue.errors import InvalidTransition
 from reportqueue.models import Report, ReportSchedule
 
 PAUSE, RESUME = "pause", "resume"
@@ -101,7 +102,9 @@ class ReportAdmin(ActionsAdmin):
         def operate_on(pk: int) -> None:
             by = request.user.get_username()
             if name == PAUSE:
-                queue.pause(report_id=pk, by=by, note=shared.reason_of(request))
+                made = queue.pause(report_id=pk, by=by, note=shared.reason_of(request))
+                if made.was_there:
+                    raise InvalidTransition(gettext("It was paused already: %(pause)s.") % {"pause": made})
             else:
                 queue.resume(report_id=pk, by=by)
             if (report := Report.objects.filter(pk=pk).first()) is not None:

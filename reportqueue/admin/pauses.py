@@ -74,8 +74,10 @@ class PauseAdmin(ListAdmin):
     def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:
         """Pause it. A pause that is there already is left as it is, and said."""
         made = queue.pause(route=obj.route, report_id=obj.report_id, by=request.user.get_username(), note=obj.note)
-        if made.note != obj.note or made.paused_by != request.user.get_username():
+        if made.was_there:
             self.message_user(request, gettext("It was paused already: %(pause)s.") % {"pause": made}, messages.WARNING)
+        if doubt := queue.doubt(made):
+            self.message_user(request, doubt, messages.WARNING)
         obj.pk, obj.paused_at, obj.paused_by = made.pk, made.paused_at, made.paused_by
 
     def delete_model(self, request: HttpRequest, obj: Pause) -> None:

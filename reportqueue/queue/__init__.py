@@ -38,7 +38,7 @@ from reportqueue.queue.intake import (
     known,
 )
 from reportqueue.queue.limits import Use, held, next_start, use_of
-from reportqueue.queue.pauses import pause, paused, resume
+from reportqueue.queue.pauses import doubt, pause, paused, resume
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
@@ -68,6 +68,7 @@ __all__ = [
     "complete_many",
     "count_before",
     "digest_of",
+    "doubt",
     "due_routes",
     "enqueue",
     "enqueue_firings",

@@ -7,8 +7,10 @@ import logging
 from django.core.exceptions import ValidationError
 
 from reportqueue import bounds, catalogue, locks, notices
-from reportqueue.models import Pause
+from reportqueue.models import Pause, Report, ReportConsumer, ReportQueue, ReportSchedule, WebhookSource
 from reportqueue.models.pause import Scope
+from reportqueue.models.report import DEFAULT_ROUTE
+from reportqueue.states import Status
 
 logger = logging.getLogger("reportqueue")
 
@@ -16,7 +18,8 @@ logger = logging.getLogger("reportqueue")
 def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: str = "") -> Pause:
     """Pause a route, a report, or without either the whole queue; `by` and `note` are shown with it.
 
-    A pause that is there already is left as it is. Raises `ValidationError` naming the argument.
+    A pause that is there already is left as it is, its note too, and has `was_there`. Raises `ValidationError` naming
+    the argument.
     """
     made = _of(route, report_id)
     made.paused_by, made.note = by[: bounds.MAX_USER_LENGTH], note
@@ -25,6 +28,7 @@ def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: 
         there = _same(made)
         if there is not None:
             catalogue.name_rows([there])
+            there.was_there = True
             return there
         made.save()
         made.refresh_from_db()
@@ -56,6 +60,29 @@ def paused() -> list[Pause]:
     found = list(Pause.objects.all())
     catalogue.name_rows(found)
     return found
+
+
+def doubt(pause: Pause) -> str:
+    """Why a pause may be of nothing, such as a route that is mistyped; empty if something is known by its name."""
+    if pause.scope == Scope.ROUTE and not _is_route(pause.route):
+        known = "No queued row, no report of the catalogue and no consumer"
+        return f"{known} has the route {pause.route!r}. Is it written correctly? It is paused all the same."
+    if pause.report_id is not None and not _is_report(pause.report_id):
+        known = "No row, no schedule, no webhook source and no entry of the catalogue"
+        return f"{known} has the report {pause.report_id}. Is it the right number? It is paused all the same."
+    return ""
+
+
+def _is_route(route: str) -> bool:
+    free = ReportQueue.objects.filter(status=Status.QUEUED, waiting=False, route=route)
+    leased = ReportQueue.objects.filter(lease_expires_at__isnull=False, route=route)
+    known = (Report.objects.filter(route=route), ReportConsumer.objects.filter(routes__contains=[route]), free, leased)
+    return route == DEFAULT_ROUTE or any(rows.exists() for rows in known)
+
+
+def _is_report(report_id: int) -> bool:
+    models = (Report, ReportSchedule, WebhookSource, ReportQueue)
+    return any(model._default_manager.filter(report_id=report_id).exists() for model in models)
 
 
 LOCK = "reportqueue:pauses"
