@@ -10,10 +10,10 @@ def last_line(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most `limit` characters of a line, with three dots in the place of what is left out; whole words if it can."""
+    """At most `limit` characters of a line, whole words if it can, with an ellipsis for what is left out."""
     if len(text) <= limit:
         return text
-    short = text[: max(limit - 3, 0)]
+    short = text[: max(limit - 1, 0)]
     words, space, _ = short.rpartition(" ")
     # A long word, such as an address, is not given up as a whole.
-    return (words if space and len(words) > limit // 2 else short).rstrip(" ,;:") + "..."
+    return (words if space and len(words) > limit // 2 else short).rstrip(" ,;:") + "…"

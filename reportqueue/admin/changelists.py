@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -12,9 +13,9 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
-from django.db.models import F, QuerySet
+from django.db.models import F, Func, QuerySet, Value
 from django.db.models.fields.json import KeyTransform
-from django.db.models.functions import Now, Right
+from django.db.models.functions import Left, Now, Reverse
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -97,6 +98,10 @@ class PartsPaginator(BoundedPaginator):
         return between
 
 
+LAST_LINE = 300
+"""Characters of the last line of an error that the list reads."""
+
+
 class StrictChangeList(ChangeList):
     """A list that accepts only its own parameters: no look-up by other fields in the URL."""
 
@@ -124,16 +129,34 @@ class StrictChangeList(ChangeList):
         """The rows of the page."""
         return self.result_list
 
+    def counted(self) -> Self:
+        """The list as the text below it counts its objects."""
+        return self
+
+
+def _last_line(field: str) -> Func:
+    """The begin of the last line of a text, in the database: whole texts may have 16 KiB."""
+    text = Func(F(field), Value(" \t\r\n"), function="rtrim")
+    end = Func(Reverse(text), Value("\n"), Value(1), function="split_part")
+    return Left(Reverse(end), LAST_LINE)
+
 
 class QueueChangeList(StrictChangeList):
     """The queue's list. It does not load the texts of up to 64 KiB that only a row's own page shows."""
+
+    def counted(self) -> Self:
+        """For the text below the list, "11 queued reports": the page itself is the report queue."""
+        shown = copy(self)
+        shown.opts = copy(self.opts)
+        shown.opts.verbose_name_plural = _("queued reports")
+        return shown
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         """The rows, with the end of their error and the parts of their result that the list shows."""
         result = F("result")
         rows: Any = super().get_queryset(request, exclude_parameters)
         rows = rows.with_turn().annotate(
-            error_end=Right("error", 300),
+            error_end=_last_line("error"),
             artifacts_made=KeyTransform("artifacts", result),
             skipped_count=KeyTransform("count", result),
             skipped_complete=KeyTransform("complete", result),

@@ -16,10 +16,12 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds
+from reportqueue import bounds, queue
+from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.search import NotUnderstood, number
 from reportqueue.models import Report, ReportSchedule
 from reportqueue.models.queue import unfinished
+from reportqueue.models.report import ROUTE
 from reportqueue.states import FINAL, Source, Status
 
 
@@ -121,6 +123,21 @@ class RouteFilter(ChoiceFilter):
         """The routes that reports have."""
         routes = Report.objects.order_by("route").values_list("route", flat=True).distinct()
         return [(route, route) for route in routes]
+
+
+class RowRouteFilter(ChoiceFilter):
+    """A row's route: one that is known now, or one that a link names."""
+
+    title = _("route")
+    parameter_name = "route"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The routes of the catalogue, of consumers and of queued rows, if there are several."""
+        chosen = self.value()
+        if chosen is not None and not ROUTE.fullmatch(chosen):
+            return [(route, route) for route in queue.known_routes()]
+        routes = sorted({*queue.known_routes(), *([chosen] if chosen else [])})
+        return [(route, route) for route in routes] if len(routes) > 1 or chosen else []
 
 
 class CalendarFilter(ChosenFilter):
@@ -227,7 +244,9 @@ class FormFilter(admin.ListFilter):
 
 
 class _ReportForm(forms.Form):
-    report_id = forms.IntegerField(label=_("Report"), required=False, min_value=0, max_value=bounds.MAX_ID)
+    report_id = forms.IntegerField(
+        label=_("Report"), required=False, min_value=0, max_value=bounds.MAX_ID, widget=ReportInput
+    )
     modifier_id = forms.IntegerField(label=_("Modifier"), required=False, min_value=0, max_value=bounds.MAX_ID)
 
 

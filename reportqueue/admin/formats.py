@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 
+from reportqueue import lines
 from reportqueue.conf import conf
 from reportqueue.durations import duration as duration
 from reportqueue.models import ReportQueue
@@ -171,10 +172,8 @@ def traceback(text: str, *, unfolded: bool) -> str:
 
 
 def last_line(text: str, limit: int) -> str:
-    """The end of a traceback, at most `limit` characters of it."""
-    lines = text.strip().splitlines()
-    line = lines[-1].strip() if lines else ""
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """The last line of a traceback, at most `limit` characters of its begin."""
+    return lines.cut(lines.last_line(text), limit)
 
 
 def json_block(value: Any) -> str:

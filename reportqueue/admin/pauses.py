@@ -12,8 +12,9 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
 from reportqueue.admin import search
-from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.changelists import ListAdmin, name_all
 from reportqueue.admin.formats import utc
+from reportqueue.admin.report_input import ReportInput
 from reportqueue.models import Pause
 from reportqueue.models.pause import Scope
 
@@ -29,6 +30,13 @@ class PauseForm(PauseModelForm):
     class Meta:
         model = Pause
         fields = ["scope", "route", "report_id", "note"]
+        widgets = {"report_id": ReportInput}
+        help_texts = {
+            "scope": _("Nothing of it is claimed until it is resumed. What is under way ends; schedules go on."),
+            "route": _("For the scope “A route” only: its name, such as finance."),
+            "report_id": _("For the scope “A report” only: its number. Type a part of its name to find it."),
+            "note": _("Why, and until when. Everybody who sees the queue reads it."),
+        }
 
     def clean(self) -> dict[str, Any]:
         """Refuse a route without its name, and what does not belong to the chosen scope."""
@@ -41,7 +49,15 @@ class PauseForm(PauseModelForm):
                 self.add_error(name, gettext("Say which one is to be paused."))
             elif name != wanted and given:
                 self.add_error(name, gettext("Leave this empty, or choose another scope."))
+        if scope and not self.errors:
+            there = Pause.objects.filter(scope=scope, route=cleaned["route"], report_id=cleaned["report_id"]).first()
+            if there is not None:
+                name_all([there])
+                raise forms.ValidationError(gettext("It was paused already: %(pause)s.") % {"pause": there})
         return cleaned
+
+    def validate_constraints(self) -> None:
+        """What they would refuse has been said, in words."""
 
 
 @admin.register(Pause)

@@ -22,17 +22,20 @@ from reportqueue.admin.filters import (
     DueFilter,
     ProcessedFilter,
     ReportFilter,
+    RowRouteFilter,
     ScheduleFilter,
     SourceFilter,
     StatusFilter,
 )
 from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue, lists
+from reportqueue.models.report import DEFAULT_ROUTE
 from reportqueue.states import FINAL, Status
 from reportqueue.waiting_reasons import why_waiting
 
 NARROWING = ("source", "report_id", "modifier_id", "schedule", SEARCH_VAR)
 """Parameters of the list whose conditions have an index."""
+LATE = _("It has been due for more than a minute, and has not started.")
 ATTEMPTS_SHOWN = 50
 """How many attempts of a row are shown, the newest. A row that is often requeued has many."""
 
@@ -48,12 +51,11 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         "status_and_error",
         "due",
         "lateness",
-        "attempts_used",
         "source_and_priority",
         "run_and_artifacts",
     ]
     list_display_links = ["id", "report", "modifier"]
-    list_filter = [StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
+    list_filter = [StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, RowRouteFilter, DueFilter, ScheduleFilter]
     list_select_related = ["schedule"]
     changelist_class = QueueChangeList
     find = search.find_rows
@@ -109,7 +111,15 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
             messages.warning(request, str(stalled))
         warn_of_consumers(request)
         links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
-        context = {"max_at_once": actions.MAX_AT_ONCE, "links": links, **(extra_context or {})}
+        legend = gettext(
+            "Bold: it has been due for more than a minute and has not started, or it has missed its deadline."
+        )
+        context = {
+            "max_at_once": actions.MAX_AT_ONCE,
+            "links": links,
+            "legend": legend,
+            **(extra_context or {}),
+        }
         return super().changelist_view(request, context)
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any) -> Any:
@@ -122,6 +132,16 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         statuses = FINAL if ProcessedFilter.parameter_name in asked else set(Status)
         narrowed = any(asked.get(name) for name in NARROWING)
         return PartsPaginator(queryset, per_page, lists.by_trigger_time(queryset, statuses, narrowed=narrowed))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the API user of a row that no API user has."""
+        shown = super().get_fieldsets(request, obj)
+        if obj is None or obj.api_user:
+            return shown
+        return [
+            (name, {**options, "fields": [field for field in options["fields"] if field != "holder"]})
+            for name, options in shown
+        ]
 
     def render_change_form(
         self,
@@ -156,7 +176,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         badge = self._badge(row, row.skipped_count, row.skipped_complete)
         if row.waiting:
             return formats.two_lines(badge, self._waiting(row.turn))
-        return formats.two_lines(badge, formats.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
+        return formats.two_lines(badge, formats.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 120))
 
     def _badge(self, row: ReportQueue, count: Any, complete: Any) -> str:
         label = row.get_status_display()
@@ -188,8 +208,10 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         """How late it is or was, and how long it took."""
         late, then = formats.lateness(row, row.now)
         missed = formats.missed_deadline(row, row.now)
-        if missed or formats.is_late(row, row.now):
-            late = format_html('<strong class="rq-late">{}</strong>', f"{late}, {missed}" if missed else late)
+        if formats.is_late(row, row.now):
+            late = format_html('<strong class="rq-late" title="{}">{}</strong>', LATE, late)
+        if missed:
+            late = formats.two_lines(late, format_html('<strong class="rq-late">{}</strong>', missed))
         return formats.two_lines(late, then)
 
     @admin.display(description=_("attempts"))
@@ -199,16 +221,17 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
 
     @admin.display(description=_("source"))
     def source_and_priority(self, row: ReportQueue) -> str:
-        """Its source, and its priority unless that is 0."""
+        """Its source; its priority unless that is 0, and its route unless that is the default."""
         priority = gettext("priority %(number)s") % {"number": row.priority} if row.priority else ""
-        return formats.two_lines(row.get_source_display(), priority)
+        route = gettext("route %(name)s") % {"name": row.route} if row.route != DEFAULT_ROUTE else ""
+        return formats.two_lines(formats.two_lines(row.get_source_display(), route), priority)
 
     @admin.display(description=_("run, artifacts"))
     def run_and_artifacts(self, row: Any) -> str:
-        """Links to the last run and to its artifacts."""
-        return formats.two_lines(
-            self.run(row), formats.artifact_links(row.artifacts_made) if row.artifacts_made else ""
-        )
+        """Links to the last run and to its artifacts, and how many attempts are used."""
+        used = formats.two_lines(self.run(row), gettext("attempt %(used)s") % {"used": self.attempts_used(row)})
+        shown = used if row.attempt or row.run_id else formats.EMPTY
+        return formats.two_lines(shown, formats.artifact_links(row.artifacts_made) if row.artifacts_made else "")
 
     @admin.display(description=_("run"))
     def run(self, row: ReportQueue) -> str:

@@ -23,6 +23,7 @@ from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.modifiers import use_input
 from reportqueue.admin.params_fields import ParamsFields
+from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
 from reportqueue.admin.schedule_form import FIELDSETS, WHAT, ScheduleForm, with_params_fields
@@ -124,6 +125,8 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "timezone" and field is not None:
             field.widget.attrs["list"] = "time-zones"
+        if db_field.name == "report_id" and field is not None:
+            field.widget = ReportInput()
         if db_field.name == "modifier_id":
             use_input(field, self.admin_site)
         return field

@@ -38,7 +38,7 @@ from reportqueue.queue.intake import (
     known,
 )
 from reportqueue.queue.limits import Use, held, next_start, use_of
-from reportqueue.queue.pauses import doubt, pause, paused, resume
+from reportqueue.queue.pauses import doubt, known_routes, pause, paused, resume
 from reportqueue.queue.pruning import Pruned, prunable, prune
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
@@ -80,6 +80,7 @@ __all__ = [
     "heartbeat_many",
     "held",
     "known",
+    "known_routes",
     "mark_processed",
     "must_wait",
     "next_start",

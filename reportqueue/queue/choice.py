@@ -177,7 +177,7 @@ def choose(limit: int, routes: Sequence[str] | None, *, limited: bool, locking: 
 def _choose(limit: int, routes: Sequence[str] | None, allowed: Limits, locking: str) -> Choice:
     if allowed.paused:
         return Choice([], limited=True)
-    wanted = _routes() if routes is None else sorted(set(routes))
+    wanted = free_routes() if routes is None else sorted(set(routes))
     open_routes = [route for route in wanted if route not in allowed.paused_routes]
     passed_over = len(open_routes) < len(wanted)
     candidates: dict[int, _Candidate] = {}
@@ -321,7 +321,7 @@ def due_routes(seconds: float, *, besides: Collection[str] = ()) -> list[str]:
     """The routes with rows that might have been handed out for so many seconds, but for some routes."""
     return [
         route
-        for route in _routes()
+        for route in free_routes()
         if route not in besides
         and any(_read(_DUE_FOR, route=route, priority=one, seconds=seconds) for one in _priorities(route))
     ]
@@ -344,7 +344,7 @@ def count_before(row: ReportQueue, most: int) -> int:
     return found
 
 
-def _routes() -> list[str]:
+def free_routes() -> list[str]:
     """The routes that have free rows."""
     return [route for (route,) in _read(_ROUTES)]
 

@@ -10,7 +10,7 @@ from reportqueue import bounds, catalogue, locks, notices
 from reportqueue.models import Pause, Report, ReportConsumer, ReportQueue, ReportSchedule, WebhookSource
 from reportqueue.models.pause import Scope
 from reportqueue.models.report import DEFAULT_ROUTE
-from reportqueue.states import Status
+from reportqueue.queue import choice
 
 logger = logging.getLogger("reportqueue")
 
@@ -74,10 +74,15 @@ def doubt(pause: Pause) -> str:
 
 
 def _is_route(route: str) -> bool:
-    free = ReportQueue.objects.filter(status=Status.QUEUED, waiting=False, route=route)
-    leased = ReportQueue.objects.filter(lease_expires_at__isnull=False, route=route)
-    known = (Report.objects.filter(route=route), ReportConsumer.objects.filter(routes__contains=[route]), free, leased)
-    return route == DEFAULT_ROUTE or any(rows.exists() for rows in known)
+    return route in known_routes() or ReportQueue.objects.filter(lease_expires_at__isnull=False, route=route).exists()
+
+
+def known_routes() -> list[str]:
+    """The routes of the catalogue, of consumers, and of queued rows; and the default."""
+    catalogued = Report.objects.order_by().values_list("route", flat=True).distinct()
+    asked = ReportConsumer.objects.exclude(routes=None).values_list("routes", flat=True)
+    routes = {DEFAULT_ROUTE, *catalogued, *choice.free_routes()}
+    return sorted(routes.union(*(one or () for one in asked)))
 
 
 def _is_report(report_id: int) -> bool:

@@ -59,7 +59,7 @@ def test_an_entry_is_added_and_shown(keeper: Client):
         f"{REPORTS}add/", {**NEW, "max_running": "3", "rate_limit": "5", "rate_period_seconds": "60"}
     )
     assert response.status_code == 302, errors_of(response)
-    assert "3 under way; 5 starts in 60 s" in text_of(keeper.get(REPORTS))
+    assert "3 under way; 5 starts in 1 min (60 s)" in text_of(keeper.get(REPORTS))
 
 
 @pytest.mark.parametrize(

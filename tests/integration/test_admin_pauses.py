@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,6 +95,29 @@ def test_other_messages_are_kept(admin_client: Client, objects: dict[str, Any]):
     response = admin_client.post(f"{QUEUE}{objects['reportqueue']}/cancel/", follow=True)
     said = [str(one) for one in response.context["messages"]]
     assert [one.split(" since")[0] for one in said] == ["1 report cancelled.", "The queue is paused"]
+
+
+def test_the_form_explains_its_fields_and_finds_reports_by_name(admin_client: Client, objects: dict[str, Any]):
+    page = text_of(admin_client.get(f"{APP}pause/add/"))
+    assert '<datalist id="report_id-reports"><option value="7">Weather</option></datalist>' in page
+    assert "Type a part of its name to find it." in page
+    assert "Nothing of it is claimed until it is resumed." in page
+
+
+def test_a_second_pause_and_a_route_that_nobody_knows_are_told(admin_client: Client, objects: dict[str, Any]):
+    def said(**fields: str) -> list[str]:
+        response = admin_client.post(f"{APP}pause/add/", fields, follow=True)
+        return [str(one) for one in response.context["messages"]]
+
+    refused = text_of(admin_client.post(f"{APP}pause/add/", {"scope": "queue", "note": "again"}))
+    assert re.search(
+        r'<ul class="errorlist nonfield"[^>]*><li>It was paused already: The queue is paused since', refused
+    )
+    assert Pause.objects.get().paused_by == "ana"
+    assert any("has the route 'fin'. Is it written correctly?" in one for one in said(scope="route", route="fin"))
+    queue.pause(report_id=7, by="ben")
+    response = admin_client.post(f"{APP}report/7/pause/", follow=True)
+    assert any("It was paused already: Report Weather (7)" in str(one) for one in response.context["messages"])
 
 
 def test_who_is_not_logged_in_is_told_nothing(client: Client, objects: dict[str, Any]):

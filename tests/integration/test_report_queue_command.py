@@ -238,7 +238,7 @@ def test_the_list_has_attempts_lateness_and_errors_in_120_columns():
     assert lines[0].split() == ["row", "status", "due", "(UTC)", "late", "tries", "report,", "modifier"]
     (line,) = (line for line in lines if line.startswith(f"#{row.pk} "))
     assert re.search(r" 2 min +3/3 +1, modifier 2: ValueError: the source of the figures does", line)
-    assert line.endswith("...")
+    assert line.endswith("…")
     assert re.search(r" in (5 min|4 min 59 s) +0/3 +1, modifier 2, route finance$", said, re.MULTILINE)
     assert "never ran" in said
 
@@ -277,7 +277,7 @@ def test_a_row_is_shown_with_json_and_the_generation_of_each_attempt():
     said = run("show", row.pk)[1]
     assert '  params: {"all": true, "month": "2026-11"}\n' in said
     assert "  attempt 1 (generation 4): failed, run " in said
-    assert said.endswith("word word...\n")
+    assert said.endswith("word word…\n")
 
 
 @pytest.mark.parametrize(
