@@ -102,6 +102,15 @@ def test_a_report_is_paused_and_resumed_by_buttons(keeper: Client, weather: Repo
     assert not queue.paused()
 
 
+def test_a_schedule_that_is_added_from_a_report_begins_with_its_priority_and_attempts(keeper: Client, weather: Report):
+    Report.objects.filter(pk=7).update(priority=20, max_attempts=5)
+    page = text_of(keeper.get(f"{SCHEDULES}add/?report_id=7"))
+    assert 'name="priority" value="20"' in page
+    assert 'name="max_attempts" value="5"' in page
+    assert "This counts for the schedule's reports, not the priority of the catalogue." in page
+    assert 'name="priority" value="0"' in text_of(keeper.get(f"{SCHEDULES}add/"))
+
+
 def test_a_pause_without_the_permission_is_403(weather: Report):
     viewer = staff("view_report", "change_report", "view_reportqueue")
     assert viewer.post(f"{REPORTS}7/pause/").status_code == 403
