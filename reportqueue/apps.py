@@ -11,9 +11,12 @@ class ReportQueueConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connect the log, the reports to Dagster and the replanning; importing `checks` registers them."""
-        from reportqueue import audit, checks  # noqa: F401
+        """Connect the log and its names, the reports to Dagster, the replanning; importing `checks` registers them."""
+        from django.db.models.signals import post_delete, post_save
+
+        from reportqueue import audit, catalogue, checks  # noqa: F401
         from reportqueue.log import log_transitions
+        from reportqueue.models import Report
         from reportqueue.notices import schedules_edited
         from reportqueue.schedules import replanning
         from reportqueue.signals import transitioned_together
@@ -21,5 +24,7 @@ class ReportQueueConfig(AppConfig):
 
         transitioned_together.connect(log_transitions, dispatch_uid="reportqueue.log")
         schedules_edited.connect(asset_events.announce_at_commit, dispatch_uid="reportqueue.asset_events")
+        for signal in (post_save, post_delete):
+            signal.connect(catalogue.forget_names, sender=Report, dispatch_uid="reportqueue.names")
         replanning.connect()
         audit.connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +14,10 @@ from reportqueue import bounds, params_schema
 from reportqueue.models.report import DEFAULT_ROUTE, Report
 
 DEFAULT_PRIORITY = 0
+REMEMBERED_SECONDS = 60
+MAX_REMEMBERED = 10_000
+_remembered: dict[int, tuple[str, float]] = {}
+"""Of reports, their names, and until when on the process's clock these are used."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,32 @@ def _terms(entry: Report) -> Terms:
 def names(report_ids: Collection[int]) -> dict[int, str]:
     """The names of those of the reports that have one."""
     return dict(Report.objects.filter(pk__in=set(report_ids)).values_list("pk", "name"))
+
+
+def remembered_names(report_ids: Collection[int]) -> dict[int, str]:
+    """The names as they were at most `REMEMBERED_SECONDS` ago; for the log, which is not to ask for each line."""
+    now, wanted = time.monotonic(), set(report_ids)
+    if unknown := {pk for pk in wanted if _remembered.get(pk, ("", 0.0))[1] <= now}:
+        if len(_remembered) + len(unknown) > MAX_REMEMBERED:
+            _remembered.clear()
+        found = names(unknown)
+        _remembered.update({pk: (found.get(pk, ""), now + REMEMBERED_SECONDS) for pk in unknown})
+    return {pk: name for pk in wanted if (name := _remembered.get(pk, ("", 0.0))[0])}
+
+
+def forget_names(**_: Any) -> None:
+    """Let the names be read anew: the catalogue has changed."""
+    _remembered.clear()
+
+
+def number_of(text: str) -> int | None:
+    """The number of the report that a text means: the number itself, or its name in the catalogue. None: no such name.
+
+    A number need not be in the catalogue.
+    """
+    if text.isascii() and text.isdigit():
+        return bounds.as_id(text)
+    return Report.objects.filter(name__iexact=text).values_list("pk", flat=True).first()
 
 
 def leases(report_ids: Collection[int]) -> dict[int, timedelta]:

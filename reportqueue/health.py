@@ -81,15 +81,16 @@ def status(request: HttpRequest) -> JsonResponse:
     """Whether the installation moves, for monitoring: 200 also if it has stalled, 503 without a database or its tables.
 
     It counts the schedules that are overdue, and the rows that are due, dispatched and running. The reasons also name
-    the consumers that are expected and silent, and routes that nobody asks for. `warnings` are of what costs runs, or
-    is paused, and stops nothing else.
+    the consumers that are expected and silent. `warnings` are of what costs runs, of what is paused or late, and of
+    routes that nobody asks for: none of it stops anything else.
     """
     try:
         found = moving.state(PROBE_SECONDS)
     except Error as error:
         return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
     document = {"status": "stalled" if found.reasons else "moving", "reasons": found.reasons}
-    return JsonResponse({**document, "warnings": found.warnings, **found.counts, "counted_up_to": moving.COUNTED})
+    warnings = [*found.warnings, *map(moving.paused, found.pauses)]
+    return JsonResponse({**document, "warnings": warnings, **found.counts, "counted_up_to": moving.COUNTED})
 
 
 def _probe(view: View) -> View:

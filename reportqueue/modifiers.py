@@ -9,6 +9,7 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import IntegerField, Model
 
+from reportqueue import catalogue
 from reportqueue.conf import conf
 
 MAX_NAME = 200
@@ -44,6 +45,11 @@ def names(modifier_ids: Collection[int]) -> dict[int, str]:
         return {}
     known = found._base_manager.in_bulk(set(modifier_ids))
     return {pk: str(one)[:MAX_NAME] for pk, one in known.items()}
+
+
+def label(row: Any) -> str:
+    """The modifier of a row for people: with its name, if `name_rows` has looked it up."""
+    return catalogue.label(row.modifier_id, getattr(row, "modifier_name", ""))
 
 
 def name_rows(rows: Iterable[Any]) -> None:

@@ -23,7 +23,9 @@ class State:
     reasons: list[str]
     """Why it does not move; empty if it does."""
     warnings: list[str]
-    """What costs runs, or is meant to hold rows back, and stops nothing else."""
+    """What costs runs, or is late, and stops nothing else."""
+    pauses: list[Pause]
+    """What people have paused, the oldest first."""
 
 
 def state(seconds: float) -> State:
@@ -44,19 +46,25 @@ def state(seconds: float) -> State:
             *_overdue(counts["overdue_schedules"]),
             *([str(stalled)] if stalled else []),
             *(silence.without_name() for silence in triggers.silent()),
-            *map(str, triggers.unasked()),
         ]
         warnings = [
             *_late(counts["past_deadline"]),
             *([CLAIMED_TWICE] if triggers.twice() else []),
-            *map(paused, queue.paused()),
+            *map(str, triggers.unasked()),
         ]
-    return State(counts, reasons, warnings)
+        pauses = queue.paused()
+    return State(counts, reasons, warnings, pauses)
+
+
+def held(seconds: float) -> int:
+    """How many due rows pauses and limits hold back, up to `COUNTED`; each statement may take so many `seconds`."""
+    with database.quick(seconds):
+        return queue.held(COUNTED)
 
 
 def paused(pause: Pause) -> str:
     """A pause for callers without a login, who do not learn by whom and why."""
-    return f"{pause.what} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC."
+    return f"{pause.named} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC."
 
 
 def _late(count: int) -> list[str]:

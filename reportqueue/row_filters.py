@@ -13,7 +13,7 @@ from django import forms
 from django.db.models import QuerySet
 from rest_framework import ISO_8601, serializers
 
-from reportqueue import bounds, failures
+from reportqueue import bounds, catalogue, failures
 from reportqueue.models import ReportQueue
 from reportqueue.models.queue import failed_like
 from reportqueue.states import FINAL, UNFINISHED, Source, Status
@@ -72,6 +72,29 @@ class NamesFilter(django_filters.MultipleChoiceFilter):  # type: ignore[misc]  #
     always_filter = False
 
 
+class ReportFormField(forms.CharField):
+    """A report, by its number or its name in the catalogue."""
+
+    def clean(self, value: Any) -> int | None:
+        """Its number."""
+        if not (text := super().clean(value)):
+            return None
+        if (found := catalogue.number_of(text)) is None:
+            raise forms.ValidationError(f"The catalogue has no report {text!r}.")
+        return found
+
+
+class ReportOfRowFilter(django_filters.Filter):  # type: ignore[misc]  # the library has no types
+    """A filter by a report."""
+
+    field_class = ReportFormField
+
+
+def report_filter() -> ReportOfRowFilter:
+    """A filter by a report's number or name."""
+    return ReportOfRowFilter("report_id", max_length=bounds.MAX_NAME_LENGTH)
+
+
 class FailureFormField(forms.CharField):
     """The fingerprint of a failure."""
 
@@ -114,6 +137,7 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
     claimed_by = NamesFilter("claimed_by")
     route = NamesFilter("route")
     report_id = id_filter()
+    report = report_filter()
     modifier_id = id_filter()
     schedule = id_filter()
     failure = FailureFilter()
@@ -138,4 +162,6 @@ class QueueFilter(django_filters.FilterSet):  # type: ignore[misc]  # the librar
     def is_narrowed(self) -> bool:
         """Whether one of the conditions has an index for finished rows; valid parameters only."""
         chosen = self.form.cleaned_data
-        return any(chosen[name] not in (None, "") for name in ("report_id", "modifier_id", "schedule", "failure"))
+        return any(
+            chosen[name] not in (None, "") for name in ("report_id", "report", "modifier_id", "schedule", "failure")
+        )

@@ -14,7 +14,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from rest_framework.test import APIClient
 
-from reportqueue import tokens
+from reportqueue import catalogue, tokens
 from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
 from reportqueue.queue import choice
 from reportqueue.states import FINAL, LEASED, Outcome, Status
@@ -124,9 +124,10 @@ def build_row(**fields: Any) -> ReportQueue:
 
 
 @pytest.fixture(autouse=True)
-def _turns_begin_anew() -> None:
-    """No test depends on whose turn it was in the one before: the process remembers that."""
+def _nothing_is_remembered() -> None:
+    """No test depends on whose turn it was in the one before, nor on its names: the process remembers both."""
     choice.forget_turns()
+    catalogue.forget_names()
 
 
 @pytest.fixture

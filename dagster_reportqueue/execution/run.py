@@ -72,7 +72,7 @@ def run_report(
 
         def announced(run: ReportRun) -> Mapping[str, Any] | None:
             context.log.info(
-                f"Started report {item.report_id}, modifier {item.modifier_id}: "
+                f"Started report {item.label}, modifier {item.modifier_id}: "
                 f"attempt {item.attempt} of {item.max_attempts}."
             )
             return work(run)

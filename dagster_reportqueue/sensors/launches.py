@@ -92,7 +92,7 @@ class Launches:
         )
 
     def _report(self, item: QueueItem, reason: str) -> None:
-        self.context.log.error(f"No run for row {item.queue_id}: {reason}")
+        self.context.log.error(f"No run for row {item.queue_id}, report {item.label}: {reason}")
         self.client.fail_launch(item.queue_id, generation=item.generation, run_id=item.run_key, error=reason)
 
 

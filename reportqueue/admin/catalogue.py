@@ -16,6 +16,8 @@ from reportqueue.admin import actions as shared
 from reportqueue.admin import formats, search
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.filters import RouteFilter
+from reportqueue.durations import seconds
+from reportqueue.errors import InvalidTransition
 from reportqueue.models import Report, ReportSchedule
 from reportqueue.models.audit import Kind
 
@@ -103,7 +105,9 @@ class ReportAdmin(ActionsAdmin):
         def operate_on(pk: int) -> None:
             by = request.user.get_username()
             if name == PAUSE:
-                queue.pause(report_id=pk, by=by, note=shared.reason_of(request))
+                made = queue.pause(report_id=pk, by=by, note=shared.reason_of(request))
+                if made.was_there:
+                    raise InvalidTransition(gettext("It was paused already: %(pause)s.") % {"pause": made})
             else:
                 queue.resume(report_id=pk, by=by)
             if (report := Report.objects.filter(pk=pk).first()) is not None:
@@ -145,10 +149,12 @@ class ReportAdmin(ActionsAdmin):
         if report.max_running_per_modifier is not None:
             parts.append(gettext("%(n)s for each modifier") % {"n": f"{report.max_running_per_modifier:,}"})
         if report.rate_limit is not None:
-            rate = {"n": f"{report.rate_limit:,}", "s": f"{report.rate_period_seconds:,}"}
-            parts.append(gettext("%(n)s starts in %(s)s s") % rate)
+            rate = {"n": f"{report.rate_limit:,}", "time": seconds(report.rate_period_seconds or 0)}
+            parts.append(gettext("%(n)s starts in %(time)s") % rate)
         if report.expires_after_seconds is not None:
-            parts.append(gettext("expires after %(s)s s") % {"s": f"{report.expires_after_seconds:,}"})
+            parts.append(gettext("expires after %(time)s") % {"time": seconds(report.expires_after_seconds)})
+        if report.deadline_seconds is not None:
+            parts.append(gettext("late after %(time)s") % {"time": seconds(report.deadline_seconds)})
         return "; ".join(parts) or formats.EMPTY
 
     @admin.display(description=_("state"))

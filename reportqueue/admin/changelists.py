@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -12,9 +13,9 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
-from django.db.models import F, QuerySet
+from django.db.models import F, Func, QuerySet, Value
 from django.db.models.fields.json import KeyTransform
-from django.db.models.functions import Now, Right
+from django.db.models.functions import Left, Now, Reverse
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -34,6 +35,18 @@ if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
 else:
     AnyPaginator = Paginator
+
+
+def name_all(objects: Sequence[Any]) -> None:
+    """Look up the names of the reports and modifiers that these objects have: one query for each kind.
+
+    Their `str()` then has the names.
+    """
+    of_reports = [one for one in objects if hasattr(one, "report_id") and not isinstance(one, Report)]
+    if of_reports:
+        catalogue.name_rows(of_reports)
+        if hasattr(of_reports[0], "modifier_id"):
+            modifiers.name_rows(of_reports)
 
 
 class BoundedPaginator(AnyPaginator):
@@ -86,6 +99,10 @@ class PartsPaginator(BoundedPaginator):
         return between
 
 
+LAST_LINE = 300
+"""Characters of the last line of an error that the list reads."""
+
+
 class StrictChangeList(ChangeList):
     """A list that accepts only its own parameters: no look-up by other fields in the URL."""
 
@@ -106,26 +123,41 @@ class StrictChangeList(ChangeList):
         self.page_num = min(max(self.page_num, 1), self.paginator.num_pages)
         self.result_list = self.page_rows()
         if hasattr(self.model, "report_id") and self.model is not Report:
-            # The names of the reports and modifiers that the page shows: one query for each kind.
             self.result_list = list(self.result_list)
-            catalogue.name_rows(self.result_list)
-            if hasattr(self.model, "modifier_id"):
-                modifiers.name_rows(self.result_list)
+            name_all(self.result_list)
 
     def page_rows(self) -> Any:
         """The rows of the page."""
         return self.result_list
 
+    def counted(self) -> Self:
+        """The list as the text below it counts its objects."""
+        return self
+
+
+def _last_line(field: str) -> Func:
+    """The begin of the last line of a text, in the database: whole texts may have 16 KiB."""
+    text = Func(F(field), Value(" \t\r\n"), function="rtrim")
+    end = Func(Reverse(text), Value("\n"), Value(1), function="split_part")
+    return Left(Reverse(end), LAST_LINE)
+
 
 class QueueChangeList(StrictChangeList):
     """The queue's list. It does not load the texts of up to 64 KiB that only a row's own page shows."""
+
+    def counted(self) -> Self:
+        """For the text below the list, "11 queued reports": the page itself is the report queue."""
+        shown = copy(self)
+        shown.opts = copy(self.opts)
+        shown.opts.verbose_name_plural = _("queued reports")
+        return shown
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         """The rows, with the end of their error and the parts of their result that the list shows."""
         result = F("result")
         rows: Any = super().get_queryset(request, exclude_parameters)
         rows = rows.with_turn().annotate(
-            error_end=Right("error", 300),
+            error_end=_last_line("error"),
             artifacts_made=KeyTransform("artifacts", result),
             skipped_count=KeyTransform("count", result),
             skipped_complete=KeyTransform("complete", result),
@@ -164,6 +196,22 @@ class ListAdmin(PatientAdmin):
         """With the database's time as `now`: lateness is computed by that clock."""
         rows: QuerySet[Any] = super().get_queryset(request).annotate(now=Now())
         return rows
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """As Django's, with the names that titles, breadcrumbs and messages show."""
+        found = super().get_object(request, object_id, from_field)
+        name_all([found])
+        return found
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """As Django's, under the object's name."""
+        name_all([obj])
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """As Django's, under the object's name."""
+        name_all([obj])
+        return super().log_change(request, obj, message)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list's class."""

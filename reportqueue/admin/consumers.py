@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpRequest
+from django.template.response import SimpleTemplateResponse
 
 from reportqueue import queue, triggers
+
+View = Callable[..., Any]
+PAUSED = "rq-pause"
+"""Marks the messages of pauses."""
 
 
 def warn_of_consumers(request: HttpRequest) -> None:
@@ -20,6 +29,35 @@ def warn_of_consumers(request: HttpRequest) -> None:
 
 def warn_of_pauses(request: HttpRequest) -> None:
     """Show a warning above the page for each pause."""
-    if request.method == "GET":
-        for pause in queue.paused():
-            messages.warning(request, f"{pause}.")
+    for pause in queue.paused():
+        messages.warning(request, f"{pause}.", PAUSED)
+
+
+def with_pauses(view: View, has_permission: Callable[[HttpRequest], bool]) -> View:
+    """A view of the admin whose page has a warning for each pause."""
+
+    @wraps(view)
+    def warning(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if not has_permission(request):  # the view sends this person to the page with the log-in
+            return view(request, *args, **kwargs)
+        # Before the view: it may render its page itself.
+        warn_of_pauses(request)
+        response = view(request, *args, **kwargs)
+        if not _shows_messages(request, response):
+            _keep_others(request)
+        return response
+
+    return warning
+
+
+def _shows_messages(request: HttpRequest, response: Any) -> bool:
+    if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
+        return True
+    return bool(getattr(messages.get_messages(request), "used", False))
+
+
+def _keep_others(request: HttpRequest) -> None:
+    """The answer was no page: the next page would show the warnings once more. The other messages stay for it."""
+    for one in list(messages.get_messages(request)):
+        if one.extra_tags != PAUSED:
+            messages.add_message(request, one.level, one.message, one.extra_tags)

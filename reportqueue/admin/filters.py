@@ -16,10 +16,12 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, failures
+from reportqueue import bounds, failures, queue
+from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.search import NotUnderstood, number
 from reportqueue.models import Report, ReportSchedule
 from reportqueue.models.queue import failed_like, unfinished
+from reportqueue.models.report import ROUTE
 from reportqueue.states import FINAL, LEASED, UNFINISHED, Source, Status
 
 
@@ -182,6 +184,21 @@ class RouteFilter(ChoiceFilter):
         return [(route, route) for route in routes]
 
 
+class RowRouteFilter(ChoiceFilter):
+    """A row's route: one that is known now, or one that a link names."""
+
+    title = _("route")
+    parameter_name = "route"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The routes of the catalogue, of consumers and of queued rows, if there are several."""
+        chosen = self.value()
+        if chosen is not None and not ROUTE.fullmatch(chosen):
+            return [(route, route) for route in queue.known_routes()]
+        routes = sorted({*queue.known_routes(), *([chosen] if chosen else [])})
+        return [(route, route) for route in routes] if len(routes) > 1 or chosen else []
+
+
 class CalendarFilter(ChosenFilter):
     """The schedules of one calendar."""
 
@@ -286,7 +303,9 @@ class FormFilter(admin.ListFilter):
 
 
 class _ReportForm(forms.Form):
-    report_id = forms.IntegerField(label=_("Report"), required=False, min_value=0, max_value=bounds.MAX_ID)
+    report_id = forms.IntegerField(
+        label=_("Report"), required=False, min_value=0, max_value=bounds.MAX_ID, widget=ReportInput
+    )
     modifier_id = forms.IntegerField(label=_("Modifier"), required=False, min_value=0, max_value=bounds.MAX_ID)
 
 

@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 
+from reportqueue import lines
 from reportqueue.conf import conf
+from reportqueue.durations import duration as duration
 from reportqueue.models import ReportQueue
 from reportqueue.states import FINAL, Outcome, Status
 
@@ -49,19 +51,6 @@ def local(instant: datetime | None, zone_name: str) -> str:
     except (KeyError, ValueError, OSError):  # a row written past the checks must not break the page
         return ""
     return f"{instant.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
-
-
-def duration(length: timedelta) -> str:
-    """Two units at most, for people: `0.4 s`, `2 min 5 s`, `3 h`, `2 d 4 h`."""
-    seconds = abs(length.total_seconds())
-    if seconds < 10:
-        return f"{seconds:.1f}".removesuffix(".0") + " s"
-    whole = int(seconds)
-    for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller_size
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
 
 
 def offset(length: timedelta) -> str:
@@ -183,10 +172,8 @@ def traceback(text: str, *, unfolded: bool) -> str:
 
 
 def last_line(text: str, limit: int) -> str:
-    """The end of a traceback, at most `limit` characters of it."""
-    lines = text.strip().splitlines()
-    line = lines[-1].strip() if lines else ""
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """The last line of a traceback, at most `limit` characters of its begin."""
+    return lines.cut(lines.last_line(text), limit)
 
 
 def json_block(value: Any) -> str:

@@ -12,8 +12,9 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
 from reportqueue.admin import search
-from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.changelists import ListAdmin, name_all
 from reportqueue.admin.formats import utc
+from reportqueue.admin.report_input import ReportInput
 from reportqueue.models import Pause
 from reportqueue.models.pause import Scope
 
@@ -29,6 +30,13 @@ class PauseForm(PauseModelForm):
     class Meta:
         model = Pause
         fields = ["scope", "route", "report_id", "note"]
+        widgets = {"report_id": ReportInput}
+        help_texts = {
+            "scope": _("Nothing of it is claimed until it is resumed. What is under way ends; schedules go on."),
+            "route": _("For the scope “A route” only: its name, such as finance."),
+            "report_id": _("For the scope “A report” only: its number. Type a part of its name to find it."),
+            "note": _("Why, and until when. Everybody who sees the queue reads it."),
+        }
 
     def clean(self) -> dict[str, Any]:
         """Refuse a route without its name, and what does not belong to the chosen scope."""
@@ -41,7 +49,15 @@ class PauseForm(PauseModelForm):
                 self.add_error(name, gettext("Say which one is to be paused."))
             elif name != wanted and given:
                 self.add_error(name, gettext("Leave this empty, or choose another scope."))
+        if scope and not self.errors:
+            there = Pause.objects.filter(scope=scope, route=cleaned["route"], report_id=cleaned["report_id"]).first()
+            if there is not None:
+                name_all([there])
+                raise forms.ValidationError(gettext("It was paused already: %(pause)s.") % {"pause": there})
         return cleaned
+
+    def validate_constraints(self) -> None:
+        """What they would refuse has been said, in words."""
 
 
 @admin.register(Pause)
@@ -49,7 +65,7 @@ class PauseAdmin(ListAdmin):
     """The pauses. To end one is to delete it; it cannot be changed."""
 
     form = PauseForm
-    list_display = ["what", "report", "since", "paused_by", "note"]
+    list_display = ["what", "since", "paused_by", "note"]
     find = search.find_pauses
     search_fields = ["note"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the note or of the name of who paused it, or a route.")
@@ -74,8 +90,10 @@ class PauseAdmin(ListAdmin):
     def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:
         """Pause it. A pause that is there already is left as it is, and said."""
         made = queue.pause(route=obj.route, report_id=obj.report_id, by=request.user.get_username(), note=obj.note)
-        if made.note != obj.note or made.paused_by != request.user.get_username():
+        if made.was_there:
             self.message_user(request, gettext("It was paused already: %(pause)s.") % {"pause": made}, messages.WARNING)
+        if doubt := queue.doubt(made):
+            self.message_user(request, doubt, messages.WARNING)
         obj.pk, obj.paused_at, obj.paused_by = made.pk, made.paused_at, made.paused_by
 
     def delete_model(self, request: HttpRequest, obj: Pause) -> None:
@@ -89,13 +107,8 @@ class PauseAdmin(ListAdmin):
 
     @admin.display(description=_("paused"))
     def what(self, pause: Pause) -> str:
-        """The queue, the route or the report."""
-        return pause.what
-
-    @admin.display(description=_("report"))
-    def report(self, pause: Pause) -> str:
-        """The name of the report."""
-        return "" if pause.report_id is None else super().report(pause)
+        """The queue, the route or the report, by its name."""
+        return pause.named
 
     @admin.display(description=_("since (UTC)"))
     def since(self, pause: Pause) -> str:

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import catalogue, queue
+from reportqueue import queue
 from reportqueue.admin import actions, formats, road, search
 from reportqueue.admin.bulk import BulkAdmin
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
@@ -26,6 +26,7 @@ from reportqueue.admin.filters import (
     NowFilter,
     ProcessedFilter,
     ReportFilter,
+    RowRouteFilter,
     ScheduleFilter,
     SourceFilter,
     StatusFilter,
@@ -33,10 +34,13 @@ from reportqueue.admin.filters import (
 from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue, lists
 from reportqueue.models.audit import Kind
+from reportqueue.models.report import DEFAULT_ROUTE
 from reportqueue.states import FINAL, Status
+from reportqueue.waiting_reasons import why_waiting
 
 NARROWING = ("source", "report_id", "modifier_id", "schedule", SEARCH_VAR)
 """Parameters of the list whose conditions have an index."""
+LATE = _("It has been due for more than a minute, and has not started.")
 ATTEMPTS_SHOWN = 50
 """How many attempts of a row are shown, the newest. A row that is often requeued has many."""
 
@@ -52,7 +56,6 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
         "status_and_error",
         "due",
         "lateness",
-        "attempts_used",
         "source_and_priority",
         "run_and_artifacts",
     ]
@@ -64,6 +67,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
             ProcessedFilter,
             SourceFilter,
             ReportFilter,
+            RowRouteFilter,
             DueFilter,
             ScheduleFilter,
             FailureFilter,
@@ -75,8 +79,9 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
     find = search.find_rows
     search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(
-        "The number of a row or a report, the begin of a run's id, an idempotency key; or report:3 "
-        "report:weather modifier:2014 route:finance schedule:5 id:7 run:0b1f key:order-7. All words must match."
+        "The number of a row or a report, a part of a report's name, the begin of a run's id, an idempotency key; or "
+        "report:3 report:weather modifier:2014 route:finance schedule:5 id:7 run:0b1f key:order-7. All words must "
+        "match."
     )
     ordering = ["-trigger_time", "-id"]
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
@@ -126,7 +131,15 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
         links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
         links += self.bulk_links(request)
         links.append((gettext("Failures"), self.address("failures")))
-        context = {"max_at_once": actions.MAX_AT_ONCE, "links": links, **(extra_context or {})}
+        legend = gettext(
+            "Bold: it has been due for more than a minute and has not started, or it has missed its deadline."
+        )
+        context = {
+            "max_at_once": actions.MAX_AT_ONCE,
+            "links": links,
+            "legend": legend,
+            **(extra_context or {}),
+        }
         return super().changelist_view(request, context)
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any) -> Any:
@@ -141,6 +154,16 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
         narrowed = any(asked.get(name) for name in NARROWING)
         return PartsPaginator(queryset, per_page, lists.by_trigger_time(queryset, statuses, narrowed=narrowed))
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Without the API user of a row that no API user has."""
+        shown = super().get_fieldsets(request, obj)
+        if obj is None or obj.api_user:
+            return shown
+        return [
+            (name, {**options, "fields": [field for field in options["fields"] if field != "holder"]})
+            for name, options in shown
+        ]
+
     def render_change_form(
         self,
         request: HttpRequest,
@@ -152,7 +175,6 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
     ) -> HttpResponse:
         """A row's page, with a button for each operation that this person may do to it now, and a link to copy it."""
         if obj is not None:
-            catalogue.name_rows([obj])
             context["links"] = self.links_to_failures(obj)
             if self.may_enqueue(request):
                 copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
@@ -163,10 +185,13 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
 
     @admin.display(description=_("status"))
     def status_now(self, row: ReportQueue) -> str:
-        """The status; whether a running row was asked to cancel, how many firings a skipped row counts."""
+        """The status, and why a queued row waits; whether a running row was asked to cancel, skipped firings."""
         facts = row.result if isinstance(row.result, dict) else {}
         badge = self._badge(row, facts.get("count"), facts.get("complete"))
-        return format_html("{}, {}", badge, self._waiting(queue.turn_before(row))) if row.waiting else badge
+        if row.waiting:
+            badge = format_html("{}, {}", badge, self._waiting(queue.turn_before(row)))
+        why = ((one,) for one in why_waiting(row))
+        return format_html("{}{}", badge, format_html_join("", '<div class="rq-why">{}</div>', why))
 
     @admin.display(description=_("status"))
     def status_and_error(self, row: Any) -> str:
@@ -174,7 +199,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
         badge = self._badge(row, row.skipped_count, row.skipped_complete)
         if row.waiting:
             return formats.two_lines(badge, self._waiting(row.turn))
-        return formats.two_lines(badge, formats.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 80))
+        return formats.two_lines(badge, formats.last_line(row.error_end, 200 if row.status == Status.SKIPPED else 120))
 
     def _badge(self, row: ReportQueue, count: Any, complete: Any) -> str:
         label = row.get_status_display()
@@ -206,8 +231,10 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
         """How late it is or was, and how long it took."""
         late, then = formats.lateness(row, row.now)
         missed = formats.missed_deadline(row, row.now)
-        if missed or formats.is_late(row, row.now):
-            late = format_html('<strong class="rq-late">{}</strong>', f"{late}, {missed}" if missed else late)
+        if formats.is_late(row, row.now):
+            late = format_html('<strong class="rq-late" title="{}">{}</strong>', LATE, late)
+        if missed:
+            late = formats.two_lines(late, format_html('<strong class="rq-late">{}</strong>', missed))
         return formats.two_lines(late, then)
 
     @admin.display(description=_("attempts"))
@@ -217,16 +244,17 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
 
     @admin.display(description=_("source"))
     def source_and_priority(self, row: ReportQueue) -> str:
-        """Its source, and its priority unless that is 0."""
+        """Its source; its priority unless that is 0, and its route unless that is the default."""
         priority = gettext("priority %(number)s") % {"number": row.priority} if row.priority else ""
-        return formats.two_lines(row.get_source_display(), priority)
+        route = gettext("route %(name)s") % {"name": row.route} if row.route != DEFAULT_ROUTE else ""
+        return formats.two_lines(formats.two_lines(row.get_source_display(), route), priority)
 
     @admin.display(description=_("run, artifacts"))
     def run_and_artifacts(self, row: Any) -> str:
-        """Links to the last run and to its artifacts."""
-        return formats.two_lines(
-            self.run(row), formats.artifact_links(row.artifacts_made) if row.artifacts_made else ""
-        )
+        """Links to the last run and to its artifacts, and how many attempts are used."""
+        used = formats.two_lines(self.run(row), gettext("attempt %(used)s") % {"used": self.attempts_used(row)})
+        shown = used if row.attempt or row.run_id else formats.EMPTY
+        return formats.two_lines(shown, formats.artifact_links(row.artifacts_made) if row.artifacts_made else "")
 
     @admin.display(description=_("run"))
     def run(self, row: ReportQueue) -> str:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import schedules
 from reportqueue.admin import formats
-from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.changelists import ListAdmin, name_all
 from reportqueue.admin.instants import in_utc
 from reportqueue.admin.schedule_actions import sees_queue
 from reportqueue.errors import RowBusy, ScheduleNotFound
@@ -58,6 +58,7 @@ class BackfilledAdmin(ListAdmin):
         if not self.has_view_permission(request) or not request.user.has_perm("reportqueue.add_reportqueue"):
             raise PermissionDenied
         schedule = self.get_queryset(request).filter(pk=pk).first()
+        name_all([schedule])
         if schedule is None:
             self.message_user(request, str(ScheduleNotFound()), messages.WARNING)
             return HttpResponseRedirect(self.address("changelist"))

@@ -16,13 +16,15 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 import reportcron
-from reportqueue import bounds, database
+from reportqueue import bounds, catalogue, database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.agenda import AgendaAdmin
+from reportqueue.admin.changelists import name_all
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.modifiers import use_input
 from reportqueue.admin.params_fields import ParamsFields
+from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
 from reportqueue.admin.schedule_form import FIELDSETS, WHAT, ScheduleForm, with_params_fields
@@ -33,6 +35,13 @@ from reportqueue.states import Status
 
 LAST_OUTCOMES = 5
 NEXT_FIRINGS = 5
+OWN = {
+    "priority": _(
+        "-100 to 100, higher first. This counts for the schedule's reports, not the priority of the catalogue."
+    ),
+    "max_attempts": _("This counts for the schedule's reports, not the attempts of the catalogue."),
+}
+"""The help of fields that a report of the catalogue has, too."""
 DETAIL_SHOWN = 150
 """Characters of a note or an error that the list shows."""
 
@@ -122,11 +131,23 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Agen
             report_id = bounds.as_id(request.GET.get("report_id", "")) if obj is None else obj.report_id
         return ParamsFields.of(report_id, {} if obj is None else obj.params)
 
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """As Django's; with the priority and the attempts of a report that the address names."""
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        if (report_id := bounds.as_id(str(initial.get("report_id", "")))) is not None:
+            terms = catalogue.terms([report_id])[report_id]
+            initial = {"priority": terms.priority, "max_attempts": terms.max_attempts} | initial
+        return initial
+
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         """The zone's input suggests the names of zones; see the form's template."""
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "timezone" and field is not None:
             field.widget.attrs["list"] = "time-zones"
+        if db_field.name in OWN and field is not None:
+            field.help_text = OWN[db_field.name]
+        if db_field.name == "report_id" and field is not None:
+            field.widget = ReportInput()
         if db_field.name == "modifier_id":
             use_input(field, self.admin_site)
         return field
@@ -146,6 +167,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Agen
             if request.method == "POST":
                 # The edit was refused. The form has changed `obj` in memory; the page must show what is stored.
                 obj = self.get_queryset(request).get(pk=obj.pk)
+                name_all([obj])
                 context["adminform"].form.instance = context["original"] = obj
                 context["subtitle"] = str(obj)
             context["buttons"] = self.buttons_for(request, obj)

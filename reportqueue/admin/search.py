@@ -36,7 +36,8 @@ class NotUnderstood(ValueError):
 def find_rows(rows: QuerySet[M], text: str, modifiers: Named) -> QuerySet[M]:
     """Queue rows that match every word, such as `report:3 modifier:2014 route:finance schedule:5 id:7 run:0b1f key:a`.
 
-    A bare number is a row or a report; another word is the begin of a run's id, or an idempotency key.
+    A bare number is a row or a report; another word is a part of a report's name, the begin of a run's id, or an
+    idempotency key.
     Raises `NotUnderstood`.
     """
     for name, word in _words(text, {*OF_ROWS, REPORT, MODIFIER, "route", "run", "key"}):
@@ -58,6 +59,8 @@ def find_rows(rows: QuerySet[M], text: str, modifiers: Named) -> QuerySet[M]:
                 meant = Q(pk=given) | Q(report_id=given)
             if given is None or len(word) >= SHOWN_RUN_ID:
                 meant |= _run(word) | Q(idempotency_key=word)
+            if given is None and (named := _named(word)):
+                meant |= Q(report_id__in=named)
             rows = rows.filter(meant)
     return rows
 

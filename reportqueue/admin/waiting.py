@@ -15,7 +15,7 @@ from django.utils.translation import gettext
 
 from reportqueue import database, locks
 from reportqueue.admin.actors import with_actor
-from reportqueue.admin.consumers import warn_of_pauses
+from reportqueue.admin.consumers import with_pauses
 from reportqueue.admin.instants import in_utc
 from reportqueue.admin.json_input import JSONInput
 from reportqueue.errors import RowBusy
@@ -36,10 +36,10 @@ class PatientAdmin(AnyModelAdmin):
 
     @property
     def urls(self) -> list[Any]:
-        """Django's and each subclass's own. What a page does is done in the name of its person."""
+        """Django's and each subclass's own. Every page says what is paused, and acts in the name of its person."""
         patterns = self.get_urls()
         for pattern in patterns:
-            pattern.callback = with_actor(pattern.callback)
+            pattern.callback = with_actor(with_pauses(pattern.callback, self.admin_site.has_permission))
         return patterns
 
     @in_utc
@@ -51,7 +51,6 @@ class PatientAdmin(AnyModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """As Django's, in UTC. If another transaction holds the row, it is unchanged, and a message says so."""
-        warn_of_pauses(request)
         return self._bounded(
             request, lambda: super(PatientAdmin, self).changeform_view(request, object_id, form_url, extra_context)
         )
@@ -64,7 +63,6 @@ class PatientAdmin(AnyModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """As Django's, with the same message. Actions bound their transactions themselves."""
-        warn_of_pauses(request)
         try:
             return super().changelist_view(request, extra_context)
         except RowBusy as error:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from reportqueue import bounds
 from reportqueue.api import pagination
 from reportqueue.models import BulkAction, Report, ReportQueue, ReportSchedule, lists
-from reportqueue.row_filters import NamesFilter, QueueFilter, choices, id_filter
+from reportqueue.row_filters import NamesFilter, QueueFilter, choices, id_filter, report_filter
 from reportqueue.states import UNFINISHED
 
 
@@ -21,6 +21,7 @@ class ScheduleFilter(django_filters.FilterSet):  # type: ignore[misc]  # the lib
     """Filters by report, modifier and `enabled`."""
 
     report_id = id_filter()
+    report = report_filter()
     modifier_id = id_filter()
     enabled = django_filters.ChoiceFilter(choices=choices("true", "false"), method="filter_enabled")
 

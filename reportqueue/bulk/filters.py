@@ -37,6 +37,7 @@ _LABELS = {
     "claimed_by": _("consumer"),
     "route": _("route"),
     "report_id": _("report"),
+    "report": _("report"),
     "modifier_id": _("modifier"),
     "schedule": _("schedule"),
     "failure": _("failure"),

@@ -25,6 +25,9 @@ class Pause(models.Model):
     report_name = ""
     """The name of its report, once `catalogue.name_rows` has looked it up."""
 
+    was_there = False
+    """Whether it was there already when somebody paused the same once more."""
+
     scope = models.CharField(max_length=10, choices=Scope.choices)
     route = models.CharField(max_length=bounds.MAX_ROUTE_LENGTH, blank=True, validators=[validate_route])
     report_id = models.BigIntegerField(_("report"), null=True, blank=True, validators=bounds.id_validators())

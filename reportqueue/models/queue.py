@@ -12,7 +12,7 @@ from django.db.models import Case, ExpressionWrapper, F, OuterRef, Q, Subquery, 
 from django.db.models.functions import Cast, Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, notices
+from reportqueue import bounds, catalogue, modifiers, notices
 from reportqueue.clock import ClockTimestamp
 from reportqueue.models.period import InPeriodsOf
 from reportqueue.models.report import DEFAULT_ROUTE, validate_route
@@ -477,7 +477,8 @@ class ReportQueue(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"#{self.pk}: report {self.report_id}, modifier {self.modifier_id}"
+        report = catalogue.label(self.report_id, self.report_name)
+        return f"#{self.pk}: report {report}, modifier {modifiers.label(self)}"
 
     @property
     def queue_id(self) -> int:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 import reportcron
-from reportqueue import bounds, catalogue, locks, notices
+from reportqueue import bounds, catalogue, locks, modifiers, notices
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models.calendars import BlackoutCalendar
@@ -95,6 +95,11 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
 
 class ReportSchedule(models.Model):
     """When a report is due: a cron expression in the schedule's own time zone, or an interval."""
+
+    report_name = ""
+    """The name of its report, once `catalogue.name_rows` has looked it up; empty if the catalogue has none."""
+    modifier_name: str
+    """The name of its modifier, once `modifiers.name_rows` has looked it up; empty without `MODIFIER_MODEL`."""
 
     TIMING = (
         "cron",
@@ -295,7 +300,8 @@ class ReportSchedule(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"report {self.report_id}, modifier {self.modifier_id}: {self.rule} ({self.timezone})"
+        report = catalogue.label(self.report_id, self.report_name)
+        return f"report {report}, modifier {modifiers.label(self)}: {self.rule} ({self.timezone})"
 
     @classmethod
     def changes_timing(cls, names: Iterable[str]) -> bool:

@@ -9,7 +9,7 @@ When a function raises, nothing was changed.
 """
 
 from reportqueue.queue.actions import Objection, cancel, cancel_together, requeue, requeue_together
-from reportqueue.queue.choice import due_routes
+from reportqueue.queue.choice import count_before, due_routes
 from reportqueue.queue.claims import (
     Claim,
     claim,
@@ -46,7 +46,8 @@ from reportqueue.queue.intake import (
     enqueue_many,
     known,
 )
-from reportqueue.queue.pauses import pause, paused, resume
+from reportqueue.queue.limits import Use, held, next_start, use_of
+from reportqueue.queue.pauses import doubt, known_routes, pause, paused, resume
 from reportqueue.queue.pruning import Pruned, prunable, prune, prune_audit
 from reportqueue.queue.rescue import Rescued, rescue_expired
 from reportqueue.queue.runs import complete, complete_many, fail, heartbeat, heartbeat_many, release, start, start_many
@@ -72,13 +73,16 @@ __all__ = [
     "Results",
     "SkipNote",
     "Standstill",
+    "Use",
     "cancel",
     "cancel_together",
     "claim",
     "complete",
     "complete_many",
+    "count_before",
     "count_failed_like",
     "digest_of",
+    "doubt",
     "due_routes",
     "enqueue",
     "enqueue_firings",
@@ -89,10 +93,13 @@ __all__ = [
     "grouped_failures",
     "heartbeat",
     "heartbeat_many",
+    "held",
     "known",
+    "known_routes",
     "mark_processed",
     "must_wait",
     "mute",
+    "next_start",
     "pause",
     "paused",
     "prunable",
@@ -112,4 +119,5 @@ __all__ = [
     "start_many",
     "turn_before",
     "unmute",
+    "use_of",
 ]

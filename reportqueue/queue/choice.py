@@ -177,7 +177,7 @@ def choose(limit: int, routes: Sequence[str] | None, *, limited: bool, locking: 
 def _choose(limit: int, routes: Sequence[str] | None, allowed: Limits, locking: str) -> Choice:
     if allowed.paused:
         return Choice([], limited=True)
-    wanted = _routes() if routes is None else sorted(set(routes))
+    wanted = free_routes() if routes is None else sorted(set(routes))
     open_routes = [route for route in wanted if route not in allowed.paused_routes]
     passed_over = len(open_routes) < len(wanted)
     candidates: dict[int, _Candidate] = {}
@@ -317,12 +317,34 @@ def _priorities(route: str) -> list[int]:
     return [priority for (priority,) in _read(_PRIORITIES, route=route)]
 
 
-def due_routes() -> list[str]:
-    """The routes that have rows that may be handed out."""
-    return [route for route in _routes() if _rows(_first(""), route=route, limit=1)]
+def due_routes(seconds: float, *, besides: Collection[str] = ()) -> list[str]:
+    """The routes with rows that might have been handed out for so many seconds, but for some routes."""
+    return [
+        route
+        for route in free_routes()
+        if route not in besides
+        and any(_read(_DUE_FOR, route=route, priority=one, seconds=seconds) for one in _priorities(route))
+    ]
 
 
-def _routes() -> list[str]:
+def count_before(row: ReportQueue, most: int) -> int:
+    """How many due rows of a row's route come before it, up to `most`: by priority, and then by how long they wait.
+
+    Modifiers take turns, so that it may come earlier.
+    """
+    found = 0
+    for priority in _priorities(row.route):
+        if priority < row.priority or found >= most:
+            break
+        until = (row.available_at, row.pk) if priority == row.priority else ("infinity", 0)
+        ((count,),) = _read(
+            _COUNT_BEFORE, route=row.route, priority=priority, until=until[0], pk=until[1], most=most - found
+        )
+        found += count
+    return found
+
+
+def free_routes() -> list[str]:
     """The routes that have free rows."""
     return [route for (route,) in _read(_ROUTES)]
 
@@ -349,6 +371,21 @@ def _of_groups(locking: str) -> str:
     """  # noqa: S608
 
 
+# Of one priority: in the index, its rows are in the order of their instants.
+_COUNT_BEFORE = f"""
+SELECT count(*) FROM (
+    SELECT FROM {_QUEUE}
+    WHERE route = %(route)s AND priority = %(priority)s AND {DUE}
+      AND (available_at, id) < (%(until)s::timestamptz, %(pk)s)
+    LIMIT %(most)s
+) AS earlier
+"""  # noqa: S608
+_DUE_FOR = f"""
+SELECT FROM {_QUEUE}
+WHERE route = %(route)s AND priority = %(priority)s AND {DUE}
+  AND available_at <= statement_timestamp() - make_interval(secs => %(seconds)s)
+LIMIT 1
+"""
 # A walk along an index: each step leads to the first row of the next group.
 _NEXT_GROUP = f"""
 SELECT report_id, modifier_id, available_at FROM {_QUEUE}

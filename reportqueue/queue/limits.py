@@ -8,11 +8,14 @@ existed already.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from reportqueue import database
 from reportqueue.models import Pause, Report, ReportAttempt, ReportQueue
 from reportqueue.models.pause import Scope
+from reportqueue.models.queue import unfinished
 from reportqueue.states import LEASED, Status
 
 _LEASED = ", ".join(f"'{status}'" for status in sorted(LEASED))
@@ -81,12 +84,10 @@ def current() -> Limits:
     limited = list(Report.objects.limiting())
     of_report: Counter[int] = Counter()
     unstarted: Counter[int] = Counter()
-    with database.connection().cursor() as cursor:
-        cursor.execute(_UNDER_WAY, [[report.pk for report in limited]])
-        for report_id, modifier_id, rows, waiting in cursor.fetchall():
-            limits.under_way[report_id, modifier_id] = rows
-            of_report[report_id] += rows
-            unstarted[report_id] += waiting
+    for report_id, modifier_id, rows, waiting in _under_way([report.pk for report in limited]):
+        limits.under_way[report_id, modifier_id] = rows
+        of_report[report_id] += rows
+        unstarted[report_id] += waiting
     for report in limited:
         rooms = []
         if report.max_running is not None:
@@ -101,6 +102,67 @@ def current() -> Limits:
             if min(rooms) < 1:
                 limits.blocked.add(report.pk)
     return limits
+
+
+def held(most: int) -> int:
+    """How many due rows may not be handed out because of a pause or a limit, counted up to `most`."""
+    limits, due = current(), ReportQueue.objects.due().order_by()
+    if limits.paused:
+        return due[:most].count()
+    full: dict[int, list[int]] = {}
+    for (report_id, modifier_id), rows in limits.under_way.items():
+        if report_id not in limits.blocked and rows >= limits.caps.get(report_id, rows + 1):
+            full.setdefault(report_id, []).append(modifier_id)
+    parts = [
+        *([due.filter(route__in=limits.paused_routes)] if limits.paused_routes else []),
+        *([due.filter(unfinished(), report_id__in=limits.blocked)] if limits.blocked else []),
+        *(due.filter(unfinished(), report_id=report_id, modifier_id__in=full[report_id]) for report_id in full),
+    ]
+    found: set[int] = set()
+    for part in parts:  # a row may be in several
+        found.update(part.values_list("pk", flat=True)[:most])
+    return min(len(found), most)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What of a report is under way."""
+
+    rows: int
+    """Claimed, launched or running."""
+    of_modifier: int
+    """Those of one modifier."""
+    unstarted: int
+    """Those that no run has started."""
+
+
+def use_of(report_id: int, modifier_id: int) -> Use:
+    """What of a report, and of one modifier of it, is under way."""
+    found = list(_under_way([report_id]))
+    return Use(
+        rows=sum(rows for _, _, rows, _ in found),
+        of_modifier=sum(rows for _, modifier, rows, _ in found if modifier == modifier_id),
+        unstarted=sum(waiting for _, _, _, waiting in found),
+    )
+
+
+def next_start(report: Report, unstarted: int) -> datetime | None:
+    """When the rate of a report that has one allows another start.
+
+    None if it depends on the rows that are handed out and have not started: each of them counts as a start.
+    """
+    if report.rate_limit is None or report.rate_period_seconds is None or unstarted >= report.rate_limit:
+        return None
+    starts = ReportAttempt.objects.filter(report_id=report.pk).order_by("-started_at")
+    deciding = starts.values_list("started_at", flat=True)[report.rate_limit - unstarted - 1 :][:1]
+    return next((at + timedelta(seconds=report.rate_period_seconds) for at in deciding), None)
+
+
+def _under_way(report_ids: Collection[int]) -> Iterator[tuple[int, int, int, int]]:
+    """Of each report and modifier the leased rows, and those of them that have not started."""
+    with database.connection().cursor() as cursor:
+        cursor.execute(_UNDER_WAY, [list(report_ids)])
+        yield from cursor.fetchall()
 
 
 def _started(report: Report) -> int:

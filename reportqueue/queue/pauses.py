@@ -7,9 +7,11 @@ import logging
 from django.core.exceptions import ValidationError
 
 from reportqueue import audit, bounds, catalogue, locks, notices
-from reportqueue.models import Pause
+from reportqueue.models import Pause, Report, ReportConsumer, ReportQueue, ReportSchedule, WebhookSource
 from reportqueue.models.audit import Kind
 from reportqueue.models.pause import Scope
+from reportqueue.models.report import DEFAULT_ROUTE
+from reportqueue.queue import choice
 
 logger = logging.getLogger("reportqueue")
 
@@ -17,7 +19,8 @@ logger = logging.getLogger("reportqueue")
 def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: str = "") -> Pause:
     """Pause a route, a report, or without either the whole queue; `by` and `note` are shown with it.
 
-    A pause that is there already is left as it is. Raises `ValidationError` naming the argument.
+    A pause that is there already is left as it is, its note too, and has `was_there`. Raises `ValidationError` naming
+    the argument.
     """
     made = _of(route, report_id)
     made.paused_by, made.note = by[: bounds.MAX_USER_LENGTH], note
@@ -26,6 +29,7 @@ def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: 
         there = _same(made)
         if there is not None:
             catalogue.name_rows([there])
+            there.was_there = True
             return there
         made.save()
         made.refresh_from_db()
@@ -59,6 +63,34 @@ def paused() -> list[Pause]:
     found = list(Pause.objects.all())
     catalogue.name_rows(found)
     return found
+
+
+def doubt(pause: Pause) -> str:
+    """Why a pause may be of nothing, such as a route that is mistyped; empty if something is known by its name."""
+    if pause.scope == Scope.ROUTE and not _is_route(pause.route):
+        known = "No queued row, no report of the catalogue and no consumer"
+        return f"{known} has the route {pause.route!r}. Is it written correctly? It is paused all the same."
+    if pause.report_id is not None and not _is_report(pause.report_id):
+        known = "No row, no schedule, no webhook source and no entry of the catalogue"
+        return f"{known} has the report {pause.report_id}. Is it the right number? It is paused all the same."
+    return ""
+
+
+def _is_route(route: str) -> bool:
+    return route in known_routes() or ReportQueue.objects.filter(lease_expires_at__isnull=False, route=route).exists()
+
+
+def known_routes() -> list[str]:
+    """The routes of the catalogue, of consumers, and of queued rows; and the default."""
+    catalogued = Report.objects.order_by().values_list("route", flat=True).distinct()
+    asked = ReportConsumer.objects.exclude(routes=None).values_list("routes", flat=True)
+    routes = {DEFAULT_ROUTE, *catalogued, *choice.free_routes()}
+    return sorted(routes.union(*(one or () for one in asked)))
+
+
+def _is_report(report_id: int) -> bool:
+    models = (Report, ReportSchedule, WebhookSource, ReportQueue)
+    return any(model._default_manager.filter(report_id=report_id).exists() for model in models)
 
 
 LOCK = "reportqueue:pauses"

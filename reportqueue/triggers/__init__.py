@@ -1,6 +1,16 @@
 """Which pattern owns an instant: switches from one pattern to another, and the firings that sensors launch."""
 
-from reportqueue.triggers.consumers import Silence, Twice, Unasked, saw, silence_of, silent, twice, unasked
+from reportqueue.triggers.consumers import (
+    Silence,
+    Twice,
+    Unasked,
+    asked_routes,
+    saw,
+    silence_of,
+    silent,
+    twice,
+    unasked,
+)
 from reportqueue.triggers.handovers import (
     Current,
     Handover,
@@ -19,6 +29,7 @@ __all__ = [
     "Silence",
     "Twice",
     "Unasked",
+    "asked_routes",
     "cancel_planned",
     "current",
     "hand_over",

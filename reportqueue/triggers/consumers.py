@@ -26,7 +26,7 @@ REPLACED_SECONDS = 60
 TWICE_SECONDS = 300
 """How long it is told that a consumer has claimed from two deployments."""
 UNASKED_SECONDS = 600
-"""After so long without a claim that asks for it, a route with due rows is told of."""
+"""A route is told of whose rows have been due for so long while no claim has asked for it."""
 FORGOTTEN = timedelta(days=30)
 MAX_CONSUMERS = 1_000
 """Further names are not written down."""
@@ -83,14 +83,14 @@ class Twice:
 
 @dataclass(frozen=True)
 class Unasked:
-    """Rows of a route are due, and no consumer has asked for it lately."""
+    """Rows of a route have been due for a while, and no consumer has asked for it since."""
 
     route: str
 
     def __str__(self) -> str:
         return (
-            f"Reports of the route {self.route!r} are due, and no consumer has asked for it in the last "
-            f"{UNASKED_SECONDS // 60} minutes. Is there a queue sensor with this route, and is it switched on?"
+            f"Reports of the route {self.route!r} have been due for {UNASKED_SECONDS // 60} minutes, and no consumer "
+            "has asked for it since. Is the route written correctly, and is a queue sensor with it switched on?"
         )
 
 
@@ -148,15 +148,19 @@ def _changes(consumer: Any, deployment: str, user: str) -> dict[str, Any]:
 
 
 def unasked() -> list[Unasked]:
-    """The routes that have due rows and that nobody asks for. If nobody claims at all, `silent` says so."""
-    lately = Now() - timedelta(seconds=UNASKED_SECONDS)
-    asked = list(
-        ReportConsumer.objects.filter(pattern=Pattern.QUEUE, seen_at__gt=lately).values_list("routes", flat=True)
-    )
-    if not asked or None in asked:
+    """The routes whose rows have been due for long while nobody asks. If nobody claims at all, `silent` says so."""
+    asked = asked_routes()
+    if not asked:
         return []
-    known = {route for routes in asked for route in routes or ()}
-    return [Unasked(route) for route in queue.due_routes() if route not in known]
+    return [Unasked(route) for route in queue.due_routes(UNASKED_SECONDS, besides=asked)]
+
+
+def asked_routes() -> set[str] | None:
+    """The routes for which consumers have lately asked; None if one of them has asked for all."""
+    lately = Now() - timedelta(seconds=UNASKED_SECONDS)
+    seen = ReportConsumer.objects.filter(pattern=Pattern.QUEUE, seen_at__gt=lately)
+    asked = list(seen.values_list("routes", flat=True))
+    return None if None in asked else {route for routes in asked for route in routes or ()}
 
 
 def twice() -> list[Twice]:

@@ -256,4 +256,4 @@ def test_a_schedule_that_is_deleted_meanwhile_says_so(
 
 
 def test_the_page_costs_few_queries(operator: Client, schedule: ReportSchedule):
-    assert len(queries_of(operator, address(schedule))) <= 5
+    assert len(queries_of(operator, address(schedule))) <= 7

@@ -59,7 +59,7 @@ def test_an_entry_is_added_and_shown(keeper: Client):
         f"{REPORTS}add/", {**NEW, "max_running": "3", "rate_limit": "5", "rate_period_seconds": "60"}
     )
     assert response.status_code == 302, errors_of(response)
-    assert "3 under way; 5 starts in 60 s" in text_of(keeper.get(REPORTS))
+    assert "3 under way; 5 starts in 1 min (60 s)" in text_of(keeper.get(REPORTS))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,15 @@ def test_a_report_is_paused_and_resumed_by_buttons(keeper: Client, weather: Repo
     assert "Paused" in text_of(keeper.get(REPORTS))
     keeper.post(f"{REPORTS}7/resume/")
     assert not queue.paused()
+
+
+def test_a_schedule_that_is_added_from_a_report_begins_with_its_priority_and_attempts(keeper: Client, weather: Report):
+    Report.objects.filter(pk=7).update(priority=20, max_attempts=5)
+    page = text_of(keeper.get(f"{SCHEDULES}add/?report_id=7"))
+    assert 'name="priority" value="20"' in page
+    assert 'name="max_attempts" value="5"' in page
+    assert "This counts for the schedule's reports, not the priority of the catalogue." in page
+    assert 'name="priority" value="0"' in text_of(keeper.get(f"{SCHEDULES}add/"))
 
 
 def test_a_pause_without_the_permission_is_403(weather: Report):

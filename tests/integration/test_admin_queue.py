@@ -66,7 +66,8 @@ def test_a_zone_that_this_machine_lacks_does_not_take_the_list_down(
 def test_lateness_is_readable_and_a_late_row_stands_out(viewer: Client, make_row: RowFactory):
     make_row(trigger_time=minutes_ago(2.09), available_at=minutes_ago(2.09))
     listed = text_of(viewer.get(QUEUE))
-    assert re.search(r'<strong class="rq-late">2 min [5-9] s late</strong>', listed)
+    assert re.search(r'<strong class="rq-late" title="[^"]+">2 min [5-9] s late</strong>', listed)
+    assert "Bold: it has been due for more than a minute and has not started" in listed
 
 
 def test_a_row_that_is_not_due_yet_says_when(viewer: Client, make_row: RowFactory):
@@ -99,6 +100,49 @@ def test_an_error_shows_its_last_line_in_the_list_and_all_of_it_on_the_page(view
     assert "<year>" not in page
 
 
+@pytest.mark.parametrize("ending", ["", "\n", "\n  \r\n"])
+def test_the_list_shows_the_begin_of_a_long_last_line_in_whole_words(viewer: Client, make_row: RowFactory, ending: str):
+    make_row(status=Status.FAILED, error=f"Traceback:\n  File x\nSourceError: the ledger {'of November ' * 40}{ending}")
+    listed = text_of(viewer.get(QUEUE))
+    (shown,) = re.findall(r"SourceError: [^<]*", listed)
+    assert re.fullmatch(r"SourceError: the ledger (of November )+of( November)?…", shown)
+    assert len(shown) <= 120
+
+
+def test_routes_are_shown_unless_they_are_the_default_and_filter_the_list(viewer: Client, make_row: RowFactory):
+    make_row()
+    assert "By route" not in text_of(viewer.get(QUEUE)), "there is one"
+    row = make_row(route="finance", priority=5)
+    listed = text_of(viewer.get(QUEUE))
+    assert 'Code<span class="rq-below">route finance</span><span class="rq-below">priority 5</span>' in listed
+    assert "route default" not in listed
+    assert re.search(r"By route.*\?route=default.*\?route=finance", listed, re.DOTALL)
+    response = viewer.get(f"{QUEUE}?route=finance")
+    assert [found.pk for found in response.context["cl"].result_list] == [row.pk]
+    assert "Nothing matches" in text_of(viewer.get(f"{QUEUE}?route=gone")), "a link may name one that has no rows now"
+    assert viewer.get(f"{QUEUE}?route=A").status_code == 302
+
+
+def test_reports_are_counted_below_the_list_of_the_report_queue(viewer: Client, make_row: RowFactory):
+    make_row()
+    assert re.search(r"1 queued report\s", text_of(viewer.get(QUEUE)))
+    make_row()
+    page = text_of(viewer.get(QUEUE))
+    assert "2 queued reports" in page
+    assert "<h1>Report queue</h1>" in page
+    assert "queued reports</" not in page, "neither the title nor the breadcrumbs are changed"
+
+
+def test_the_api_user_is_shown_if_there_is_one(viewer: Client, make_row: RowFactory):
+    assert "API user" not in page_of(viewer, make_row())
+    assert "API user" in page_of(viewer, make_row(status=Status.RUNNING, api_user="4711"))
+
+
+def test_the_list_has_the_attempts_with_the_run(viewer: Client, make_row: RowFactory):
+    make_row(status=Status.FAILED)
+    assert "attempt 1 of 3" in text_of(viewer.get(QUEUE))
+
+
 def test_a_row_that_waits_for_another_says_so_with_a_link_and_is_not_called_late(
     viewer: Client, make_row: RowFactory, make_schedule: ScheduleFactory
 ):
@@ -108,7 +152,7 @@ def test_a_row_that_waits_for_another_says_so_with_a_link_and_is_not_called_late
     row = make_row(schedule=schedule, waiting=True, **then)
     for page in (text_of(viewer.get(f"{QUEUE}?q=id:{row.pk}")), page_of(viewer, row)):
         assert f'waits until <a href="{QUEUE}{earlier.pk}/change/">#{earlier.pk}</a> has ended' in page
-        assert '<strong class="rq-late">' not in page
+        assert '<strong class="rq-late"' not in page
     assert text_of(viewer.get(QUEUE)).count("waits until") == 1
 
 
@@ -166,6 +210,8 @@ def test_a_row_s_page_tells_its_attempts_latest_first(viewer: Client, make_row: 
         "host-7:123",
         "<details><summary>ValueError: no &lt;year&gt; 1800",
         "Running",
+        "<td>2</td><td>2</td>",
+        '<tr><td></td><td colspan="6"><details>',
     ):
         assert part in page
 

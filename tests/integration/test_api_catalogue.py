@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from reportqueue import queue
 from reportqueue.models import Report, ReportQueue
 from tests.concurrency import at_once
-from tests.conftest import ClientFactory
+from tests.conftest import ClientFactory, minutes_ago
 
 pytestmark = pytest.mark.django_db
 FIELDS = {
@@ -188,10 +188,11 @@ def test_the_probes_tell_of_pauses_without_names(client: Any):
 
 
 def test_a_route_that_nobody_asks_for_is_told(client: Any, api: APIClient):
-    queue.enqueue(1, 2, route="ops")
+    queue.enqueue(1, 2, route="ops", trigger_time=minutes_ago(11))
     api.post("/api/report-queue/claim/", {"consumer": "sensor", "routes": ["finance"]}, format="json")
-    reasons = client.get("/status").json()["reasons"]
-    assert any(reason.startswith("Reports of the route 'ops' are due, and no consumer") for reason in reasons)
+    answer = client.get("/status").json()
+    assert answer["status"] == "moving"
+    assert any(one.startswith("Reports of the route 'ops' have been due for 10 min") for one in answer["warnings"])
     api.post("/api/report-queue/claim/", {"consumer": "sensor", "routes": ["finance", "ops"]}, format="json")
     assert not ReportQueue.objects.filter(status="queued").exists()
-    assert client.get("/status").json()["reasons"] == []
+    assert client.get("/status").json()["warnings"] == []

@@ -79,7 +79,7 @@ def test_each_answer_has_exactly_the_fields_of_the_contract(api: APIClient):
         assert set(answers[name]) == ITEM, name
     assert set(answers["start"]) == ITEM | {"lease_token"}
     assert set(answers["heartbeat"]) == {"lease_expires_at", "cancel_requested"}
-    assert set(answers["item"]) == ITEM | {"attempts"}
+    assert set(answers["item"]) == ITEM | {"attempts", "waiting_reasons"}
     assert set(answers["claim"]) == {"claim_id", "queue"}
     assert set(answers["list"]) == {"queue", "next", "previous"}
     for name in ("claim", "list"):

@@ -10,6 +10,8 @@ import pytest
 from django.core.management import call_command
 
 from reportqueue.models import Pause, Report, ReportQueue
+from reportqueue.states import Status
+from tests.conftest import build_row
 from tests.documents import Block, blocks
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +34,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     (file,) = blocks(PAGE, "")
     (tmp_path / "reports.toml").write_text(file.text)
-    load, stop = blocks(PAGE, "sh")
+    load, stop, act = blocks(PAGE, "sh")
     tried, loaded = manage(load)
     assert "nothing was changed" in tried
     assert "1 added" in loaded
@@ -51,3 +53,11 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "wrong totals" in status
     assert resumed.startswith("Resumed")
     assert not Pause.objects.exists()
+
+    build_row(pk=17, report_id=300, route="finance", status=Status.FAILED)
+    listed, shown, tried, requeued, cancelled = manage(act)
+    assert "#17 " in listed
+    assert "Monthly statement" in shown
+    assert "would requeue 1 of 1 failed row: #17" in tried
+    assert requeued == "requeue: 1 queued.\n"
+    assert cancelled == "cancel: 2 cancelled.\n"

@@ -289,3 +289,42 @@ class TestNotes:
             begun: datetime = database_now()
             assert at_once([claim]) == [200]
             assert database_now() - begun < timedelta(seconds=5)
+
+
+class TestRoutesThatNobodyAsksFor:
+    """They are warned of: one mistyped route does not mean that the installation stands still."""
+
+    def warnings(self, client: Client) -> list[str]:
+        return [one for one in client.get("/status").json()["warnings"] if "route" in one]
+
+    @pytest.fixture(autouse=True)
+    def _finance_is_asked_for(self) -> None:
+        triggers.saw(Pattern.QUEUE, "lane", routes=["finance"])
+
+    def test_only_rows_that_have_been_due_for_as_long_as_the_text_says_count(
+        self, client: Client, make_row: RowFactory
+    ):
+        make_row(route="finanec", available_at=minutes_ago(9), priority=5)
+        make_row(route="finanec", available_at=minutes_ago(-9))
+        make_row(route="finance", available_at=minutes_ago(60))
+        assert self.warnings(client) == []
+        make_row(route="finanec", available_at=minutes_ago(11), priority=-5)
+        (said,) = self.warnings(client)
+        assert said.startswith(
+            "Reports of the route 'finanec' have been due for 10 minutes, and no consumer has asked for it since."
+        )
+        assert client.get("/status").json()["status"] == "moving"
+
+    def test_it_is_said_in_the_admin_and_in_the_log(
+        self, admin_client: Client, make_row: RowFactory, caplog: pytest.LogCaptureFixture
+    ):
+        make_row(route="finanec", available_at=minutes_ago(11))
+        page = admin_client.get(reverse("admin:reportqueue_reportqueue_changelist")).content.decode()
+        assert "Reports of the route &#x27;finanec&#x27; have been due" in page
+        Command(stdout=StringIO())._warn()
+        assert any("'finanec'" in record.getMessage() for record in caplog.records)
+
+    def test_who_asks_for_all_routes_asks_for_each(self, client: Client, make_row: RowFactory):
+        make_row(route="finanec", available_at=minutes_ago(11))
+        triggers.saw(Pattern.QUEUE, "everything")
+        assert self.warnings(client) == []

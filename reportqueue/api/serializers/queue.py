@@ -15,6 +15,7 @@ from reportqueue import bounds, catalogue, queue
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.models.report import validate_route
 from reportqueue.row_filters import InstantField
+from reportqueue.waiting_reasons import why_waiting
 
 M = TypeVar("M", bound=models.Model)
 
@@ -251,6 +252,7 @@ class PauseSerializer(serializers.Serializer[Any]):
     scope = serializers.CharField()
     route = serializers.CharField()
     report_id = serializers.IntegerField(allow_null=True)
+    report_name = serializers.CharField()
     paused_at = InstantField()
     paused_by = serializers.CharField()
     note = serializers.CharField()
@@ -444,14 +446,19 @@ class StartedInBatchSerializer(RowSerializer[ReportQueue]):
 
 
 class ItemWithAttemptsSerializer(ItemSerializer):
-    """A queue row with its history."""
+    """A queue row with its history, and why it waits."""
 
     attempts = serializers.SerializerMethodField()
+    waiting_reasons = serializers.SerializerMethodField()
 
     class Meta(ItemSerializer.Meta):
-        fields = [*ItemSerializer.Meta.fields, "attempts"]
+        fields = [*ItemSerializer.Meta.fields, "attempts", "waiting_reasons"]
 
     def get_attempts(self, row: ReportQueue) -> Any:
         """The newest attempts, the last one last: a row that is often requeued has very many."""
         newest = row.attempts.order_by("-pk")[: bounds.MAX_ATTEMPTS_SHOWN]
         return all_shown(AttemptSerializer, list(newest)[::-1])
+
+    def get_waiting_reasons(self, row: ReportQueue) -> list[str]:
+        """Why it waits; empty for a row that is not queued."""
+        return why_waiting(row)

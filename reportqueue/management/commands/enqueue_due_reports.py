@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from reportqueue import bulk, database, locks, measures, queue, schedules, triggers
+from reportqueue import bulk, catalogue, database, locks, measures, modifiers, queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -78,6 +78,8 @@ class Command(BaseCommand):
     def _dry_run(self) -> None:
         found = schedules.preview(DRY_RUN_LIMIT)
         named = ReportSchedule.objects.in_bulk({firing.schedule_id for firing in found.firings})
+        catalogue.name_rows(named.values())
+        modifiers.name_rows(named.values())
         skipped = 0
         for firing in found.firings:
             schedule = named[firing.schedule_id]
@@ -85,7 +87,8 @@ class Command(BaseCommand):
             skipped += firing.skipped is not None
             self.stdout.write(
                 f"{firing.trigger_time.astimezone(UTC):%Y-%m-%d %H:%M:%SZ} ({local:%H:%M} {schedule.timezone})  "
-                f"report {schedule.report_id}, modifier {schedule.modifier_id}, schedule {schedule.pk}"
+                f"report {catalogue.label(schedule.report_id, schedule.report_name)}, "
+                f"modifier {modifiers.label(schedule)}, schedule {schedule.pk}"
                 + (f"  {firing.skipped.error}" if firing.skipped else "")
             )
         for pk, error in found.broken:

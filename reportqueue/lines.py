@@ -1,0 +1,19 @@
+"""Texts of errors in one line: which line says what happened, and where it may be cut."""
+
+from __future__ import annotations
+
+
+def last_line(text: str) -> str:
+    """The last line of a text: of a traceback, what happened."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters of a line, whole words if it can, with an ellipsis for what is left out."""
+    if len(text) <= limit:
+        return text
+    short = text[: max(limit - 1, 0)]
+    words, space, _ = short.rpartition(" ")
+    # A long word, such as an address, is not given up as a whole.
+    return (words if space and len(words) > limit // 2 else short).rstrip(" ,;:") + "…"
