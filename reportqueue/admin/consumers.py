@@ -7,6 +7,9 @@ from django.http import HttpRequest
 
 from reportqueue import queue, triggers
 
+STANDING = "rq-standing"
+"""The tag of a warning that holds for as long as its reason: a live page refreshes it."""
+
 
 def warn_of_consumers(request: HttpRequest) -> None:
     """Show a warning above the page for each pattern whose consumers are silent, and each consumer that is two.
@@ -15,11 +18,11 @@ def warn_of_consumers(request: HttpRequest) -> None:
     """
     if request.method == "GET":
         for one in (*triggers.silent(), *triggers.twice(), *triggers.unasked()):
-            messages.warning(request, str(one))
+            messages.warning(request, str(one), STANDING)
 
 
 def warn_of_pauses(request: HttpRequest) -> None:
     """Show a warning above the page for each pause."""
     if request.method == "GET":
         for pause in queue.paused():
-            messages.warning(request, f"{pause}.")
+            messages.warning(request, f"{pause}.", STANDING)

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import catalogue, queue
 from reportqueue.admin import actions, formats, search
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
-from reportqueue.admin.consumers import warn_of_consumers
+from reportqueue.admin.consumers import STANDING, warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
 from reportqueue.admin.filters import (
     DueFilter,
@@ -26,6 +26,7 @@ from reportqueue.admin.filters import (
     SourceFilter,
     StatusFilter,
 )
+from reportqueue.admin.live import NotifyingAdmin, keep_messages
 from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue, lists
 from reportqueue.states import FINAL, Status
@@ -37,7 +38,7 @@ ATTEMPTS_SHOWN = 50
 
 
 @admin.register(ReportQueue)
-class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
+class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, NotifyingAdmin):
     """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
 
     list_display = [
@@ -103,8 +104,9 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
 
         Its template shows how many rows an action takes.
         """
+        keep_messages(request)
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
-            messages.warning(request, str(stalled))
+            messages.warning(request, str(stalled), STANDING)
         warn_of_consumers(request)
         links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
         context = {"max_at_once": actions.MAX_AT_ONCE, "links": links, **(extra_context or {})}
@@ -121,6 +123,16 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         narrowed = any(asked.get(name) for name in NARROWING)
         return PartsPaginator(queryset, per_page, lists.by_trigger_time(queryset, statuses, narrowed=narrowed))
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """As Django's, live."""
+        return super().changeform_view(request, object_id, form_url, {**self.live(request), **(extra_context or {})})
+
     def render_change_form(
         self,
         request: HttpRequest,
@@ -130,12 +142,17 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        """A row's page, with a button for each operation that this person may do to it now, and a link to copy it."""
+        """A row's page, with a button for each operation that this person may do to it now, and a link to copy it.
+
+        The page of a finished row is not live.
+        """
         if obj is not None:
             catalogue.name_rows([obj])
             if self.may_enqueue(request):
                 copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
                 context["links"] = [(gettext("Queue a copy with other parameters…"), copy)]
+            if obj.processed:
+                context.pop("live", None)
         context["buttons"] = self.buttons_for(request, obj) if obj else []
         context["reason_hint"] = gettext("Reason (optional)")
         return super().render_change_form(request, context, add, change, form_url, obj)

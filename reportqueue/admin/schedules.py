@@ -20,6 +20,7 @@ from reportqueue import bounds, database
 from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
+from reportqueue.admin.live import LiveAdmin, keep_messages
 from reportqueue.admin.modifiers import use_input
 from reportqueue.admin.params_fields import ParamsFields
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
@@ -36,7 +37,7 @@ DETAIL_SHOWN = 150
 
 
 @admin.register(ReportSchedule)
-class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
+class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, LiveAdmin):
     """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [
@@ -71,6 +72,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list, with a warning above it if no consumer asks for what the schedules fire."""
+        keep_messages(request)
         warn_of_consumers(request)
         return super().changelist_view(request, extra_context)
 

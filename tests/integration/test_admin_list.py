@@ -193,8 +193,8 @@ def test_the_list_takes_the_same_queries_however_many_rows(
     fill(1)
     few = queries_of(viewer, QUEUE)
     fill(3)
-    # Session, user, permissions (2), standstill, consumers (5), pauses, count, ids of the page, rows, names.
-    assert len(queries_of(viewer, QUEUE)) == len(few) == 15
+    # Session, user, permissions (2), standstill, consumers (5), pauses, marker, count, ids of the page, rows, names.
+    assert len(queries_of(viewer, QUEUE)) == len(few) == 16
 
 
 def test_the_list_does_not_read_what_it_does_not_show(viewer: Client, make_row: RowFactory):
