@@ -14,10 +14,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import catalogue, queue
-from reportqueue.admin import actions, formats, search
+from reportqueue.admin import actions, exports, formats, search
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
 from reportqueue.admin.consumers import STANDING, warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
+from reportqueue.admin.exports import ExportedAdmin
 from reportqueue.admin.filters import (
     DueFilter,
     ProcessedFilter,
@@ -38,7 +39,7 @@ ATTEMPTS_SHOWN = 50
 
 
 @admin.register(ReportQueue)
-class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, NotifyingAdmin):
+class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, NotifyingAdmin, ExportedAdmin):
     """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
 
     list_display = [
@@ -56,6 +57,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, NotifyingAdmin):
     list_filter = [StatusFilter, ProcessedFilter, SourceFilter, ReportFilter, DueFilter, ScheduleFilter]
     list_select_related = ["schedule"]
     changelist_class = QueueChangeList
+    exported = exports.ROWS
     find = search.find_rows
     search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(

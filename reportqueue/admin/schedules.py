@@ -17,8 +17,9 @@ from django.utils.translation import gettext_lazy as _
 
 import reportcron
 from reportqueue import bounds, database
-from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
+from reportqueue.admin import exports, forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.consumers import warn_of_consumers
+from reportqueue.admin.exports import ExportedAdmin
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.live import LiveAdmin, keep_messages
 from reportqueue.admin.modifiers import use_input
@@ -37,7 +38,7 @@ DETAIL_SHOWN = 150
 
 
 @admin.register(ReportSchedule)
-class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, LiveAdmin):
+class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, LiveAdmin, ExportedAdmin):
     """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [
@@ -52,6 +53,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Live
     list_display_links = ["report", "modifier", "timing"]
     list_filter = [EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter, CalendarFilter]
     list_select_related = ["calendar"]
+    exported = exports.SCHEDULES
     find = search.find_schedules
     search_fields = ["report_id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(
