@@ -12,13 +12,17 @@ from typing import Any
 
 worker_class = "gthread"
 threads = 16
-"""A claim that waits occupies a thread: more than `MAX_WAITERS`, 8."""
+"""A claim that waits occupies a thread, and so does the stream of a live page: more than `MAX_WAITERS`, 8, and
+`MAX_STREAMS`, 4, together."""
 graceful_timeout = 30
 """Seconds for the requests that a worker has when it is told to stop."""
 
 
 def stop_waiting() -> None:
-    """Answer waiting claims at once, with what there is. Call it when the process is told to stop, in any thread."""
+    """Answer waiting claims at once, with what there is, and end the streams of live pages.
+
+    Call it when the process is told to stop, in any thread.
+    """
     # A worker may import this module before Django is set up.
     from reportqueue.wakeup.claims import listener
 

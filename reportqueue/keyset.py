@@ -39,6 +39,18 @@ def merged(parts: Sequence[QuerySet[M, Row]], fields: Sequence[str], most: int) 
     return first.union(*others, all=True).order_by(*fields)[:most] if others else first
 
 
+def places(parts: Sequence[QuerySet[M, Any]], fields: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The places of all rows of disjoint parts of a list, in the order of the fields, `CHUNK` in a query."""
+    names = [name.removeprefix("-") for name in fields]
+    left = list(parts)
+    while True:
+        found = list(merged([part.values_list(*names) for part in left], fields, CHUNK))
+        yield from found
+        if len(found) < CHUNK:
+            return
+        left = [part.filter(beyond(fields, found[-1])) for part in parts]
+
+
 def in_chunks(rows: QuerySet[M, Row], *fields: str) -> Iterator[Row]:
     """All rows in the order of the fields, `CHUNK` in a query. Each row needs these fields as attributes."""
     left = rows.order_by(*fields)

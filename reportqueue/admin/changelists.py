@@ -76,13 +76,13 @@ class PartsPaginator(BoundedPaginator):
 
     def __init__(self, rows: QuerySet[Any], per_page: int, parts: Sequence[QuerySet[Any]]) -> None:
         super().__init__(rows, per_page)
-        self._parts = parts
+        self.parts = parts
 
     @cached_property
     def count(self) -> int:
         """At most `LIMIT`."""
         # In the order of the indexes: without an order, PostgreSQL may read the table to its end for a few rows.
-        parts = [part.values("trigger_time") for part in self._parts]
+        parts = [part.values("trigger_time") for part in self.parts]
         counted = keyset.merged(parts, ["trigger_time"], self.LIMIT + 1).count()
         self.more = counted > self.LIMIT
         return min(counted, self.LIMIT)
@@ -90,10 +90,10 @@ class PartsPaginator(BoundedPaginator):
     def between(self, first: int, last: int) -> QuerySet[Any]:
         """The rows from the place `first` of the list up to the place `last`, which is not included."""
         rows: Any = self.object_list
-        if first < last and len(self._parts) > 1:
+        if first < last and len(self.parts) > 1:
             order = rows.query.order_by
             columns = dict.fromkeys([name.removeprefix("-") for name in order] + ["id"])
-            found = keyset.merged([part.values(*columns) for part in self._parts], order, last)[first:]
+            found = keyset.merged([part.values(*columns) for part in self.parts], order, last)[first:]
             rows, first, last = rows.filter(pk__in=[row["id"] for row in found]), 0, last - first
         between: QuerySet[Any] = rows[first:last]
         return between

@@ -11,10 +11,15 @@ from django.http import HttpRequest
 from django.template.response import SimpleTemplateResponse
 
 from reportqueue import queue, triggers
+from reportqueue.admin.own_messages import keep_messages
 
 View = Callable[..., Any]
-PAUSED = "rq-pause"
+STANDING = "rq-standing"
+"""The tag of a warning that holds for as long as its reason: a live page refreshes it."""
+PAUSED = f"{STANDING} rq-pause"
 """Marks the messages of pauses."""
+STANDING = "rq-standing"
+"""The tag of a warning that holds for as long as its reason: a live page refreshes it."""
 
 
 def warn_of_consumers(request: HttpRequest) -> None:
@@ -24,7 +29,7 @@ def warn_of_consumers(request: HttpRequest) -> None:
     """
     if request.method == "GET":
         for one in (*triggers.silent(), *triggers.twice(), *triggers.unasked()):
-            messages.warning(request, str(one))
+            messages.warning(request, str(one), STANDING)
 
 
 def warn_of_pauses(request: HttpRequest) -> None:
@@ -40,6 +45,7 @@ def with_pauses(view: View, has_permission: Callable[[HttpRequest], bool]) -> Vi
     def warning(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if not has_permission(request):  # the view sends this person to the page with the log-in
             return view(request, *args, **kwargs)
+        keep_messages(request)
         # Before the view: it may render its page itself.
         warn_of_pauses(request)
         response = view(request, *args, **kwargs)

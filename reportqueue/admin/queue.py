@@ -14,11 +14,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
-from reportqueue.admin import actions, formats, road, search
+from reportqueue.admin import actions, exports, formats, road, search
 from reportqueue.admin.bulk import BulkAdmin
 from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
-from reportqueue.admin.consumers import warn_of_consumers
+from reportqueue.admin.consumers import STANDING, warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
+from reportqueue.admin.exports import ExportedAdmin
 from reportqueue.admin.failures import FailuresAdmin
 from reportqueue.admin.filters import (
     DueFilter,
@@ -31,6 +32,7 @@ from reportqueue.admin.filters import (
     SourceFilter,
     StatusFilter,
 )
+from reportqueue.admin.live import NotifyingAdmin
 from reportqueue.admin.queue_actions import OperableAdmin
 from reportqueue.models import ReportQueue, lists
 from reportqueue.models.audit import Kind
@@ -46,7 +48,7 @@ ATTEMPTS_SHOWN = 50
 
 
 @admin.register(ReportQueue)
-class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
+class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin, NotifyingAdmin, ExportedAdmin):
     """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
 
     list_display = [
@@ -76,6 +78,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
     list_select_related = ["schedule"]
     audited = Kind.ROW
     changelist_class = QueueChangeList
+    exported = exports.ROWS
     find = search.find_rows
     search_fields = ["id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(
@@ -126,7 +129,7 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
         Its template shows how many rows an action takes.
         """
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
-            messages.warning(request, str(stalled))
+            messages.warning(request, str(stalled), STANDING)
         warn_of_consumers(request)
         links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
         links += self.bulk_links(request)
@@ -164,6 +167,16 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
             for name, options in shown
         ]
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """As Django's, live."""
+        return super().changeform_view(request, object_id, form_url, {**self.live(request), **(extra_context or {})})
+
     def render_change_form(
         self,
         request: HttpRequest,
@@ -173,12 +186,17 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        """A row's page, with a button for each operation that this person may do to it now, and a link to copy it."""
+        """A row's page, with a button for each operation that this person may do to it now, and a link to copy it.
+
+        The page of a finished row is not live.
+        """
         if obj is not None:
             context["links"] = self.links_to_failures(obj)
             if self.may_enqueue(request):
                 copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
                 context["links"].insert(0, (gettext("Queue a copy with other parameters…"), copy))
+            if obj.processed:
+                context.pop("live", None)
         context["buttons"] = self.buttons_for(request, obj) if obj else []
         context["reason_hint"] = gettext("Reason (optional)")
         return super().render_change_form(request, context, add, change, form_url, obj)

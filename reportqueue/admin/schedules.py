@@ -17,11 +17,13 @@ from django.utils.translation import gettext_lazy as _
 
 import reportcron
 from reportqueue import bounds, catalogue, database
-from reportqueue.admin import forecast_table, formats, schedule_pattern, schedule_text, search
+from reportqueue.admin import exports, forecast_table, formats, schedule_pattern, schedule_text, search
 from reportqueue.admin.agenda import AgendaAdmin
 from reportqueue.admin.changelists import name_all
 from reportqueue.admin.consumers import warn_of_consumers
+from reportqueue.admin.exports import ExportedAdmin
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
+from reportqueue.admin.live import LiveAdmin
 from reportqueue.admin.modifiers import use_input
 from reportqueue.admin.params_fields import ParamsFields
 from reportqueue.admin.report_input import ReportInput
@@ -47,7 +49,7 @@ DETAIL_SHOWN = 150
 
 
 @admin.register(ReportSchedule)
-class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, AgendaAdmin):
+class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, AgendaAdmin, LiveAdmin, ExportedAdmin):
     """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [
@@ -63,6 +65,7 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Agen
     list_filter = [EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter, CalendarFilter]
     list_select_related = ["calendar"]
     audited = Kind.SCHEDULE
+    exported = exports.SCHEDULES
     find = search.find_schedules
     search_fields = ["report_id"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _(

@@ -1,1 +1,1 @@
-"""Notifications: waiting claims are notified of new rows, the scheduler of changed schedules."""
+"""Notifications: waiting claims are notified of new rows, live pages of changes, the scheduler of changed schedules."""

@@ -1,5 +1,7 @@
 """Notify waiting claims of new rows: one connection of the process listens for all of them, and watches the clock.
 
+The streams of live pages (`wakeup.pages`) are notified by the same connection.
+
 Claims are notified when a row is committed, and when time alone makes a row due: a retry's delay is over, a schedule
 fires, a lease ends. No claim depends on that: a waiting claim also polls, every `HEARING_POLL_SECONDS` while
 notifications are known to arrive, and every `WAIT_POLL_SECONDS` otherwise. So a lost listener, or a connection pool
@@ -12,9 +14,11 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import psycopg
@@ -33,7 +37,7 @@ ECHO = "reportqueue_echo"
 """The channel of the self-test. It has always the same name: were it left on a connection, it would be left once."""
 RECONNECT_SECONDS = 1.0
 LEAVE_SECONDS = 0.2
-"""How long it goes on listening when no claim waits any more."""
+"""How long it goes on listening when nobody waits any more."""
 HEARING_POLL_SECONDS = 15.0
 """Poll interval of a waiting claim while notifications arrive: a fallback."""
 ECHO_SECONDS = 1.0
@@ -44,12 +48,19 @@ LOOK_PAUSE_SECONDS = 0.02
 """The least time between two polls of a waiting claim: with a thousand rows a second, one poll takes many."""
 
 
+class Waiter(Enum):
+    """Who waits for notifications. Each waits in a thread of the web server."""
+
+    CLAIM = "claim"
+    STREAM = "stream"
+
+
 class Listener:
-    """Receives notifications for all waiting claims of this process. Its thread runs while a claim waits."""
+    """Receives notifications for all waiting claims and streams of this process. Its thread runs while one waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiters = 0
+        self._waiters: Counter[Waiter] = Counter()
         self._heard = 0
         self._hears_until = 0.0
         self._thread: threading.Thread | None = None
@@ -59,18 +70,29 @@ class Listener:
     @contextmanager
     def waiting(self) -> Iterator[bool]:
         """Listen meanwhile. Yields False if the claim must not wait: `MAX_WAITERS` do already, or the process ends."""
-        with self._changed:
-            admitted = self._waiters < conf().max_waiters and not self._stopped
-            self._waiters += admitted
-            if admitted and (self._thread is None or not self._thread.is_alive()):
-                addresses = Address.for_listening(), Address.of()
-                self._thread = threading.Thread(target=self._listen, args=addresses, name=NAME, daemon=True)
-                self._thread.start()
+        admitted = self.admit(Waiter.CLAIM, conf().max_waiters)
         try:
             yield admitted
         finally:
-            with self._changed:
-                self._waiters -= admitted
+            if admitted:
+                self.leave(Waiter.CLAIM)
+
+    def admit(self, waiter: Waiter, most: int) -> bool:
+        """Listen for one more waiter until it leaves. False if `most` of its kind wait already, or the process ends."""
+        with self._changed:
+            if self._waiters[waiter] >= most or self._stopped:
+                return False
+            self._waiters[waiter] += 1
+            if self._thread is None or not self._thread.is_alive():
+                addresses = Address.for_listening(), Address.of()
+                self._thread = threading.Thread(target=self._listen, args=addresses, name=NAME, daemon=True)
+                self._thread.start()
+            return True
+
+    def leave(self, waiter: Waiter) -> None:
+        """End what `admit` has begun."""
+        with self._changed:
+            self._waiters[waiter] -= 1
 
     def heard(self) -> int:
         """The number of notifications so far. Read it before polling, and give it to `wait` afterwards."""
@@ -82,8 +104,18 @@ class Listener:
         with self._changed:
             self._changed.wait_for(lambda: self._heard != heard, min(seconds, _poll_seconds(self.hears)))
 
+    def wait_for_notice(self, heard: int, seconds: float) -> None:
+        """Wait for a notification since `heard` was read; at most so many seconds, and not until the next poll."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._heard != heard, seconds)
+
+    def rest(self, seconds: float) -> None:
+        """Wait for so long, whatever is notified; but not longer than the process goes on."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, seconds)
+
     def stop(self) -> None:
-        """Let no claim wait any more: the process is about to end."""
+        """Let nobody wait any more: the process is about to end."""
         self._stopped = True
         self._notify()
 
@@ -98,7 +130,7 @@ class Listener:
         return time.monotonic() < self._hears_until
 
     def _listen(self, here: Address, queue: Address) -> None:
-        """Listen `here` for what is committed in the queue's database, while a claim waits."""
+        """Listen `here` for what is committed in the queue's database, while somebody waits."""
         while self._wanted():
             try:
                 self._listen_once(here, queue)
@@ -176,19 +208,19 @@ class Listener:
             self._changed.notify_all()
 
     def _pause(self, seconds: float) -> None:
-        """Do nothing for so long, or until no claim waits any more."""
+        """Do nothing for so long, or until nobody waits any more."""
         until = time.monotonic() + seconds
         while self._wanted() and time.monotonic() < until:
             time.sleep(LEAVE_SECONDS)
 
     def _wanted(self) -> bool:
-        """Whether a claim waits. If not, this thread is about to end, and the next waiting claim starts another."""
+        """Whether somebody waits. If not, this thread is about to end, and the next waiter starts another."""
         with self._changed:
-            own = self._thread is threading.current_thread()
-            if own and not self._waiters:
+            own, waiters = self._thread is threading.current_thread(), self._waiters.total()
+            if own and not waiters:
                 self._thread = None
                 self._hears_until = 0.0  # the next thread has to find out for itself
-            return own and self._waiters > 0
+            return own and waiters > 0
 
 
 class _Alarm:

@@ -17,9 +17,9 @@ from tests.conftest import build_row, build_schedule
 from tests.integration.test_admin_permissions import QUEUE, text_of
 
 pytestmark = pytest.mark.django_db
-SAID = '<li class="rq-pause warning">'
+SAID = '<li class="rq-standing rq-pause warning">'
 APP = "/admin/reportqueue/"
-NO_PAGES = {"modifiers", "preview"}
+NO_PAGES = {"modifiers", "preview", "events", "changed", "export"}
 """What answers with JSON, and the frame below a form, whose page says it already."""
 
 

@@ -139,7 +139,9 @@ def test_the_list_takes_the_same_queries_however_many_schedules(
     one = cost()
     for n in range(10):
         make_row(schedule=make_schedule(calendar=new_calendar(f"calendar {n}", weekdays=[6])))
-    assert cost() == one == 14  # session, user, permissions (2), consumers (5), pauses, zones, count, schedules, names
+    assert (
+        cost() == one == 15
+    )  # session, user, permissions (2), consumers (5), pauses, marker, zones, count, list, names
 
 
 def test_search_and_filters_of_schedules(editor: Client, make_schedule: ScheduleFactory):

@@ -54,6 +54,7 @@ def test_the_demo_project_passes():
         ({"RETRY_JITTER": float("nan")}, "RETRY_JITTER"),
         ({"MAX_BODY_BYTES": True}, "MAX_BODY_BYTES"),
         ({"MAX_WAITERS": -1}, "MAX_WAITERS"),
+        ({"MAX_STREAMS": -1}, "MAX_STREAMS"),
         ({"RUN_URL": "http://dagster/runs"}, "run_id"),
         ({"RUN_URL": "javascript:alert('{run_id}')"}, "RUN_URL"),
         ({"RUN_URL": "//elsewhere/{run_id}"}, "RUN_URL"),

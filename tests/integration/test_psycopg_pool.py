@@ -82,7 +82,9 @@ def test_more_claims_wait_than_the_pool_has_connections(post: Callable[..., Resp
     with ThreadPoolExecutor(len(waiting)) as threads:
         claim = partial(post, "report-queue/claim/", limit=1, wait_seconds=20)
         answers = [threads.submit(claim, consumer=f"sensor-{number}") for number in waiting]
-        until(lambda: claims.listener._waiters == len(waiting) and claims.listener.hears, what="the claims wait")
+        until(
+            lambda: claims.listener._waiters.total() == len(waiting) and claims.listener.hears, what="the claims wait"
+        )
         until(lambda: all_are_back(pool), what="the waiting claims hold connections")
         for number in waiting:
             assert post("report-queue/", report_id=1, modifier_id=number).status_code == 201

@@ -25,17 +25,19 @@ class Web:
     process: subprocess.Popen[bytes]
 
 
-def start(port: int, output: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    """Start it on a port, with the test's database."""
-    environment = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "project.settings"}
-    return subprocess.Popen(gunicorn(port), cwd=BASE_DIR, env=environment, stdout=output, stderr=output)
+def start(
+    port: int, output: int | IO[bytes] = subprocess.DEVNULL, settings: str = "project.settings", *options: str
+) -> subprocess.Popen[bytes]:
+    """Start it on a port, with the test's database and these options of gunicorn."""
+    environment = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": settings}
+    return subprocess.Popen([*gunicorn(port), *options], cwd=BASE_DIR, env=environment, stdout=output, stderr=output)
 
 
 @contextmanager
-def running() -> Iterator[Web]:
-    """The web app as it is shipped: one process of sixteen threads."""
+def running(settings: str = "project.settings", *options: str) -> Iterator[Web]:
+    """The web app as it is shipped: one process of sixteen threads. Or with other settings and options of gunicorn."""
     port = free_port()
-    process = start(port)
+    process = start(port, subprocess.DEVNULL, settings, *options)
     url = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + 30
