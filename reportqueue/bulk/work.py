@@ -53,6 +53,8 @@ def step(seconds: float, stopping: Callable[[], bool] = lambda: False) -> Worked
     Any number of processes may do so at once: no two work on the same action. An action whose work raises an error is
     paused, with the error. Raises errors of a database that is away.
     """
+    if not BulkAction.objects.next_first().exists():
+        return Worked(0, left=False)
     began = time.monotonic()
     changed, size, fruitful = 0, FIRST_BATCH, False
     while True:

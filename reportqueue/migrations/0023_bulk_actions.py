@@ -141,7 +141,7 @@ class Migration(migrations.Migration):
             index=models.Index(
                 models.F("worked_at"),
                 models.F("id"),
-                condition=models.Q(("status__in", ["running", "waiting"])),
+                condition=models.Q(("finished_at", None)),
                 name="reportqueue_bulk_open",
             ),
         ),

@@ -52,7 +52,8 @@ class BulkActionQuerySet(models.QuerySet["BulkAction"]):
 
     def next_first(self) -> Self:
         """Those to work on, in turn: first the one that has waited for longest."""
-        return self.filter(status__in=sorted(OPEN)).order_by(F("worked_at").asc(nulls_first=True), "id")
+        open_ones = self.filter(status__in=sorted(OPEN), finished_at=None)  # as the condition of the index is
+        return open_ones.order_by(F("worked_at").asc(nulls_first=True), "id")
 
 
 class BulkAction(models.Model):
@@ -95,7 +96,7 @@ class BulkAction(models.Model):
         verbose_name_plural = _("bulk actions")
         default_permissions = ()  # The permissions of the queue's rows and verbs hold for it.
         indexes = [
-            models.Index("worked_at", "id", name="reportqueue_bulk_open", condition=Q(status__in=sorted(OPEN))),
+            models.Index("worked_at", "id", name="reportqueue_bulk_open", condition=Q(finished_at=None)),
         ]
         constraints = [
             models.CheckConstraint(name="reportqueue_bulk_verb", condition=Q(verb__in=sorted(BulkVerb))),

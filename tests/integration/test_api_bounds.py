@@ -209,6 +209,16 @@ BOUNDS = {
     "POST pause": {"note": REASON},
     "POST pause-queue": {"route": ROUTE, "report_id": ID, "note": REASON},
     "POST resume-queue": {"route": ROUTE, "report_id": ID},
+    "POST bulk": {
+        "verb": (["requeue", "cancel"], ["", "complete", "Requeue", 1, *TEXTS]),
+        # What a filter is refused for is named with its name: test_api_bulk.py.
+        "filters": ([{"report_id": 0}, {"modifier_id": 2**63 - 1, "processed": "any"}], [None, [], "x", 1, True, [{}]]),
+        "all": ([False], [True, *FLAG[1]]),  # there are filters
+        "reason": REASON,
+        "dry_run": ([False], FLAG[1]),  # True: test_api_bulk.py
+        "idempotency_key": (["x", "é" * 200], ["", "x" * 201, *TEXTS]),
+    },
+    "POST bulk-undo": {"reason": REASON},
     "POST catalogue": {
         "report_id": ID,
         "name": (["x", "é" * 100], ["", "x" * 101, *TEXTS]),

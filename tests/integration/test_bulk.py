@@ -28,7 +28,7 @@ from reportqueue.models.bulk import BulkStatus
 from reportqueue.states import Status
 from tests.concurrency import at_once
 from tests.conftest import build_row, build_schedule, minutes_ago
-from tests.integration.test_enqueue_due_reports import ROOT, command, database_url
+from tests.integration.test_enqueue_due_reports import ROOT, command, database_url, listens
 from tests.integration.test_enqueue_due_reports import until as until_process
 
 FAILED = {"status": "failed"}
@@ -522,7 +522,7 @@ def test_ten_thousand_rows_are_done_by_the_scheduler_and_schedules_fire_on_time_
     for schedule in schedules:
         schedule.save()
     with command("--loop", "--interval", "3600") as loop:
-        until_process(_waits, loop, "the loop does not wait")
+        until_process(listens, loop, "the loop does not wait")
         action = bulk.start("requeue", FAILED)  # it wakes the loop, which would sleep for an hour
         until_process(lambda: _done(action) > 0, loop, "nothing was done")
         late = []
@@ -540,15 +540,6 @@ def test_ten_thousand_rows_are_done_by_the_scheduler_and_schedules_fire_on_time_
     assert (action.status, action.refused) == (BulkStatus.FINISHED, {})
 
 
-def _waits() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' "
-            "AND application_name = 'reportqueue-scheduler'"
-        )
-        return bool(cursor.fetchone()[0])
-
-
 @pytest.mark.django_db(transaction=True)
 def test_a_single_pass_works_on_bulk_actions_too():
     many(3)
@@ -563,3 +554,16 @@ def test_a_single_pass_works_on_bulk_actions_too():
     )
     assert "3 rows changed by bulk actions" in done.stdout
     assert _done(action) == 3
+
+
+@pytest.mark.django_db
+def test_rows_that_take_turns_are_requeued_together_with_others():
+    schedule = build_schedule(overlap="queue_one")
+    rows = [build_row(status=Status.FAILED, schedule=schedule, trigger_time=minutes_ago(n)) for n in range(3)]
+    rows += [build_row(status=Status.FAILED), build_row(status=Status.CANCELLED), build_row()]
+    done = queue.requeue_together([row.pk for row in rows], reason="again")
+    assert [isinstance(done[row.pk], ReportQueue) for row in rows] == [True] * 5 + [False]
+    for row in rows:
+        row.refresh_from_db()
+    assert [row.waiting for row in rows] == [False, True, True, False, False, False]
+    assert [row.concurrency_key for row in rows] == [schedule.pk] * 3 + [None] * 3

@@ -110,11 +110,11 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[bytes], what:
 
 
 def listens() -> bool:
-    """Whether a scheduler waits: its connection is idle, and its last statement was the look for the next firing."""
+    """Whether a scheduler waits: its connection is idle, and its last statement was the look for bulk actions."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid() "
-            "AND state = 'idle' AND query LIKE 'SELECT clock_timestamp%%'"
+            "AND state = 'idle' AND query LIKE '%%reportqueue_bulkaction%%'"
         )
         return bool(cursor.fetchone()[0])
 
