@@ -61,7 +61,14 @@ def test_hours_are_shown_by_the_viewer_s_clock_and_in_utc(viewer: Client, make_s
     day, before, hour, after = rows_of(page)
     assert day == ["Mon 2027-06-07"]
     assert before == ["08:00 CEST", "2027-06-07 06:00", "No firings from 08:00 CEST to 10:00 CEST."]
-    assert hour[:6] == ["10:00 CEST", "2027-06-07 08:00", "Firings  2", "", "Work (min)  unknown", "Busiest minute  10:30 (2)"]
+    assert hour[:6] == [
+        "10:00 CEST",
+        "2027-06-07 08:00",
+        "Firings  2",
+        "",
+        "Work (min)  unknown",
+        "Busiest minute  10:30 (2)",
+    ]
     assert "2 schedules" in hour[6]
     assert hour[6].count("09:30 Europe/London") == 2
     assert "report Weather (1), modifier 0" in hour[6]
