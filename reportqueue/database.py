@@ -6,11 +6,12 @@ foreign key to the users, so it is in the users' database. Without routers, both
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
+from django.core.exceptions import EmptyResultSet
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
@@ -121,13 +122,34 @@ def statement_of(rows: QuerySet[Any, Any]) -> tuple[str, tuple[Any, ...]]:
 
 def counts(limit: int, **rows: QuerySet[Any, Any]) -> dict[str, int]:
     """How many rows of the queue's tables each query finds, up to `limit`: one statement for all of them."""
-    parts: list[str] = []
-    values: list[Any] = []
-    for query in rows.values():
-        sql, given = statement_of(query.order_by().values("pk")[:limit])
-        parts.append(f"(SELECT count(*) FROM ({sql}) AS counted)")  # noqa: S608  # Django's own SQL
-        values += given
+    return _together([_counted(query, limit) for query in rows.values()], rows)
+
+
+def counts_and_first(limit: int, first: QuerySet[Any, Any], **rows: QuerySet[Any, Any]) -> tuple[dict[str, int], Any]:
+    """The same, and the one value of the first row of another query, None without one; still one statement."""
+    parts = [*(_counted(query, limit) for query in rows.values()), _part("({})", first[:1])]
+    found = _together(parts, [*rows, ""])
+    return found, found.pop("")
+
+
+Part = tuple[str, tuple[Any, ...]]
+"""A part of a statement, with its values."""
+
+
+def _counted(query: QuerySet[Any, Any], limit: int) -> Part:
+    return _part("(SELECT count(*) FROM ({}) AS counted)", query.order_by().values("pk")[:limit], empty="0")
+
+
+def _part(form: str, query: QuerySet[Any, Any], *, empty: str = "NULL") -> Part:
+    try:
+        sql, values = statement_of(query)
+    except EmptyResultSet:  # of `none()`
+        return empty, ()
+    return form.format(sql), values
+
+
+def _together(parts: list[Part], names: Iterable[str]) -> dict[str, Any]:
     with connection().cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(parts)}", values)  # Django's own SQL
-        found = cursor.fetchone()
-    return dict(zip(rows, found, strict=True))
+        values = [value for _, given in parts for value in given]
+        cursor.execute(f"SELECT {', '.join(sql for sql, _ in parts)}", values)
+        return dict(zip(names, cursor.fetchone(), strict=True))

@@ -32,8 +32,9 @@ def state(seconds: float) -> State:
     """How the installation moves; each statement may take so many `seconds`. Raises `Error` of the database."""
     rows = ReportQueue.objects
     with database.quick(seconds):
+        seen = triggers.watch()
         counted = {
-            "overdue_schedules": triggers.overdue(conf().overdue_seconds),
+            "overdue_schedules": triggers.overdue(conf().overdue_seconds, now=seen.now, periods=seen.periods),
             "due": rows.due(),
             "dispatched": rows.filter(status=Status.DISPATCHED),
             "running": rows.filter(status=Status.RUNNING),
@@ -45,12 +46,12 @@ def state(seconds: float) -> State:
             *([locks.READ_ONLY] if database.is_read_only() else []),
             *_overdue(counts["overdue_schedules"]),
             *([str(stalled)] if stalled else []),
-            *(silence.without_name() for silence in triggers.silent()),
+            *(silence.without_name() for silence in triggers.silent(seen)),
         ]
         warnings = [
             *_late(counts["past_deadline"]),
-            *([CLAIMED_TWICE] if triggers.twice() else []),
-            *map(str, triggers.unasked()),
+            *([CLAIMED_TWICE] if triggers.twice(seen) else []),
+            *map(str, triggers.unasked(seen)),
         ]
         pauses = queue.paused()
     return State(counts, reasons, warnings, pauses)

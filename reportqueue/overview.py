@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from django.db.models import Count, Min
+from django.db.models import Count
 from django.db.models.functions import Now, TruncHour
 
 from reportqueue import database, measures, queue, triggers
-from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.measures import OfReport, Span, Throughput
 from reportqueue.models import Depth, Pause, ReportConsumer, ReportQueue, ReportSchedule
+from reportqueue.models.queue import unfinished
 from reportqueue.patterns import Pattern
+from reportqueue.queue import FailureGroups
 from reportqueue.states import LEASED, Status
 
 COUNTED = 10_000
@@ -22,6 +23,8 @@ COUNTED = 10_000
 CONSUMERS = 20
 OVERDUE = 5
 """Consumers and overdue schedules that are named."""
+FAILURES, FAILURES_OF = 5, "24h"
+"""How many groups of failures are shown, and of which period."""
 AHEAD = timedelta(hours=24)
 SILENT = timedelta(minutes=10)
 """A consumer that has not asked for so long is shown as gone."""
@@ -49,13 +52,15 @@ class Overview:
     """Rows that wait, are in flight, are late, wait for another try, and have failed in the last hour; each up to
     `COUNTED`."""
     oldest: datetime | None
-    """Since when the row has been due that has waited for longest."""
+    """Since when the row waits that was due first."""
     pauses: list[Pause]
     troubles: list[str]
     """Why reports do not move, in sentences."""
     consumers: list[Consumer]
     overdue: list[ReportSchedule]
     """The schedules that should have fired, the longest overdue first, at most `OVERDUE`."""
+    failures: FailureGroups
+    """The groups of reports that failed alike, those with the most rows first."""
     coming: list[tuple[datetime, int]]
     """For each hour of the next day, how many schedules have their next firing in it; hours without are left out."""
 
@@ -64,34 +69,34 @@ def overview() -> Overview:
     """The state now."""
     rows = ReportQueue.objects
     due = rows.due()
-    counts = database.counts(
+    counts, oldest = database.counts_and_first(
         COUNTED,
+        # By the index of unfinished rows: in the order of claims, the oldest one may be anywhere.
+        due.filter(unfinished()).order_by("trigger_time", "id").values("available_at"),
         waiting=due,
         in_flight=rows.filter(status__in=sorted(LEASED)),
         late=rows.past_deadline(),
         retrying=rows.filter(status=Status.QUEUED, waiting=False, available_at__gt=Now(), generation__gt=0),
-        failed=rows.filter(status=Status.FAILED, finished_at__gte=Now() - timedelta(hours=1)),
+        failed=rows.failed_lately(),
     )
-    now = database_now()
-    overdue = triggers.overdue(conf().overdue_seconds).order_by("next_run_at")[:OVERDUE]
-    troubles = [queue.standstill(), *triggers.silent(), *triggers.twice(), *triggers.unasked()]
+    seen = triggers.watch()
+    overdue = triggers.overdue(conf().overdue_seconds, now=seen.now, periods=seen.periods).order_by("next_run_at")
+    troubles = [queue.standstill(), *triggers.troubles(seen)]
     return Overview(
-        now=now,
+        now=seen.now,
         counts=counts,
-        oldest=due.order_by().aggregate(oldest=Min("available_at"))["oldest"] if counts["waiting"] < COUNTED else None,
+        oldest=oldest,
         pauses=queue.paused(),
         troubles=[str(one) for one in troubles if one],
-        consumers=_consumers(now),
-        overdue=list(overdue),
+        consumers=[_consumer(one, seen.now) for one in seen.consumers[: -CONSUMERS - 1 : -1]],
+        overdue=list(overdue[:OVERDUE]),
+        failures=queue.grouped_failures(FAILURES_OF, most=FAILURES, now=seen.now),
         coming=_coming(),
     )
 
 
-def _consumers(now: datetime) -> list[Consumer]:
-    return [
-        Consumer(one.name, Pattern(one.pattern), one.routes, one.seen_at, one.seen_at < now - SILENT)
-        for one in ReportConsumer.objects.order_by("-seen_at")[:CONSUMERS]
-    ]
+def _consumer(one: ReportConsumer, now: datetime) -> Consumer:
+    return Consumer(one.name, Pattern(one.pattern), one.routes, one.seen_at, one.seen_at < now - SILENT)
 
 
 def _coming() -> list[tuple[datetime, int]]:

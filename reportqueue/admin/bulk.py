@@ -19,7 +19,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bulk
-from reportqueue.admin import formats
+from reportqueue.admin import formats, live
 from reportqueue.admin.actions import reason_of
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.filters import DueFilter
@@ -190,6 +190,7 @@ class BulkAdmin(ListAdmin):
         undo = action.undos.exclude(status=BulkStatus.CANCELLED).first()
         latest = action.rows.order_by("-queue_id")[:ROWS_SHOWN]
         context = {
+            **({} if action.has_ended else {"live": live.addresses(self.admin_site.name)}),
             "title": gettext("Bulk action %(number)s") % {"number": action.pk},
             "action": action,
             "words": bulk.words(action.filters),

@@ -28,7 +28,7 @@ def warn_of_consumers(request: HttpRequest) -> None:
     Also for each route with due rows that nobody asks for.
     """
     if request.method == "GET":
-        for one in (*triggers.silent(), *triggers.twice(), *triggers.unasked()):
+        for one in triggers.troubles():
             messages.warning(request, str(one), STANDING)
 
 

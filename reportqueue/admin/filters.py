@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import bounds, failures, queue
 from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.search import NotUnderstood, number
-from reportqueue.models import Report, ReportSchedule
+from reportqueue.models import Report, ReportQueue, ReportSchedule
 from reportqueue.models.queue import failed_like, unfinished
 from reportqueue.models.report import ROUTE
 from reportqueue.states import FINAL, LEASED, UNFINISHED, Source, Status
@@ -116,7 +116,7 @@ class NowFilter(ChoiceFilter):
             "retrying": free & Q(available_at__gt=Now(), generation__gt=0),
             "in_flight": unfinished() & Q(status__in=sorted(LEASED)),
             "late": Q(status__in=sorted(UNFINISHED), deadline_at__lt=Now()),
-            "failed": Q(status=Status.FAILED, finished_at__gte=Now() - timedelta(hours=1)),
+            "failed": Q(pk__in=ReportQueue.objects.failed_lately().values("pk")),
         }
         return conditions[value]
 

@@ -17,6 +17,13 @@ BUSY_SECONDS = 60
 """After so long, a page that got no stream may ask for one again."""
 
 
+def addresses(site: str | None) -> dict[str, str]:
+    """What the template `live.html` needs, in the admin site of this name."""
+    names = ("events", "changed")
+    asked = {name: reverse(f"admin:reportqueue_reportqueue_{name}", current_app=site) for name in names}
+    return {**asked, "marker": pages.marker()}
+
+
 class LiveAdmin(ListAdmin):
     """The base of live pages. They say so with `live` in the context of their templates."""
 
@@ -27,13 +34,7 @@ class LiveAdmin(ListAdmin):
 
     def live(self, request: HttpRequest) -> dict[str, Any]:
         """The context of a live page. Call it before the page is read from the database, or it may miss a change."""
-        if request.method != "GET":
-            return {}
-        addresses = {
-            name: reverse(f"admin:reportqueue_reportqueue_{name}", current_app=self.admin_site.name)
-            for name in ("events", "changed")
-        }
-        return {"live": {**addresses, "marker": pages.marker()}}
+        return {"live": addresses(self.admin_site.name)} if request.method == "GET" else {}
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list is live."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError
@@ -14,10 +14,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import catalogue, database, measures, overview
-from reportqueue.admin import charts, formats
+from reportqueue.admin import charts, formats, live
 from reportqueue.admin.filters import NowFilter
 from reportqueue.measures import OfReport, Span, Times
 from reportqueue.overview import Consumer, History, Overview
+from reportqueue.queue import FailureGroup
 from reportqueue.states import Status
 
 SPAN = "span"
@@ -70,6 +71,7 @@ def context(request: HttpRequest) -> dict[str, Any] | None:
     }
     try:
         with database.quick(STATEMENT_SECONDS):
+            shown["live"] = live.addresses(getattr(request, "current_app", None))  # before the page is read
             seen = overview.overview()
             return shown | _now(request, seen) | _history(request, overview.history(span, seen.now))
     except DatabaseError as error:
@@ -102,6 +104,9 @@ def _now(request: HttpRequest, seen: Overview) -> dict[str, Any]:
             for one in seen.overdue
             if one.next_run_at is not None
         ],
+        "failures": [_failure(one, _page(request, "reportqueue"), seen.now) for one in seen.failures.groups],
+        "all_failures": _page(request, "reportqueue", "failures"),
+        "agenda_address": _page(request, "reportschedule", "agenda"),
         "coming": [(formats.utc(hour)[:16], count) for hour, count in seen.coming],
         "coming_most": max((count for _hour, count in seen.coming), default=0),
         "schedules_address": _page(request, "reportschedule"),
@@ -110,6 +115,18 @@ def _now(request: HttpRequest, seen: Overview) -> dict[str, Any]:
 
 def _routes(consumer: Consumer) -> str:
     return ", ".join(consumer.routes) if consumer.routes else gettext("all routes")
+
+
+def _failure(group: FailureGroup, rows: str, now: datetime) -> dict[str, Any]:
+    reports = [catalogue.label(pk, name) for pk, name in group.reports]
+    return {
+        "title": group.title,
+        "frame": group.frame,
+        "count": f"{group.count:,}{'+' if group.more else ''}",
+        "last": formats.relative(group.last_at, now) if group.last_at else "",
+        "reports": ", ".join(reports) + (", …" if group.more_reports else ""),
+        "address": f"{rows}?failure={group.fingerprint}",
+    }
 
 
 def _tiles(seen: Overview, rows: str) -> list[Tile]:

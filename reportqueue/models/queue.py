@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds, catalogue, modifiers, notices
 from reportqueue.clock import ClockTimestamp
+from reportqueue.models.failure import MutedFailure
 from reportqueue.models.period import InPeriodsOf
 from reportqueue.models.report import DEFAULT_ROUTE, validate_route
 from reportqueue.models.schedule import ReportSchedule
@@ -148,6 +149,12 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
     def too_late(self) -> Self:
         """Queued rows that are not to be run any more, since they should have started long ago."""
         return self.filter(status=Status.QUEUED, expires_at__lt=Now())
+
+    def failed_lately(self) -> Self:
+        """Rows that have failed in the last hour, without those of a muted failure."""
+        muted = MutedFailure.objects.values("fingerprint")
+        lately = self.filter(status=Status.FAILED, finished_at__gte=Now() - timedelta(hours=1))
+        return lately.exclude(fingerprint__in=muted)
 
     def past_deadline(self) -> Self:
         """Unfinished rows that should have succeeded by now."""

@@ -7,8 +7,8 @@ one step along an index, and its rows are counted up to a bound.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -85,19 +85,32 @@ class FailureGroups:
         return not self.complete or any(group.more for group in self.groups)
 
 
-def grouped_failures(period: str = DEFAULT_PERIOD) -> FailureGroups:
-    """The groups of the rows that have failed in the period, which is a key of `PERIODS`."""
-    now, length = database_now(), PERIODS[period]
+def grouped_failures(
+    period: str = DEFAULT_PERIOD, *, most: int | None = None, now: datetime | None = None
+) -> FailureGroups:
+    """The groups of the rows that have failed in the period, which is a key of `PERIODS`.
+
+    With `most`, only so many groups are returned, and no muted ones. `now` is the database's time, for a caller that
+    knows it.
+    """
+    now, length = now or database_now(), PERIODS[period]
     since = bounds.EARLIEST if length is None else now - length
     muted = {one.pk: one for one in MutedFailure.objects.all()[:MAX_GROUPS]}
-    walked = _walked()
-    newest = sorted(((at, fingerprint) for fingerprint, at in walked[:WALKED] if at >= since), reverse=True)
-    all_muted = set(MutedFailure.objects.filter(pk__in=[one for _, one in newest]).values_list("pk", flat=True))
-    wanted = [fingerprint for _, fingerprint in newest if fingerprint not in all_muted]
-    groups = list(_groups(wanted[:MAX_GROUPS], since, {}))
+    with _in_index_order() as cursor:
+        cursor.execute(_WALK, [WALKED + 1])
+        walked = list(cursor.fetchall())
+        newest = sorted(((at, fingerprint) for fingerprint, at in walked[:WALKED] if at >= since), reverse=True)
+        all_muted = _muted_among([one for _, one in newest]) if len(muted) == MAX_GROUPS else muted.keys()
+        wanted = [fingerprint for _, fingerprint in newest if fingerprint not in all_muted]
+        groups = list(_groups(cursor, wanted[:MAX_GROUPS], since, {}))
+        silenced = [] if most is not None else list(_groups(cursor, list(muted), since, muted))
     groups.sort(key=lambda group: (group.count, group.last_at), reverse=True)
-    complete = len(walked) <= WALKED and len(wanted) <= MAX_GROUPS
-    return FailureGroups(period, now, groups, list(_groups(list(muted), since, muted)), complete)
+    complete = len(walked) <= WALKED and len(wanted) <= MAX_GROUPS and (most is None or len(groups) <= most)
+    return FailureGroups(period, now, groups[:most], silenced, complete)
+
+
+def _muted_among(fingerprints: list[str]) -> Collection[str]:
+    return set(MutedFailure.objects.filter(pk__in=fingerprints).values_list("pk", flat=True))
 
 
 def count_failed_like(fingerprint: str) -> tuple[int, bool]:
@@ -116,7 +129,8 @@ def mute(fingerprint: str, *, by: str = "", note: str = "") -> MutedFailure:
     with locks.bounded():
         if (there := MutedFailure.objects.filter(pk=fingerprint).first()) is not None:
             return there
-        (group,) = _groups([fingerprint], bounds.EARLIEST, {})
+        with _in_index_order() as cursor:
+            (group,) = _groups(cursor, [fingerprint], bounds.EARLIEST, {})
         if group.example is None:
             raise RowNotFound("No report has failed so.")
         made = MutedFailure(pk=fingerprint, title=group.title, muted_by=by[: bounds.MAX_USER_LENGTH], note=note)
@@ -139,32 +153,27 @@ def unmute(fingerprint: str, *, by: str = "") -> bool:
     return bool(ended)
 
 
-def _walked() -> list[tuple[str, datetime]]:
-    """Up to `WALKED` + 1 fingerprints of failed rows, each with the end of its newest row."""
-    with _in_index_order() as cursor:
-        cursor.execute(_WALK, [WALKED + 1])
-        return list(cursor.fetchall())
-
-
 @contextmanager
 def _in_index_order() -> Iterator[Any]:
     """A cursor of statements that read in the order of an index alone: whatever the statistics say, none sorts rows."""
-    with database.atomic(), database.connection().cursor() as cursor:
-        cursor.execute("SHOW enable_sort")
-        (before,) = cursor.fetchone() or ("on",)
-        cursor.execute("SELECT set_config('enable_sort', 'off', true)")
+    inside = database.connection().in_atomic_block
+    with nullcontext() if inside else database.atomic(), database.connection().cursor() as cursor:
+        cursor.execute("SELECT current_setting('enable_sort'), set_config('enable_sort', 'off', true)")
+        (before, _) = cursor.fetchone() or ("on", "off")
         yield cursor
-        cursor.execute("SELECT set_config('enable_sort', %s, true)", [before])  # for the rest of a caller's transaction
+        if inside:
+            cursor.execute("SELECT set_config('enable_sort', %s, true)", [before])
 
 
-def _groups(fingerprints: list[str], since: datetime, muted: dict[str, MutedFailure]) -> Iterator[FailureGroup]:
+def _groups(
+    cursor: Any, fingerprints: list[str], since: datetime, muted: Mapping[str, MutedFailure]
+) -> Iterator[FailureGroup]:
     """The groups with these fingerprints, in this order, of the rows that ended at `since` or later."""
     if not fingerprints:
         return
-    with _in_index_order() as cursor:
-        bound = {"counted": COUNTED + 1, "sample": SAMPLE, "read": failures.READ}
-        cursor.execute(_FACTS, {"fingerprints": fingerprints, "since": since, **bound})
-        found = cursor.fetchall()
+    bound = {"counted": COUNTED + 1, "sample": SAMPLE, "read": failures.READ}
+    cursor.execute(_FACTS, {"fingerprints": fingerprints, "since": since, **bound})
+    found = cursor.fetchall()
     names = _names(report for *_, reports in found for report in (reports or [])[:REPORTS])
     for fingerprint, count, first_at, last_at, example, error, reports in found:
         known = muted.get(fingerprint)

@@ -8,8 +8,10 @@ from reportqueue.triggers.consumers import (
     saw,
     silence_of,
     silent,
+    troubles,
     twice,
     unasked,
+    watch,
 )
 from reportqueue.triggers.handovers import (
     Current,
@@ -41,6 +43,8 @@ __all__ = [
     "silence_of",
     "silent",
     "start_firing",
+    "troubles",
     "twice",
     "unasked",
+    "watch",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models.functions import Now
 
-from reportqueue import locks, queue
+from reportqueue import database, locks, queue
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
@@ -119,7 +119,7 @@ def saw(
         setattr(consumer, name, consumer.now if isinstance(value, ClockTimestamp) else value)
     if changes.get("other_deployment"):
         logger.warning("%s", Twice(consumer))
-    return Twice(consumer) if consumer.api_user == user and _is_twice(consumer) else None
+    return Twice(consumer) if consumer.api_user == user and _is_twice(consumer, consumer.now) else None
 
 
 def _note_new(consumer: ReportConsumer) -> None:
@@ -147,40 +147,65 @@ def _changes(consumer: Any, deployment: str, user: str) -> dict[str, Any]:
     }
 
 
-def unasked() -> list[Unasked]:
+@dataclass(frozen=True)
+class Watch:
+    """The consumers and the periods of patterns, read once for several questions."""
+
+    consumers: list[ReportConsumer]
+    """In the order in which they last asked."""
+    periods: list[TriggerPeriod]
+    now: datetime
+
+
+def watch() -> Watch:
+    """What there is now."""
+    consumers: list[Any] = list(ReportConsumer.objects.order_by("seen_at").annotate(now=ClockTimestamp()))
+    now = consumers[-1].now if consumers else database_now()
+    return Watch(consumers, list(TriggerPeriod.objects.all()), now)
+
+
+def troubles(seen: Watch | None = None) -> list[Silence | Twice | Unasked]:
+    """Everything that is wrong with consumers."""
+    seen = seen or watch()
+    return [*silent(seen), *twice(seen), *unasked(seen)]
+
+
+def unasked(seen: Watch | None = None) -> list[Unasked]:
     """The routes whose rows have been due for long while nobody asks. If nobody claims at all, `silent` says so."""
-    asked = asked_routes()
+    asked = asked_routes(seen)
     if not asked:
         return []
     return [Unasked(route) for route in queue.due_routes(UNASKED_SECONDS, besides=asked)]
 
 
-def asked_routes() -> set[str] | None:
+def asked_routes(seen: Watch | None = None) -> set[str] | None:
     """The routes for which consumers have lately asked; None if one of them has asked for all."""
-    lately = Now() - timedelta(seconds=UNASKED_SECONDS)
-    seen = ReportConsumer.objects.filter(pattern=Pattern.QUEUE, seen_at__gt=lately)
-    asked = list(seen.values_list("routes", flat=True))
+    seen = seen or watch()
+    lately = seen.now - timedelta(seconds=UNASKED_SECONDS)
+    asked = [one.routes for one in seen.consumers if one.pattern == Pattern.QUEUE and one.seen_at > lately]
     return None if None in asked else {route for routes in asked for route in routes or ()}
 
 
-def twice() -> list[Twice]:
+def twice(seen: Watch | None = None) -> list[Twice]:
     """The consumers that have lately claimed from two deployments."""
-    lately = Now() - timedelta(seconds=TWICE_SECONDS)
-    return [Twice(consumer) for consumer in ReportConsumer.objects.filter(other_seen_at__gt=lately).order_by("name")]
+    seen = seen or watch()
+    found = [consumer for consumer in seen.consumers if _is_twice(consumer, seen.now)]
+    return [Twice(consumer) for consumer in sorted(found, key=lambda one: one.name)]
 
 
-def _is_twice(consumer: Any) -> bool:
-    lately = consumer.now - timedelta(seconds=TWICE_SECONDS)
+def _is_twice(consumer: ReportConsumer, now: datetime) -> bool:
+    lately = now - timedelta(seconds=TWICE_SECONDS)
     return consumer.other_seen_at is not None and consumer.other_seen_at > lately
 
 
-def silent() -> list[Silence]:
+def silent(seen: Watch | None = None) -> list[Silence]:
     """The patterns of which a consumer is expected, while none has asked for `STALLED_SECONDS`.
 
     A consumer is expected of the pattern that owns the schedules' firings now, if there are enabled schedules; of the
     one that gets the rows of webhook sources; and where rows have been due for `STALLED_SECONDS`.
     """
-    now, last, periods = database_now(), _last(), list(TriggerPeriod.objects.all())
+    seen = seen or watch()
+    now, last, periods = seen.now, _last(seen), seen.periods
     current = _current(periods, now)
     concerned = {current: None, Pattern.QUEUE: None}
     if any(period.pattern == Pattern.POLLING for period in periods):
@@ -194,12 +219,13 @@ def silent() -> list[Silence]:
 
 def silence_of(pattern: Pattern) -> Silence | None:
     """The silence of a pattern's consumers, whether or not they are expected now."""
-    last, periods = _last(), list(TriggerPeriod.objects.all())
-    return Silence(pattern, last.get(pattern), "") if _is_silent(pattern, last, periods, database_now()) else None
+    seen = watch()
+    last = _last(seen)
+    return Silence(pattern, last.get(pattern), "") if _is_silent(pattern, last, seen.periods, seen.now) else None
 
 
-def _last() -> dict[Pattern, ReportConsumer]:
-    return {Pattern(consumer.pattern): consumer for consumer in ReportConsumer.objects.order_by("seen_at")}
+def _last(seen: Watch) -> dict[Pattern, ReportConsumer]:
+    return {Pattern(consumer.pattern): consumer for consumer in seen.consumers}
 
 
 def _current(periods: Sequence[TriggerPeriod], now: datetime) -> Pattern:
@@ -226,11 +252,20 @@ def _expected(pattern: Pattern, current: Pattern) -> str:
     if pattern not in SENSOR_FIRED:
         late = ReportQueue.objects.due().filter(available_at__lt=Now() - timedelta(seconds=conf().stalled_seconds))
         polled = InPeriodsOf(Pattern.POLLING, "available_at")
-        if (late.filter(polled) if pattern is Pattern.POLLING else late.exclude(polled)).exists():
-            return f"reports have been due for more than {conf().stalled_seconds:,} seconds"
-        gets_new_rows = Pattern.POLLING if current is Pattern.POLLING else Pattern.QUEUE
-        if pattern is gets_new_rows and WebhookSource.objects.filter(enabled=True).exists():
-            return "webhook sources are enabled"
-    if pattern is current and ReportSchedule.objects.filter(enabled=True).exists():
-        return "schedules are enabled"
-    return ""
+        late = late.filter(polled) if pattern is Pattern.POLLING else late.exclude(polled)
+    else:
+        late = ReportQueue.objects.none()
+    gets_new_rows = Pattern.POLLING if current is Pattern.POLLING else Pattern.QUEUE
+    sources = WebhookSource.objects.filter(enabled=True)
+    schedules = ReportSchedule.objects.filter(enabled=True)
+    found = database.counts(
+        1,
+        late=late,
+        sources=sources if pattern is gets_new_rows else sources.none(),
+        schedules=schedules if pattern is current else schedules.none(),
+    )
+    if found["late"]:
+        return f"reports have been due for more than {conf().stalled_seconds:,} seconds"
+    if found["sources"]:
+        return "webhook sources are enabled"
+    return "schedules are enabled" if found["schedules"] else ""

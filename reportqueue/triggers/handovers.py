@@ -65,10 +65,16 @@ def pattern_at(instant: datetime) -> Pattern:
     return Pattern(_period_at(instant).pattern)
 
 
-def overdue(seconds: int) -> QuerySet[ReportSchedule]:
-    """Enabled schedules with a firing that the scheduler should have queued more than `seconds` ago."""
-    now = database_now()
-    ours, before = window(now), now - timedelta(seconds=seconds)
+def overdue(
+    seconds: int, *, now: datetime | None = None, periods: list[TriggerPeriod] | None = None
+) -> QuerySet[ReportSchedule]:
+    """Enabled schedules with a firing that the scheduler should have queued more than `seconds` ago.
+
+    `now`, the database's time, and all `periods` are for a caller that has read them already.
+    """
+    now = now or database_now()
+    ours = _window(_periods() if periods is None else periods or [_ALWAYS_QUEUE], now)
+    before = now - timedelta(seconds=seconds)
     if ours.first is not None and ours.first >= before:
         return ReportSchedule.objects.none()
     return ReportSchedule.objects.due(min(before, ours.last))

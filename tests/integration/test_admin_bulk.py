@@ -62,7 +62,7 @@ def test_the_page_of_an_action_says_how_far_it_is(operator: Client):
     address = f"{BULK}{action.pk}/"
     page = text_of(operator.get(address))
     assert "0 of 2 done" in page
-    assert f'<div id="rq-live" data-live="{address}"' in page
+    assert '<div id="rq-done" data-live>' in page
     assert '<progress id="rq-progress" max="2" value="0">' in page
     assert "waits for the scheduler" not in page
     BulkAction.objects.update(created_at=minutes_ago(1))

@@ -181,7 +181,7 @@ def test_it_costs_the_same_number_of_statements_however_much_there_is(
         triggers.saw(Pattern.QUEUE, f"sensor-{number}", routes=[f"route-{number}"])
     with django_assert_max_num_queries(STATEMENTS) as full:
         viewer.get(PAGE)
-    assert len(full) <= len(empty) + 3
+    assert len(full) <= len(empty) + 4  # names, groups of failures, routes that nobody asks for
 
 
 def test_another_admin_site_has_links_of_its_own():

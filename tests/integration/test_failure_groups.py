@@ -199,7 +199,7 @@ def scans(call: Callable[[], object]) -> list[dict[str, Any]]:
         call()
     with connection.cursor() as cursor:
         for statement in [query["sql"] for query in ran]:
-            if statement.startswith("SELECT set_config"):
+            if "set_config" in statement:
                 cursor.execute(statement)
             elif "reportqueue_reportqueue" in statement and "FROM" in statement:
                 cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}")

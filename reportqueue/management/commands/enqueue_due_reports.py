@@ -126,7 +126,7 @@ class Command(BaseCommand):
         if time.monotonic() < self._quiet_until:
             return
         stalled = queue.standstill()
-        if found := [*([stalled] if stalled else []), *triggers.silent(), *triggers.twice(), *triggers.unasked()]:
+        if found := [*([stalled] if stalled else []), *triggers.troubles()]:
             self._quiet_until = time.monotonic() + conf().stalled_seconds
         for one in found:
             logger.warning("%s", one)
