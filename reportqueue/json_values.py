@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 MAX_QUOTED = 200
@@ -15,7 +16,8 @@ def canonical(value: Any) -> str:
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return json.dumps(value)
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
+        # By the digits that are written and stored: 1e23 is 10**23, though no float is.
+        return str(int(Decimal(repr(value)))) if value.is_integer() else repr(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, Mapping):

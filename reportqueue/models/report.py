@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import EMPTY_VALUES, MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import IntegrityError, models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -181,10 +181,24 @@ class Report(models.Model):
             problems["rate_limit" if self.rate_limit is None else "rate_period_seconds"] = RATE_NEEDS_BOTH
         try:
             bounds.validate_json_object(self.default_params)  # Django skips a field's validators for an empty list
+            problems |= self._schema_problems()
         except ValidationError as error:
             problems["default_params"] = error.messages
         if problems:
             raise ValidationError(problems)
+
+    def _schema_problems(self) -> dict[str, Any]:
+        """What is no schema, though Django takes it for empty, and what of the defaults can fit no parameters."""
+        if self.params_schema is None:
+            return {}
+        try:
+            params_schema.validate(self.params_schema)
+        except ValidationError as error:
+            # The field says so itself, but for a list, a text or an object that is empty.
+            return {} if self.params_schema not in EMPTY_VALUES else {"params_schema": error.messages}
+        # Parameters that are missing may come with each row.
+        found = params_schema.problems(self.params_schema, self.default_params, root="default_params", partial=True)
+        return {"default_params": found} if found else {}
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Validate and save; waiting claims look again, since a limit may have gone.
