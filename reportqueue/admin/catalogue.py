@@ -11,11 +11,12 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import params_schema, queue
+from reportqueue import bounds, database, params_schema, queue
 from reportqueue.admin import actions as shared
 from reportqueue.admin import formats, search
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.filters import RouteFilter
+from reportqueue.admin.report_form import ReportForm
 from reportqueue.models import Report, ReportSchedule
 
 PAUSE, RESUME = "pause", "resume"
@@ -36,6 +37,7 @@ class ReportAdmin(ActionsAdmin):
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A number, or a part of a name or an owner, or a route.")
     operations = tuple(LABELS)
+    form = ReportForm
     fieldsets = [
         (None, {"fields": ["report_id", "name", "description", "owner"]}),
         (_("What it is asked"), {"fields": ["params_schema", "default_params"]}),
@@ -54,6 +56,14 @@ class ReportAdmin(ActionsAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """A report's number never changes."""
         return [] if obj is None else ["report_id"]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Report | None:
+        """As Django's. To save an edit, lock the report first: the edit is checked against what it replaces."""
+        pk = bounds.as_id(object_id)
+        if request.method == "POST" and pk is not None and database.connection().in_atomic_block:
+            Report.objects.select_for_update().filter(pk=pk).values_list("pk").first()
+        found: Report | None = super().get_object(request, object_id, from_field)
+        return found
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list; one query for the pauses of all its reports."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import EMPTY_VALUES, MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import IntegrityError, models
+from django.db import DatabaseError, IntegrityError, models
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds, database, notices, params_schema
 from reportqueue.clock import ClockTimestamp
+from reportqueue.errors import ReportNotFound
 
 DEFAULT_ROUTE = "default"
 ROUTE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,49}")
@@ -172,6 +175,12 @@ class Report(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.report_id})"
 
+    @property
+    def version(self) -> str:
+        """What If-Match compares. It changes with every edit, whoever makes it: it is a digest of the columns."""
+        columns = {field.attname: getattr(self, field.attname) for field in self._meta.concrete_fields}
+        return hashlib.sha256(json.dumps(columns, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
     def clean(self) -> None:
         """Refuse an entry that contradicts itself, naming the field."""
         problems: dict[str, Any] = {}
@@ -203,11 +212,14 @@ class Report(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Validate and save; waiting claims look again, since a limit may have gone.
 
-        Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`.
+        Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`; `ReportNotFound` for an
+        entry that was deleted since it was read: it stays deleted.
         """
         self.full_clean(validate_constraints=False)
         if Report.objects.filter(name__iexact=self.name).exclude(pk=self.pk).exists():
             raise ValidationError({"name": NAME_TAKEN})
+        if not self._state.adding and not kwargs.get("force_insert"):
+            kwargs["force_update"] = True
         try:
             with database.atomic():
                 super().save(*args, **kwargs)
@@ -215,6 +227,10 @@ class Report(models.Model):
         except IntegrityError as error:  # somebody else has taken the name or the number since
             field = "name" if "reportqueue_catalogue_name" in str(error) else "report_id"
             raise ValidationError({field: NAME_TAKEN if field == "name" else NUMBER_TAKEN}) from error
+        except DatabaseError as error:
+            if error.__cause__ is None:  # Django's own: no row was updated
+                raise ReportNotFound(f"The catalogue has no report {self.pk}: it was deleted meanwhile.") from error
+            raise
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete as Django does. Rows, schedules and sources of the report stay, without its limits."""
