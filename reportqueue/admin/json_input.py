@@ -23,7 +23,7 @@ class JSONInput(forms.JSONField):
 
     def prepare_value(self, value: Any) -> Any:
         """The JSON as a person reads it, in lines."""
-        if isinstance(value, InvalidJSONInput):
+        if isinstance(value, InvalidJSONInput) or value is None:
             return value
         return json.dumps(value, ensure_ascii=False, indent=2, cls=self.encoder)
 

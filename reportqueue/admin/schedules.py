@@ -21,7 +21,7 @@ from reportqueue.admin import forecast_table, formats, schedule_pattern, schedul
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.modifiers import use_input
-from reportqueue.admin.params_fields import ParamsFields
+from reportqueue.admin.params_fields import ParamsFields, chosen_or_shown
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
 from reportqueue.admin.schedule_form import FIELDSETS, WHAT, ScheduleForm, with_params_fields
@@ -112,11 +112,11 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin):
         if not may_edit:
             return None
         if request.method == "POST":
-            # The inputs that the page showed. The person may have entered another report there.
-            report_id = bounds.as_id(request.POST.get("params_of", ""))
+            # The inputs that the page showed, or those of another report that the person has entered there.
+            report_id = chosen_or_shown(request.POST)
         else:
             report_id = bounds.as_id(request.GET.get("report_id", "")) if obj is None else obj.report_id
-        return ParamsFields.of(report_id, {} if obj is None else obj.params)
+        return ParamsFields.of(report_id, {} if obj is None or obj.report_id != report_id else obj.params)
 
     def formfield_for_dbfield(self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         """The zone's input suggests the names of zones; see the form's template."""
