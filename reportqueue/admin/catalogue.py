@@ -11,20 +11,18 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, database, params_schema, queue
+from reportqueue import bounds, database, fitting, queue
 from reportqueue.admin import actions as shared
 from reportqueue.admin import formats, search
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.filters import RouteFilter
 from reportqueue.admin.report_form import ReportForm
-from reportqueue.models import Report, ReportSchedule
+from reportqueue.models import Report
 
 PAUSE, RESUME = "pause", "resume"
 LABELS = {PAUSE: _("Pause report"), RESUME: _("Resume report")}
 LOGGED = {PAUSE: "Paused in the admin", RESUME: "Resumed in the admin"}
 """Stored in the log: not translated."""
-CHECKED = 1_000
-"""Schedules of a report that are compared with its new schema."""
 
 
 @admin.register(Report)
@@ -126,23 +124,21 @@ class ReportAdmin(ActionsAdmin):
     def save_model(self, request: HttpRequest, obj: Report, form: Any, change: bool) -> None:
         """Save, and tell of schedules whose parameters do not fit the new schema: they go on as they are."""
         super().save_model(request, obj, form, change)
-        if change and not {"params_schema", "default_params"}.intersection(form.changed_data):
+        if change and not fitting.FIELDS.intersection(form.changed_data):
             return
-        schedules = ReportSchedule.objects.filter(report_id=obj.pk).order_by("pk")[:CHECKED]
-        unfit = [
-            schedule.pk
-            for schedule in schedules
-            if params_schema.problems(obj.params_schema, {**obj.default_params, **schedule.params})
-        ]
-        if unfit:
+        found = fitting.misfits(obj)
+        if found.pks:
             text = ngettext(
                 "%(count)s schedule of this report has parameters that do not fit the schema: %(which)s. It goes on "
                 "queueing them; change its parameters.",
                 "%(count)s schedules of this report have parameters that do not fit the schema: %(which)s. They go on "
                 "queueing them; change their parameters.",
-                len(unfit),
+                len(found.pks),
             )
-            self.say(request, text, len(unfit), messages.WARNING, which=shared.some(unfit))
+            self.say(request, text, len(found.pks), messages.WARNING, which=shared.some(found.pks))
+        if found.unchecked:
+            text = gettext("%(count)s schedules of this report were not compared with the schema: there are too many.")
+            self.say(request, text, found.unchecked, messages.WARNING)
 
     @admin.display(description=_("limits"))
     def limits(self, report: Report) -> str:

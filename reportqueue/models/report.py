@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import EMPTY_VALUES, MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import DatabaseError, IntegrityError, models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
@@ -66,6 +66,11 @@ class ReportQuerySet(models.QuerySet["Report"]):
     def limiting(self) -> ReportQuerySet:
         """The reports of which a claim may not hand out every row that is due."""
         return self.exclude(**dict.fromkeys(LIMITS))
+
+    def called(self, name: str) -> ReportQuerySet:
+        """The report of this name, in whatever letters, as the database compares names."""
+        # Not `iexact`: it compares capitals, and then "\N{LATIN SMALL LETTER DOTLESS I}" would be "i".
+        return self.annotate(small=Lower("name")).filter(small=Lower(Value(name)))
 
 
 class Report(models.Model):
@@ -216,7 +221,7 @@ class Report(models.Model):
         entry that was deleted since it was read: it stays deleted.
         """
         self.full_clean(validate_constraints=False)
-        if Report.objects.filter(name__iexact=self.name).exclude(pk=self.pk).exists():
+        if Report.objects.called(self.name).exclude(pk=self.pk).exists():
             raise ValidationError({"name": NAME_TAKEN})
         if not self._state.adding and not kwargs.get("force_insert"):
             kwargs["force_update"] = True

@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 
 from reportqueue import bounds, catalogue, modifiers, moving, queue
 from reportqueue.errors import ReportQueueError
-from reportqueue.management.arguments import instant, user_name, whole_number
+from reportqueue.management.arguments import instant, plain_text, user_name, whole_number
 from reportqueue.models import Report, ReportQueue
 from reportqueue.models.queue import unfinished
 from reportqueue.models.report import ROUTE
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             )
             _add_filters(acting)
             acting.add_argument("--all", action="store_true", help="all rows, without a filter")
-            acting.add_argument("--reason", default="", help="kept with each row")
+            acting.add_argument("--reason", type=plain_text, default="", help="kept with each row")
             acting.add_argument("--dry-run", action="store_true", help="count, change nothing")
         for verb in ("pause", "resume"):
             pausing = commands.add_parser(verb, help=f"{verb} the queue, or with --route or --report a part of it")
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             what.add_argument("--route", type=_route, help="a route")
             what.add_argument("--report", type=_report_text, help="a report's number or name")
             if verb == "pause":
-                pausing.add_argument("--note", default="", help="why, for others to read")
+                pausing.add_argument("--note", type=plain_text, default="", help="why, for others to read")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do the command."""
@@ -228,13 +228,14 @@ def _report(text: str) -> int:
     """The number of a report. Raises `CommandError` for a name that no report has."""
     if text.isascii() and text.isdigit():
         return int(text)
-    found = Report.objects.filter(name__iexact=text).first()
+    found = Report.objects.called(text).first()
     if found is None:
         raise CommandError(f"The catalogue has no report {text!r}.", returncode=2)
     return found.pk
 
 
 def _report_text(text: str) -> str:
+    plain_text(text)
     if not text or len(text) > bounds.MAX_NAME_LENGTH or (text.isdigit() and int(text) > bounds.MAX_ID):
         raise ArgumentTypeError(f"{text[:100]!r} is neither the number nor the name of a report")
     return text
