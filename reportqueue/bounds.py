@@ -155,10 +155,15 @@ def parse_json(text: str | bytes) -> Any:
         raise ValidationError("The JSON is nested too deeply.", code="depth") from None
     except ValueError as error:
         raise ValidationError(f"This is not valid JSON: {error}.", code="not-json") from None
+    validate_depth(data)
+    return data
+
+
+def validate_depth(data: Any) -> None:
+    """Refuse JSON that is nested too deeply to be copied, stored or searched."""
     if _depth(data) > MAX_JSON_DEPTH:
         text = f"The JSON is nested too deeply: objects and lists may be {MAX_JSON_DEPTH} inside each other."
         raise ValidationError(text, code="depth")
-    return data
 
 
 def _refuse_constant(name: str) -> Any:

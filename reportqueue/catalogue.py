@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 
 from reportqueue import bounds, params_schema
 from reportqueue.models.report import DEFAULT_ROUTE, Report
+from reportqueue.schema_evaluation import Budget
 
 DEFAULT_PRIORITY = 0
 REMEMBERED_SECONDS = 60
@@ -32,13 +33,14 @@ class Terms:
     expires_after_seconds: int | None = None
     deadline_seconds: int | None = None
 
-    def params(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def params(self, given: Mapping[str, Any], budget: Budget | None = None) -> dict[str, Any]:
         """The parameters of a row: the defaults, and what the caller gives instead or beside.
 
-        Raises `ValidationError` if they do not fit the schema, with the path and what was expected.
+        `budget`: the steps for all parameters of the caller's call. Raises `ValidationError` if the parameters do not
+        fit the schema, with the path and what was expected.
         """
         params = self.merged(given)
-        if found := params_schema.problems(self.params_schema, params):
+        if found := params_schema.problems(self.params_schema, params, budget=budget):
             raise ValidationError(found, code="schema")
         if self.default_params:
             bounds.validate_json_object(params)

@@ -20,6 +20,10 @@ class ScheduleNotFound(ReportQueueError):
     """There is no such schedule."""
 
 
+class ReportNotFound(ReportQueueError):
+    """There is no such report in the catalogue."""
+
+
 class SourceNotFound(ReportQueueError):
     """There is no such webhook source."""
 

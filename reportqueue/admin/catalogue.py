@@ -11,22 +11,21 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import params_schema, queue
+from reportqueue import bounds, database, fitting, queue
 from reportqueue.admin import actions as shared
 from reportqueue.admin import formats, search
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.filters import RouteFilter
+from reportqueue.admin.report_form import ReportForm
 from reportqueue.durations import seconds
 from reportqueue.errors import InvalidTransition
-from reportqueue.models import Report, ReportSchedule
+from reportqueue.models import Report
 from reportqueue.models.audit import Kind
 
 PAUSE, RESUME = "pause", "resume"
 LABELS = {PAUSE: _("Pause report"), RESUME: _("Resume report")}
 LOGGED = {PAUSE: "Paused in the admin", RESUME: "Resumed in the admin"}
 """Stored in the log: not translated."""
-CHECKED = 1_000
-"""Schedules of a report that are compared with its new schema."""
 
 
 @admin.register(Report)
@@ -40,6 +39,7 @@ class ReportAdmin(ActionsAdmin):
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A number, or a part of a name or an owner, or a route.")
     operations = tuple(LABELS)
+    form = ReportForm
     fieldsets = [
         (None, {"fields": ["report_id", "name", "description", "owner"]}),
         (_("What it is asked"), {"fields": ["params_schema", "default_params"]}),
@@ -58,6 +58,14 @@ class ReportAdmin(ActionsAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """A report's number never changes."""
         return [] if obj is None else ["report_id"]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Report | None:
+        """As Django's. To save an edit, lock the report first: the edit is checked against what it replaces."""
+        pk = bounds.as_id(object_id)
+        if request.method == "POST" and pk is not None and database.connection().in_atomic_block:
+            Report.objects.select_for_update().filter(pk=pk).values_list("pk").first()
+        found: Report | None = super().get_object(request, object_id, from_field)
+        return found
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list; one query for the pauses of all its reports."""
@@ -122,23 +130,21 @@ class ReportAdmin(ActionsAdmin):
     def save_model(self, request: HttpRequest, obj: Report, form: Any, change: bool) -> None:
         """Save, and tell of schedules whose parameters do not fit the new schema: they go on as they are."""
         super().save_model(request, obj, form, change)
-        if change and not {"params_schema", "default_params"}.intersection(form.changed_data):
+        if change and not fitting.FIELDS.intersection(form.changed_data):
             return
-        schedules = ReportSchedule.objects.filter(report_id=obj.pk).order_by("pk")[:CHECKED]
-        unfit = [
-            schedule.pk
-            for schedule in schedules
-            if params_schema.problems(obj.params_schema, {**obj.default_params, **schedule.params})
-        ]
-        if unfit:
+        found = fitting.misfits(obj)
+        if found.pks:
             text = ngettext(
                 "%(count)s schedule of this report has parameters that do not fit the schema: %(which)s. It goes on "
                 "queueing them; change its parameters.",
                 "%(count)s schedules of this report have parameters that do not fit the schema: %(which)s. They go on "
                 "queueing them; change their parameters.",
-                len(unfit),
+                len(found.pks),
             )
-            self.say(request, text, len(unfit), messages.WARNING, which=shared.some(unfit))
+            self.say(request, text, len(found.pks), messages.WARNING, which=shared.some(found.pks))
+        if found.unchecked:
+            text = gettext("%(count)s schedules of this report were not compared with the schema: there are too many.")
+            self.say(request, text, found.unchecked, messages.WARNING)
 
     @admin.display(description=_("limits"))
     def limits(self, report: Report) -> str:

@@ -21,7 +21,7 @@ from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.instants import in_utc
 from reportqueue.admin.json_input import JSONInput
 from reportqueue.admin.modifiers import SuggestingAdmin, use_input
-from reportqueue.admin.params_fields import ParamsFields
+from reportqueue.admin.params_fields import ParamsFields, chosen_or_shown, not_as_shown
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
 from reportqueue.models import Report, ReportQueue, ReportSchedule
@@ -39,7 +39,7 @@ class EnqueueForm(forms.Form):
         label=_("Report"), min_value=0, max_value=bounds.MAX_ID, widget=forms.NumberInput(attrs={"list": "rq-reports"})
     )
     modifier_id = forms.IntegerField(label=_("Modifier"), min_value=0, max_value=bounds.MAX_ID)
-    params = JSONInput(label=_("Parameters"), required=False, validators=[bounds.validate_json_object])
+    params = JSONInput(label=_("Parameters"), required=False, initial=dict, validators=[bounds.validate_json_object])
     trigger_time = forms.DateTimeField(
         required=False,
         widget=forms.DateTimeInput(format="%Y-%m-%dT%H:%M:%S", attrs={"type": "datetime-local", "step": 1}),
@@ -67,13 +67,13 @@ class EnqueueForm(forms.Form):
             del self.fields["params"]
             self.fields |= named
             self.order_fields(order)
-            self.initial.update(params_fields.initial(self.initial.get("params", {})))
+            self.initial.update(params_fields.initial())
 
     def clean(self) -> dict[str, Any]:
         """With the parameters of the inputs as `params`."""
         cleaned = super().clean() or self.cleaned_data
         if self._params_fields is not None:
-            cleaned["params"] = self._params_fields.collected(cleaned)
+            cleaned["params"] = self._params_fields.collected(self)
             self._params_fields.add_problems(self, cleaned["params"])
         return cleaned
 
@@ -117,14 +117,19 @@ class EnqueuingAdmin(SuggestingAdmin, ListAdmin):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         if not self.may_enqueue(request):
             raise PermissionDenied
-        initial = _initial(request)
+        initial, data = _initial(request), request.POST if request.method == "POST" else None
         report_id = initial.get("report_id")
-        if request.method == "POST":
-            report_id = bounds.as_id(request.POST.get("params_of", ""))  # the report whose inputs the page had
-        fields = ParamsFields.of(report_id, initial.get("params", {}))
-        form = EnqueueForm(request.POST if request.method == "POST" else None, params_fields=fields, initial=initial)
+        shown = report_id if data is None else chosen_or_shown(data)
+        stored = initial.get("params", {}) if shown in (report_id, None) else {}
+        fields = ParamsFields.of(shown, stored)
+        if data is not None:
+            report_id = bounds.as_id(data.get("report_id", ""))
+            if said := not_as_shown(data, fields):
+                self.message_user(request, said, messages.WARNING)
+                initial, data = {**data.dict(), "params": stored}, None
+        form = EnqueueForm(data, params_fields=fields, initial=initial)
         use_input(form.fields["modifier_id"], self.admin_site)
-        if request.method == "POST" and form.is_valid():
+        if data is not None and form.is_valid():
             try:
                 with self.bounded():
                     return self._enqueue(request, form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django import forms
@@ -19,6 +20,12 @@ class JSONInput(forms.JSONField):
             return super().to_python(value)
         found = bounds.parse_json(value)
         return JSONString(found) if isinstance(found, str) else found
+
+    def prepare_value(self, value: Any) -> Any:
+        """The JSON as a person reads it, in lines."""
+        if isinstance(value, InvalidJSONInput) or value is None:
+            return value
+        return json.dumps(value, ensure_ascii=False, indent=2, cls=self.encoder)
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         """The text as it was typed: Django would parse it without bounds, and write it anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -9,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue.admin.params_fields import ParamsFields
+from reportqueue.admin.params_fields import ParamsFields, not_as_shown
 from reportqueue.clock import database_now
 from reportqueue.models import ReportSchedule
 
@@ -47,8 +48,7 @@ FIELDSETS: list[Any] = [
 
 def with_params_fields(fields: ParamsFields) -> type[ScheduleForm]:
     """The form with inputs for the parameters of one report."""
-    of = forms.IntegerField(required=False, widget=forms.HiddenInput, initial=fields.report_id)
-    own = {"params_fields": fields, "params_of": of, **fields.declared()}
+    own = {"params_fields": fields, **fields.declared()}
     return type("ScheduleFormWithParams", (ScheduleForm,), own)
 
 
@@ -57,15 +57,25 @@ class ScheduleForm(ScheduleModelForm):
 
     version = forms.IntegerField(required=False, widget=forms.HiddenInput)
     """The schedule's version when the form was opened."""
+    params_of = forms.CharField(required=False, widget=forms.HiddenInput)
+    """The report whose inputs the page has, instead of a box for JSON; empty for a box."""
     params_fields: ParamsFields | None = None
     """The inputs of its report's parameters, instead of a box for JSON; see `with_params_fields`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, data: Any = None, *args: Any, **kwargs: Any) -> None:
+        self._not_as_shown = "" if data is None else not_as_shown(data, self.params_fields)
+        own = "" if self.params_fields is None else str(self.params_fields.report_id)
+        if self._not_as_shown:
+            stored = getattr(kwargs.get("instance"), "params", {})
+            data = data.copy()
+            data["params_of"] = own
+            data.setdefault("params", json.dumps(stored, ensure_ascii=False, indent=2))
+        super().__init__(data, *args, **kwargs)
+        self.initial["params_of"] = own
         if self.instance.pk is not None:
             self.initial["version"] = self.instance.version
         if self.params_fields is not None:
-            self.initial.update(self.params_fields.initial(self.instance.params or {}))
+            self.initial.update(self.params_fields.initial())
         for name in ("start_at", "end_at"):
             if name in self.fields:  # not in the form of a person who may only view
                 field = self.fields[name]
@@ -74,9 +84,14 @@ class ScheduleForm(ScheduleModelForm):
     def clean(self) -> dict[str, Any]:
         """Refuse the edit if the schedule has changed meanwhile. An instant that was not edited stays exact."""
         cleaned = super().clean() or self.cleaned_data
-        if self.params_fields is not None:
-            self.instance.params = self.params_fields.collected(cleaned)
-            self.params_fields.add_problems(self, self.instance.params)
+        if self._not_as_shown:
+            self.add_error("report_id", self._not_as_shown)
+        elif self.params_fields is not None:
+            before = (self.instance.report_id, self.instance.params)
+            self.instance.params = self.params_fields.collected(self)
+            # As the model does: a schedule that no longer fits can still be paused.
+            if self.instance.pk is None or (self.params_fields.report_id, self.instance.params) != before:
+                self.params_fields.add_problems(self, self.instance.params)
         if self.instance.pk is None:
             return cleaned
         given = cleaned.get("version")

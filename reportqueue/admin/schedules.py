@@ -25,7 +25,7 @@ from reportqueue.admin.exports import ExportedAdmin
 from reportqueue.admin.filters import CalendarFilter, EnabledFilter, ProblemFilter, ReportFilter, TimezoneFilter
 from reportqueue.admin.live import LiveAdmin
 from reportqueue.admin.modifiers import use_input
-from reportqueue.admin.params_fields import ParamsFields
+from reportqueue.admin.params_fields import ParamsFields, chosen_or_shown
 from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
@@ -128,11 +128,11 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Agen
         if not may_edit:
             return None
         if request.method == "POST":
-            # The inputs that the page showed. The person may have entered another report there.
-            report_id = bounds.as_id(request.POST.get("params_of", ""))
+            # The inputs that the page showed, or those of another report that the person has entered there.
+            report_id = chosen_or_shown(request.POST)
         else:
             report_id = bounds.as_id(request.GET.get("report_id", "")) if obj is None else obj.report_id
-        return ParamsFields.of(report_id, {} if obj is None else obj.params)
+        return ParamsFields.of(report_id, {} if obj is None or obj.report_id != report_id else obj.params)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """As Django's; with the priority and the attempts of a report that the address names."""

@@ -8,12 +8,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from reportqueue.api.problems import PreconditionFailed
-from reportqueue.models import ReportSchedule
+from reportqueue.models import Report, ReportSchedule
 
 
-def tag_of(schedule: ReportSchedule) -> str:
-    """The schedule's `ETag`. It changes with every edit, but not when the scheduler plans the next firing."""
-    return f'"{schedule.version}"'
+def tag_of(subject: ReportSchedule | Report) -> str:
+    """The `ETag`. It changes with every edit, but not when the scheduler plans the next firing of a schedule."""
+    return f'"{subject.version}"'
 
 
 def is_known(request: Request, tag: str) -> bool:
@@ -26,19 +26,20 @@ def not_modified(tag: str) -> Response:
     return Response(status=304, headers={"ETag": tag})
 
 
-def require_match(request: Request, schedule: ReportSchedule) -> None:
-    """Refuse the request if its `If-Match` does not name the current version; the caller holds the schedule's lock.
+def require_match(request: Request, subject: ReportSchedule | Report) -> None:
+    """Refuse the request if its `If-Match` does not name the current version; the caller holds the subject's lock.
 
     Raises `PreconditionFailed`, and `ValidationError` for a header that cannot be read.
     """
     header = request.headers.get("If-Match")
-    if header is None or _names(header, tag_of(schedule)):
+    if header is None or _names(header, tag_of(subject)):
         return
     if not parse_etags(header):
         raise ValidationError({"If-Match": ['Must be the ETag of an answer, for instance "3", or *.']})
+    what = "Report" if isinstance(subject, Report) else "Schedule"
     raise PreconditionFailed(
-        f"Schedule {schedule.pk} is at version {schedule.version}, not at the one named in If-Match: it has been "
-        "changed. Nothing was done. Read it again, and repeat the call with its new ETag if it is still right."
+        f"{what} {subject.pk} is at version {subject.version}, not at the one named in If-Match: it has been changed. "
+        "Nothing was done. Read it again, and repeat the call with its new ETag if it is still right."
     )
 
 

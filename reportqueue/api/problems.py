@@ -37,7 +37,7 @@ class LengthRequired(exceptions.APIException):
 
 
 class PreconditionFailed(exceptions.APIException):
-    """The schedule has changed since the version in `If-Match`."""
+    """The schedule or the report has changed since the version in `If-Match`."""
 
     status_code = status.HTTP_412_PRECONDITION_FAILED
     default_code = "precondition-failed"
@@ -56,6 +56,7 @@ class UnknownPath(exceptions.NotFound):
 _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.RowNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.ScheduleNotFound, "not-found", status.HTTP_404_NOT_FOUND),
+    (errors.ReportNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.SourceNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.BulkActionNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.BulkActionRefused, "bulk-action-refused", status.HTTP_409_CONFLICT),

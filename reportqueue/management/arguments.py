@@ -8,6 +8,10 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from django.core.exceptions import ValidationError
+
+from reportqueue import bounds
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST = timedelta(days=36_500)
 
@@ -29,6 +33,15 @@ def instant(text: str) -> datetime:
     if found is None or found.tzinfo is None:
         raise ArgumentTypeError(f"{text!r} is not an instant with its UTC offset, such as 2026-12-01T08:00:00Z")
     return found
+
+
+def plain_text(text: str) -> str:
+    """A text that can be stored and printed. Raises `ArgumentTypeError` for bytes that are not UTF-8, and for NUL."""
+    try:
+        bounds.validate_text(text)
+    except ValidationError as error:
+        raise ArgumentTypeError(f"{text[:100]!r} is not a text: {error.messages[0]}") from None
+    return text
 
 
 def user_name() -> str:

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q, QuerySet
 
 from reportqueue import bounds, catalogue, failures
-from reportqueue.management.arguments import instant, whole_number
+from reportqueue.management.arguments import instant, plain_text, whole_number
 from reportqueue.models import ReportQueue
 from reportqueue.models.queue import failed_like, unfinished
 from reportqueue.models.report import ROUTE
@@ -58,6 +58,7 @@ def report_number(text: str) -> int:
 
 def report_text(text: str) -> str:
     """A parser of the number or the name of a report."""
+    plain_text(text)
     if not text or len(text) > bounds.MAX_NAME_LENGTH or (text.isdigit() and int(text) > bounds.MAX_ID):
         raise ArgumentTypeError(f"{text[:100]!r} is neither the number nor the name of a report")
     return text

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import IntegrityError, models
-from django.db.models import Q
+from django.core.validators import EMPTY_VALUES, MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import DatabaseError, IntegrityError, models
+from django.db.models import Q, Value
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds, database, notices, params_schema
 from reportqueue.clock import ClockTimestamp
+from reportqueue.errors import ReportNotFound
 
 DEFAULT_ROUTE = "default"
 ROUTE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,49}")
@@ -63,6 +66,11 @@ class ReportQuerySet(models.QuerySet["Report"]):
     def limiting(self) -> ReportQuerySet:
         """The reports of which a claim may not hand out every row that is due."""
         return self.exclude(**dict.fromkeys(LIMITS))
+
+    def called(self, name: str) -> ReportQuerySet:
+        """The report of this name, in whatever letters, as the database compares names."""
+        # Not `iexact`: it compares capitals, and then "\N{LATIN SMALL LETTER DOTLESS I}" would be "i".
+        return self.annotate(small=Lower("name")).filter(small=Lower(Value(name)))
 
 
 class Report(models.Model):
@@ -172,6 +180,12 @@ class Report(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.report_id})"
 
+    @property
+    def version(self) -> str:
+        """What If-Match compares. It changes with every edit, whoever makes it: it is a digest of the columns."""
+        columns = {field.attname: getattr(self, field.attname) for field in self._meta.concrete_fields}
+        return hashlib.sha256(json.dumps(columns, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
     def clean(self) -> None:
         """Refuse an entry that contradicts itself, naming the field."""
         problems: dict[str, Any] = {}
@@ -181,19 +195,36 @@ class Report(models.Model):
             problems["rate_limit" if self.rate_limit is None else "rate_period_seconds"] = RATE_NEEDS_BOTH
         try:
             bounds.validate_json_object(self.default_params)  # Django skips a field's validators for an empty list
+            problems |= self._schema_problems()
         except ValidationError as error:
             problems["default_params"] = error.messages
         if problems:
             raise ValidationError(problems)
 
+    def _schema_problems(self) -> dict[str, Any]:
+        """What is no schema, though Django takes it for empty, and what of the defaults can fit no parameters."""
+        if self.params_schema is None:
+            return {}
+        try:
+            params_schema.validate(self.params_schema)
+        except ValidationError as error:
+            # The field says so itself, but for a list, a text or an object that is empty.
+            return {} if self.params_schema not in EMPTY_VALUES else {"params_schema": error.messages}
+        # Parameters that are missing may come with each row.
+        found = params_schema.problems(self.params_schema, self.default_params, root="default_params", partial=True)
+        return {"default_params": found} if found else {}
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Validate and save; waiting claims look again, since a limit may have gone.
 
-        Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`.
+        Raises `ValidationError` naming the field, whether or not the caller uses `full_clean`; `ReportNotFound` for an
+        entry that was deleted since it was read: it stays deleted.
         """
         self.full_clean(validate_constraints=False)
-        if Report.objects.filter(name__iexact=self.name).exclude(pk=self.pk).exists():
+        if Report.objects.called(self.name).exclude(pk=self.pk).exists():
             raise ValidationError({"name": NAME_TAKEN})
+        if not self._state.adding and not kwargs.get("force_insert"):
+            kwargs["force_update"] = True
         try:
             with database.atomic():
                 super().save(*args, **kwargs)
@@ -201,6 +232,10 @@ class Report(models.Model):
         except IntegrityError as error:  # somebody else has taken the name or the number since
             field = "name" if "reportqueue_catalogue_name" in str(error) else "report_id"
             raise ValidationError({field: NAME_TAKEN if field == "name" else NUMBER_TAKEN}) from error
+        except DatabaseError as error:
+            if error.__cause__ is None:  # Django's own: no row was updated
+                raise ReportNotFound(f"The catalogue has no report {self.pk}: it was deleted meanwhile.") from error
+            raise
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete as Django does. Rows, schedules and sources of the report stay, without its limits."""

@@ -13,11 +13,13 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 
-from reportqueue import audit, bounds, catalogue, database, locks
+from reportqueue import audit, bounds, catalogue, database, locks, params_schema
 from reportqueue.catalogue import Terms
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused, RowBusy
+from reportqueue.json_values import canonical
 from reportqueue.models import ReportQueue
+from reportqueue.schema_evaluation import Budget
 from reportqueue.signals import announce
 from reportqueue.states import Source, Verb
 
@@ -156,6 +158,7 @@ def _enqueue(reports: Sequence[NewReport], source: Source, scope: str) -> list[E
     known_terms = catalogue.terms(
         one.report_id for one in reports if not bounds.number_problem("report_id", one.report_id)
     )
+    budget = params_schema.call_budget()
     rows = [
         _new_row(
             report,
@@ -163,6 +166,7 @@ def _enqueue(reports: Sequence[NewReport], source: Source, scope: str) -> list[E
             now,
             source,
             scope,
+            budget,
             place=f"[{place}]." if len(reports) > 1 else "",
         )
         for place, report in enumerate(reports)
@@ -210,7 +214,9 @@ def _after(due: datetime, seconds: int | None) -> datetime | None:
     return None if seconds is None else due + timedelta(seconds=seconds)
 
 
-def _new_row(report: NewReport, terms: Terms, now: datetime, source: Source, scope: str, *, place: str) -> ReportQueue:
+def _new_row(
+    report: NewReport, terms: Terms, now: datetime, source: Source, scope: str, budget: Budget, *, place: str
+) -> ReportQueue:
     numbers = {name: getattr(report, name) for name in _NUMBERS}
     for name in _WITH_TERMS:
         numbers[name] = getattr(terms, name) if numbers[name] is None else numbers[name]
@@ -250,7 +256,7 @@ def _new_row(report: NewReport, terms: Terms, now: datetime, source: Source, sco
             problems.update(error.message_dict)
         try:
             bounds.validate_json_object(row.params)  # Django skips a field's validators for an empty list
-            row.params = terms.params(row.params)
+            row.params = terms.params(row.params, budget)
         except ValidationError as error:
             problems["params"] = error.messages
     if problems:
@@ -279,6 +285,7 @@ def _insert_once(rows: list[ReportQueue], alone: set[int], scope: str) -> list[R
         by_key = {row.idempotency_key: row for row in known}
         holders: dict[int, ReportQueue] = {}
         fresh: list[ReportQueue] = []
+        asked: dict[Any, ReportQueue] = {}
         # Sorted: two bulk inserts that share keys then wait for each other in one order, never in a circle.
         for row in sorted(rows, key=lambda row: row.idempotency_key or ""):
             holder = by_key.get(row.idempotency_key) if row.idempotency_key else None
@@ -286,7 +293,11 @@ def _insert_once(rows: list[ReportQueue], alone: set[int], scope: str) -> list[R
                 # A row of this list is about to be inserted: it has no number yet.
                 _require_same(holder, row.idempotency_digest, f"for row {holder.pk}" if holder.pk else "in this list")
             elif id(row) in alone:
-                holder = _same_unfinished(row, [one for one in fresh if id(one) in alone])
+                same = (row.report_id, row.modifier_id, row.params)
+                key = (row.report_id, row.modifier_id, canonical(row.params))
+                holder = asked.get(key) or ReportQueue.objects.same_unfinished(*same).order_by("pk").first()
+                if holder is None:
+                    asked[key] = row
             holders[id(row)] = holder or row
             if holder is None:
                 fresh.append(row)
@@ -303,12 +314,3 @@ def _insert_once(rows: list[ReportQueue], alone: set[int], scope: str) -> list[R
             continue  # another transaction committed one of the keys since the look-up: look it up again
         return [holders[id(row)] for row in rows]
     raise RowBusy("A row with this idempotency key is there, but not for this transaction: repeat the transaction.")
-
-
-def _same_unfinished(row: ReportQueue, others: Sequence[ReportQueue]) -> ReportQueue | None:
-    """An unfinished row with the same report, modifier and parameters, of the table or of those about to be there."""
-    same = (row.report_id, row.modifier_id, row.params)
-    for other in others:
-        if (other.report_id, other.modifier_id, other.params) == same:
-            return other
-    return ReportQueue.objects.same_unfinished(*same).order_by("pk").first()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from django.test import Client
 from reportqueue import queue
 from reportqueue.models import Pause, Report, ReportQueue, ReportSchedule
 from reportqueue.states import Source, Status
+from tests.concurrency import at_once
 from tests.conftest import build_row, build_schedule, minutes_ago
 from tests.integration.test_admin_permissions import messages_of, staff, text_of
 
@@ -77,6 +81,63 @@ def test_an_entry_is_added_and_shown(keeper: Client):
 def test_what_makes_no_sense_is_refused_at_its_field(keeper: Client, fields: dict[str, str], field: str):
     assert list(errors_of(keeper.post(f"{REPORTS}add/", {**NEW, **fields}))) == [field]
     assert not Report.objects.exists()
+
+
+def posted(page: Any) -> dict[str, str]:
+    """What a browser posts if nothing is changed."""
+    form = page.context["adminform"].form if "adminform" in page.context else page.context["form"]
+    values = {field.html_name: field.value() for field in form}
+    return {name: str(value) for name, value in values.items() if value is not None and value is not False}
+
+
+def test_an_edit_of_a_version_that_has_changed_meanwhile_is_refused(keeper: Client, weather: Report):
+    address = f"{REPORTS}7/change/"
+    first, second = posted(keeper.get(address)), posted(keeper.get(address))
+    assert keeper.post(address, {**first, "owner": "Finance"}).status_code == 302
+    refused = keeper.post(address, {**second, "description": "Mine."})
+    assert "The report has been changed since you opened this page" in str(errors_of(refused)["__all__"])
+    weather.refresh_from_db()
+    assert (weather.owner, weather.description) == ("Finance", "Of a day.")
+    assert keeper.post(address, {**posted(keeper.get(address)), "description": "Mine."}).status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_people_who_save_at_once_one_is_told(keeper: Client, weather: Report):
+    address = f"{REPORTS}7/change/"
+    opened = posted(keeper.get(address))
+    other = Client()
+    other.cookies = keeper.cookies
+    edits = [(keeper, {**opened, "owner": "Finance"}), (other, {**opened, "description": "Mine."})]
+    answers = at_once([partial(client.post, address, edit) for client, edit in edits])
+    assert sorted(answer.status_code for answer in answers) == [200, 302]
+
+
+def test_a_box_shows_its_json_in_lines_and_what_was_typed_after_an_error(keeper: Client, weather: Report):
+    address = f"{REPORTS}7/change/"
+    page = keeper.get(address)
+    assert '{\n  "type": "object",' in json.dumps(SCHEMA, indent=2)
+    shown = page.context["adminform"].form["params_schema"].value()
+    assert json.loads(shown) == SCHEMA if isinstance(shown, str) else shown == SCHEMA
+    assert html.escape(json.dumps(weather.params_schema["properties"]["mean"], indent=2).splitlines()[1]) in (
+        page.content.decode()
+    )
+    typed = '{"type":   "objekt"}'
+    refused = keeper.post(address, {**posted(page), "params_schema": typed})
+    assert html.escape(typed) in refused.content.decode()
+
+
+def test_a_list_is_no_schema(keeper: Client):
+    for typed in ("[]", '""', "5", "true"):
+        refused = keeper.post(f"{REPORTS}add/", {**NEW, "params_schema": typed})
+        assert errors_of(refused) == {"params_schema": ["Must be a JSON object: a schema."]}
+    assert keeper.post(f"{REPORTS}add/", {**NEW, "params_schema": "null"}).status_code == 302
+    assert Report.objects.get().params_schema is None
+
+
+def test_defaults_that_contradict_the_schema_are_refused_at_their_box(keeper: Client):
+    fields = {"params_schema": json.dumps(SCHEMA), "default_params": '{"day": 5}'}
+    refused = keeper.post(f"{REPORTS}add/", {**NEW, **fields})
+    assert errors_of(refused) == {"default_params": ["default_params.day: 5 is not of type 'string'."]}
 
 
 def test_a_name_that_is_taken_is_refused(keeper: Client, weather: Report):

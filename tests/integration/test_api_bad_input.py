@@ -10,9 +10,14 @@ import pytest
 from django.http import HttpResponse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rest_framework import serializers
+from rest_framework.fields import Field
 from rest_framework.test import APIClient
 
 from reportqueue import bounds
+from reportqueue.api.serializers.catalogue import ReportSerializer
+from reportqueue.api.serializers.queue import Body
+from reportqueue.api.serializers.schedules import ScheduleSerializer
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from reportqueue.wakeup import claims
@@ -30,6 +35,31 @@ def api(client_with: ClientFactory, monkeypatch: pytest.MonkeyPatch) -> APIClien
     """A client that may do everything; its claims do not wait."""
     monkeypatch.setattr(claims, "wait", lambda *arguments, **more: False)
     return client_with(*{scope for call in CALLS for scope in call.scopes})
+
+
+def _fields() -> dict[str, Field]:
+    """Each field of each shape of the API that a caller may give, but for those of yes and no and of any JSON."""
+    shapes: list[Any] = [Body, ScheduleSerializer, ReportSerializer]
+    found: dict[str, Field] = {}
+    while shapes:
+        shape = shapes.pop()
+        shapes += shape.__subclasses__()
+        if shape.__module__.startswith("reportqueue."):
+            for name, field in shape().fields.items():
+                if not field.read_only and not isinstance(field, serializers.BooleanField | serializers.JSONField):
+                    found[f"{shape.__name__}.{name}"] = field
+    return found
+
+
+GIVEN = _fields()
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("value", [True, False])
+def test_true_and_false_are_neither_numbers_nor_texts(name: str, value: bool):
+    assert len(GIVEN) > 80
+    with pytest.raises(serializers.ValidationError):
+        GIVEN[name].run_validation(value)
 
 
 # What is not JSON, or not within JSON's reach.

@@ -53,7 +53,7 @@ PRIORITY = ([-100, 100, 0], [-101, 101, *NUMBERS])
 ATTEMPTS = ([1, 100], [0, 101, *NUMBERS])
 NAME = (["x", "é" * 100], ["", "x" * 101, *TEXTS])
 REASON = (["", "é" * 1000], ["x" * 1001, *TEXTS])
-TOKEN = ([], ["", "x", None, 1.5, [], {}, "a\0b", "\ud800"])
+TOKEN = ([], ["", "x", None, True, 1, 1.5, [], {}, "a\0b", "\ud800"])
 INSTANT = (
     ["1970-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z", "2026-11-23T08:00:00+05:30", "1970-01-01T14:00+14:00"],
     [
@@ -122,7 +122,7 @@ BOUNDS = {
         "consumer": NAME,
         "ack": ([None], [value for value in TOKEN[1] if value is not None]),
         "limit": ([1, 1000], [0, 1001, *NUMBERS]),
-        "wait_seconds": ([0, 0.5, 25], [-0.1, 25.1, "nan", "inf", "x", None, [], {}, 1e300, 10**4000]),
+        "wait_seconds": ([0, 0.5, 25], [-0.1, 25.1, "nan", "inf", "x", None, True, False, [], {}, 1e300, 10**4000]),
         "lease_seconds": LEASE,
         "dispatch_lease_seconds": LEASE,
         "deployment": (["", "x" * 100], ["x" * 101, *TEXTS]),

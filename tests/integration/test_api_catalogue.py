@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
+from functools import partial
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from reportqueue import queue
+from reportqueue.errors import ReportNotFound
 from reportqueue.models import Report, ReportQueue
 from tests.concurrency import at_once
 from tests.conftest import ClientFactory, minutes_ago
@@ -51,6 +56,69 @@ def test_an_entry_is_added_read_changed_and_deleted(api: APIClient):
     assert api.get("/api/catalogue/").json()["reports"][0]["report_id"] == 7
     assert api.delete("/api/catalogue/7/").status_code == 204
     assert api.get("/api/catalogue/7/").status_code == 404
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_clients_that_edit_different_fields_at_once_both_have_their_way(api: APIClient):
+    Report(report_id=7, name="Weather").save()
+    for number in range(1, 16):
+        edits = [{"owner": f"Desk {number}"}, {"max_running": number}, {"description": f"Of {number}."}]
+        answers = at_once([partial(api.patch, "/api/catalogue/7/", edit, format="json") for edit in edits])
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        entry = Report.objects.get()
+        assert (entry.owner, entry.max_running, entry.description) == (f"Desk {number}", number, f"Of {number}.")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_that_is_deleted_while_it_is_edited_stays_deleted(api: APIClient):
+    for number in range(15):
+        Report(report_id=7, name="Weather").save()
+        edit = partial(api.patch, "/api/catalogue/7/", {"owner": f"Desk {number}"}, format="json")
+        edited, deleted = at_once([edit, partial(api.delete, "/api/catalogue/7/")])
+        assert deleted.status_code == 204
+        assert edited.status_code in (200, 404)
+        assert not Report.objects.exists()
+
+
+def test_an_entry_that_was_deleted_since_it_was_read_cannot_be_saved():
+    Report(report_id=7, name="Weather").save()
+    entry = Report.objects.get()
+    Report.objects.all().delete()
+    with pytest.raises(ReportNotFound):
+        entry.save()
+    assert not Report.objects.exists()
+
+
+def test_an_edit_writes_what_it_was_asked_for_alone(api: APIClient):
+    Report(report_id=7, name="Weather", owner="Desk").save()
+    with CaptureQueriesContext(connection) as queries:
+        api.patch("/api/catalogue/7/", {"owner": "Finance"}, format="json")
+    (update,) = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
+    assert set(re.findall(r'"(\w+)" = ', update)) - {"report_id"} == {"owner", "updated_at"}
+
+
+def test_an_edit_may_name_the_version_that_it_changes(api: APIClient):
+    address = "/api/catalogue/7/"
+    tags = [api.post("/api/catalogue/", FIELDS, format="json")["ETag"]]
+    assert api.get(address)["ETag"] == tags[0]
+    assert api.get(address, headers={"If-None-Match": tags[0]}).status_code == 304
+
+    def edit(owner: str, tag: str) -> Any:
+        return api.patch(address, {"owner": owner}, format="json", headers={"If-Match": tag})
+
+    edited = edit("Desk", tags[0])
+    assert (edited.status_code, edited.json()["owner"]) == (200, "Desk")
+    tags.append(edited["ETag"])
+    assert api.get(address)["ETag"] == tags[1] != tags[0]
+    refused = edit("Finance", tags[0])
+    assert (refused.status_code, refused.json()["type"]) == (412, "precondition-failed")
+    assert refused.json()["detail"].startswith("Report 7 is at version ")
+    assert api.delete(address, headers={"If-Match": tags[0]}).status_code == 412
+    assert edit("x", "x").status_code == 400
+    assert Report.objects.get().owner == "Desk"
+    Report.objects.update(owner="by SQL")
+    assert edit("Finance", tags[1]).status_code == 412
+    assert api.delete(address, headers={"If-Match": api.get(address)["ETag"]}).status_code == 204
 
 
 def test_the_list_is_filtered_by_route_and_the_begin_of_the_name(api: APIClient):

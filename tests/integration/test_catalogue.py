@@ -136,6 +136,63 @@ def test_a_key_that_is_known_goes_before_uniqueness():
     assert queue.enqueue(1, 2, idempotency_key="k", unique=queue.UNFINISHED).pk == first.pk != second.pk
 
 
+@pytest.mark.parametrize(
+    ("params", "rows"),
+    [
+        ([{"a": True}, {"a": 1}], 2),
+        ([{"a": [0]}, {"a": [False]}], 2),
+        ([{"a": 1}, {"a": 1.0}], 1),
+        ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], 1),
+        ([{"a": 10**23}, {"a": 1e23}], 1),
+        ([{"a": "1"}, {"a": 1}], 2),
+    ],
+)
+def test_parameters_are_the_same_if_they_are_the_same_json(params: list[dict[str, Any]], rows: int):
+    """In one list, and as the database compares them."""
+    asked = [queue.NewReport(report_id=1, modifier_id=2, params=one, unique=queue.UNFINISHED) for one in params]
+    assert len({one.row.pk for one in queue.enqueue_many(asked)}) == rows
+    ReportQueue.objects.all().delete()
+    assert len({queue.enqueue_many([one])[0].row.pk for one in asked}) == rows
+
+
+def test_a_call_with_many_reports_has_steps_for_all_of_them():
+    entry(params_schema={"properties": {"a": {"items": {"type": "integer"}}}})
+    asked = [queue.NewReport(report_id=1, modifier_id=2, params={"a": [1] * 20_000}) for _ in range(40)]
+    queue.enqueue_many(asked[:5])
+    with pytest.raises(ValidationError) as refused:
+        queue.enqueue_many(asked)
+    assert "this call needs more than 1,000,000 steps" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "defaults", "said"),
+    [
+        (SCHEMA, {"day": 5}, "default_params.day: 5 is not of type 'string'."),
+        (SCHEMA, {"rows": [0]}, "default_params.rows[0]: 0 is less than the minimum of 1."),
+        (SCHEMA, {"x": 1}, "default_params: Additional properties are not allowed ('x' was unexpected)."),
+        (SCHEMA, {"rows": [1]}, ""),  # `day` may come with each row
+        ({"minProperties": 3}, {"a": 1}, ""),
+        ({"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, {}, ""),
+        ({"allOf": [{"properties": {"a": {"type": "null"}}}]}, {"a": 1}, "default_params.a: 1 is not of type 'null'."),
+        ({"maxProperties": 1}, {"a": 1, "b": 1}, "default_params: {'a': 1, 'b': 1} has too many properties."),
+    ],
+)
+def test_defaults_that_no_parameters_can_mend_are_refused(schema: Any, defaults: Any, said: str):
+    if not said:
+        entry(params_schema=schema, default_params=defaults)
+        return
+    with pytest.raises(ValidationError) as refused:
+        entry(params_schema=schema, default_params=defaults)
+    assert refused.value.message_dict == {"default_params": [said]}
+
+
+@pytest.mark.parametrize("schema", [[], "", "x", 0, 1, True, False, [1]])
+def test_a_schema_is_an_object(schema: Any):
+    with pytest.raises(ValidationError) as refused:
+        entry(params_schema=schema)
+    assert refused.value.message_dict == {"params_schema": ["Must be a JSON object: a schema."]}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_who_asks_at_once_for_the_same_report_gets_the_same_row():
     rows = at_once([lambda: queue.enqueue(1, 2, params={"a": 1}, unique=queue.UNFINISHED)] * 8)

@@ -46,3 +46,10 @@ class ChangedReportSerializer(ReportSerializer):
 
     class Meta(ReportSerializer.Meta):
         read_only_fields = ["report_id", *ReportSerializer.Meta.read_only_fields]
+
+    def update(self, instance: Report, validated_data: Any) -> Report:
+        """Write what was asked for, and nothing else."""
+        for name, value in validated_data.items():
+            setattr(instance, name, value)
+        instance.save(update_fields=[*validated_data, "updated_at"])
+        return instance

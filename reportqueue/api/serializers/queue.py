@@ -85,11 +85,23 @@ class SecondsField(serializers.FloatField):
     """Seconds, whole or not. NaN is none: no bound would refuse it, and DRF does only in newer versions."""
 
     def to_internal_value(self, data: Any) -> float:
-        """Parse it. Raises `ValidationError`."""
+        """Parse it. Raises `ValidationError`. True is no number, though Python counts it as 1."""
+        if isinstance(data, bool):
+            self.fail("invalid")
         seconds = float(super().to_internal_value(data))
         if not math.isfinite(seconds):
             self.fail("invalid")
         return seconds
+
+
+class TokenField(serializers.UUIDField):
+    """A UUID as a text. DRF makes one of a number, too, and counts true as 1."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Parse it. Raises `ValidationError`."""
+        if not isinstance(data, str):
+            self.fail("invalid", value=str(data)[:100])
+        return super().to_internal_value(data)
 
 
 class ErrorField(serializers.CharField):
@@ -123,7 +135,7 @@ class ClaimBody(Body):
     """A consumer claims rows."""
 
     consumer = _text(bounds.MAX_NAME_LENGTH)
-    ack = serializers.UUIDField(required=False, allow_null=True)
+    ack = TokenField(required=False, allow_null=True)
     limit = number_field("limit", default=25)
     wait_seconds = SecondsField(min_value=0, max_value=bounds.MAX_WAIT_SECONDS, default=0)
     lease_seconds = number_field("lease_seconds", required=False)
@@ -165,7 +177,7 @@ class QueueFiringBody(Body):
 class HeartbeatBody(Body):
     """A run is alive."""
 
-    lease_token = serializers.UUIDField()
+    lease_token = TokenField()
     lease_seconds = number_field("lease_seconds", required=False)
     progress = progress_field()
 
@@ -181,14 +193,14 @@ class RenewDispatchBody(Body):
 class CompleteBody(Body):
     """A run has made its report."""
 
-    lease_token = serializers.UUIDField()
+    lease_token = TokenField()
     result = serializers.JSONField(required=False, allow_null=True, validators=[bounds.validate_json_object])
 
 
 class FailBody(Body):
     """A run's attempt failed."""
 
-    lease_token = serializers.UUIDField()
+    lease_token = TokenField()
     error = ErrorField()
     retryable = serializers.BooleanField(default=True)
     retry_after_seconds = number_field("retry_after_seconds", required=False)
@@ -206,7 +218,7 @@ class FailLaunchBody(Body):
 class ReleaseBody(Body):
     """A run gives its row back."""
 
-    lease_token = serializers.UUIDField()
+    lease_token = TokenField()
     delay_seconds = number_field("delay_seconds", required=False)
     reason = reason_field()
     begun = serializers.BooleanField(default=True)
@@ -215,7 +227,7 @@ class ReleaseBody(Body):
 class ReleaseClaimedBody(Body):
     """A consumer gives back a row of its claim."""
 
-    claim_id = serializers.UUIDField()
+    claim_id = TokenField()
     delay_seconds = number_field("delay_seconds", required=False)
     reason = reason_field()
 
@@ -224,7 +236,7 @@ class CancelBody(Body):
     """A person cancels the report, or its owner does, with the token."""
 
     reason = reason_field()
-    lease_token = serializers.UUIDField(required=False)
+    lease_token = TokenField(required=False)
 
 
 class RequeueBody(Body):

@@ -48,12 +48,12 @@ class _HandedOut(_Row):
 
 
 class _Beating(_Row):
-    lease_token = serializers.UUIDField()
+    lease_token = shapes.TokenField()
     progress = shapes.progress_field()
 
 
 class _Made(_Row):
-    lease_token = serializers.UUIDField()
+    lease_token = shapes.TokenField()
     result = serializers.JSONField(required=False, allow_null=True)  # an invalid one is the error of its row alone
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from reportqueue.api import filters
+from reportqueue import locks
+from reportqueue.api import filters, preconditions
 from reportqueue.api.base import ApiView
 from reportqueue.api.serializers.catalogue import ChangedReportSerializer, ReportSerializer
 from reportqueue.api.serializers.queue import all_shown, shown
@@ -28,7 +32,7 @@ class CatalogueView(ApiView):
         """201 with the entry."""
         form = ReportSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        return Response(shown(ReportSerializer, form.save()), status=201)
+        return _answer(form.save(), status=201)
 
 
 class ReportView(ApiView):
@@ -37,16 +41,34 @@ class ReportView(ApiView):
     scopes = {"GET": "view_report", "PATCH": "change_report", "DELETE": "delete_report"}
 
     def get(self, request: Request, pk: int) -> Response:
-        """The entry."""
-        return Response(shown(ReportSerializer, get_object_or_404(Report, pk=pk)))
+        """The entry; 304 if the caller has this version already."""
+        report = get_object_or_404(Report, pk=pk)
+        tag = preconditions.tag_of(report)
+        return preconditions.not_modified(tag) if preconditions.is_known(request, tag) else _answer(report)
 
     def patch(self, request: Request, pk: int) -> Response:
         """The entry as changed. A new limit holds for what is claimed from now on."""
-        form = ChangedReportSerializer(get_object_or_404(Report, pk=pk), data=request.data, partial=True)
-        form.is_valid(raise_exception=True)
-        return Response(shown(ReportSerializer, form.save()))
+        with _matching(request, pk) as report:
+            form = ChangedReportSerializer(report, data=request.data, partial=True)
+            form.is_valid(raise_exception=True)
+            return _answer(form.save())
 
     def delete(self, request: Request, pk: int) -> Response:
         """204; rows, schedules and webhook sources of the report stay."""
-        get_object_or_404(Report, pk=pk).delete()
+        with _matching(request, pk) as report:
+            report.delete()
         return Response(status=204)
+
+
+@contextmanager
+def _matching(request: Request, pk: int) -> Iterator[Report]:
+    """The entry, locked, at the version of the request's `If-Match`. Raises `Http404`, `PreconditionFailed`."""
+    with locks.bounded():
+        report = get_object_or_404(Report.objects.select_for_update(), pk=pk)
+        preconditions.require_match(request, report)
+        yield report
+
+
+def _answer(report: Report, status: int = 200) -> Response:
+    headers = {"ETag": preconditions.tag_of(report)}
+    return Response(shown(ReportSerializer, report), status=status, headers=headers)

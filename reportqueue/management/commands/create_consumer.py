@@ -13,7 +13,7 @@ from reportqueue import api_users, audit, database, locks, tokens
 from reportqueue.clock import database_now
 from reportqueue.conf import own_tokens_refused
 from reportqueue.errors import ReportQueueError
-from reportqueue.management.arguments import duration
+from reportqueue.management.arguments import duration, plain_text
 from reportqueue.patterns import Pattern
 
 
@@ -29,8 +29,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
-        parser.add_argument("user", help="the name of the user, who gets no password; created if missing")
-        parser.add_argument("--name", help="the name of the token, for people (default: consumer, producer or reader)")
+        parser.add_argument(
+            "user", type=plain_text, help="the name of the user, who gets no password; created if missing"
+        )
+        parser.add_argument(
+            "--name", type=plain_text, help="the name of the token, for people (default: consumer, producer or reader)"
+        )
         parser.add_argument(
             "--expires",
             type=duration,

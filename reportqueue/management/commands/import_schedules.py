@@ -19,7 +19,7 @@ from reportqueue.celery_beat.drafts import Draft, Mapping, NotImportable, in_wor
 from reportqueue.celery_beat.tables import BeatError, BeatTask
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
-from reportqueue.management.arguments import whole_number
+from reportqueue.management.arguments import plain_text, whole_number
 
 _USAGE = 2
 
@@ -37,9 +37,14 @@ class Command(BaseCommand):
         """The options."""
         which = parser.add_argument_group("which periodic tasks")
         which.add_argument(
-            "--task", action="append", default=[], metavar="NAME", help="that run this celery task; may be repeated"
+            "--task",
+            type=plain_text,
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="that run this celery task; may be repeated",
         )
-        which.add_argument("--name", metavar="GLOB", help="whose own name matches, such as 'sales-*'")
+        which.add_argument("--name", type=plain_text, metavar="GLOB", help="whose own name matches, such as 'sales-*'")
         which.add_argument("--all", action="store_true", help="all of them")
         which.add_argument(
             "--database", choices=tuple(connections), default="default", help="where the tables are (default: default)"
@@ -52,6 +57,7 @@ class Command(BaseCommand):
             )
             source.add_argument(
                 f"--{kind}-kwarg",
+                type=plain_text,
                 default=f"{kind}_id",
                 metavar="NAME",
                 help=f"the keyword argument that says which {kind} (default {kind}_id); the others become params",

@@ -14,7 +14,7 @@ from reportqueue import audit, bounds, catalogue, modifiers, moving, queue
 from reportqueue.clock import database_now
 from reportqueue.lines import cut, last_line
 from reportqueue.management import bulk_orders, row_actions, row_lists
-from reportqueue.management.arguments import user_name, whole_number
+from reportqueue.management.arguments import plain_text, user_name, whole_number
 from reportqueue.management.row_actions import some
 from reportqueue.management.row_filters import FILTERS, add_filters, report_number, report_text, route, rows_of
 from reportqueue.models import ReportQueue
@@ -56,7 +56,7 @@ class Command(BaseCommand):
             )
             add_filters(acting)
             acting.add_argument("--all", action="store_true", help="all rows, without a filter")
-            acting.add_argument("--reason", default="", help="kept with each row")
+            acting.add_argument("--reason", type=plain_text, default="", help="kept with each row")
             how = acting.add_mutually_exclusive_group()
             how.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
             how.add_argument("--background", action="store_true", help="let the scheduler do it, as a bulk action")
@@ -69,7 +69,7 @@ class Command(BaseCommand):
             what.add_argument("--route", type=route, help="a route")
             what.add_argument("--report", type=report_text, help="a report's number or name")
             if name == "pause":
-                pausing.add_argument("--note", default="", help="why, for others to read")
+                pausing.add_argument("--note", type=plain_text, default="", help="why, for others to read")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do the command."""

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from reportqueue import audit, catalogue_file
 from reportqueue.catalogue_file import BadCatalogueFile, Change, Plan
-from reportqueue.errors import RowBusy
+from reportqueue.errors import ReportQueueError
 
+MISFITS = 20
+"""Schedules that a warning names."""
 SHOWN = 60
 """Characters of a value in the list of changes."""
 
@@ -34,9 +35,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print each change and a line that counts them."""
         try:
-            reports = catalogue_file.read(options["file"])
-            done = catalogue_file.plan(reports) if options["dry_run"] else catalogue_file.load(reports)
-        except (BadCatalogueFile, RowBusy, ValidationError) as error:
+            done = catalogue_file.load(catalogue_file.read(options["file"]), dry_run=options["dry_run"])
+        except (BadCatalogueFile, ReportQueueError) as error:
             raise CommandError(str(error)) from None
         for change in done.changes:
             self._say(change)
@@ -47,17 +47,35 @@ class Command(BaseCommand):
     def _say(self, change: Change) -> None:
         if change.added:
             self.stdout.write(f"+ {change.report}")
+            self._warn(change)
             return
         self.stdout.write(f"~ {change.report}")
         for name, (before, after) in change.fields.items():
             self.stdout.write(f"    {name}: {_text(before)} -> {_text(after)}")
+        self._warn(change)
+
+    def _warn(self, change: Change) -> None:
+        if pks := change.misfits.pks:
+            named = ", ".join(f"#{pk}" for pk in pks[:MISFITS]) + (", …" if len(pks) > MISFITS else "")
+            self.stdout.write(
+                f"! schedules of {change.report} with parameters that do not fit the schema: {named}. They go on "
+                "queueing them; change their parameters."
+            )
+        if change.misfits.unchecked:
+            self.stdout.write(
+                f"! schedules of {change.report} that were not compared with the schema, since there are too many: "
+                f"{change.misfits.unchecked:,}"
+            )
 
 
 def _summary(done: Plan, *, dry_run: bool) -> str:
     added = sum(change.added for change in done.changes)
-    counts = f"{added:,} added, {len(done.changes) - added:,} changed, {done.unchanged:,} as they were"
+    changed = len(done.changes) - added
     missing = f", {len(done.missing):,} not in the file" if done.missing else ""
-    return f"{counts}{missing}; nothing was changed." if dry_run else f"{counts}{missing}."
+    if dry_run:
+        counts = f"{added:,} would be added, {changed:,} would be changed, {done.unchanged:,} would stay as they are"
+        return f"{counts}{missing}; nothing was changed."
+    return f"{added:,} added, {changed:,} changed, {done.unchanged:,} as they were{missing}."
 
 
 def _text(value: Any) -> str:
