@@ -26,8 +26,6 @@ MUTE, UNMUTE = "mute", "unmute"
 LOGGED = {MUTE: "Muted in the admin", UNMUTE: "Unmuted in the admin"}
 """Stored in the log: not translated."""
 REQUEUE = "reportqueue.requeue_reportqueue"
-BULK_PAGE = False
-"""Whether the queue has the page `bulk/`, which requeues all rows of a list."""
 
 
 class FailuresAdmin(ListAdmin):
@@ -122,9 +120,9 @@ class FailuresAdmin(ListAdmin):
         return f"{self.address('changelist')}?{urlencode({'failure': fingerprint})}"
 
     def requeue_address(self, fingerprint: str) -> str:
-        """The page that requeues all rows of a group; empty while there is none."""
+        """The page that requeues all rows of a group."""
         query = {"verb": Verb.REQUEUE.value, "failure": fingerprint, "status": Status.FAILED.value}
-        return f"{self.address('changelist')}bulk/?{urlencode(query)}" if BULK_PAGE else ""
+        return f"{self.address('bulk')}?{urlencode(query)}"
 
     def links_to_failures(self, row: ReportQueue) -> list[tuple[str, str]]:
         """For a row's page: a link to the others that failed alike, if there are any."""

@@ -1,0 +1,133 @@
+"""Each page of the app in the admin, in a browser: wide and narrow, with and without script, and by axe's rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from project import demo_history
+from reportqueue import bulk, queue, tokens
+from reportqueue.models import BlackoutCalendar, Report, ReportQueue, WebhookSource
+from reportqueue.states import Status
+from tests.browser.conftest import WITHOUT_PLAYWRIGHT, Complaints, PageFactory
+from tests.conftest import build_row, build_schedule, minutes_ago
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytest.importorskip("playwright.sync_api", reason=WITHOUT_PLAYWRIGHT)
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+APP = "/admin/reportqueue/"
+RULES = {
+    # WCAG 2.2, level AA.
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]},
+}
+CONTENT = {
+    "include": [["#content"]],
+    # Django's own inputs of an instant and of inline tables have no labels of their own.
+    "exclude": [[".vDateField"], [".vTimeField"], [".inline-group"]],
+}
+PAGES = [
+    "",
+    "reportqueue/",
+    "reportqueue/?now=failed",
+    "reportqueue/{failed}/change/",
+    "reportqueue/{waiting}/change/",
+    "reportqueue/failures/",
+    "reportqueue/bulk/?verb=requeue&status=failed",
+    "reportqueue/bulk/{bulk}/",
+    "reportqueue/enqueue/?report_id=1",
+    "reportschedule/",
+    "reportschedule/add/",
+    "reportschedule/{schedule}/change/",
+    "reportschedule/agenda/",
+    "report/",
+    "report/1/change/",
+    "pause/",
+    "pause/add/",
+    "bulkaction/",
+    "auditentry/",
+    "blackoutcalendar/{calendar}/change/",
+    "webhooksource/{source}/change/",
+    "apitoken/{token}/change/",
+]
+
+
+@pytest.fixture
+def addresses(operator: User) -> dict[str, str]:
+    """The address of each page, on a day like any other."""
+    schema = {"type": "object", "properties": {"day": {"type": "string", "format": "date", "title": "Day"}}}
+    Report(report_id=1, name="Weather", owner="Desk", params_schema=schema, description="Of a day.").save()
+    demo_history.fill(150)
+    schedule = build_schedule(cron="0 8 * * *", timezone="Europe/Paris")
+    queue.pause(route="finance", by="anna", note="wrong totals")
+    objects: dict[str, Any] = {
+        "failed": ReportQueue.objects.filter(status=Status.FAILED).latest("id").pk,
+        "waiting": build_row(schedule=schedule, trigger_time=minutes_ago(3)).pk,
+        "bulk": bulk.start("requeue", {"status": ["failed"]}, by="anna", reason="the source is back").pk,
+        "schedule": schedule.pk,
+        "calendar": BlackoutCalendar.objects.create(name="Holidays").pk,
+        "source": WebhookSource.objects.create(name="shop", report_id=1, modifier_id=2).pk,
+        "token": tokens.issue(operator, name="dagster").token.pk,
+    }
+    return {page: f"{APP}{page.format(**objects)}" for page in PAGES}
+
+
+def overflow(page: Page) -> int:
+    """How many pixels of the page are beside the window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def complaints_of(page: Page) -> list[str]:
+    """What axe finds in the content of the page."""
+    found = axe.Axe().run(page, context=CONTENT, options=RULES).response["violations"]
+    return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_pages_fit_their_window_and_break_no_rule_of_axe(
+    page_of: PageFactory, operator: User, addresses: dict[str, str], complaints: Complaints, width: int
+):
+    complaints.expected.append("inline style")  # axe's own; the next test loads the pages without it
+    page = page_of(operator, width=width)
+    problems: dict[str, Any] = {}
+    for name, address in addresses.items():
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.status == 200, name
+        if (beside := overflow(page)) > 0:
+            problems[f"{name} overflow"] = beside
+        if found := complaints_of(page):
+            problems[name] = found
+    assert problems == {}
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_pages_obey_a_strict_policy_and_can_be_read_without_script(
+    page_of: PageFactory, operator: User, addresses: dict[str, str], javascript: bool
+):
+    page = page_of(operator, javascript=javascript)
+    for name, address in addresses.items():
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.status == 200, name
+        assert page.locator("#content").inner_text().strip(), name
+
+
+def test_an_operator_finds_the_errors_and_requeues_a_group(
+    page_of: PageFactory, operator: User, addresses: dict[str, str]
+):
+    page = page_of(operator)
+    page.goto(APP)
+    page.get_by_role("link", name="All failures: requeue or mute a group").click()
+    page.get_by_role("link", name="Requeue all…").first.click()
+    page.get_by_label("Reason").fill("the source is back")
+    page.get_by_role("button", name="Start").click()
+    expect = pytest.importorskip("playwright.sync_api").expect
+    expect(page.locator("#rq-done")).to_contain_text("done")
+    while bulk.step(1).left:
+        pass
+    expect(page.locator("#rq-done")).to_contain_text("Finished", timeout=30_000)
+    assert ReportQueue.objects.filter(status=Status.QUEUED, queued_by="").exists()
