@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from reportqueue import failures, measures
 from reportqueue.clock import database_now
@@ -110,7 +110,6 @@ def _row(chosen: random.Random, report_id: int, due: datetime, *, failed: str) -
         generation=1,
         attempt=1,
         max_attempts=1 if failed else 3,
-        run_id=str(UUID(int=chosen.getrandbits(128), version=4)),
     )
 
 
@@ -122,13 +121,13 @@ def _kind_of_failure(chosen: random.Random, report_id: int) -> str:
 
 
 def _attempt(row: ReportQueue, started: datetime) -> ReportAttempt:
+    # Dagster has no run of it, to which a page could link.
     return ReportAttempt(
         queue=row,
         generation=1,
         attempt=1,
-        run_id=row.run_id,
         worker="demo",
-        lease_token=UUID(int=int(UUID(row.run_id)) ^ 1),
+        lease_token=uuid4(),
         started_at=started,
         finished_at=row.finished_at,
         outcome=Outcome.FAILED if row.error else Outcome.SUCCEEDED,

@@ -97,7 +97,7 @@ class DemoProcess:
         self.ports = ports or (free_port(), free_port())
         self.web, self.dagster = (f"http://127.0.0.1:{port}" for port in self.ports)
         self._output = data.parent / f"{data.name}.{self.ports[0]}"
-        command = [sys.executable, str(ROOT / "run.py"), "demo", *options]
+        command = [sys.executable, str(ROOT / "run.py"), "demo", "--no-history", *options]
         command += ["--port", str(self.ports[0]), "--dagster-port", str(self.ports[1])]
         with (
             self._output.with_suffix(".out").open("wb") as out,

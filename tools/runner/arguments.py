@@ -26,7 +26,7 @@ MAX_NUMBER = 1_000_000_000
 def parse() -> argparse.Namespace:
     """Parse the arguments; wrong ones exit with code 2 and a usage line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
-    names = "demo | test | lint | matrix | simulate | chaos | bench"
+    names = "demo | test | lint | matrix | simulate | chaos | screenshots | bench"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, print each result, and stop")
@@ -48,6 +48,9 @@ def parse() -> argparse.Namespace:
     demo.add_argument("--port", type=port, default=8000, metavar="PORT", help="the web app's port (default 8000)")
     demo.add_argument(
         "--dagster-port", type=port, default=3000, metavar="PORT", help="the port of Dagster's UI (default 3000)"
+    )
+    demo.add_argument(
+        "--no-history", action="store_true", help="do not make up a day of past reports for an empty queue"
     )
     demo.add_argument(
         "--timeout",
@@ -123,13 +126,16 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="have reports with caps of 1 and 3 among the others, and look whether more are ever under way",
     )
+    commands.add_parser(
+        "screenshots", help="take a picture of each page of the admin; --help has its options", add_help=False
+    )
     bench = commands.add_parser("bench", help="run a benchmark and compare the result with its goals")
     bench.add_argument("name", choices=BENCHMARKS, help="the benchmark; it gets further arguments")
     bench.set_defaults(options=[])
     arguments, rest = parser.parse_known_args()
     if arguments.command == "test":
         arguments.pytest = rest
-    elif arguments.command == "bench" and arguments.name in WITH_OPTIONS:
+    elif (arguments.command == "bench" and arguments.name in WITH_OPTIONS) or arguments.command == "screenshots":
         arguments.options = rest
     elif rest:
         commands.choices[arguments.command].error(f"unrecognized arguments: {' '.join(rest)}")

@@ -1,4 +1,4 @@
-"""`run.py test`, `run.py lint`, `run.py simulate` and `run.py chaos`."""
+"""`run.py test`, `run.py lint`, `run.py simulate`, `run.py chaos` and `run.py screenshots`."""
 
 from __future__ import annotations
 
@@ -100,6 +100,12 @@ def simulate(arguments: argparse.Namespace) -> int:
             chosen += [f"--{name.replace('_', '-')}", str(value)]
     chosen += ["--keep-going"] if arguments.keep_going else []
     return run_in_foreground([sys.executable, "-m", "tools.simulator", *chosen])
+
+
+def screenshots(options: list[str]) -> int:
+    """Take a picture of each page of the admin; returns 0 if every page could be shown. See `tools/screenshots.py`."""
+    command = [sys.executable, "-m", "tools.screenshots", *options]
+    return on_temporary_postgres(lambda: run_in_foreground(command, environment={**os.environ, "DEBUG": "1"}))
 
 
 def lint() -> int:

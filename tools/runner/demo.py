@@ -95,6 +95,8 @@ class Demo:
         _say("Migrating the databases")
         stack = Stack(self._children, environment)
         stack.migrate((CELERY_YAML if self._with_celery else DAGSTER_YAML).read_text())
+        if not (self._arguments.once or self._arguments.no_history):
+            stack.manage("fill_history", "--if-empty")
         django_setup.set_up()
         from tools.runner import demo_once, demo_pattern, demo_watch
 
