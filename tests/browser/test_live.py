@@ -69,7 +69,7 @@ def test_the_list_shows_a_row_that_another_connection_enqueues(page_of: PageFact
     elsewhere(queue.enqueue, report_id=4711, modifier_id=1)
     expect(page.locator("#result_list tbody tr")).to_have_count(2)
     expect(page.locator("#result_list")).to_contain_text("4711")
-    expect(page.locator("#rq-pagination")).to_contain_text("2 report queue")
+    expect(page.locator("#rq-pagination")).to_contain_text("2 queued reports")
 
 
 def test_ticked_boxes_focus_and_the_counter_survive(page_of: PageFactory, operator: User):
@@ -161,7 +161,7 @@ def test_the_list_waits_while_its_text_is_selected(page_of: PageFactory, operato
     page.goto(QUEUE)
     page.evaluate("getSelection().selectAllChildren(document.querySelector('#result_list tbody'))")
     elsewhere(queue.enqueue, report_id=4711, modifier_id=1)
-    expect(page.locator("#rq-pagination")).to_contain_text("2 report queue")
+    expect(page.locator("#rq-pagination")).to_contain_text("2 queued reports")
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
     page.evaluate("getSelection().removeAllRanges()")
     expect(page.locator("#result_list tbody tr")).to_have_count(2)
@@ -242,7 +242,10 @@ def test_two_people_see_what_one_of_them_does(page_of: PageFactory, operator: Us
     expect(two.locator(".field-status_and_error")).to_contain_text("Cancelled", timeout=20_000)
 
 
-def test_a_page_whose_person_is_logged_out_stops_and_says_so(page_of: PageFactory, operator: User):
+def test_a_page_whose_person_is_logged_out_stops_and_says_so(
+    page_of: PageFactory, operator: User, complaints: Complaints
+):
+    complaints.expected.append("Failed to load resource")
     build_row()
     page = page_of(operator)
     page.goto(QUEUE)
