@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from django.db import connection, connections
 
+from reportqueue.errors import RowBusy
+
 T = TypeVar("T")
 
 
@@ -25,6 +27,20 @@ def wait_for_a_blocked_connection(database: Any = connection, *, seconds: float 
                 return
         time.sleep(0.01)
     raise AssertionError("no connection came to wait for a lock")
+
+
+PATIENCE_SECONDS = 60
+
+
+def patiently(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Repeat a call that is refused since another transaction is busy, as a client repeats one after a 503."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return call(*args, **kwargs)
+        except RowBusy:
+            if time.monotonic() > until:
+                raise
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:

@@ -10,7 +10,6 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.translation import gettext
 
-from reportqueue import keyset
 from reportqueue.admin import formats
 from reportqueue.models import ReportQueue
 from reportqueue.states import FINAL
@@ -84,9 +83,7 @@ def neighbours(row: ReportQueue) -> tuple[ReportQueue | None, ReportQueue | None
     """The rows due before and after it of the same schedule; without one, of the same report and modifier."""
     same: dict[str, Any] = {"report_id": row.report_id, "modifier_id": row.modifier_id}
     others = ReportQueue.objects.filter(**({"schedule": row.schedule_id} if row.schedule_id else same))
-    place = (row.trigger_time, row.pk)
-
-    def nearest(*order: str) -> ReportQueue | None:
-        return others.filter(keyset.beyond(order, place)).order_by(*order).first()
-
-    return nearest("-trigger_time", "-pk"), nearest("trigger_time", "pk")
+    # By the time alone, as the indexes are: with the id as well, PostgreSQL may sort all of them.
+    before = others.filter(trigger_time__lt=row.trigger_time).order_by("-trigger_time")
+    after = others.filter(trigger_time__gt=row.trigger_time).order_by("trigger_time")
+    return before.first(), after.first()

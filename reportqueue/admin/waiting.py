@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 else:
     AnyModelAdmin = admin.ModelAdmin
 
+NO_PAGES = ("_events", "_changed", "_modifiers", "_export")
+"""The ends of the names of addresses that answer with something else than a page."""
 EACH_SECONDS = 0.1
 """How long an action on several rows waits for each of them: the person waits for all."""
 
@@ -39,7 +41,9 @@ class PatientAdmin(AnyModelAdmin):
         """Django's and each subclass's own. Every page says what is paused, and acts in the name of its person."""
         patterns = self.get_urls()
         for pattern in patterns:
-            pattern.callback = with_actor(with_pauses(pattern.callback, self.admin_site.has_permission))
+            if not str(pattern.name).endswith(NO_PAGES):
+                pattern.callback = with_pauses(pattern.callback, self.admin_site.has_permission)
+            pattern.callback = with_actor(pattern.callback)
         return patterns
 
     @in_utc

@@ -195,7 +195,7 @@ def test_the_list_takes_the_same_queries_however_many_rows(
     fill(3)
     # Session, user, permissions (2), standstill, consumers (5), pauses, routes (3), count, ids of the page, rows,
     # names, reports to choose from.
-    assert len(queries_of(viewer, QUEUE)) == len(few) == 19
+    assert len(queries_of(viewer, QUEUE)) == len(few) == 17
 
 
 def test_the_list_does_not_read_what_it_does_not_show(viewer: Client, make_row: RowFactory):

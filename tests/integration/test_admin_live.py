@@ -193,6 +193,7 @@ def test_the_question_is_one_statement_that_reads_ends_of_indexes(make_row: RowF
     (own,) = [query["sql"] for query in queries.captured_queries if "pg_stat_get" in query["sql"]]
     assert len(queries.captured_queries) <= 5  # with the session, the user and the permissions
     with connection.cursor() as cursor:
+        cursor.execute("ANALYZE reportqueue_reportqueue, reportqueue_reportattempt")
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute(f"EXPLAIN {own}")
         plan = "\n".join(line for (line,) in cursor.fetchall())

@@ -86,7 +86,7 @@ def test_the_neighbours_are_those_of_its_schedule():
 
 
 def test_without_a_schedule_they_are_those_of_its_report_and_modifier():
-    rows = [build_row(report_id=7, modifier_id=3, trigger_time=NOON) for _ in range(3)]
+    rows = [build_row(report_id=7, modifier_id=3, trigger_time=at(seconds)) for seconds in range(3)]
     build_row(report_id=7, modifier_id=4, trigger_time=NOON)
     assert road.neighbours(rows[1]) == (rows[0], rows[2])
     client: Client = staff("view_reportqueue")

@@ -140,7 +140,7 @@ def test_the_list_takes_the_same_queries_however_many_schedules(
     for n in range(10):
         make_row(schedule=make_schedule(calendar=new_calendar(f"calendar {n}", weekdays=[6])))
     assert (
-        cost() == one == 15
+        cost() == one == 13
     )  # session, user, permissions (2), consumers (5), pauses, marker, zones, count, list, names
 
 
@@ -213,6 +213,6 @@ def test_the_pages_can_be_translated(editor: Client, make_schedule: ScheduleFact
         page = text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
         assert "Sichern" in page
         assert 'name="version" value="12345"' in page
-        assert "firing" in text_of(editor.post(f"{SCHEDULES}{schedule.pk}/preview/", FORM))
+        assert "Vorschau" in text_of(editor.post(f"{SCHEDULES}{schedule.pk}/preview/", FORM))
         given = {"start": "2026-01-01T00:00", "end": "2026-01-01T00:00"}
-        assert "1 firing" in text_of(editor.post(f"{SCHEDULES}{schedule.pk}/backfill/", given))
+        assert "1 Auslösung" in text_of(editor.post(f"{SCHEDULES}{schedule.pk}/backfill/", given))

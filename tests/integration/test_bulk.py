@@ -126,7 +126,7 @@ def test_every_filter_of_the_list_works():
     then = minutes_ago(600)
     wanted = build_row(
         status=Status.FAILED, report_id=3, modifier_id=4, route="finance", schedule=schedule, trigger_time=then,
-        source="api", claimed_by="lane"
+        source="api", claimed_by="lane", fingerprint="0123456789abcdef"
     )  # fmt: skip
     build_row(status=Status.FAILED)
     given = {
@@ -136,6 +136,8 @@ def test_every_filter_of_the_list_works():
         "claimed_by": ["lane", "other"],
         "route": "finance",
         "report_id": "3",
+        "report": "3",
+        "failure": wanted.fingerprint,
         "modifier_id": 4,
         "schedule": schedule.pk,
         "trigger_time_after": (then - timedelta(hours=1)).isoformat(),

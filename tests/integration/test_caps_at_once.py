@@ -19,7 +19,7 @@ from reportqueue import queue
 from reportqueue.errors import ReportQueueError
 from reportqueue.models import Report, ReportAttempt, ReportQueue
 from reportqueue.states import LEASED, Status
-from tests.concurrency import at_once
+from tests.concurrency import at_once, patiently
 from tests.conftest import build_row, minutes_ago
 from tools.chaos import caps
 
@@ -91,17 +91,18 @@ def test_sixteen_claimers_never_go_beyond_a_cap():
         made: Counter[int] = Counter()
         ack = None
         while True:
-            claim = queue.claim(name, ack=ack, limit=BATCH)
+            claim = patiently(queue.claim, name, ack=ack, limit=BATCH)
             ack = claim.claim_id
             if not claim.rows:
                 if not ReportQueue.objects.filter(status=Status.QUEUED).exists():
                     return made
                 continue
             keys = {row.pk: row.generation for row in claim.rows}
-            started = queue.start_many(keys, run_id=f"run-{ack}")
+            started = patiently(queue.start_many, keys, run_id=f"run-{ack}")
             tokens = {pk: row.lease_token for pk, row in started.items() if not isinstance(row, Exception)}
             assert tokens.keys() == keys.keys()
-            queue.complete_many({pk: token for pk, token in tokens.items() if token}, results={})
+            ended = {pk: token for pk, token in tokens.items() if token}
+            patiently(queue.complete_many, ended, results={})
             made.update(row.report_id for row in claim.rows)
 
     over: list[str] = []

@@ -239,14 +239,14 @@ def use(settings: Any, *routers: type | str, database: str = "default") -> None:
     [
         (
             [ReadsElsewhere],
-            "ReportSchedule's reads to 'reports' and writes to 'default'",
+            "AuditEntry's reads to 'reports' and writes to 'default'",
             "where you send writes",
         ),
-        ([AnotherApp, ReadsElsewhere], "ReportSchedule's reads to 'reports'", "where you send writes"),
+        ([AnotherApp, ReadsElsewhere], "AuditEntry's reads to 'reports'", "where you send writes"),
         ([OneTable], "ReportSchedule's writes to 'reports'", "all of the app but ApiToken to one database"),
         ([To], "ApiToken to 'reports' and the users to 'default'", "send ApiToken to 'default'"),
         ([TheUsers], "ApiToken to 'default' and the users to 'reports'", "send ApiToken to 'reports'"),
-        ([NoTables], "ReportQueue in 'default', ", "allow_migrate return True or None for 'reportqueue'"),
+        ([NoTables], "AuditEntry in 'default', ", "allow_migrate return True or None for 'reportqueue'"),
         ([NoTables], " and more", "migrate reportqueue zero --fake"),
         ([NotOneTable], "refuse ReportAttempt in 'default'.", "allow_migrate return True or None"),
         ([NoSql], "refuse the SQL of the migrations in 'default'.", "allow_migrate return True or None"),

@@ -10,7 +10,7 @@ from reportqueue import queue
 from reportqueue.errors import ReportQueueError
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import FINAL, Outcome, Status
-from tests.concurrency import at_once
+from tests.concurrency import at_once, patiently
 from tests.conftest import build_row, minutes_ago
 
 CLAIMERS = 16
@@ -29,7 +29,7 @@ def test_sixteen_claimers_share_twenty_thousand_rows_each_row_once():
     def claim_all(consumer: str) -> list[str]:
         keys: list[str] = []
         ack = None
-        while (claim := queue.claim(consumer, ack=ack, limit=BATCH)).rows:
+        while (claim := patiently(queue.claim, consumer, ack=ack, limit=BATCH)).rows:
             keys += [str(row.run_key) for row in claim.rows]
             ack = claim.claim_id
         return keys

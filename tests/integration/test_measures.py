@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from project import demo_history
 from reportqueue import measures
 from reportqueue.models import Depth, Measure, ReportQueue
 from reportqueue.models.measure import OTHERS
@@ -181,8 +182,9 @@ def test_what_goes_wrong_is_logged_and_not_raised(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_rows_of_a_period_are_found_by_an_index():
+    demo_history.fill(500)
     with connection.cursor() as cursor:
-        cursor.execute("SET enable_seqscan = off")
+        cursor.execute("ANALYZE reportqueue_reportqueue")
         cursor.execute(
             "EXPLAIN SELECT report_id FROM reportqueue_reportqueue WHERE finished_at >= now() - interval '5 min' "
             "AND finished_at < now() AND status = ANY(%s)",

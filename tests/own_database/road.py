@@ -27,9 +27,17 @@ from tests.dagster_reportqueue.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 OF_THE_QUEUE = {
+    "reportqueue_auditentry",
     "reportqueue_blackoutcalendar",
     "reportqueue_blackoutdays",
     "reportqueue_blackouthours",
+    "reportqueue_bulkaction",
+    "reportqueue_bulkactionrow",
+    "reportqueue_catalogue",
+    "reportqueue_depth",
+    "reportqueue_measure",
+    "reportqueue_mutedfailure",
+    "reportqueue_pause",
     "reportqueue_reportattempt",
     "reportqueue_reportconsumer",
     "reportqueue_reportqueue",

@@ -253,6 +253,8 @@ _SHOWN = (
         "deadline_at",
         "created_at",
         "schedule_id",
+        "queued_by",
+        "fingerprint",
     ),
     *("generation", "attempt", "max_attempts", "launch_failures", "unstarted_runs", "releases", "alone", "waiting"),
     *("claimed_by", "claimed_at", "dispatched_at", "started_at", "finished_at", "lease_expires_at", "run_id"),
