@@ -43,9 +43,12 @@ LONG = (
     ("tests/dagster_reportqueue/test_processes.py", "test_runs_that_are_stopped"),
     ("tests/dagster_reportqueue/test_queue_lanes.py", "in a process of its own"),
     ("tests/dagster_reportqueue/test_queue_sensor.py", "test_a_tick_that_fails_anywhere"),
+    ("tests/integration/test_admin_exports.py", "test_memory_stays_flat"),
+    ("tests/integration/test_caps_at_once.py", "test_sixteen"),
     ("tests/integration/test_second_database.py", ""),
     ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),
+    ("tests/versions/test_matrix.py", "test_a_part_passes_on_the_ends_of_the_ranges[newest]"),
 )
 """Tests that take long, by their file and a part of their name. `run.py test` leaves them out: they play more cases of
 what quicker tests hold, too. `run.py test --long` runs them."""

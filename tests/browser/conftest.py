@@ -53,9 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.django_db(transaction=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a window."""
+    """Chromium, without a window. Its loop ends with the module: other tests of this process need their own."""
     playwright = pytest.importorskip("playwright.sync_api", reason=WITHOUT_PLAYWRIGHT)
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed; on Debian: apt-get install chromium")
@@ -69,9 +69,9 @@ def browser() -> Iterator[Browser]:
             launched.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def web(browser: Browser, django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
-    """The web app, one process for all tests, with threads for all their pages. Depends on `browser`: it may skip."""
+    """The web app, one process for a module, with threads for all its pages. Depends on `browser`: it may skip."""
     with django_db_blocker.unblock(), running("tests.browser.settings", "--threads", "64") as started:
         yield started
 

@@ -91,7 +91,10 @@ def test_one_connection_of_a_process_listens_for_all_streams(transactional_db: N
         queue.enqueue(report_id=1, modifier_id=1)
         assert next(events(one)) == next(events(two)) == "changed"
         with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reportqueue-listener'")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'reportqueue-listener' "
+                "AND datname = current_database()"
+            )
             assert cursor.fetchone() == (1,)
 
 
