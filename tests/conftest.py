@@ -33,6 +33,7 @@ LONG = (
     ("tests/acceptance/test_dg_project.py", ""),
     ("tests/acceptance/test_documents.py", "test_the_page_goes_on"),
     ("tests/acceptance/test_oldest_server.py", "test_the_statements"),
+    ("tests/browser/test_pages.py", "axe[1280]"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "+420s"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "-40s"),
     ("tests/dagster_reportqueue/test_evaluating_sensors.py", "[asset"),
@@ -48,7 +49,7 @@ LONG = (
     ("tests/integration/test_second_database.py", ""),
     ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),
-    ("tests/versions/test_matrix.py", "test_a_part_passes_on_the_ends_of_the_ranges[newest]"),
+    ("tests/versions/test_matrix.py", "test_a_part_passes_on_the_ends_of_the_ranges"),
 )
 """Tests that take long, by their file and a part of their name. `run.py test` leaves them out: they play more cases of
 what quicker tests hold, too. `run.py test --long` runs them."""
