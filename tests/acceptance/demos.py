@@ -88,6 +88,13 @@ def http(method: str, url: str, body: bytes | None = None, **headers: str) -> An
             return Answer(error.code, error.headers, error.read())
 
 
+def _command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended, and may be a zombie still
+        return ""
+
+
 class DemoProcess:
     """A `run.py demo` and its output."""
 
@@ -199,7 +206,7 @@ class DemoProcess:
 
     def children(self, text: str) -> list[psutil.Process]:
         """The processes that it has started itself and whose command contains a text."""
-        return [child for child in psutil.Process(self.process.pid).children() if text in " ".join(child.cmdline())]
+        return [child for child in psutil.Process(self.process.pid).children() if text in _command_of(child)]
 
     def clean_up(self) -> None:
         """End it, whatever the test has left; SIGKILL for what should not be there any more."""
