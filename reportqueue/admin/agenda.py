@@ -74,7 +74,7 @@ class AgendaAdmin(ListAdmin):
         return [path("agenda/", view, name="reportqueue_reportschedule_agenda"), *super().get_urls()]
 
     def agenda_view(self, request: HttpRequest) -> HttpResponse:
-        """The agenda from now on, for whoever may see schedules."""
+        """The agenda from now on, for users who may view schedules."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         zone, chosen = self._zone(request)

@@ -23,7 +23,7 @@ from reportqueue.schedules.durations import typical_seconds
 from reportqueue.timing.hours import hours_of
 
 MAX_SCHEDULES = 5_000
-"""At most this many enabled schedules are counted, those that were made first."""
+"""At most this many enabled schedules are counted, the oldest first."""
 MAX_AGENDA_HOURS = 168
 BUDGET_SECONDS = 2.0
 """The counting ends after this time."""

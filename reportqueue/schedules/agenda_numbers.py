@@ -120,7 +120,7 @@ class Agenda:
     busiest: list[Minute] = field(default_factory=list)
     """The minutes with most firings, at least two; most first."""
     counted: int = 0
-    """Schedules in the numbers, also those that do not fire in this time."""
+    """Schedules in the numbers, including the ones that do not fire in this time."""
     left_out: LeftOut = field(default_factory=LeftOut)
     disabled: list[Entry] = field(default_factory=list)
     """Up to `NAMED` of the disabled schedules; they are in no number."""
