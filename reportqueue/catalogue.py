@@ -101,7 +101,7 @@ def number_of(text: str) -> int | None:
     """
     if text.isascii() and text.isdigit():
         return bounds.as_id(text)
-    return Report.objects.filter(name__iexact=text).values_list("pk", flat=True).first()
+    return Report.objects.called(text).values_list("pk", flat=True).first()
 
 
 def leases(report_ids: Collection[int]) -> dict[int, timedelta]:

@@ -152,3 +152,12 @@ def test_the_search_box_finds_rows_by_a_part_of_the_name(admin_client: Client):
     assert f"#{named.pk}:" in page
     assert f"#{other.pk}:" not in page
     assert "Nothing matches" in text_of(admin_client.get(QUEUE, {"q": "nothing"}))
+
+
+def test_a_name_means_the_report_of_that_name_as_the_database_compares_names():
+    """In capitals, a dotless i and an i are the same letter."""
+    Report(report_id=8, name="s\N{LATIN SMALL LETTER DOTLESS I}x").save()
+    Report(report_id=9, name="Six").save()
+    assert catalogue.number_of("SIX") == 9
+    assert catalogue.number_of("S\N{LATIN SMALL LETTER DOTLESS I}x") == 8
+    assert catalogue.number_of("sin") is None
