@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count
-from django.db.models.functions import Now, TruncHour
+from django.db.models.functions import TruncHour
 
 from reportqueue import database, measures, queue, triggers
 from reportqueue.conf import conf
@@ -16,7 +16,6 @@ from reportqueue.models import Depth, Pause, ReportConsumer, ReportQueue, Report
 from reportqueue.models.queue import unfinished
 from reportqueue.patterns import Pattern
 from reportqueue.queue import FailureGroups
-from reportqueue.states import LEASED, Status
 
 COUNTED = 10_000
 """Rows are counted up to here."""
@@ -74,9 +73,9 @@ def overview() -> Overview:
         # By the index of unfinished rows: in the order of claims, the oldest one may be anywhere.
         due.filter(unfinished()).order_by("trigger_time", "id").values("available_at"),
         waiting=due,
-        in_flight=rows.filter(status__in=sorted(LEASED)),
+        in_flight=rows.in_flight(),
         late=rows.past_deadline(),
-        retrying=rows.filter(status=Status.QUEUED, waiting=False, available_at__gt=Now(), generation__gt=0),
+        retrying=rows.retrying(),
         failed=rows.failed_lately(),
     )
     seen = triggers.watch()

@@ -22,7 +22,7 @@ from reportqueue.admin.search import NotUnderstood, number
 from reportqueue.models import Report, ReportQueue, ReportSchedule
 from reportqueue.models.queue import failed_like, unfinished
 from reportqueue.models.report import ROUTE
-from reportqueue.states import FINAL, LEASED, UNFINISHED, Source, Status
+from reportqueue.states import FINAL, Source, Status
 
 
 class ChoiceFilter(admin.SimpleListFilter):
@@ -34,7 +34,11 @@ class ChoiceFilter(admin.SimpleListFilter):
             return queryset
         if value not in {str(choice) for choice, _ in self.lookup_choices}:
             raise IncorrectLookupParameters(f"{self.parameter_name} has no such value.")
-        return queryset.filter(self.condition(value))
+        return self.chosen_rows(queryset, value)
+
+    def chosen_rows(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """The rows of one of the choices."""
+        return rows.filter(self.condition(value))
 
     def condition(self, value: str) -> Q:
         """The condition for one of the choices."""
@@ -107,18 +111,19 @@ class NowFilter(ChoiceFilter):
             ("failed", _("Failed in the last hour")),
         ]
 
-    def condition(self, value: str) -> Q:
-        """As the conditions of the indexes are."""
-        free = unfinished() & Q(status=Status.QUEUED, waiting=False)
-        conditions = {
-            "waiting": free & Q(available_at__lte=Now()),
-            "long": free & Q(available_at__lte=Now() - timedelta(seconds=LONG_SECONDS)),
-            "retrying": free & Q(available_at__gt=Now(), generation__gt=0),
-            "in_flight": unfinished() & Q(status__in=sorted(LEASED)),
-            "late": Q(status__in=sorted(UNFINISHED), deadline_at__lt=Now()),
-            "failed": Q(pk__in=ReportQueue.objects.failed_lately().values("pk")),
+    def chosen_rows(self, rows: Any, value: str) -> QuerySet[Any]:
+        """By the queries that the overview counts, with the condition of the list's index; in the list's order."""
+        listed = rows.filter(unfinished())
+        long = Q(available_at__lte=Now() - timedelta(seconds=LONG_SECONDS))
+        chosen: dict[str, QuerySet[Any]] = {
+            "waiting": listed.due(),
+            "long": listed.due().filter(long),
+            "retrying": listed.retrying(),
+            "in_flight": listed.in_flight(),
+            "late": rows.past_deadline(),
+            "failed": rows.filter(pk__in=ReportQueue.objects.failed_lately().values("pk")),
         }
-        return conditions[value]
+        return chosen[value].order_by(*rows.query.order_by)
 
 
 class ChosenFilter(ChoiceFilter):

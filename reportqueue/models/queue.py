@@ -150,6 +150,14 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         """Queued rows that are not to be run any more, since they should have started long ago."""
         return self.filter(status=Status.QUEUED, expires_at__lt=Now())
 
+    def in_flight(self) -> Self:
+        """Rows that a run or a consumer holds."""
+        return self.filter(status__in=sorted(LEASED))
+
+    def retrying(self) -> Self:
+        """Queued rows that were handed out before and are not due yet."""
+        return self._free().filter(available_at__gt=Now(), generation__gt=0)
+
     def failed_lately(self) -> Self:
         """Rows that have failed in the last hour, without those of a muted failure."""
         muted = MutedFailure.objects.values("fingerprint")
