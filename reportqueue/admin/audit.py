@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue.admin import audit_table, formats, search
-from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.changelists import ReadOnlyAdmin
 from reportqueue.admin.filters import ChoiceFilter, DayFilter
 from reportqueue.models import AuditEntry
 from reportqueue.models.audit import Kind, Via
@@ -57,8 +57,11 @@ class AtFilter(DayFilter):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ListAdmin):
-    """The list, the newest first. Entries are made by what they tell of, and by nothing else."""
+class AuditEntryAdmin(ReadOnlyAdmin):
+    """The list, the newest first. Entries are made by what they tell of, and by nothing else.
+
+    The database refuses a change, too. Only pruning deletes old ones.
+    """
 
     list_display = ["at_utc", "by", "via", "action", "what", "what_changed", "reason"]
     list_display_links = None
@@ -68,18 +71,6 @@ class AuditEntryAdmin(ListAdmin):
     search_help_text = _("A user; or by:anna action:cancel row:7 schedule:5 report:3. All words must match.")
     ordering = ["-id"]
     sortable_by = ()
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds one."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """The database refuses it, too."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only pruning deletes old ones."""
-        return False
 
     @admin.display(description=_("at (UTC)"))
     def at_utc(self, entry: AuditEntry) -> str:

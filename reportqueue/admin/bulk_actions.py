@@ -14,13 +14,16 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import bounds, bulk
 from reportqueue.admin import formats, search
 from reportqueue.admin.bulk import matched
-from reportqueue.admin.changelists import ListAdmin
+from reportqueue.admin.changelists import ReadOnlyAdmin
 from reportqueue.models import BulkAction
 
 
 @admin.register(BulkAction)
-class BulkActionAdmin(ListAdmin):
-    """The list, newest first, read only. An action is started from the queue's list."""
+class BulkActionAdmin(ReadOnlyAdmin):
+    """The list, newest first. An action is started from the queue's list, and changed by the buttons of its own page.
+
+    Only `prune_report_queue` deletes old ones.
+    """
 
     list_display = ["number", "what", "filters_in_words", "status", "progress", "since", "requested_by", "reason"]
     list_display_links = None
@@ -30,18 +33,6 @@ class BulkActionAdmin(ListAdmin):
     ordering = ["-id"]
     sortable_by = ()
     actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Started from the queue's list."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """By the buttons of its page alone."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """By `prune_report_queue` alone."""
-        return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Anybody who may see the queue."""

@@ -283,3 +283,19 @@ class ListAdmin(PatientAdmin):
         """The URL of one of this model's own pages, in this admin site."""
         page = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
         return reverse(page, args=args, current_app=self.admin_site.name)
+
+
+class ReadOnlyAdmin(ListAdmin):
+    """The base of lists of what nobody adds, changes or deletes by a form, whatever their permissions."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False

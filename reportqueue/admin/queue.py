@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import queue
 from reportqueue.admin import actions, exports, formats, road, search
 from reportqueue.admin.bulk import BulkAdmin
-from reportqueue.admin.changelists import PartsPaginator, QueueChangeList
+from reportqueue.admin.changelists import PartsPaginator, QueueChangeList, ReadOnlyAdmin
 from reportqueue.admin.consumers import STANDING, warn_of_consumers
 from reportqueue.admin.enqueue import EnqueuingAdmin
 from reportqueue.admin.exports import ExportedAdmin
@@ -48,8 +48,14 @@ ATTEMPTS_SHOWN = 50
 
 
 @admin.register(ReportQueue)
-class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin, NotifyingAdmin, ExportedAdmin):
-    """The queue: read only but for "requeue" and "cancel", which need their own permissions."""
+class ReportQueueAdmin(
+    OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin, NotifyingAdmin, ExportedAdmin, ReadOnlyAdmin
+):
+    """The queue: read only but for "requeue" and "cancel", which need their own permissions.
+
+    Rows come from schedules, the API and code, and change through transitions only. They are cancelled, not deleted:
+    a deleted row would leave its run without an owner.
+    """
 
     list_display = [
         "id",
@@ -110,18 +116,6 @@ class ReportQueueAdmin(OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin, 
             },
         ),
     ]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Rows come from schedules, the API and code."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Rows change through transitions only."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Cancel instead: a deleted row would leave its run without an owner."""
-        return False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list, with a warning above it at a standstill, and if nobody asks for rows.
