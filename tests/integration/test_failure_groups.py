@@ -219,6 +219,14 @@ def read(found: list[dict[str, Any]]) -> int:
 
 def with_statistics() -> Iterator[str]:
     """What the planner knows of the table: nothing, how many rows it has, everything."""
+    with connection.cursor() as cursor:
+        # What autovacuum has seen of other tests' rows would be worse than nothing: rows that are quite unlike these.
+        cursor.execute("DELETE FROM pg_statistic WHERE starelid = %s::regclass", [TABLE])
+        cursor.execute(
+            "UPDATE pg_class SET reltuples = -1, relpages = 0 "
+            "WHERE oid IN (SELECT %s::regclass UNION SELECT indexrelid FROM pg_index WHERE indrelid = %s::regclass)",
+            [TABLE, TABLE],
+        )
     yield "nothing"
     with connection.cursor() as cursor:
         cursor.execute(
