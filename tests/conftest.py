@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -33,21 +34,34 @@ LONG = (
     ("tests/acceptance/test_dg_project.py", ""),
     ("tests/acceptance/test_documents.py", "test_the_page_goes_on"),
     ("tests/acceptance/test_oldest_server.py", "test_the_statements"),
+    ("tests/acceptance/test_second_database.py", ""),
+    ("tests/acceptance/test_wheel.py", "beside_a_code_location"),
+    ("tests/browser/test_live.py", "a_message_stays"),
+    ("tests/browser/test_live.py", "a_page_goes_on_when"),
     ("tests/browser/test_pages.py", "axe[1280]"),
+    ("tests/chaos/test_chaos.py", "[all]"),
+    ("tests/dagster_reportqueue/test_celery_launcher.py", "another_version"),
+    ("tests/dagster_reportqueue/test_celery_launcher.py", "being_stopped"),
+    ("tests/dagster_reportqueue/test_celery_launcher.py", "by_their_priority"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "+420s"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "-40s"),
     ("tests/dagster_reportqueue/test_evaluating_sensors.py", "[asset"),
     ("tests/dagster_reportqueue/test_launcher_code.py", ""),
     ("tests/dagster_reportqueue/test_launcher_stays.py", "has_ended_for_dagster_alone"),
+    ("tests/dagster_reportqueue/test_launcher_stays.py", "stays_after_its_run"),
     ("tests/dagster_reportqueue/test_launcher_stays.py", "takes_its_runs_and_their_children"),
     ("tests/dagster_reportqueue/test_moves.py", "between_the_queue_and_polling"),
     ("tests/dagster_reportqueue/test_processes.py", "test_runs_that_are_stopped"),
     ("tests/dagster_reportqueue/test_queue_lanes.py", "in a process of its own"),
     ("tests/dagster_reportqueue/test_queue_sensor.py", "test_a_tick_that_fails_anywhere"),
     ("tests/integration/test_admin_exports.py", "test_memory_stays_flat"),
+    ("tests/integration/test_bulk.py", "test_ten_thousand"),
     ("tests/integration/test_caps_at_once.py", "test_sixteen"),
+    ("tests/integration/test_choice.py", "than_a_claim_looks_at"),
+    ("tests/integration/test_expansion_budget.py", "-last]"),
     ("tests/integration/test_second_database.py", ""),
     ("tests/simulator/test_simulate.py", "put_back"),
+    ("tests/simulator/test_simulate.py", "[2000]"),
     ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),
     ("tests/versions/test_matrix.py", "test_a_part_passes_on_the_ends_of_the_ranges"),
 )
@@ -64,6 +78,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.nodeid.startswith(file) and part in item.nodeid for file, part in LONG):
             item.add_marker(pytest.mark.long)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage seldom, and not what all tests share: that took a tenth of the suite's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 class LauncherTests(pytest.Module):

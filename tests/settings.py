@@ -11,3 +11,5 @@ from project.settings import INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "rest_framework.authtoken"]
 WHITENOISE_AUTOREFRESH = True
 """Static files are looked for when they are asked for, and not all of them for each new client of a test."""
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+"""A quick one: what is tested is not how passwords are kept."""

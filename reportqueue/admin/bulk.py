@@ -45,7 +45,7 @@ LINKS = {
     Verb.REQUEUE: _("Requeue all that match…"),
     Verb.CANCEL: _("Cancel all that match…"),
 }
-_SAME = ("status", "source", "report_id", "modifier_id", "schedule")
+_SAME = ("status", "source", "route", "report_id", "modifier_id", "schedule", "failure")
 """Parameters of the list that the API's filters have under the same name and with the same values."""
 _IGNORED = (PAGE_VAR, ORDER_VAR, ALL_VAR)
 """Parameters of the list that leave out no row."""

@@ -143,12 +143,15 @@ def test_nobody_adds_changes_or_deletes_actions_by_hand(admin_client: Client):
 
 def test_a_filtered_list_leads_to_the_same_rows(operator: Client):
     schedule = build_schedule()
-    row = build_row(status=Status.FAILED, schedule=schedule, source="api")
+    alike = "0123456789abcdef"
+    row = build_row(status=Status.FAILED, schedule=schedule, source="api", route="finance", fingerprint=alike)
     build_row(status=Status.FAILED)
     day = f"{row.trigger_time:%Y-%m-%d}"
     for query in (
         "status=failed&source=api",
         f"schedule={schedule.pk}&processed=yes",
+        "status=failed&route=finance",
+        f"failure={alike}",
         f"source=api&due_from={day}&due_until={day}&report_id=&modifier_id=2&p=1&o=1",
     ):
         links = links_of(operator, query)

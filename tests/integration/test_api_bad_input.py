@@ -330,7 +330,7 @@ def check_refusal(response: HttpResponse) -> None:
 
 
 @each_call_with_a_body
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_body_is_a_server_error(api: APIClient, call: Call, data: st.DataObject):
     subject = call.subject() if call.subject else None

@@ -278,6 +278,6 @@ def test_an_unknown_field_is_400_naming_it(api: APIClient, call: Call):
     for name in ("reprot_id", "", "status", "id", "\ud800", "\0", "x" * 100, "Consumer"):
         refused = problem(send(api, call, subject, {**call.body(subject), name: 1}), "validation", 400)
         assert list(refused["errors"]) == [name.replace("\ud800", "?")]
-    many = dict.fromkeys(map(str, range(100_000)))
+    many = dict.fromkeys(map(str, range(20_000)))
     assert len(send(api, call, subject, {**call.body(subject), **many}).content) < 10_000
     assert tables() == before

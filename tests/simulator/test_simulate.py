@@ -19,8 +19,9 @@ def simulate(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(1200)
-def test_nothing_is_lost_made_twice_stuck_or_silent_in_two_thousand_faults():
-    done = simulate("--seed", "1", "--faults", "2000")
+@pytest.mark.parametrize("faults", [500, 2_000])
+def test_nothing_is_lost_made_twice_stuck_or_silent_in_so_many_faults(faults: int):
+    done = simulate("--seed", "1", "--faults", str(faults))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing was lost, made twice, stuck or silent." in done.stdout
 

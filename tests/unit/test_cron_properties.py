@@ -81,7 +81,7 @@ def windows(draw) -> tuple[str, datetime, int]:
     return name, change - draw(st.sampled_from([1, 2, 16])) * HOUR, draw(st.sampled_from([180, 360, 1800]))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(job=jobs(), window=windows())
 def test_agrees_with_a_walk_through_every_minute(job, window):
     assume(fires(job))
@@ -91,7 +91,7 @@ def test_agrees_with_a_walk_through_every_minute(job, window):
     assert list(cron.between(job.expression, name, start - MINUTE, end)) == expected
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(job=jobs(), window=windows(), data=st.data())
 def test_a_fresh_evaluation_agrees_with_a_continued_one(job, window, data):
     assume(fires(job))

@@ -85,7 +85,7 @@ def check(job: Job) -> None:
         assert claimed == job.fires_on(day, weekday), (said, day, weekday)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(job=jobs())
 def test_the_words_claim_what_the_fields_stand_for(job: Job):
     assume(fires(job))

@@ -59,9 +59,9 @@ class Installation:
         self._scheduler = scheduler
         self._ui_port = ui_port
         self._to_warm_up = warm_up
-        self._port = free_port()
+        self.port = free_port()
         self.dagster_url = with_database(os.environ["DATABASE_URL"], f"dagster_{name}")
-        address = f"http://{HOST}:{self._port}"
+        address = f"http://{HOST}:{self.port}"
         self.stack = Stack(
             self.children,
             {
@@ -114,8 +114,8 @@ class Installation:
 
     def start_web(self) -> Child:
         """Start the web app and wait until it answers."""
-        web = self.stack.start_web(self._port)
-        self.children.wait_until("The web app", lambda: answers(f"http://{HOST}:{self._port}/healthz"), web)
+        web = self.stack.start_web(self.port)
+        self.children.wait_until("The web app", lambda: answers(f"http://{HOST}:{self.port}/healthz"), web)
         return web
 
     def start_code(self) -> Child:

@@ -14,9 +14,21 @@ ENGINES = ("warm", "celery")
 CHAOS_ENGINES = ("harness", "warm", "celery", "kubernetes")
 WAVES = ("crashes", "network", "outages", "bad-reports", "engine")
 """`CHAOS_ENGINES` and `WAVES` are the choices of the chaos."""
-BENCHMARKS = ["schedules", "claim", "latency", "drain", "patterns", "cost", "peers", "backlog", "history", "fairness"]
+BENCHMARKS = [
+    "schedules",
+    "claim",
+    "latency",
+    "drain",
+    "patterns",
+    "cost",
+    "peers",
+    "backlog",
+    "history",
+    "fairness",
+    "live",
+]
 """The modules of `tools.benchmarks/`."""
-WITH_OPTIONS = {"patterns", "drain", "cost", "peers", "backlog", "history", "fairness"}
+WITH_OPTIONS = {"patterns", "drain", "cost", "peers", "backlog", "history", "fairness", "live"}
 """Benchmarks that have options of their own."""
 MAX_SEED = 2**63 - 1
 MAX_NUMBER = 1_000_000_000
