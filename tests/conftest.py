@@ -30,6 +30,7 @@ LONG = (
     ("tests/acceptance/test_celery_page.py", ""),
     ("tests/acceptance/test_demo_once.py", "[asset]"),
     ("tests/acceptance/test_demo_once.py", "with_celery"),
+    ("tests/acceptance/test_demo_survives_kill.py", "test_minutely_schedule"),
     ("tests/acceptance/test_demo_survives_kill.py", "test_next_demo_keeps"),
     ("tests/acceptance/test_dg_project.py", ""),
     ("tests/acceptance/test_documents.py", "test_the_page_goes_on"),

@@ -134,7 +134,9 @@ def main() -> int:
     django.setup()
     print(f"load before: {figures.load()}", flush=True)
     found: dict[bool, list[float]] = {}
-    with Installation("live", code=cost_of.CODE, warm_up=False) as installation:
+    # Sessions are signed with the key.
+    key = os.environ["SECRET_KEY"]
+    with Installation("live", code=cost_of.CODE, warm_up=False, SECRET_KEY=key) as installation:
         _fill()
         session = _session()
         for busy in (False, True):
@@ -187,6 +189,8 @@ def _measure(installation: Installation, session: str, number: int, *, busy: boo
     with_pages = _used(installation, busy=busy)
     did = Counter(_counts(pages))
     did.subtract(before)
+    if not all(page.is_alive() for page in pages):
+        raise RuntimeError("A page could not be loaded.")
     ended.set()
     for page in pages:
         page.end()
