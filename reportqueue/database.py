@@ -6,8 +6,9 @@ foreign key to the users, so it is in the users' database. Without routers, both
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from django.apps import apps
@@ -45,23 +46,49 @@ def atomic(using: str | None = None) -> transaction.Atomic:
 
 
 @contextmanager
-def quick(seconds: float, using: str | None = None) -> Iterator[None]:
+def quick(seconds: float, using: str | None = None, *, ordered: bool = False) -> Iterator[None]:
     """A transaction with a time limit for each statement, such as for a probe: a locked table must not hold it.
 
-    In the caller's transaction, later statements have the limit that they had before.
+    `ordered` is that of `in_index_order`. In the caller's transaction, later statements have what they had before.
     """
+    wanted = {"statement_timeout": f"{round(seconds * 1000)}ms"}
+    with _with_settings(wanted | (_ORDERED if ordered else {}), using):
+        if not ordered:
+            yield
+            return
+        before = _in_order.set(True)
+        try:
+            yield
+        finally:
+            _in_order.reset(before)
+
+
+@contextmanager
+def in_index_order() -> Iterator[None]:
+    """A transaction in which PostgreSQL sorts no rows that an index has in order, whatever the statistics say."""
+    with nullcontext() if _in_order.get() else _with_settings(_ORDERED):
+        yield
+
+
+_ORDERED = {"enable_sort": "off"}
+_in_order = ContextVar("in_order", default=False)
+"""Whether `quick` has seen to it already."""
+
+
+@contextmanager
+def _with_settings(wanted: Mapping[str, str], using: str | None = None) -> Iterator[None]:
+    """A transaction with these settings of PostgreSQL; in the caller's, later statements have those from before."""
     inside = connection(using).in_atomic_block
     with atomic(using):
         with connection(using).cursor() as cursor:
-            cursor.execute(
-                "SELECT current_setting('statement_timeout'), set_config('statement_timeout', %s, true)",
-                [f"{round(seconds * 1000)}ms"],
-            )
-            before = cursor.fetchone()[0]
+            each = ", ".join(["current_setting(%s), set_config(%s, %s, true)"] * len(wanted))
+            cursor.execute(f"SELECT {each}", [text for name in wanted for text in (name, name, wanted[name])])
+            before = dict(zip(wanted, cursor.fetchone()[::2], strict=True))
         yield
-        if inside:  # an error needs none: the savepoint is rolled back, with the limit
+        if inside:  # an error needs none: the savepoint is rolled back, with the settings
             with connection(using).cursor() as cursor:
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [before])
+                each = ", ".join(["set_config(%s, %s, true)"] * len(before))
+                cursor.execute(f"SELECT {each}", [text for pair in before.items() for text in pair])
 
 
 def missing_tables(using: str) -> tuple[list[str], bool]:

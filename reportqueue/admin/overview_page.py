@@ -70,7 +70,7 @@ def context(request: HttpRequest) -> dict[str, Any] | None:
         "may_see_schedules": user.has_perm("reportqueue.view_reportschedule"),
     }
     try:
-        with database.quick(STATEMENT_SECONDS):
+        with database.quick(STATEMENT_SECONDS, ordered=True):
             shown["live"] = live.addresses(getattr(request, "current_app", None))  # before the page is read
             seen = overview.overview()
             return shown | _now(request, seen) | _history(request, overview.history(span, seen.now))

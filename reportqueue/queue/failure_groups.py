@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -96,7 +95,7 @@ def grouped_failures(
     now, length = now or database_now(), PERIODS[period]
     since = bounds.EARLIEST if length is None else now - length
     muted = {one.pk: one for one in MutedFailure.objects.all()[:MAX_GROUPS]}
-    with _in_index_order() as cursor:
+    with database.in_index_order(), database.connection().cursor() as cursor:
         cursor.execute(_WALK, [WALKED + 1])
         walked = list(cursor.fetchall())
         newest = sorted(((at, fingerprint) for fingerprint, at in walked[:WALKED] if at >= since), reverse=True)
@@ -116,7 +115,7 @@ def _muted_among(fingerprints: list[str]) -> Collection[str]:
 def count_failed_like(fingerprint: str) -> tuple[int, bool]:
     """How many rows are in a group, up to `COUNTED`, and whether there are more."""
     rows = ReportQueue.objects.filter(failed_like(fingerprint)).order_by("trigger_time", "id")
-    with _in_index_order():
+    with database.in_index_order():
         count = rows.values("pk")[: COUNTED + 1].count()
     return min(count, COUNTED), count > COUNTED
 
@@ -129,7 +128,7 @@ def mute(fingerprint: str, *, by: str = "", note: str = "") -> MutedFailure:
     with locks.bounded():
         if (there := MutedFailure.objects.filter(pk=fingerprint).first()) is not None:
             return there
-        with _in_index_order() as cursor:
+        with database.in_index_order(), database.connection().cursor() as cursor:
             (group,) = _groups(cursor, [fingerprint], bounds.EARLIEST, {})
         if group.example is None:
             raise RowNotFound("No report has failed so.")
@@ -151,18 +150,6 @@ def unmute(fingerprint: str, *, by: str = "") -> bool:
     if ended:
         logger.info("Failure %s is not muted any more%s.", fingerprint, f", by {by}" if by else "")
     return bool(ended)
-
-
-@contextmanager
-def _in_index_order() -> Iterator[Any]:
-    """A cursor of statements that read in the order of an index alone: whatever the statistics say, none sorts rows."""
-    inside = database.connection().in_atomic_block
-    with nullcontext() if inside else database.atomic(), database.connection().cursor() as cursor:
-        cursor.execute("SELECT current_setting('enable_sort'), set_config('enable_sort', 'off', true)")
-        (before, _) = cursor.fetchone() or ("on", "off")
-        yield cursor
-        if inside:
-            cursor.execute("SELECT set_config('enable_sort', %s, true)", [before])
 
 
 def _groups(

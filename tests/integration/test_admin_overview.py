@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from django.contrib.admin import AdminSite
@@ -22,12 +20,12 @@ from reportqueue.models import Depth, Report, ReportConsumer, ReportQueue, Repor
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import build_row, build_schedule, minutes_ago
-from tests.integration.test_admin_permissions import staff, text_of
+from tests.integration.test_admin_permissions import queries_of, staff, text_of
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/reportqueue/"
 QUEUE = f"{PAGE}reportqueue/"
-STATEMENTS = 40
+STATEMENTS = 20
 
 
 @pytest.fixture
@@ -169,19 +167,21 @@ def test_the_page_says_so_if_the_database_is_too_slow(viewer: Client, monkeypatc
     assert "Report queue" in text_of(page)
 
 
-def test_it_costs_the_same_number_of_statements_however_much_there_is(
-    viewer: Client, django_assert_max_num_queries: Callable[..., Any]
-):
-    with django_assert_max_num_queries(STATEMENTS) as empty:
-        viewer.get(PAGE)
+def test_it_costs_the_same_number_of_statements_however_much_there_is(admin_client: Client):
+    empty = queries_of(admin_client, PAGE)
     demo_history.fill(300)
     for number in range(30):
+        Report(report_id=number, name=f"report {number}").save()
         build_row(report_id=number, modifier_id=number)
+        build_row(report_id=number, status=Status.FAILED, fingerprint=f"{number:016x}", error="Error")
         build_schedule(next_run_at=minutes_ago(10 - number))
         triggers.saw(Pattern.QUEUE, f"sensor-{number}", routes=[f"route-{number}"])
-    with django_assert_max_num_queries(STATEMENTS) as full:
-        viewer.get(PAGE)
-    assert len(full) <= len(empty) + 4  # names, groups of failures, routes that nobody asks for
+    ReportConsumer.objects.update(seen_at=minutes_ago(30))
+    full = queries_of(admin_client, PAGE)
+    assert "Nobody claims reports" in text_of(admin_client.get(PAGE))
+    assert len(full) <= len(empty) + 4  # names, groups of failures, why a consumer is expected
+    # The test's own transaction needs one more, which ends the page's settings.
+    assert len(full) - 1 <= STATEMENTS, "\n".join(full)
 
 
 def test_another_admin_site_has_links_of_its_own():
