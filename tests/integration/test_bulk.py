@@ -173,6 +173,8 @@ def test_every_filter_of_the_list_works():
         ({"report_id": "1.5"}, "report_id"),
         ({"schedule": 2**63}, "schedule"),
         ({"route": "a\x00b"}, "route"),
+        ({"report": "\ud800"}, "report"),
+        ({"claimed_by": [str(number) for number in range(101)]}, "claimed_by"),
         ({"trigger_time_after": "2026-12-01"}, "trigger_time_after"),
         ({}, "all"),
         ({"processed": "any"}, "all"),
