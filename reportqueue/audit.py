@@ -159,12 +159,17 @@ def _fields(model: type[Model]) -> dict[str, str]:
     return {field.attname: field.name for field in fields if field.name not in _BOOKKEEPING}
 
 
+def was(instance: Model, **values: Any) -> None:
+    """Say what the next save of an object replaces, where a stand-in is stored meanwhile."""
+    instance.__dict__["_stood_before"] = values
+
+
 def _before(sender: type[Model], instance: Any, **options: Any) -> None:
     """Note what is stored, for `_saved`."""
-    found = None
+    found, known = None, instance.__dict__.pop("_stood_before", {})
     if instance.pk is not None and not options.get("raw"):
         found = sender._base_manager.filter(pk=instance.pk).values(*_fields(sender)).first()
-    instance._stored_before = found
+    instance._stored_before = found and found | known
 
 
 def _saved(sender: type[Model], instance: Any, created: bool, update_fields: Any, **options: Any) -> None:

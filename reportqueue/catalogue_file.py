@@ -29,7 +29,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models.functions import Lower
 
-from reportqueue import bounds, database, fitting, locks, params_schema
+from reportqueue import audit, bounds, database, fitting, locks, params_schema
 from reportqueue.fitting import Misfits
 from reportqueue.json_values import canonical
 from reportqueue.models import Report
@@ -126,6 +126,7 @@ def load(entries: list[Entry], *, dry_run: bool = False) -> Plan:
         for change in done.changes:  # two reports may swap their names
             if "name" in change.fields:
                 Report.objects.filter(pk=change.report.pk).update(name=f"\N{HORIZONTAL ELLIPSIS}{uuid.uuid4().hex}")
+                audit.was(change.report, name=change.fields["name"][0])
         where = {entry.report.pk: entry for entry in entries}
         for change in done.changes:
             try:

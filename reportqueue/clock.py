@@ -26,3 +26,8 @@ def database_now(using: str | None = None) -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         now: datetime = cursor.fetchone()[0]
     return now.astimezone(UTC)  # in the zone of the connection, if the project has set one
+
+
+def minute(instant: datetime) -> str:
+    """An instant for people, such as `2026-12-01 08:00 UTC`, in whatever zone the database has returned it."""
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -47,7 +47,8 @@ _DIFFERS = re.compile(
     re.VERBOSE,
 )
 """Each of its names is that of a placeholder. An id has letters and digits; a number alone is `<n>`."""
-_REPEATED = re.compile(r"(<(?:url|value|address|path|time|id|n)>)(?:[,;]?[ ]?\1)++")
+_PLACEHOLDER = re.compile("<(?:url|value|address|path|time|id|n)>")
+_REPEATED = re.compile(rf"({_PLACEHOLDER.pattern})(?:[,;]?[ ]?\1)++")
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f]++")
 
 
@@ -101,9 +102,13 @@ def _exception(lines: list[str], header: int, last_frame: int) -> str:
 
 
 def _last(lines: list[str]) -> str:
-    """The last line that is no frame of another language."""
-    found = (line for line in reversed(lines) if not line.lstrip().startswith(("at ", "... ")))
-    return next(found, lines[-1] if lines else "")
+    """The last line that is no frame of another language, and has a word: the end of an object alone says nothing."""
+    others = [line for line in reversed(lines) if not line.lstrip().startswith(("at ", "... "))]
+    return next(filter(_has_word, others), next(iter(others), lines[-1] if lines else ""))
+
+
+def _has_word(line: str) -> bool:
+    return any(character.isalpha() for character in _PLACEHOLDER.sub("", _without_what_differs(line)))
 
 
 def _own_frame(line: str) -> str:

@@ -15,6 +15,12 @@ MAX_REPEAT = 1_000
 """The largest number in `{...}`. RE2 would take a larger one for the text of these characters."""
 MAX_MEMORY = 1024 * 1024
 """Bytes that one expression may use, compiled and while it is matched."""
+VALUE_MEMORY = 128 * 1024
+"""The same of an expression that is a value and not in a schema: whoever gives it may give many."""
+SQUARE_OF_A_STEP = 2_500
+"""Of its instructions, squared, so many cost about as much as a step: so does the time grow that compiling it takes."""
+REFUSED_STEPS = 2_000
+"""What it costs at most to find out that a text is no expression, or too large a one."""
 WORK_OF_A_STEP = 1_000
 """Bytes of text, times instructions of the expression, that cost about as much as another step of an evaluation."""
 _UNICODE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|.)", re.DOTALL)
@@ -29,14 +35,14 @@ class BadRegex(ValueError):
 class Regex:
     """A compiled expression. `work` is the size of its program, in instructions."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, memory: int = MAX_MEMORY) -> None:
         """Raises `BadRegex`."""
         for low, high in _REPEAT.findall(text):
             if any(len(number) > 9 or int(number or 0) > MAX_REPEAT for number in (low, high)):
                 raise BadRegex("invalid repetition size")
         options = re2.Options()
         options.log_errors = False
-        options.max_mem = MAX_MEMORY
+        options.max_mem = memory
         options.never_capture = True  # thousands of groups would cost seconds
         try:
             self._compiled = re2.compile(_UNICODE.sub(_as_re2, text), options)
@@ -66,6 +72,10 @@ def _reason(error: Exception) -> str:
 
 
 @lru_cache(maxsize=64)
-def compiled(text: str) -> Regex:
-    """The expression; the last ones are kept. Raises `BadRegex`."""
-    return Regex(text)
+def tried(text: str) -> tuple[bool, int]:
+    """Whether the text is an expression, and what it costs at most to find out, in steps of an evaluation."""
+    try:
+        work = Regex(text, VALUE_MEMORY).work
+    except BadRegex:
+        return False, REFUSED_STEPS
+    return True, work * work // SQUARE_OF_A_STEP

@@ -73,14 +73,17 @@ SELECT {HOUR}, %(start)s, report_id, what, bin, sum(count)
 FROM {Measure._meta.db_table}
 WHERE seconds = {SHORT} AND start >= %(start)s AND start < %(end)s
 GROUP BY report_id, what, bin
+ON CONFLICT DO NOTHING
 """  # noqa: S608
 
 _MEASURES = Measure._meta.db_table
 # The last hour is not over: its short periods are read instead.
 _OF_SPAN = f"""
-(seconds = %(seconds)s AND start >= %(start)s) OR (%(seconds)s = {HOUR} AND seconds = {SHORT} AND start >= date_trunc(
-    'hour', (SELECT max(start) FROM {Depth._meta.db_table}) + interval '{SHORT} s', 'UTC'
-))
+(seconds = %(seconds)s AND start >= %(start)s) OR (
+    %(seconds)s = {HOUR} AND seconds = {SHORT} AND start >= %(start)s AND start >= date_trunc(
+        'hour', (SELECT max(start) FROM {Depth._meta.db_table}) + interval '{SHORT} s', 'UTC'
+    )
+)
 """  # noqa: S608
 # The counts of each report, and those of each period: one reading for both.
 _READ = f"""
@@ -100,7 +103,7 @@ def roll_up_if_due(*, after: float = 0) -> int:
     """
     global _next_try
     now = time.time() - after
-    if now < _next_try:
+    if now < _next_try <= now + after + SHORT + SETTLED_SECONDS:  # a later one is of before the clock was set back
         return 0
     _next_try = now - now % SHORT + SHORT + SETTLED_SECONDS
     try:
@@ -123,9 +126,13 @@ def roll_up(now: datetime | None = None) -> int:
             return 0
         now = now or database_now()
         newest = _begin(now - timedelta(seconds=SETTLED_SECONDS), SHORT) - timedelta(seconds=SHORT)
-        last = Depth.objects.aggregate(last=Max("start"))["last"]
-        oldest = _begin(now - BEHIND, SHORT)
-        start = oldest if last is None else max(oldest, last + timedelta(seconds=SHORT))
+        last = _last_rolled_up(newest)
+        start = oldest = _begin(now - BEHIND, SHORT)
+        if last is not None:
+            following = last + timedelta(seconds=SHORT)
+            start = max(oldest, following)
+            if _begin(following, HOUR) < _begin(start, HOUR) and following != _begin(following, HOUR):
+                _sum_up(_begin(following, HOUR))  # of the hour in which it stopped nothing more comes
         done = 0
         while start <= newest and done < AT_ONCE:
             _roll_up(start, now)
@@ -141,16 +148,36 @@ def _begin(instant: datetime, seconds: int) -> datetime:
     return datetime.fromtimestamp(instant.timestamp() // seconds * seconds, UTC)
 
 
+def _last_rolled_up(newest: datetime) -> datetime | None:
+    """The last period that was rolled up. If some have not even ended, these and the newest that has are forgotten.
+
+    They were rolled up while the database's clock was ahead. No further one would be before it comes to them.
+    """
+    last: datetime | None = Depth.objects.aggregate(last=Max("start"))["last"]
+    if last is None or last <= newest:
+        return last
+    for seconds in KEPT:
+        Measure.objects.filter(seconds=seconds, start__gt=newest - timedelta(seconds=seconds)).delete()
+    Depth.objects.filter(start__gte=newest).delete()
+    return _last_rolled_up(newest)
+
+
 def _roll_up(start: datetime, now: datetime) -> None:
     end = start + timedelta(seconds=SHORT)
     numbers = {"reports": REPORTS, "others": OTHERS, "bins": BINS, "smallest": SMALLEST, "factor": FACTOR}
     with database.connection().cursor() as cursor:
         cursor.execute(_OF_A_SHORT_PERIOD, {"start": start, "end": end, "final": sorted(FINAL), **numbers})
-        if _begin(end, HOUR) == end:
-            cursor.execute(_OF_AN_HOUR, {"start": end - timedelta(seconds=HOUR), "end": end})
+    if _begin(end, HOUR) == end:
+        _sum_up(end - timedelta(seconds=HOUR))
     # Of a period that ended long ago nobody has counted what waited then.
     counted = _depth() if now - end < timedelta(seconds=SHORT) else {}
     Depth(start=start, **counted).save(force_insert=True)
+
+
+def _sum_up(hour: datetime) -> None:
+    """Roll up the hour that begins then, from its short periods."""
+    with database.connection().cursor() as cursor:
+        cursor.execute(_OF_AN_HOUR, {"start": hour, "end": hour + timedelta(seconds=HOUR)})
 
 
 def _depth() -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reportqueue import database, locks, queue, triggers
+from reportqueue.clock import minute
 from reportqueue.conf import conf
 from reportqueue.models import Pause, ReportQueue
 from reportqueue.states import Status
@@ -65,7 +66,7 @@ def held(seconds: float) -> int:
 
 def paused(pause: Pause) -> str:
     """A pause for callers without a login, who do not learn by whom and why."""
-    return f"{pause.named} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC."
+    return f"{pause.named} is paused since {minute(pause.paused_at)}."
 
 
 def _late(count: int) -> list[str]:

@@ -92,7 +92,7 @@ class ReportOfRowFilter(django_filters.Filter):  # type: ignore[misc]  # the lib
 
 def report_filter() -> ReportOfRowFilter:
     """A filter by a report's number or name."""
-    return ReportOfRowFilter("report_id", max_length=bounds.MAX_NAME_LENGTH)
+    return ReportOfRowFilter("report_id", max_length=bounds.MAX_NAME_LENGTH, validators=[bounds.validate_text])
 
 
 class FailureFormField(forms.CharField):
@@ -115,9 +115,15 @@ class FailureFilter(django_filters.Filter):  # type: ignore[misc]  # the library
         return rows.filter(failed_like(value)) if value else rows
 
 
-def id_filter() -> django_filters.NumberFilter:
+class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # the library has no types
+    """A filter by a number that is read as the admin's lists read it: 1e3 is none."""
+
+    field_class = forms.IntegerField
+
+
+def id_filter() -> IdFilter:
     """A filter by a report's, a modifier's or a schedule's number."""
-    return django_filters.NumberFilter(min_value=0, max_value=bounds.MAX_ID, decimal_places=0)
+    return IdFilter(min_value=0, max_value=bounds.MAX_ID)
 
 
 def choices(*names: str) -> list[tuple[str, str]]:

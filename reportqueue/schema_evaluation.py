@@ -191,7 +191,7 @@ class Evaluation:
 
     def _format(self, name: str, value: Any, path: Path, schema: Any) -> Iterator[Problem]:
         if isinstance(value, str):
-            self._budget.spend(1 + len(value) // 50)
+            self._budget.spend(schema_formats.steps(name, value))
             if not schema_formats.fits(name, value):
                 yield Problem(path, "{} is not a {}", value, name)
 

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from datetime import date
 
-from reportqueue.linear_regex import Regex, compiled
+from reportqueue.linear_regex import Regex, tried
 
 _DATE = Regex(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
 _UUID = Regex(r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")
@@ -33,8 +33,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _is_regex(text: str) -> bool:
-    compiled(text)
-    return True
+    return tried(text)[0]
 
 
 FORMATS: dict[str, Callable[[str], bool]] = {
@@ -47,6 +46,11 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "uuid": _UUID.found_in,
 }
 """Whether a text has the format; a `ValueError` says no, too. Other formats are notes for people."""
+
+
+def steps(name: str, text: str) -> int:
+    """What it costs at most to look whether a text has the format of this name, in steps of an evaluation."""
+    return 1 + len(text) // 50 + (tried(text)[1] if name == "regex" else 0)
 
 
 def fits(name: str, text: str) -> bool:

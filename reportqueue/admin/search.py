@@ -179,8 +179,9 @@ def number(text: str, name: str) -> int:
 
 
 def _run(begin: str) -> Q:
-    """Rows whose run's id begins so. The index has only rows with a run, so the condition says that."""
-    return Q(run_id__startswith=begin) & ~Q(run_id="") if begin else Q()
+    """Rows whose run's id begins so; none if that is empty. The index has only rows with a run, so the condition says
+    that."""
+    return Q(run_id__startswith=begin) & ~Q(run_id="") if begin else Q(pk__in=[])
 
 
 def _words(text: str, names: set[str]) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -25,6 +24,8 @@ from reportqueue.states import TRANSITIONS, UNFINISHED, Source, Status, Verb
 NAMES = tuple(QueueFilter.base_filters)
 REPEATED = ("status", "source", "claimed_by", "route")
 """Filters that may have several values."""
+MAX_VALUES = 100
+"""Values of a filter. They are stored, and shown on each page of the action."""
 COUNTED = 10_000
 """Rows of each status are counted up to here."""
 COUNT_SECONDS = 2.0
@@ -85,6 +86,8 @@ def checked(verb: Verb, given: Mapping[str, Any]) -> dict[str, Any]:
             problems[name] = ["Must be a text, a whole number or a list of them."]
         elif len(values) > 1 and name not in REPEATED:
             problems[name] = ["Must have one value."]
+        elif len(values) > MAX_VALUES:
+            problems[name] = [f"Must have at most {MAX_VALUES} values."]
         else:
             query.setlist(name, [str(one) for one in values])
     chosen = QueueFilter(query, queryset=ReportQueue.objects.all())
@@ -100,8 +103,6 @@ def checked(verb: Verb, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value)
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return sorted(set(value)) if isinstance(value, list) else value

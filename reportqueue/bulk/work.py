@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import DataError, IntegrityError
@@ -31,6 +32,8 @@ REASONS = 20
 """Different reasons of refusals that are counted; rows with others are counted together."""
 OTHER = "Other reasons."
 _TOGETHER = {Verb.REQUEUE: queue.requeue_together, Verb.CANCEL: queue.cancel_together}
+# What was cancelled by mistake must not run before its time.
+_UNDO = {Verb.REQUEUE: partial(queue.requeue_together, when_due=True), Verb.CANCEL: queue.cancel_together}
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ def _advance(action: BulkAction, size: int) -> int:
         pks, reached = _matching(action, verb, size)
         objection = _not_wanted(rows_of.statuses(verb, action.filters))
     with audit.acting(action.requested_by, Via(action.requested_via)):
-        results = _changed(verb, pks, _note(action, verb), objection) if pks else {}
+        together = (_TOGETHER if action.undo_of_id is None else _UNDO)[verb]
+        results = _changed(together, pks, _note(action, verb), objection) if pks else {}
     done = [row for row in results.values() if isinstance(row, ReportQueue)]
     refused = [error for error in results.values() if not isinstance(error, ReportQueue)]
     BulkActionRow.objects.bulk_create([_record(action, row) for row in done])
@@ -149,10 +153,12 @@ def _matching(action: BulkAction, verb: Verb, size: int) -> tuple[list[int], int
     return pks, pks[-1] if len(pks) == size else end
 
 
-def _changed(verb: Verb, pks: list[int], note: str, objection: Objection) -> Mapping[int, Any]:
-    """Do the verb to the rows; each row, or why it was refused. Raises `_TooLarge`."""
+def _changed(
+    together: Callable[..., Mapping[int, Any]], pks: list[int], note: str, objection: Objection
+) -> Mapping[int, Any]:
+    """Do a verb to the rows; each row, or why it was refused. Raises `_TooLarge`."""
     try:
-        return _TOGETHER[verb](pks, reason=note, objection=objection)
+        return together(pks, reason=note, objection=objection)
     except (RowBusy, DataError, IntegrityError) as error:
         if len(pks) > 1:
             raise _TooLarge from error

@@ -6,7 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds, failures
-from reportqueue.clock import ClockTimestamp
+from reportqueue.clock import ClockTimestamp, minute
 
 
 class MutedFailure(models.Model):
@@ -28,4 +28,4 @@ class MutedFailure(models.Model):
     def __str__(self) -> str:
         by = f" by {self.muted_by}" if self.muted_by else ""
         note = f": {self.note}" if self.note else ""
-        return f"Failure {self.fingerprint} ({self.title}) is muted since {self.muted_at:%Y-%m-%d %H:%M} UTC{by}{note}"
+        return f"Failure {self.fingerprint} ({self.title}) is muted since {minute(self.muted_at)}{by}{note}"

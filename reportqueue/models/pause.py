@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds, catalogue
-from reportqueue.clock import ClockTimestamp
+from reportqueue.clock import ClockTimestamp, minute
 from reportqueue.models.report import ROUTE, validate_route
 
 
@@ -52,7 +52,7 @@ class Pause(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.named} is paused since {self.paused_at:%Y-%m-%d %H:%M} UTC{self.by}"
+        return f"{self.named} is paused since {minute(self.paused_at)}{self.by}"
 
     @property
     def named(self) -> str:

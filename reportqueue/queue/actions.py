@@ -106,21 +106,26 @@ def cancel_together(
 
 
 def requeue_together(
-    pks: Collection[int], *, reason: str = "", objection: Objection | None = None
+    pks: Collection[int], *, reason: str = "", objection: Objection | None = None, when_due: bool = False
 ) -> Results[ReportQueue]:
     """Requeue several rows in one transaction, as `requeue` does; each row or why it was refused.
 
-    Raises as `cancel_together` does.
+    With `when_due`, a row that was not available yet when it ended waits until then, and is not due now. Raises as
+    `cancel_together` does.
     """
     results: Results[ReportQueue] = {}
     with turns.entry(pks) as entry, locked_many(pks, results) as (rows, now):
         for alike in _fit(rows, Verb.REQUEUE, "requeued", objection, results).values():
             audit.record_rows(Verb.REQUEUE, alike, reason=reason)
+            available = {row.pk: max(now, row.available_at) if when_due else now for row in alike}
             # Rows that take turns enter one by one: the first gets the turn, and the others find it taken.
             for row in (row for row in alike if entry.key(row) is not None):
-                _queue_again([row], entry, now, reason)
-            if overlapping := [row for row in alike if row.status != Status.QUEUED]:
-                _queue_again(overlapping, entry, now, reason)
+                _queue_again([row], entry, available[row.pk], reason)
+            overlapping: dict[datetime, list[ReportQueue]] = defaultdict(list)
+            for row in (row for row in alike if row.status != Status.QUEUED):
+                overlapping[available[row.pk]].append(row)
+            for at, several in overlapping.items():
+                _queue_again(several, entry, at, reason)
     return results
 
 
@@ -139,13 +144,13 @@ def _fit(
     return alike
 
 
-def _queue_again(rows: list[ReportQueue], entry: turns.Entry, now: datetime, reason: str) -> None:
+def _queue_again(rows: list[ReportQueue], entry: turns.Entry, available_at: datetime, reason: str) -> None:
     """Requeue one locked row; or several that are alike, of which none takes turns."""
     first = rows[0]
     return_all_to_queue(
         rows,
         Verb.REQUEUE,
-        now,
+        available_at,
         **_AFRESH,
         error=reason,
         concurrency_key=entry.key(first),

@@ -32,6 +32,8 @@ MAX_GROUPS = 200
 """Groups that are shown, the newest; and as many muted ones."""
 WALKED = 5_000
 """Fingerprints in the table that are looked at, of whatever age."""
+LATEST = 10_000
+"""Newest failed rows whose fingerprints are looked at in any case."""
 COUNTED = 10_000
 """Rows of a group are counted up to here."""
 SAMPLE = 100
@@ -97,14 +99,18 @@ def grouped_failures(
     muted = {one.pk: one for one in MutedFailure.objects.all()[:MAX_GROUPS]}
     with database.in_index_order(), database.connection().cursor() as cursor:
         cursor.execute(_WALK, [WALKED + 1])
-        walked = list(cursor.fetchall())
-        newest = sorted(((at, fingerprint) for fingerprint, at in walked[:WALKED] if at >= since), reverse=True)
+        found = cursor.fetchall()
+        walked, whole = dict(found[:WALKED]), len(found) <= WALKED
+        if not whole:  # what fails just now may have any fingerprint
+            cursor.execute(_LATEST, [LATEST])
+            walked |= dict(cursor.fetchall())
+        newest = sorted(((at, fingerprint) for fingerprint, at in walked.items() if at >= since), reverse=True)
         all_muted = _muted_among([one for _, one in newest]) if len(muted) == MAX_GROUPS else muted.keys()
         wanted = [fingerprint for _, fingerprint in newest if fingerprint not in all_muted]
         groups = list(_groups(cursor, wanted[:MAX_GROUPS], since, {}))
         silenced = [] if most is not None else list(_groups(cursor, list(muted), since, muted))
     groups.sort(key=lambda group: (group.count, group.last_at), reverse=True)
-    complete = len(walked) <= WALKED and len(wanted) <= MAX_GROUPS and (most is None or len(groups) <= most)
+    complete = whole and len(wanted) <= MAX_GROUPS and (most is None or len(groups) <= most)
     return FailureGroups(period, now, groups[:most], silenced, complete)
 
 
@@ -202,6 +208,12 @@ WITH RECURSIVE walked AS (
     ) AS lower
 )
 SELECT fingerprint, finished_at FROM walked LIMIT %s
+"""  # noqa: S608  # names of tables
+_LATEST = f"""
+SELECT fingerprint, max(finished_at) FROM (
+    SELECT fingerprint, finished_at FROM {_TABLE} WHERE {_GROUPED} ORDER BY finished_at DESC LIMIT %s
+) AS one
+GROUP BY fingerprint
 """  # noqa: S608  # names of tables
 # Pairs are compared, and both columns ordered by: no other index can serve this, whatever the statistics say.
 _WITHIN = f"""

@@ -7,6 +7,7 @@ import logging
 from django.core.exceptions import ValidationError
 
 from reportqueue import audit, bounds, catalogue, locks, notices
+from reportqueue.clock import minute
 from reportqueue.models import Pause, Report, ReportConsumer, ReportQueue, ReportSchedule, WebhookSource
 from reportqueue.models.audit import Kind
 from reportqueue.models.pause import Scope
@@ -53,7 +54,7 @@ def resume(*, route: str = "", report_id: int | None = None, by: str = "") -> bo
         there.delete()
         audit.record("resume", Kind.PAUSE, _key(there), label=there.named)
         notices.notify(notices.ROWS)
-    since = f"{there.paused_at:%Y-%m-%d %H:%M} UTC"
+    since = minute(there.paused_at)
     logger.warning("%s is resumed%s. It was paused since %s.", there.named, f" by {by}" if by else "", since)
     return True
 

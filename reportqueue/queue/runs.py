@@ -210,7 +210,8 @@ def _make_running(
             },
             launch_failures=0,
             unstarted_runs=0,
-            **({"releases": 0} if again else {}),
+            # What is measured as its wait begins now: before, nobody had asked for it.
+            **({"releases": 0, "available_at": now} if again else {}),
             run_id=run.run_id,
             api_user=run.user,
             expires_at=None,

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models.functions import Now
 
 from reportqueue import database, locks, queue
-from reportqueue.clock import ClockTimestamp, database_now
+from reportqueue.clock import ClockTimestamp, database_now, minute
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
 from reportqueue.models import ReportConsumer, ReportQueue, ReportSchedule, TriggerPeriod, WebhookSource
@@ -62,7 +62,7 @@ class Silence:
     def _text(self, by: str) -> str:
         text, last = _DOES[self.pattern]
         text += f", although {self.why}." if self.why else "."
-        text += f" {last} was at {self.last.seen_at:%Y-%m-%d %H:%M} UTC{by}." if self.last else " None ever has."
+        text += f" {last} was at {minute(self.last.seen_at)}{by}." if self.last else " None ever has."
         return f"{text} Is its sensor switched on in Dagster, and does Dagster's daemon run?"
 
 

@@ -82,11 +82,11 @@ class Listener:
         with self._changed:
             if self._waiters[waiter] >= most or self._stopped:
                 return False
-            self._waiters[waiter] += 1
             if self._thread is None or not self._thread.is_alive():
                 addresses = Address.for_listening(), Address.of()
                 self._thread = threading.Thread(target=self._listen, args=addresses, name=NAME, daemon=True)
                 self._thread.start()
+            self._waiters[waiter] += 1  # at the end: whoever gets an error does not leave
             return True
 
     def leave(self, waiter: Waiter) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 
 from reportqueue import database
 from reportqueue.conf import conf
-from reportqueue.models import Pause, Report, ReportAttempt, ReportQueue, ReportSchedule
+from reportqueue.models import BulkAction, MutedFailure, Pause, Report, ReportAttempt, ReportQueue, ReportSchedule
 from reportqueue.states import FINAL
 from reportqueue.wakeup.claims import Waiter, listener
 
@@ -26,7 +26,7 @@ EVENT_SECONDS = 1.0
 """The shortest time between two events of a stream."""
 RETRY_SECONDS = 3
 """How long the browser waits before it opens another stream."""
-SHOWN = (ReportQueue, ReportAttempt, ReportSchedule, Pause, Report)
+SHOWN = (ReportQueue, ReportAttempt, ReportSchedule, Pause, Report, BulkAction, MutedFailure)
 """What live pages show. Consumers are not here: they are noted every 30 s, also while nothing happens."""
 
 

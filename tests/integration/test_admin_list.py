@@ -120,6 +120,8 @@ def test_search_by_number_name_and_run(viewer: Client, make_row: RowFactory, mak
         "12345678": {d},
         "run:0b1f": {c},
         "run:1f2c": set(),
+        "run:": set(),
+        'run:""': set(),
         '"order 7"': {a},
         'key:"order 7"': {a},
         "key:order": set(),

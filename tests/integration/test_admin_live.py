@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,11 +16,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from reportqueue import queue
+from reportqueue import bulk, queue
 from reportqueue.conf import Conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from reportqueue.wakeup import pages
+from reportqueue.wakeup.claims import Listener, Waiter
 from tests.conftest import RowFactory, build_row
 from tests.dagster_reportqueue.waiting import until
 from tests.integration.test_admin_permissions import QUEUE, SCHEDULES, ScheduleFactory, staff, text_of
@@ -131,6 +133,20 @@ def test_a_place_is_free_again_however_a_stream_ends(settings: Any, transactiona
     until(lambda: pages.listener._thread is None, what="the end of the listener")
 
 
+def test_a_place_is_not_taken_if_nothing_can_listen(monkeypatch: pytest.MonkeyPatch, transactional_db: None):
+    def fails(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    listener = Listener()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError):
+            listener.admit(Waiter.STREAM, 1)
+    assert listener.admit(Waiter.STREAM, 1)
+    listener.leave(Waiter.STREAM)
+    until(lambda: listener._thread is None, what="the end of the listener")
+
+
 @pytest.mark.parametrize("address", [EVENTS, CHANGED])
 def test_these_pages_are_for_people_who_see_the_queue_or_schedules(
     address: str, db: None, monkeypatch: pytest.MonkeyPatch
@@ -179,13 +195,29 @@ def test_the_marker_notices_a_new_row_a_start_and_an_end_at_once(transactional_d
 def test_the_marker_notices_every_other_write_when_postgresql_has_counted_it(transactional_db: None):
     row = build_row()
     client = staff("view_reportqueue")
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_force_next_flush()")
+    flush()
     page = client.get(QUEUE)
     ReportQueue.objects.filter(pk=row.pk).update(priority=7)
+    flush()
+    until(lambda: changed(client, page), what="the count of the write")
+
+
+def test_the_marker_notices_an_order_to_a_bulk_action_and_a_muted_failure(transactional_db: None):
+    failed = build_row(status=Status.FAILED, fingerprint="0" * 16, error="ValueError")
+    action = bulk.start("requeue", {"report_id": 7})
+    client = staff("view_reportqueue")
+    for change in (lambda: bulk.stop(action.pk), lambda: queue.mute(failed.fingerprint)):
+        flush()
+        page = client.get(QUEUE)
+        change()
+        flush()
+        until(lambda seen=page: changed(client, seen), what="the count of the write")
+
+
+def flush() -> None:
+    """Have PostgreSQL count this connection's writes."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_force_next_flush()")
-    until(lambda: changed(client, page), what="the count of the write")
 
 
 def test_the_question_is_one_statement_that_reads_ends_of_indexes(make_row: RowFactory):

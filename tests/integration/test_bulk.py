@@ -26,6 +26,7 @@ from reportqueue.errors import BulkActionNotFound, BulkActionRefused, Idempotenc
 from reportqueue.models import BulkAction, BulkActionRow, ReportQueue, ReportSchedule
 from reportqueue.models.bulk import BulkStatus
 from reportqueue.states import Status
+from reportqueue.timing.policies import Overlap
 from tests.concurrency import at_once
 from tests.conftest import build_row, build_schedule, minutes_ago
 from tests.integration.test_enqueue_due_reports import ROOT, command, database_url, listens
@@ -172,6 +173,8 @@ def test_every_filter_of_the_list_works():
         ({"report_id": "1.5"}, "report_id"),
         ({"schedule": 2**63}, "schedule"),
         ({"route": "a\x00b"}, "route"),
+        ({"report": "\ud800"}, "report"),
+        ({"claimed_by": [str(number) for number in range(101)]}, "claimed_by"),
         ({"trigger_time_after": "2026-12-01"}, "trigger_time_after"),
         ({}, "all"),
         ({"processed": "any"}, "all"),
@@ -315,6 +318,23 @@ def test_the_undo_of_a_cancel_requeues_only_what_it_has_cancelled():
     assert finish(bulk.undo(undone.pk)).done == 1, "an undo can be undone"
     kept.refresh_from_db()
     assert kept.status == Status.CANCELLED
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_the_undo_of_a_cancel_runs_no_report_before_its_time(in_turn: bool):
+    later = [minutes_ago(-60 * hours) for hours in (1, 2, 2)]
+    rows = [build_row(trigger_time=at, available_at=at) for at in later[:2]]
+    of_schedule = {"schedule": build_schedule(overlap=Overlap.QUEUE_ONE)} if in_turn else {}
+    rows += [build_row(trigger_time=later[2], available_at=later[2], **of_schedule)]
+    rows += [build_row(), build_row(status=Status.CLAIMED)]
+    action = finish(bulk.start("cancel", {"processed": "false"}))
+    undone = finish(bulk.undo(action.pk))
+    assert (undone.done, undone.refused) == (5, {})
+    found = dict(ReportQueue.objects.values_list("pk", "available_at"))
+    assert [found[row.pk] for row in rows[:3]] == later
+    assert all(minutes_ago(1) < found[row.pk] <= minutes_ago(0) for row in rows[3:]), "due now, as after any requeue"
+    assert finish(bulk.undo(undone.pk)).done == 5, "an undo can be undone"
 
 
 @pytest.mark.django_db

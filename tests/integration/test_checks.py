@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -19,10 +19,13 @@ from django.db import connection, connections
 from psycopg import IsolationLevel, sql
 
 from project.environment import BASE_DIR
-from reportqueue import checks
+from reportqueue import checks, moving
 from reportqueue.clock import database_now
 from reportqueue.conf import Conf, conf
-from reportqueue.models import ApiToken, ReportSchedule
+from reportqueue.models import ApiToken, MutedFailure, Pause, ReportConsumer, ReportSchedule
+from reportqueue.models.pause import Scope
+from reportqueue.patterns import Pattern
+from reportqueue.triggers.consumers import Silence
 from tests.conftest import build_schedule
 from tests.integration.test_enqueue_due_reports import database_url
 
@@ -477,14 +480,34 @@ def test_a_machine_without_any_zones_is_refused():
 
 @pytest.mark.django_db(transaction=True)
 def test_the_instants_of_the_database_are_in_utc_whatever_zone_its_connection_has(monkeypatch: pytest.MonkeyPatch):
+    with zone_of_connection(monkeypatch, "Asia/Kathmandu"):
+        assert database_now().utcoffset() == timedelta(0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_people_read_is_in_utc_whatever_zone_the_connection_has(monkeypatch: pytest.MonkeyPatch):
+    at = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    Pause(scope=Scope.QUEUE, paused_at=at).save()
+    MutedFailure(fingerprint="0" * 16, muted_at=at).save()
+    ReportConsumer(pattern=Pattern.QUEUE, name="sensor", seen_at=at).save()
+    with zone_of_connection(monkeypatch, "Asia/Kathmandu"):
+        pause, muted, consumer = Pause.objects.get(), MutedFailure.objects.get(), ReportConsumer.objects.get()
+        assert pause.paused_at.utcoffset() != timedelta(0)
+        said = [str(pause), moving.paused(pause), str(muted), str(Silence(Pattern.QUEUE, consumer, ""))]
+    assert [text for text in said if "2026-06-01 12:00 UTC" not in text] == []
+
+
+@contextmanager
+def zone_of_connection(monkeypatch: pytest.MonkeyPatch, zone: str) -> Iterator[None]:
+    """The project has set `TIME_ZONE` of the database."""
+
     def connect_anew() -> None:
         for name in ("timezone", "timezone_name"):
             connections["default"].__dict__.pop(name, None)
         connection.close()
 
     with monkeypatch.context() as patched:
-        patched.setitem(connection.settings_dict, "TIME_ZONE", "Asia/Kathmandu")
+        patched.setitem(connection.settings_dict, "TIME_ZONE", zone)
         connect_anew()
-        offset = database_now().utcoffset()
+        yield
     connect_anew()
-    assert offset == timedelta(0)

@@ -102,8 +102,19 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert {one.title for one in found.groups} == {group.title, "KeyError: no a", "KeyError: no b"}  # the newest
     assert (found.complete, found.more) == (False, True)
     monkeypatch.setattr(failure_groups, "WALKED", 2)
-    assert len(queue.grouped_failures().groups) == 2
     assert not queue.grouped_failures().complete
+    monkeypatch.setattr(failure_groups, "LATEST", 0)
+    assert len(queue.grouped_failures().groups) == 2
+
+
+def test_what_fails_just_now_is_shown_however_many_failures_there_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(failure_groups, "WALKED", 3)
+    for word in "abcdefghijklmnopqrst":
+        failed(f"KeyError: no {word}", minutes=100)
+    acute = [failed(error) for error in ("ValueError: acute", "TypeError: acute", "OSError: acute")]
+    found = queue.grouped_failures("1h")
+    assert {one.fingerprint for one in found.groups} == {row.fingerprint for row in acute}
+    assert not found.complete
 
 
 def test_a_long_error_has_the_title_that_its_fingerprint_was_made_of():
@@ -255,6 +266,17 @@ def test_groups_are_found_by_the_index_alone_whatever_the_statistics_say(monkeyp
     with connection.cursor() as cursor:
         cursor.execute("SHOW enable_sort")
         assert cursor.fetchone() == ("on",)
+
+
+@pytest.mark.usefixtures("history")
+def test_the_newest_of_very_many_failures_are_found_by_an_index(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(failure_groups, "WALKED", 1)
+    monkeypatch.setattr(failure_groups, "LATEST", 100)
+    monkeypatch.setattr(failure_groups, "MAX_GROUPS", 0)
+    for statistics in with_statistics():
+        seen = scans(lambda: queue.grouped_failures("1h"))
+        assert {node.get("Index Name") for node in seen} == {"reportqueue_failures", "reportqueue_failed"}, statistics
+        assert read(seen) <= 2 + 2 * 100, statistics
 
 
 @pytest.mark.usefixtures("history")

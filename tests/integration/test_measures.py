@@ -10,16 +10,16 @@ import pytest
 from django.db import connection
 
 from project import demo_history
-from reportqueue import measures
+from reportqueue import measures, queue
 from reportqueue.models import Depth, Measure, ReportQueue
 from reportqueue.models.measure import OTHERS
 from reportqueue.states import Status
 from tests.concurrency import at_once
-from tests.conftest import build_row
+from tests.conftest import build_row, minutes_ago
 
 pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
-HOUR, DAY = measures.SPANS[0], measures.SPANS[2]
+HOUR, DAY, WEEK = measures.SPANS[0], measures.SPANS[2], measures.SPANS[3]
 SOON = timedelta(seconds=measures.SETTLED_SECONDS)
 
 
@@ -157,6 +157,69 @@ def test_what_is_old_is_forgotten_and_what_ended_long_ago_is_not_measured():
     first = Depth.objects.order_by("start").first()
     assert first is not None
     assert first.start == NOON - timedelta(days=1)
+
+
+def test_what_was_measured_before_a_standstill_is_in_no_span_that_begins_later():
+    ended(NOON + timedelta(minutes=1))
+    measured(NOON + timedelta(minutes=10))
+    assert measures.read(DAY, NOON + timedelta(hours=20)).reports
+    assert measures.read(DAY, NOON + timedelta(hours=30)).reports == []
+
+
+def test_the_hour_in_which_a_long_standstill_began_is_kept():
+    ended(NOON + timedelta(minutes=1))
+    measured(NOON + timedelta(minutes=10))
+    now = NOON + timedelta(hours=50, minutes=30)
+    ended(now - timedelta(minutes=10))
+    for _ in range(2):
+        measured(now)
+        assert [one.total for one in measures.read(WEEK, now).reports] == [2]
+    hours = Measure.objects.filter(seconds=3600, what="succeeded").values_list("start", "count")
+    assert list(hours) == [(NOON, 1)], "the last hour is not over"
+
+
+def test_after_a_clock_that_was_ahead_periods_are_measured_again():
+    ended(NOON + timedelta(minutes=1))
+    measured(NOON + timedelta(minutes=5))
+    ended(NOON + timedelta(minutes=6))
+    measured(NOON + timedelta(hours=3))
+    ended(NOON + timedelta(minutes=7))
+    measured(NOON + timedelta(minutes=10))
+    assert measured_at() == [(300, 0, 1), (300, 5, 2)]
+    ended(NOON + timedelta(minutes=59))
+    measured(NOON + timedelta(hours=1))
+    assert measured_at() == [(300, 0, 1), (300, 5, 2), (300, 55, 1), (3600, 0, 4)]
+
+
+def measured_at() -> list[tuple[int, float, int]]:
+    """The length of each period with rows that succeeded, its minute after noon, and how many there were."""
+    found = (
+        Measure.objects.filter(what="succeeded").values_list("seconds", "start", "count").order_by("seconds", "start")
+    )
+    return [(seconds, (start - NOON).total_seconds() / 60, count) for seconds, start, count in found]
+
+
+def test_a_process_whose_clock_is_set_back_goes_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measures, "_next_try", 0.0)
+    monkeypatch.setattr(measures, "roll_up", lambda: 1)
+    for clock, done in ((1e9 + 86_400, 1), (1e9 + 86_401, 0), (1e9, 1), (1e9 + 1, 0)):
+        monkeypatch.setattr(measures.time, "time", lambda now=clock: now)
+        assert measures.roll_up_if_due() == done, clock
+        assert measures.roll_up_if_due(after=10) == 0, clock
+
+
+def test_a_report_that_a_person_executes_again_has_not_waited_since_it_was_first_due():
+    row = build_row(
+        status=Status.SUCCEEDED, run_id="run", trigger_time=minutes_ago(3_000), available_at=minutes_ago(3_000)
+    )
+    ReportQueue.objects.filter(pk=row.pk).update(created_at=minutes_ago(3_000))
+    started = queue.start(row.pk, generation=1, run_id="again", parent_run_id="run")
+    queue.complete(row.pk, lease_token=started.lease_token)
+    now = minutes_ago(-6)
+    measured(now)
+    (found,) = measures.read(HOUR, now).reports
+    assert found.waited is not None
+    assert found.waited.p99 < 60
 
 
 @pytest.mark.django_db(transaction=True)

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from reportqueue import fitting, params_schema
-from reportqueue.models import Report
+from reportqueue.models import AuditEntry, Report
 from tests.conftest import build_schedule
 
 pytestmark = pytest.mark.django_db
@@ -94,6 +94,8 @@ def test_two_reports_may_swap_their_names(path: Path):
     path.write_text(FILE.replace("Weather", "x").replace("Stocks", "Weather").replace('"x"', '"Stocks"'))
     sync(path)
     assert dict(Report.objects.values_list("pk", "name")) == {1: "Stocks", 2: "Weather"}
+    told = AuditEntry.objects.filter(action="change").values_list("object_id", "changes")
+    assert dict(told) == {"1": {"name": ["Weather", "Stocks"]}, "2": {"name": ["Stocks", "Weather"]}}
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ DIFFERENT = [
     (python_error("ValueError: no", (OWN, "make")), python_error("ValueError: no", ("/srv/app/stocks.py", "make"))),
     ("ValueError: no", python_error("ValueError: no", (OWN, "make"))),
     ("HTTP404Error: no", "HTTP500Error: no"),
+    ('disk full:\n{\n  "free": "0"\n}', 'no such order:\n{\n  "order": "17"\n}'),
+    ("disk full\n-----", "no such order\n-----"),
     ("Run 1 ended without starting: no module", "Run 1 ended without starting: no memory"),
     ("", "Lease lost"),
 ]

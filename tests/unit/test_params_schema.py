@@ -268,6 +268,10 @@ SLOW: dict[str, tuple[Any, Any]] = {
     "multipleOf": ({"items": {"multipleOf": 1e-300}}, [1e300] * 9_000),
     "a long regular expression": ({"items": {"pattern": "(?:[ab]*c){900}z"}}, ["abcabcabcbcbabcba" * 30] * 100),
     "a regular expression with many states": ({"pattern": ".*c.{900}x"}, "abcabcabbbcabcabccca" * 3_000),
+    "values that are regular expressions": (
+        {"items": {"anyOf": [{"format": "regex"}, True]}},
+        [f"{'a{0,999}' * parts}{n}" for n in range(9) for parts in (9, 19)],
+    ),
     "groups": ({"pattern": "(" * 10_000 + "a" + ")" * 10_000}, "b" * 60_000),
     "backtracking": ({"pattern": r"^(\w+\s?)*$"}, "a" * 60 + "!"),
     "backtracking names": (
