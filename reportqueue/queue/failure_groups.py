@@ -96,26 +96,21 @@ def grouped_failures(
     """
     now, length = now or database_now(), PERIODS[period]
     since = bounds.EARLIEST if length is None else now - length
-    muted = {one.pk: one for one in MutedFailure.objects.all()[:MAX_GROUPS]}
+    muted = {} if most is not None else {one.pk: one for one in MutedFailure.objects.all()[:MAX_GROUPS]}
     with database.in_index_order(), database.connection().cursor() as cursor:
         cursor.execute(_WALK, [WALKED + 1])
         found = cursor.fetchall()
-        walked, whole = dict(found[:WALKED]), len(found) <= WALKED
+        whole = len(found) <= WALKED
         if not whole:  # what fails just now may have any fingerprint
             cursor.execute(_LATEST, [LATEST])
-            walked |= dict(cursor.fetchall())
-        newest = sorted(((at, fingerprint) for fingerprint, at in walked.items() if at >= since), reverse=True)
-        all_muted = _muted_among([one for _, one in newest]) if len(muted) == MAX_GROUPS else muted.keys()
-        wanted = [fingerprint for _, fingerprint in newest if fingerprint not in all_muted]
+            found = found[:WALKED] + cursor.fetchall()
+        walked = {fingerprint: at for fingerprint, at, is_muted in found if at >= since and not is_muted}
+        wanted = sorted(walked, key=lambda one: (walked[one], one), reverse=True)
         groups = list(_groups(cursor, wanted[:MAX_GROUPS], since, {}))
-        silenced = [] if most is not None else list(_groups(cursor, list(muted), since, muted))
+        silenced = list(_groups(cursor, list(muted), since, muted))
     groups.sort(key=lambda group: (group.count, group.last_at), reverse=True)
     complete = whole and len(wanted) <= MAX_GROUPS and (most is None or len(groups) <= most)
     return FailureGroups(period, now, groups[:most], silenced, complete)
-
-
-def _muted_among(fingerprints: list[str]) -> Collection[str]:
-    return set(MutedFailure.objects.filter(pk__in=fingerprints).values_list("pk", flat=True))
 
 
 def count_failed_like(fingerprint: str) -> tuple[int, bool]:
@@ -197,6 +192,7 @@ _TABLE = ReportQueue._meta.db_table
 _GROUPED = "status = 'failed' AND fingerprint <> '' AND modifier_id >= 0"
 # A loose scan of the index: each step is one descent to the newest row of the next lower fingerprint. PostgreSQL's
 # DISTINCT would read all failed rows.
+_MUTED = f"EXISTS (SELECT FROM {MutedFailure._meta.db_table} AS muted WHERE muted.fingerprint = walked.fingerprint)"
 _WALK = f"""
 WITH RECURSIVE walked AS (
     (SELECT fingerprint, finished_at FROM {_TABLE} WHERE {_GROUPED}
@@ -207,12 +203,12 @@ WITH RECURSIVE walked AS (
         ORDER BY fingerprint DESC, finished_at DESC LIMIT 1
     ) AS lower
 )
-SELECT fingerprint, finished_at FROM walked LIMIT %s
+SELECT fingerprint, finished_at, {_MUTED} FROM walked LIMIT %s
 """  # noqa: S608  # names of tables
 _LATEST = f"""
-SELECT fingerprint, max(finished_at) FROM (
+SELECT fingerprint, max(finished_at), {_MUTED} FROM (
     SELECT fingerprint, finished_at FROM {_TABLE} WHERE {_GROUPED} ORDER BY finished_at DESC LIMIT %s
-) AS one
+) AS walked
 GROUP BY fingerprint
 """  # noqa: S608  # names of tables
 # Pairs are compared, and both columns ordered by: no other index can serve this, whatever the statistics say.
