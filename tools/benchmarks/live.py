@@ -39,7 +39,7 @@ SETTLE_SECONDS = 20.0
 EVERY_SECONDS = 5.0
 """In the busy part a report is made so often."""
 ROWS = 10_000
-LIST = "/admin/reportqueue/reportqueue/?processed=any"
+LIST = "/admin/reportqueue/reportqueue/?processed=yes"
 SCRIPT = (BASE_DIR / "reportqueue" / "static" / "reportqueue" / "live.js").read_text()
 
 
@@ -53,9 +53,9 @@ def constant(name: str) -> float:
 class Page(threading.Thread):
     """A page that somebody has open and looks at."""
 
-    def __init__(self, port: int, session: str, *, stream: bool, ended: threading.Event) -> None:
+    def __init__(self, port: int, cookie: str, *, stream: bool, ended: threading.Event) -> None:
         super().__init__(daemon=True)
-        self._port, self._cookie, self._streams, self._ended = port, f"sessionid={session}", stream, ended
+        self._port, self._cookie, self._streams, self._ended = port, cookie, stream, ended
         self._changed = threading.Event()
         self.asked = self.loaded = self.failed = 0
 
@@ -138,9 +138,9 @@ def main() -> int:
     key = os.environ["SECRET_KEY"]
     with Installation("live", code=cost_of.CODE, warm_up=False, SECRET_KEY=key) as installation:
         _fill()
-        session = _session()
+        cookie = _cookie()
         for busy in (False, True):
-            found[busy] = [_measure(installation, session, chosen.pages, busy=busy) for _ in range(chosen.rounds)]
+            found[busy] = [_measure(installation, cookie, chosen.pages, busy=busy) for _ in range(chosen.rounds)]
     print(f"load after: {figures.load()}", flush=True)
     still, busy_ones = (statistics.median(shares) for shares in found.values())
     print(f"while a report is made every {EVERY_SECONDS:g} s: {busy_ones:.1f} % of a core")
@@ -164,24 +164,25 @@ def _fill() -> None:
     ReportSchedule.objects.update(enabled=False)
 
 
-def _session() -> str:
-    """The key of the session of a person who may see everything."""
+def _cookie() -> str:
+    """The cookie of a person who is logged in and may see everything."""
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.test import Client
 
     client = Client(SERVER_NAME=HOST)
     client.force_login(User.objects.create_superuser("viewer"))
-    return client.cookies[settings.SESSION_COOKIE_NAME].value
+    name = settings.SESSION_COOKIE_NAME
+    return f"{name}={client.cookies[name].value}"
 
 
-def _measure(installation: Installation, session: str, number: int, *, busy: bool) -> float:
+def _measure(installation: Installation, cookie: str, number: int, *, busy: bool) -> float:
     """What the pages add, in per cent of a core."""
     from reportqueue.conf import conf
 
     alone = _used(installation, busy=busy)
     ended = threading.Event()
-    pages = [Page(installation.port, session, stream=n < conf().max_streams, ended=ended) for n in range(number)]
+    pages = [Page(installation.port, cookie, stream=n < conf().max_streams, ended=ended) for n in range(number)]
     for page in pages:
         page.start()
     installation.wait(SETTLE_SECONDS)
