@@ -1,4 +1,4 @@
-"""The forms of the answers that are put together by hand, and of problem documents. They describe; nothing uses them."""
+"""The forms of answers that are put together by hand, and of problem documents. They describe; nothing uses them."""
 
 from __future__ import annotations
 

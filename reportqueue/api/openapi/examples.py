@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-TOKEN, CLAIM = "5f0d7f6e-1c8b-4f4e-9f0e-0d7f1c1b2a3d", "0c9d3f0a-7f2b-4b7e-8d46-3a9a52d2f3aa"  # noqa: S105
+TOKEN, CLAIM = "5f0d7f6e-1c8b-4f4e-9f0e-0d7f1c1b2a3d", "0c9d3f0a-7f2b-4b7e-8d46-3a9a52d2f3aa"
 ROW: dict[str, Any] = {
     "queue_id": 4711,
     "report_id": 3,

@@ -140,7 +140,10 @@ class Described(AutoSchema):
                 for one in answer.headers
             }
         if answer.shapes:
-            content = {"schema": self._one_of(answer.shapes, direction), "examples": _examples({"an answer": answer.example})}
+            content = {
+                "schema": self._one_of(answer.shapes, direction),
+                "examples": _examples({"an answer": answer.example}),
+            }
             described["content"] = {"application/json": content}
         return described
 
@@ -242,7 +245,6 @@ class Described(AutoSchema):
             schema |= {"minItems": 1, "maxItems": bounds.MAX_BATCH_ROWS}
         return schema
 
-
     def _choice(self, field: serializers.ChoiceField) -> dict[str, Any]:
         values = list(field.choices)
         if (named := ENUMS.get(frozenset(values))) is None:
@@ -285,5 +287,3 @@ class ReportQueueTokens(OpenApiAuthenticationExtension):
 
 def _examples(bodies: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace(" ", "-"): {"summary": name, "value": body} for name, body in bodies.items()}
-
-

@@ -15,9 +15,7 @@ BATCH = (
     "For a run that makes many reports. A wrong body is refused as a whole. Otherwise the answer has for each row what "
     "a call for that row alone would have answered: if `code` is not 200, `answer` is the problem document."
 )
-STARTED_IN_BATCH = {
-    name: (examples.RUNNING | OWNED)[name] for name in shapes.StartedInBatchSerializer.Meta.fields
-}
+STARTED_IN_BATCH = {name: (examples.RUNNING | OWNED)[name] for name in shapes.StartedInBatchSerializer.Meta.fields}
 OPERATIONS = {
     queue.ClaimView: {
         "POST": Operation(
@@ -130,7 +128,9 @@ OPERATIONS = {
             summary="Start several rows",
             text=BATCH,
             bodies=(batch.StartBody,),
-            examples={"two rows": {"run_id": "run-1", "rows": [{"queue_id": n, "generation": 1} for n in (4711, 4712)]}},
+            examples={
+                "two rows": {"run_id": "run-1", "rows": [{"queue_id": n, "generation": 1} for n in (4711, 4712)]}
+            },
             answers={
                 200: Answer(
                     "An answer for each row.",

@@ -72,4 +72,3 @@ def written() -> str:
         raise Warned("\n".join([*GENERATOR_STATS._warn_cache, *GENERATOR_STATS._error_cache]))
     validate_schema(found)
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-
