@@ -90,6 +90,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(value)
+    return value
+
+
 def _instant(value: Any) -> datetime:
     return datetime.fromisoformat(value)
 
@@ -106,7 +112,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "str | None": _or_none(_text),
     "datetime": _instant,
     "datetime | None": _or_none(_instant),
-    "Mapping[str, Any]": dict,
-    "Mapping[str, Any] | None": _or_none(dict),
+    "Mapping[str, Any]": _object,
+    "Mapping[str, Any] | None": _or_none(_object),
 }
 """How a field is read, by its annotation."""

@@ -152,6 +152,8 @@ class Described(AutoSchema):
         if self.view.permission_classes:
             kinds += refusals.OF_CALLERS
         kinds += refusals.OF_BODIES if self.method in ("POST", "PATCH") else ["validation"]
+        if self.operation.bodies:
+            kinds.append("unsupported-media-type")
         if "{id}" in self.path:
             kinds.append("not-found")
         return refusals.by_code(kinds)

@@ -49,8 +49,7 @@ CODES = {kind: code for _, kind, code in problems.QUEUE_ERRORS} | {
 """The status of each type."""
 ALWAYS = ("not-acceptable", "busy", "unavailable", "not-migrated")
 OF_CALLERS = ("not-authenticated", "permission-denied")
-OF_BODIES = ("validation", "malformed", "length-required", "body-too-large", "unsupported-media-type")
-OF_PARAMETERS = ("validation", "malformed")
+OF_BODIES = ("validation", "malformed", "length-required", "body-too-large")
 
 
 def by_code(kinds: list[str]) -> dict[int, list[str]]:
