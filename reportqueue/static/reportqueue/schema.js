@@ -16,7 +16,7 @@ SwaggerUIBundle({
   url: new URL("../", location.href).href,
   domNode: place,
   deepLinking: true,
-  docExpansion: "none",
+  docExpansion: "list",
   validatorUrl: null,
   requestInterceptor: withCsrf,
 });
