@@ -35,7 +35,7 @@ class Problem(serializers.Serializer[Any]):
     current_status = serializers.ChoiceField(
         Status.choices, required=False, help_text="The row's status, if that is the reason."
     )
-    errors = serializers.DictField(
+    errors = serializers.DictField(  # type: ignore[assignment]  # a serializer has a property of this name
         child=serializers.ListField(child=serializers.CharField()),
         required=False,
         help_text="What is wrong, by the field or the parameter; problems of no field are under the empty name.",

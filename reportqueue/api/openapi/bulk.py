@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import PAGES, Answer, Operation
+from reportqueue.api.openapi.operations import PAGES, Answer, Operation, Operations
 from reportqueue.api.serializers import bulk as shapes
 from reportqueue.api.views import bulk
 
@@ -26,7 +26,7 @@ def _order(name: str, summary: str, status: str) -> Operation:
     )
 
 
-OPERATIONS = {
+OPERATIONS: Operations = {
     bulk.BulkView: {
         "GET": Operation(
             name="list_bulk_actions",
@@ -102,4 +102,3 @@ OPERATIONS = {
         ),
     },
 }
-"""By the view and the method."""

@@ -14,6 +14,7 @@ from reportqueue.api.openapi.operations import (
     PAGES,
     Answer,
     Operation,
+    Operations,
 )
 from reportqueue.api.openapi.parameters import of_filters
 from reportqueue.api.serializers.catalogue import ChangedReportSerializer, ReportSerializer
@@ -21,7 +22,7 @@ from reportqueue.api.views import catalogue
 
 FILTERS = {"route": "May be repeated.", "name": "Its begin, in whatever letters."}
 ENTRY = Answer("The entry.", (ReportSerializer,), examples.REPORT, (ETAG,))
-OPERATIONS = {
+OPERATIONS: Operations = {
     catalogue.CatalogueView: {
         "GET": Operation(
             name="list_reports",
@@ -76,4 +77,3 @@ OPERATIONS = {
         ),
     },
 }
-"""By the view and the method."""

@@ -17,14 +17,13 @@ from rest_framework import serializers
 
 from reportqueue import bounds
 from reportqueue.api import problems
-from reportqueue.api.base import ApiView
 from reportqueue.api.openapi import answers, bulk, catalogue, refusals, rows, runs, schedules, sensors
 from reportqueue.api.openapi.names import ENUMS, FIELDS, NAMES, OBJECTS
-from reportqueue.api.openapi.operations import Answer, ListOf, Operation, Shape
+from reportqueue.api.openapi.operations import Answer, ListOf, Operation, Operations, Shape
 from reportqueue.api.views.batch import Rows
 from reportqueue.api.views.schema import SchemaPage
 
-OPERATIONS: Mapping[type[ApiView], Mapping[str, Operation]] = {
+OPERATIONS: Operations = {
     **rows.OPERATIONS,
     **runs.OPERATIONS,
     **bulk.OPERATIONS,
@@ -74,9 +73,10 @@ class Described(AutoSchema):
         """The operation's."""
         return [self.operation.tag]
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular has it
         """The operation's, with the permission that the view asks for."""
-        needed = self.view.scopes.get(self.method, ())
+        view: Any = self.view
+        needed = view.scopes.get(self.method, ())
         names = [needed] if isinstance(needed, str) else list(needed)
         text = f"Needs {' and '.join(f'`{name}`' for name in names)}." if names else ""
         return "\n\n".join(filter(None, [self.operation.text, text]))
@@ -208,7 +208,7 @@ class Described(AutoSchema):
         return self._named(name)
 
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict[str, Any]:
-        schema = super()._map_basic_serializer(serializer, direction)
+        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)
         if direction == "request":
             schema["additionalProperties"] = False
             return schema

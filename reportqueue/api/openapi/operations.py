@@ -9,6 +9,7 @@ from typing import Any
 from rest_framework import serializers
 
 from reportqueue import bounds
+from reportqueue.api.base import ApiView
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Operation:
     """Types of problems, beside those that any call like it may have."""
 
 
+Operations = Mapping[type[ApiView], Mapping[str, Operation]]
+"""Calls, by the view and the method."""
 ETAG = Header("ETag", "The version. Send it as `If-Match` or `If-None-Match`.", '"3"')
 TIME = Header(
     "Reportqueue-Time", "The database's time just before the answer was read, in UTC.", "2026-11-23T08:00:00.123456Z"

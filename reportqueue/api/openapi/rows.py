@@ -5,7 +5,7 @@ from __future__ import annotations
 from reportqueue import bounds
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import PAGES, TIME, Answer, ListOf, Operation, Parameter
+from reportqueue.api.openapi.operations import PAGES, TIME, Answer, ListOf, Operation, Operations, Parameter
 from reportqueue.api.openapi.parameters import of_filters
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.api.views import queue
@@ -28,7 +28,7 @@ FILTERS = {
 }
 NEW = {"report_id": 3, "modifier_id": 17, "params": {"year": 2026}}
 ROW = Answer("The row.", (shapes.ItemSerializer,), examples.ROW)
-OPERATIONS = {
+OPERATIONS: Operations = {
     queue.QueueView: {
         "GET": Operation(
             name="list_rows",
@@ -213,4 +213,3 @@ OPERATIONS = {
         ),
     },
 }
-"""By the view and the method."""

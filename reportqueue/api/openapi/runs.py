@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import Answer, Operation
+from reportqueue.api.openapi.operations import Answer, Operation, Operations
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.api.views import batch, queue
 
@@ -16,7 +16,7 @@ BATCH = (
     "a call for that row alone would have answered: if `code` is not 200, `answer` is the problem document."
 )
 STARTED_IN_BATCH = {name: (examples.RUNNING | OWNED)[name] for name in shapes.StartedInBatchSerializer.Meta.fields}
-OPERATIONS = {
+OPERATIONS: Operations = {
     queue.ClaimView: {
         "POST": Operation(
             name="claim",
@@ -183,4 +183,3 @@ OPERATIONS = {
         ),
     },
 }
-"""By the view and the method."""

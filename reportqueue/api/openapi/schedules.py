@@ -17,6 +17,7 @@ from reportqueue.api.openapi.operations import (
     PAGES,
     Answer,
     Operation,
+    Operations,
     Parameter,
 )
 from reportqueue.api.openapi.parameters import of_filters
@@ -37,7 +38,7 @@ FIRINGS = Answer(
     (forms.Preview,),
     {"words": "At 08:00, only on Monday", "note": "", "occurrences": [examples.OCCURRENCE], "complete": True},
 )
-OPERATIONS = {
+OPERATIONS: Operations = {
     schedules.SchedulesView: {
         "GET": Operation(
             name="list_schedules",
@@ -244,4 +245,3 @@ OPERATIONS = {
         ),
     },
 }
-"""By the view and the method."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import IF_NONE_MATCH, TIME, Answer, Header, Operation, Parameter
+from reportqueue.api.openapi.operations import IF_NONE_MATCH, TIME, Answer, Header, Operation, Operations, Parameter
 from reportqueue.api.openapi.runs import OWNED
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.api.views import schema, sensors, webhooks
@@ -13,7 +13,7 @@ from reportqueue.patterns import SENSOR_FIRED
 VERSION = Header("ETag", "The version of the list, a weak one. Send it as `If-None-Match`.", 'W/"9f1c2b3a4d5e6f70"')
 OF_FIRINGS = ("firing-refused", "too-early")
 FIRING = {"trigger_time": "2026-11-23T08:00:00Z"}
-OPERATIONS = {
+OPERATIONS: Operations = {
     sensors.ReportsView: {
         "GET": Operation(
             name="get_feed",
@@ -160,4 +160,3 @@ OPERATIONS = {
         ),
     },
 }
-"""By the view and the method."""
