@@ -135,10 +135,7 @@ class Described(AutoSchema):
     def _answer(self, answer: Answer, direction: Any) -> dict[str, Any]:
         described: dict[str, Any] = {"description": answer.text}
         if answer.headers:
-            described["headers"] = {
-                one.name: {"schema": {"type": "string"}, "description": one.text, "example": one.example}
-                for one in answer.headers
-            }
+            described["headers"] = {one.name: _header(one.text) | {"example": one.example} for one in answer.headers}
         if answer.shapes:
             content = {
                 "schema": self._one_of(answer.shapes, direction),
@@ -172,11 +169,10 @@ class Described(AutoSchema):
             },
         }
         if code == 401 and "not-authenticated" in kinds:
-            text = "The scheme of the first method to authenticate."
-            described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}, "description": text}}
+            described["headers"] = {"WWW-Authenticate": _header("The scheme of the first method to authenticate.")}
         if code == 503:
             text = "Seconds to wait before the call is repeated."
-            described["headers"] = {"Retry-After": {"schema": {"type": "string"}, "description": text, "example": "1"}}
+            described["headers"] = {"Retry-After": _header(text) | {"example": "1"}}
         return self._component(refusals.name_of(kinds), ResolvedComponent.RESPONSE, described)
 
     def _component(self, name: str, kind: str, described: dict[str, Any]) -> dict[str, Any]:
@@ -285,6 +281,10 @@ class ReportQueueTokens(OpenApiAuthenticationExtension):
             {"type": "apiKey", "in": "header", "name": "Authorization", "description": text},
             {"type": "http", "scheme": "bearer", "description": "The same token, as `Bearer rq_...`."},
         ]
+
+
+def _header(text: str) -> dict[str, Any]:
+    return {"schema": {"type": "string"}, "description": text, "required": True}
 
 
 def _examples(bodies: Mapping[str, Any]) -> dict[str, Any]:
