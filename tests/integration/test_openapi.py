@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from tests.integration.test_api_endpoints import CALLS, Call, problem
 
 PAGE = (BASE_DIR / "docs" / "api.md").read_text()
 OPERATIONS = openapi.operations()
+LOCK = (BASE_DIR / "requirements.txt").read_text()
+PINNED = all(f"\n{name}=={version(name)} " in LOCK for name in ("django", "djangorestframework", "drf-spectacular"))
 NAMES = [one["operationId"] for *_, one in OPERATIONS]
 urlpatterns = [path("<slug:tenant>/api/", include("reportqueue.api.urls"))]
 
@@ -41,6 +44,7 @@ def described(call: Call) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.skipif(not PINNED, reason="the document is written with the versions of requirements.txt")
 def test_the_file_is_what_the_code_says_and_drf_spectacular_warns_of_nothing(settings: Any):
     settings.LANGUAGE_CODE = "de"
     assert writer.written() == document.PATH.read_text(), "run: .venv/bin/python -m tools.openapi"
