@@ -3,7 +3,8 @@
     from dagster_reportqueue import build_definitions
 
 It calls the queue over HTTP and does not import Django. A public name is imported at its first use, because Dagster's
-daemon and the warm server load this package for the launcher only.
+daemon and the warm server load this package for the launcher only, and because `dagster_reportqueue.client` works
+without Dagster.
 """
 
 from __future__ import annotations
@@ -14,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagster_reportqueue.assets import build_schedules_refresh
-    from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, Conflict, QueueItem, ReportQueueClient
+    from dagster_reportqueue.client import (
+        ApiError,
+        ApiRefused,
+        ApiUnreachable,
+        Conflict,
+        NewReport,
+        QueueItem,
+        QueueRow,
+        ReportQueueClient,
+        RowHistory,
+        Schedule,
+    )
     from dagster_reportqueue.component import ReportQueueComponent
     from dagster_reportqueue.definitions import assemble, build_definitions, queue_lanes
     from dagster_reportqueue.environment import Environment
@@ -32,13 +44,22 @@ if TYPE_CHECKING:
     from dagster_reportqueue.sensors.smart_sensor import build_smart_cron_sensor
     from dagster_reportqueue.tickets import FiringTicket, Ticket
 
-_NEEDS = ("dagster", "requests", "urllib3", "croniter")
-if _missing := [name for name in _NEEDS if find_spec(name) is None]:
-    raise ModuleNotFoundError(
-        f"dagster_reportqueue needs {', '.join(_missing)}. Install the extra `dagster`: "
-        "pip install 'reportqueue[dagster]'",
-        name=_missing[0],
-    )
+_CLIENT_NEEDS = ("requests", "urllib3")
+_NEEDS = ("dagster", *_CLIENT_NEEDS, "croniter")
+
+
+def _require(needed: tuple[str, ...]) -> None:
+    """Raise `ModuleNotFoundError`, which names the extra, if one of these is not installed."""
+    if any(find_spec(name) is None for name in needed):
+        missing = [name for name in _NEEDS if find_spec(name) is None]
+        raise ModuleNotFoundError(
+            f"dagster_reportqueue needs {', '.join(missing)}. Install the extra `dagster`, or `client` for its client "
+            "alone: pip install 'reportqueue[dagster]'",
+            name=missing[0],
+        )
+
+
+_require(_CLIENT_NEEDS)
 _HOMES = {
     "assets": ("build_schedules_refresh",),
     "client": (
@@ -46,8 +67,12 @@ _HOMES = {
         "ApiRefused",
         "ApiUnreachable",
         "Conflict",
+        "NewReport",
         "QueueItem",
+        "QueueRow",
         "ReportQueueClient",
+        "RowHistory",
+        "Schedule",
     ),
     "component": ("ReportQueueComponent",),
     "definitions": (
@@ -92,12 +117,16 @@ __all__ = [
     "Conflict",
     "Environment",
     "FiringTicket",
+    "NewReport",
     "QueueItem",
+    "QueueRow",
     "ReportPipesClient",
     "ReportQueueClient",
     "ReportQueueComponent",
     "ReportQueueResource",
     "ReportRun",
+    "RowHistory",
+    "Schedule",
     "Ticket",
     "Work",
     "assemble",
@@ -123,6 +152,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module, at its first use."""
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOME_OF[name] != "client":
+        _require(_NEEDS)
     value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -282,7 +282,7 @@ class _Adapter(BaseAdapter):
 
 
 class _InMemoryClient(ReportQueueClient):
-    def _adapter(self, retries: int) -> BaseAdapter:
+    def _adapter(self, retries: int, *, once: bool) -> BaseAdapter:
         return _Adapter(self._token)
 
 

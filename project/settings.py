@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular_sidecar",
 ]
 MIDDLEWARE = [
     "reportqueue.middleware.ProbeMiddleware",

@@ -1,6 +1,6 @@
 """The app's registration: its system checks and the receivers of its signals."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 
 class ReportQueueConfig(AppConfig):
@@ -28,3 +28,5 @@ class ReportQueueConfig(AppConfig):
             signal.connect(catalogue.forget_names, sender=Report, dispatch_uid="reportqueue.names")
         replanning.connect()
         audit.connect()
+        if apps.is_installed("drf_spectacular"):  # so that the schema of the project has the API, too
+            from reportqueue.api.openapi import inspector  # noqa: F401

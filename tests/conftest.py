@@ -60,6 +60,7 @@ LONG = (
     ("tests/integration/test_caps_at_once.py", "test_sixteen"),
     ("tests/integration/test_choice.py", "than_a_claim_looks_at"),
     ("tests/integration/test_expansion_budget.py", "-last]"),
+    ("tests/integration/test_openapi_calls.py", "test_many_calls"),
     ("tests/integration/test_second_database.py", ""),
     ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/simulator/test_simulate.py", "[2000]"),

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
+from dagster_reportqueue.client.parsing import boolean, given, pages, parsed, storable, unexpected
 from dagster_reportqueue.client.plan import Plan, PlanReading
+from dagster_reportqueue.client.producing import Producing
 from dagster_reportqueue.client.responses import Claim, Content, HeldRow, PendingReport, QueueItem, Started
-from dagster_reportqueue.client.transport import ApiRefused, ApiUnreachable, Conflict, Transport
+from dagster_reportqueue.client.scheduling import Scheduling
+from dagster_reportqueue.client.transport import ApiRefused, ApiUnreachable, Conflict
 
 ANSWER_SECONDS = 10.0
 """How much longer than its wait a waiting claim may take."""
 T = TypeVar("T")
-PAGE = 1_000
-"""Rows in one page of a list."""
 MAX_BATCH_ROWS = 100
 """Rows in one call: the API's bound."""
 Results = dict[int, T | ApiRefused | ApiUnreachable]
 """The results of a call for several rows, by row id: the row's answer, or the error for this row alone."""
 
 
-class ReportQueueClient(Transport):
-    """The API's verbs. A client is one session for one thread; `clone()` makes a client for another thread."""
+class ReportQueueClient(Producing, Scheduling):
+    """The API's verbs: those of consumers and runs, of producers (`Producing`) and of schedules (`Scheduling`).
+
+    A client is one session for one thread; `clone()` makes a client for another thread.
+    """
 
     def claim(
         self,
@@ -63,7 +65,7 @@ class ReportQueueClient(Transport):
             "routes": None if routes is None else sorted(routes),
         }
         answer = self._post("claim/", body, read_timeout=wait_seconds + ANSWER_SECONDS)
-        return _parsed(
+        return parsed(
             "a claim",
             lambda: Claim(
                 UUID(answer["claim_id"]) if answer["claim_id"] is not None else None,
@@ -90,22 +92,19 @@ class ReportQueueClient(Transport):
         return self._rows({"report_id": report_id, "modifier_id": modifier_id, "processed": "any", **instants})
 
     def _rows(self, chosen: Mapping[str, Any]) -> Iterator[HeldRow]:
-        path: str | None = f"report-queue/?{urlencode({**chosen, 'limit': PAGE}, doseq=True)}"
-        while path is not None:
-            answer = self.answer("GET", path)
-            yield from _parsed("a list of rows", partial(_held_rows, answer.content, answer.time))
-            following = urlsplit(answer.content["next"] or "")
-            path = f"report-queue/?{following.query}" if following.query else None
+        return pages(
+            self, "report-queue/", chosen, lambda page: [HeldRow.parse(row, page.time) for row in page.content["queue"]]
+        )
 
     def row(self, queue_id: int) -> HeldRow:
         """One row as it is now. Needs the permission to view."""
         answer = self.request("GET", f"report-queue/{queue_id}/")
-        return _parsed("a row", lambda: HeldRow.parse(answer))
+        return parsed("a row", lambda: HeldRow.parse(answer))
 
     def content(self, queue_id: int) -> Content:
         """A row's parameters and trigger time. Needs the permission to view."""
         answer = self.request("GET", f"report-queue/{queue_id}/")
-        return _parsed("a row", lambda: Content(datetime.fromisoformat(answer["trigger_time"]), dict(answer["params"])))
+        return parsed("a row", lambda: Content(datetime.fromisoformat(answer["trigger_time"]), dict(answer["params"])))
 
     def plan(self, pattern: str, *, known: Plan | None = None) -> PlanReading:
         """The schedules that a sensor of this pattern (`cron` or `asset`) fires, and the time.
@@ -116,19 +115,19 @@ class ReportQueueClient(Transport):
         answer = self.answer("GET", f"reports/?pattern={pattern}", headers=headers)
         if answer.content is None and known is not None:
             return PlanReading(known, answer.time)
-        return _parsed("a list of schedules", lambda: PlanReading(Plan.parse(answer.content), answer.time))
+        return parsed("a list of schedules", lambda: PlanReading(Plan.parse(answer.content), answer.time))
 
     def pending(self) -> list[PendingReport]:
         """Due rows that are unclaimed, in claim order; at most 1,000. Needs the permission to view."""
         answer = self.request("GET", "pending-reports/")
-        return _parsed("a list of pending reports", lambda: [PendingReport.parse(row) for row in answer["pending"]])
+        return parsed("a list of pending reports", lambda: [PendingReport.parse(row) for row in answer["pending"]])
 
     def mark_processed(self, row_id: int) -> None:
         """Mark a row as processed once its run is launched. Raises `Conflict` if a run owns the row."""
         answer = self.post(f"reports/{row_id}/mark-processed/", {})
 
         if not isinstance(answer, dict) or (answer.get("id"), answer.get("processed")) != (row_id, True):
-            raise _unexpected("this row")
+            raise unexpected("this row")
 
     def queue_firing(self, schedule_id: int, *, trigger_time: datetime) -> int:
         """Queue a firing whose run ended before it started the row; return the row's id, new or existing.
@@ -137,7 +136,7 @@ class ReportQueueClient(Transport):
         """
         body = {"trigger_time": trigger_time.isoformat()}
         answer = self.post(f"schedules/{schedule_id}/queue-firing/", body)
-        return _parsed("a row", lambda: int(answer["queue_id"]))
+        return parsed("a row", lambda: int(answer["queue_id"]))
 
     def start(
         self,
@@ -177,7 +176,7 @@ class ReportQueueClient(Transport):
             "worker": worker,
             "lease_seconds": lease_seconds,
         }
-        return _started(self.post(f"schedules/{schedule_id}/start-firing/", _given(body)))
+        return _started(self.post(f"schedules/{schedule_id}/start-firing/", given(body)))
 
     def heartbeat(
         self,
@@ -194,7 +193,7 @@ class ReportQueueClient(Transport):
             "progress": progress if progress is None else storable(progress),
         }
         answer = self._post(f"{queue_id}/heartbeat/", body)
-        return _parsed("a heartbeat", lambda: _boolean(answer["cancel_requested"]))
+        return parsed("a heartbeat", lambda: boolean(answer["cancel_requested"]))
 
     def complete(self, queue_id: int, *, lease_token: UUID, result: Mapping[str, Any] | None = None) -> None:
         """Report success. Raises `Conflict` if the run no longer owns the row, `ApiRefused` for an invalid result."""
@@ -224,7 +223,7 @@ class ReportQueueClient(Transport):
             for pk, token in tokens.items()
         ]
         return self._post_for_rows(
-            "heartbeat", rows, lambda beat: _boolean(beat["cancel_requested"]), lease_seconds=lease_seconds
+            "heartbeat", rows, lambda beat: boolean(beat["cancel_requested"]), lease_seconds=lease_seconds
         )
 
     def renew_dispatch_many(
@@ -238,7 +237,7 @@ class ReportQueueClient(Transport):
         return self._post_for_rows(
             "heartbeat",
             rows,
-            lambda beat: not _boolean(beat["cancel_requested"]),
+            lambda beat: not boolean(beat["cancel_requested"]),
             run_id=run_id,
             lease_seconds=lease_seconds,
         )
@@ -288,16 +287,21 @@ class ReportQueueClient(Transport):
         }
         self._post_for_row(queue_id, "release", body)
 
-    def cancel(self, queue_id: int, *, lease_token: UUID, reason: str = "") -> None:
-        """Cancel the run's own row, because a person requested it."""
-        self._post_for_row(queue_id, "cancel", {"lease_token": str(lease_token), "reason": storable(reason)})
+    def cancel(self, queue_id: int, *, lease_token: UUID | None = None, reason: str = "") -> str:
+        """Cancel a row; return its status. Raises `Conflict` if it has ended in another way.
+
+        Without the token a running row is asked to stop, and is `running` until its run has stopped; this needs the
+        permission to cancel. A run cancels its own row with its `lease_token`, because a person requested it.
+        """
+        token = None if lease_token is None else str(lease_token)
+        return self._post_for_row(queue_id, "cancel", given({"lease_token": token, "reason": storable(reason)}))
 
     def _post_for_row(self, queue_id: int, verb: str, body: Mapping[str, Any]) -> str:
         """Post a verb and return the row's status. An answer with status 200 that does not name the row is refused."""
         answer = self._post(f"{queue_id}/{verb}/", body)
         if not isinstance(answer, dict) or answer.get("queue_id") != queue_id:
-            raise _unexpected("this row")
-        return _parsed("this row", lambda: str(answer["status"]))
+            raise unexpected("this row")
+        return parsed("this row", lambda: str(answer["status"]))
 
     def _post_for_rows(
         self, verb: str, rows: list[dict[str, Any]], parse: Callable[[Any], T], **shared: Any
@@ -316,32 +320,22 @@ class ReportQueueClient(Transport):
     ) -> Results[T]:
         answer = self._post(f"{verb}/", {**shared, "rows": rows})
 
-        def parsed() -> Results[T]:
-            given = {
+        def by_row() -> Results[T]:
+            found = {
                 row["queue_id"]: parse(row["answer"]) if row["code"] == 200 else _row_refusal(row)
                 for row in answer["rows"]
             }
-            return {row["queue_id"]: given[row["queue_id"]] for row in rows}
+            return {row["queue_id"]: found[row["queue_id"]] for row in rows}
 
-        return _parsed("an answer for each row", parsed)
+        return parsed("an answer for each row", by_row)
 
     def _post(self, path: str, body: Mapping[str, Any], *, read_timeout: float | None = None) -> Any:
         """POST to a path below `report-queue/`."""
-        return self.post(f"report-queue/{path}", _given(body), read_timeout=read_timeout)
-
-
-def _given(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the fields that are None: every verb then uses its default."""
-    return {name: value for name, value in body.items() if value is not None}
+        return self.post(f"report-queue/{path}", given(body), read_timeout=read_timeout)
 
 
 def _started(answer: Any) -> Started:
-    return _parsed("a started row", lambda: Started.parse(answer))
-
-
-def _held_rows(answer: Any, now: datetime) -> list[HeldRow]:
-    urlsplit(answer["next"] or "")
-    return [HeldRow.parse(item, now) for item in answer["queue"]]
+    return parsed("a started row", lambda: Started.parse(answer))
 
 
 def _row_refusal(row: Mapping[str, Any]) -> ApiRefused | ApiUnreachable:
@@ -350,25 +344,3 @@ def _row_refusal(row: Mapping[str, Any]) -> ApiRefused | ApiUnreachable:
         return Conflict(detail, kind=kind, current_status=row["answer"].get("current_status"))
     text = f"row {row['queue_id']}: {detail}"
     return ApiUnreachable(text) if code >= 500 else ApiRefused(text, status=code, kind=kind)
-
-
-def storable(text: str) -> str:
-    """Replace what the queue refuses in a text: NUL characters and lone surrogates."""
-    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(value)
-    return value
-
-
-def _parsed(what: str, parse: Callable[[], T]) -> T:
-    try:
-        return parse()
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise _unexpected(what) from None
-
-
-def _unexpected(what: str) -> ApiUnreachable:
-    return ApiUnreachable(f"The queue's API answered something that is not {what}; do the versions match?")

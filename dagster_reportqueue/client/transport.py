@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -56,7 +57,9 @@ class ApiRefused(ApiError):
 
 
 class Conflict(ApiRefused):
-    """409: the row has changed since the caller read it; `kind` is `stale-lease` or `invalid-state`."""
+    """409: the row has changed since the caller read it; `kind` is `stale-lease` or `invalid-state`.
+
+    It is `idempotency-key-reused` if the key of a new report is known with other content."""
 
     def __init__(self, message: str, *, kind: str, current_status: str | None) -> None:
         super().__init__(message, status=409, kind=kind)
@@ -68,7 +71,7 @@ class Answer:
     """An answer of the web app."""
 
     content: Any
-    """Its JSON; None if nothing has changed."""
+    """Its JSON; None if nothing has changed, or if it has none."""
     url: str
     _time: str | None
 
@@ -101,16 +104,26 @@ class Transport:
         self._token = _checked_token(token)
         self._retries = retries
         self._read_timeout = read_timeout
-        self._session = requests.Session()
-        self._session.headers["Authorization"] = f"Token {self._token}"
-        # Ignore proxies and .netrc of the environment: the token must be sent to this URL only.
-        self._session.trust_env = False
-        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, self._adapter(retries))
+        self._session = self._new_session(once=False)
+        self._once = self._new_session(once=True)
 
-    def _adapter(self, retries: int) -> BaseAdapter:
-        """What carries the session's calls; a subclass may carry them in another way than over a socket."""
+    def _new_session(self, *, once: bool) -> requests.Session:
+        session = requests.Session()
+        session.headers["Authorization"] = f"Token {self._token}"
+        # Ignore proxies and .netrc of the environment: the token must be sent to this URL only.
+        session.trust_env = False
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, self._adapter(self._retries, once=once))
+        return session
+
+    def _adapter(self, retries: int, *, once: bool) -> BaseAdapter:
+        """What carries a session's calls; a subclass may carry them in another way than over a socket.
+
+        Calls that may not be done twice are sent `once`: only the connection is tried again.
+        """
+        if once:
+            return HTTPAdapter(max_retries=Retry(total=None, connect=retries, read=0, other=0, backoff_factor=0.2))
         retry = Retry(
             total=retries,
             backoff_factor=0.2,
@@ -131,8 +144,9 @@ class Transport:
         )
 
     def close(self) -> None:
-        """Close the session's connections."""
+        """Close the connections."""
         self._session.close()
+        self._once.close()
 
     def request(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Any:
         """Call the web app with the client's token and return the answer's JSON. Raises `ApiError`s.
@@ -143,19 +157,27 @@ class Transport:
         """
         return self.answer(method, path, read_timeout=read_timeout, **options).content
 
-    def answer(self, method: str, path: str, *, read_timeout: float | None = None, **options: Any) -> Answer:
-        """As `request`, for an answer that tells the time."""
+    def answer(
+        self, method: str, path: str, *, read_timeout: float | None = None, once: bool = False, **options: Any
+    ) -> Answer:
+        """As `request`, for an answer that tells the time.
+
+        A call that may not be done twice is sent `once`: after `ApiUnreachable` it may have been done.
+        """
         url = urljoin(f"{self.url}/", path)
         if not url.startswith(self._host):
             raise ValueError(f"{path} is on another host than the API: the token must not be sent there.")
         seconds = self._read_timeout if read_timeout is None else read_timeout
         options.setdefault("timeout", (min(CONNECT_TIMEOUT, seconds), seconds))
         try:
-            response = self._session.request(method, url, allow_redirects=False, **options)
+            session = self._once if once else self._session
+            response = session.request(method, url, allow_redirects=False, **options)
         except (OSError, HTTPError) as error:  # requests' own errors are OSErrors
             raise ApiUnreachable(f"{url} does not answer ({_reason(error)}); is the web app running?") from None
         time = response.headers.get(TIME_HEADER)
         if response.status_code == 304 and "If-None-Match" in options.get("headers", {}):
+            return Answer(None, url, time)
+        if response.status_code == 204:
             return Answer(None, url, time)
         if 200 <= response.status_code < 300:
             try:
@@ -166,22 +188,34 @@ class Transport:
                 ) from None
         raise _refusal(response, url)
 
-    def post(self, path: str, body: dict[str, Any], *, read_timeout: float | None = None) -> Any:
-        """POST a JSON body. Refuses a body that is not JSON, as the API would."""
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | Sequence[Any],
+        *,
+        method: str = "POST",
+        most: int = MAX_BODY_BYTES,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send a JSON body of at most `most` bytes. Refuses a body that is not JSON, as the API would.
+
+        `options` are those of `answer`.
+        """
         try:
             data = json.dumps(body, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise ApiRefused(
                 f"The body for {path} is not JSON: {_one_line(error)}.", status=400, kind="validation"
             ) from None
-        if len(data) > MAX_BODY_BYTES:
+        if len(data) > most:
             raise ApiRefused(
-                f"The body for {path} has {len(data):,} bytes; the queue's API takes less than {MAX_BODY_BYTES:,}.",
+                f"The body for {path} has {len(data):,} bytes; the queue's API takes less than {most:,}.",
                 status=413,
                 kind="body-too-large",
             )
-        headers = {"Content-Type": "application/json"}
-        return self.request("POST", path, data=data, headers=headers, read_timeout=read_timeout)
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        return self.request(method, path, data=data, headers=headers, **options)
 
 
 def _checked_url(url: str) -> str:

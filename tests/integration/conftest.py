@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from rest_framework.test import APIClient
+
+from tests import openapi
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +23,17 @@ def _no_doubled_braces() -> Iterator[None]:
 
     with connection.execute_wrapper(refuse):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _as_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail for an answer of the API that its description does not have. Large answers are left out: they take long."""
+    send = APIClient.request
+
+    def checked(self: APIClient, **options: Any) -> Any:
+        response = send(self, **options)
+        if not response.streaming and len(response.content) < 20_000:
+            openapi.check(response)
+        return response
+
+    monkeypatch.setattr(APIClient, "request", checked)

@@ -175,7 +175,8 @@ def _install(cell: Cell, interpreter: Path) -> None:
     _uv(
         *("pip", "compile", "--quiet", "--upgrade", "--no-header", "--python", str(cell.interpreter)),
         *("--resolution", "lowest-direct" if cell.lowest else "highest", "--constraint", str(pins)),
-        *("--extra", "django", "--extra", "dagster", "--group", "project", project, "--output-file", str(chosen)),
+        *("--extra", "django", "--extra", "dagster", "--extra", "openapi"),
+        *("--group", "project", project, "--output-file", str(chosen)),
     )
     _uv(
         *("pip", "install", "--quiet", "--exact", "--python", str(cell.interpreter), "--requirement", str(chosen)),

@@ -157,8 +157,8 @@ class SimulatedClient(ReportQueueClient):
 
     network: Network
 
-    def _adapter(self, retries: int) -> BaseAdapter:
-        return _Adapter(self.network, retries)
+    def _adapter(self, retries: int, *, once: bool) -> BaseAdapter:
+        return _Adapter(self.network, 0 if once else retries)
 
 
 class _Adapter(BaseAdapter):

@@ -112,6 +112,14 @@ class ErrorField(serializers.CharField):
         self.validators = []  # DRF's refuse NUL characters and lone surrogates
 
 
+class ListMethodField(serializers.SerializerMethodField):
+    """A list that a method of the serializer makes; `shape` says what its objects look like."""
+
+    def __init__(self, shape: type[serializers.Serializer[Any]]) -> None:
+        self.shape = shape
+        super().__init__()
+
+
 def reason_field() -> serializers.CharField:
     """A person's reason, which may be empty."""
     return _text(bounds.MAX_REASON_LENGTH, required=False, allow_blank=True)
@@ -278,6 +286,13 @@ class MutedFailureSerializer(serializers.Serializer[Any]):
     note = serializers.CharField()
 
 
+class ReportNameSerializer(serializers.Serializer[Any]):
+    """A report, by its number and its name in the catalogue."""
+
+    report_id = serializers.IntegerField()
+    report_name = serializers.CharField()
+
+
 class FailureGroupSerializer(serializers.Serializer[Any]):
     """A group of failures."""
 
@@ -288,7 +303,7 @@ class FailureGroupSerializer(serializers.Serializer[Any]):
     first_at = InstantField(allow_null=True)
     last_at = InstantField(allow_null=True)
     example = serializers.IntegerField(allow_null=True)
-    reports = serializers.SerializerMethodField()
+    reports = ListMethodField(ReportNameSerializer)
     more_reports = serializers.BooleanField()
     muted = MutedFailureSerializer(allow_null=True)
 
@@ -460,7 +475,7 @@ class StartedInBatchSerializer(RowSerializer[ReportQueue]):
 class ItemWithAttemptsSerializer(ItemSerializer):
     """A queue row with its history, and why it waits."""
 
-    attempts = serializers.SerializerMethodField()
+    attempts = ListMethodField(AttemptSerializer)
     waiting_reasons = serializers.SerializerMethodField()
 
     class Meta(ItemSerializer.Meta):

@@ -114,8 +114,8 @@ class ForecastSerializer(serializers.Serializer[Any]):
     instant = InstantField()
     local = serializers.SerializerMethodField()
     fires = serializers.SerializerMethodField()
-    clock_change = serializers.CharField()
-    moved_from = InstantField()
+    clock_change = serializers.CharField(allow_null=True)
+    moved_from = InstantField(allow_null=True)
     closed = serializers.CharField()
 
     def get_local(self, forecast: schedules.Forecast) -> str:

@@ -1,0 +1,80 @@
+"""What the description calls the serializers and the choices, and what their fields mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+from reportqueue.api.serializers import bulk, catalogue, queue, schedules
+from reportqueue.api.views import batch
+from reportqueue.models.bulk import BulkStatus, BulkVerb
+from reportqueue.states import Source, Status
+from reportqueue.timing.policies import Blackout, CatchUp, Overlap
+
+NAMES: Mapping[type[serializers.BaseSerializer[Any]], str] = {
+    queue.Body: "Nothing",
+    queue.ItemSerializer: "Row",
+    queue.ItemWithAttemptsSerializer: "RowWithAttempts",
+    queue.StartedSerializer: "StartedRow",
+    queue.StartedInBatchSerializer: "RowStartedInBatch",
+    queue.PendingSerializer: "PendingRow",
+    queue.HeartbeatSerializer: "Lease",
+    queue.PauseBody: "Pause",
+    queue.ResumeBody: "Resume",
+    bulk.BulkSerializer: "BulkAction",
+    bulk.BulkBody: "BulkAction",
+    bulk.OrderBody: "BulkOrder",
+    bulk.UndoBody: "BulkUndo",
+    catalogue.ReportSerializer: "Report",
+    catalogue.ChangedReportSerializer: "Report",
+    schedules.PauseBody: "SchedulePause",
+    schedules.BackfillBody: "Backfill",
+    schedules.PreviewBody: "Preview",
+    schedules.ForecastSerializer: "Occurrence",
+    batch.StartBody: "StartMany",
+    batch.HeartbeatBody: "HeartbeatMany",
+    batch.RenewDispatchBody: "RenewDispatchMany",
+    batch.CompleteBody: "CompleteMany",
+}
+"""Serializers whose own names say less, or that share one."""
+ENUMS: Mapping[frozenset[Any], str] = {
+    frozenset(choices.values): name
+    for name, choices in (
+        ("Status", Status),
+        ("Source", Source),
+        ("CatchUp", CatchUp),
+        ("Overlap", Overlap),
+        ("Blackout", Blackout),
+        ("BulkVerb", BulkVerb),
+        ("BulkStatus", BulkStatus),
+    )
+}
+"""Choices that have a name of their own."""
+OBJECTS = ("params", "result", "default_params", "params_schema", "filters", "refused")
+"""Fields of JSON that are objects."""
+_ROW = {
+    "queue_id": "The row's id.",
+    "report_name": "The report's name in the catalogue, or empty.",
+    "waiting": "Whether it waits for its turn: an earlier report of its schedule is unfinished. It is not handed out.",
+    "run_key": "`{queue_id}:{generation}`; null before the first claim.",
+    "failure": "The fingerprint of the error with which it failed: rows that failed alike have the same one.",
+    "processed": "Whether its status is final.",
+    "claimed_by": "The consumer that has claimed it last.",
+    "cancel_requested": "Whether a person has asked its run to stop.",
+    "lease_expires_at": "When it is offered again, unless it is renewed, started or ended before.",
+}
+FIELDS: Mapping[type[serializers.BaseSerializer[Any]], Mapping[str, str]] = {
+    queue.ItemSerializer: _ROW,
+    queue.StartedSerializer: _ROW | {"lease_token": "What proves that the run owns the row. A secret."},
+    queue.ItemWithAttemptsSerializer: _ROW,
+    queue.StartedInBatchSerializer: {"lease_token": "What proves that the run owns the row. A secret."},
+    queue.HeartbeatSerializer: {"cancel_requested": "Whether the run should stop."},
+    schedules.ForecastSerializer: {
+        "clock_change": "`skipped`: the clock does not show this time on that day; `repeated`: it shows it twice.",
+        "moved_from": "The instant from which the calendar has moved it.",
+        "closed": "Why it does not fire; empty if it fires.",
+    },
+}
+"""Texts of fields of answers that the model's help does not give."""
