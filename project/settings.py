@@ -100,11 +100,21 @@ STORAGES = {
 
 LOGIN_URL = "admin:login"
 
+# The demo writes its mail to files. Give EMAIL_BACKEND django.core.mail.backends.smtp.EmailBackend to send it.
+EMAIL_BACKEND = variable("EMAIL_BACKEND", "django.core.mail.backends.filebased.EmailBackend")
+EMAIL_FILE_PATH = DATA_DIR / "mail"
+EMAIL_HOST, EMAIL_PORT = variable("EMAIL_HOST", "localhost"), int(variable("EMAIL_PORT", "25"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = variable("DEFAULT_FROM_EMAIL", "reports@localhost")
+
 DAGSTER_URL = variable("DAGSTER_URL", "")
 REPORTQUEUE = {
     "RUN_URL": f"{DAGSTER_URL or 'http://127.0.0.1:3000'}/runs/{{run_id}}",
     "DAGSTER_URL": DAGSTER_URL,
     "LISTEN_DATABASE": "direct" if LISTEN_DATABASE_URL else "",
+    "SITE_URL": variable("SITE_URL", variable("REPORTQUEUE_URL", "")),
+    "WEBHOOK_ALLOW_HTTP": variable("WEBHOOK_ALLOW_HTTP", "") == "1",
+    "WEBHOOK_ALLOWED_NETWORKS": list(filter(None, variable("WEBHOOK_ALLOWED_NETWORKS", "").split(","))),
     "RETRY_BACKOFF_SECONDS": int(variable("RETRY_BACKOFF_SECONDS", "30")),
 }
 

@@ -14,10 +14,10 @@ class ReportQueueConfig(AppConfig):
         """Connect the log and its names, the reports to Dagster, the replanning; importing `checks` registers them."""
         from django.db.models.signals import post_delete, post_save
 
-        from reportqueue import audit, catalogue, checks  # noqa: F401
+        from reportqueue import audit, catalogue, checks, events  # noqa: F401
         from reportqueue.log import log_transitions
         from reportqueue.models import Report
-        from reportqueue.notices import schedules_edited
+        from reportqueue.notices import schedule_disabled, schedules_edited
         from reportqueue.schedules import replanning
         from reportqueue.signals import transitioned_together
         from reportqueue.triggers import asset_events
@@ -30,3 +30,4 @@ class ReportQueueConfig(AppConfig):
         audit.connect()
         if apps.is_installed("drf_spectacular"):  # so that the schema of the project has the API, too
             from reportqueue.api.openapi import inspector  # noqa: F401
+        schedule_disabled.connect(events.schedule_disabled, dispatch_uid="reportqueue.events")

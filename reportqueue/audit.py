@@ -20,6 +20,7 @@ from django.db.models.signals import post_delete, post_save, pre_save
 
 from reportqueue import bounds
 from reportqueue.models import (
+    AlertRule,
     AuditEntry,
     BlackoutCalendar,
     BlackoutDays,
@@ -28,6 +29,7 @@ from reportqueue.models import (
     ReportQueue,
     ReportSchedule,
     WebhookSource,
+    WebhookSubscription,
 )
 from reportqueue.models.audit import MAX_LABEL_LENGTH, Kind, Via
 
@@ -108,6 +110,11 @@ def record_rows(action: str, rows: Iterable[ReportQueue], *, reason: str = "") -
     _write([_entry(action, Kind.ROW, row.pk, label=str(row), changes={}, reason=reason) for row in rows])
 
 
+def record_each(action: str, kind: Kind, object_ids: Iterable[object]) -> None:
+    """Write what the current actor has just done to each of several things."""
+    _write([_entry(action, kind, one, label="", changes={}, reason="") for one in object_ids])
+
+
 def _entry(
     action: str, kind: Kind, object_id: object, *, label: str, changes: Mapping[str, Any], reason: str
 ) -> AuditEntry:
@@ -130,7 +137,21 @@ def _write(entries: list[AuditEntry]) -> None:
 
 # Edits
 
-_BOOKKEEPING = {"version", "updated_at", "created_at", "next_run_at", "planned_from", "plan_needed", "timing_set_at"}
+_BOOKKEEPING = {
+    "version",
+    "updated_at",
+    "created_at",
+    "next_run_at",
+    "planned_from",
+    "plan_needed",
+    "timing_set_at",
+    "failures",
+    "failing_since",
+    "retry_at",
+    "test_wanted",
+    "problem",
+    "sent_at",
+}
 """Fields that follow from others, or from the edit itself."""
 _SECRET = {"seed", "previous_seed", "digest"}
 """Fields whose values nobody may read. An entry says that they have changed."""
@@ -139,6 +160,8 @@ _EDITED: dict[type[Model], Kind] = {
     Report: Kind.REPORT,
     BlackoutCalendar: Kind.CALENDAR,
     WebhookSource: Kind.WEBHOOK,
+    WebhookSubscription: Kind.SUBSCRIBER,
+    AlertRule: Kind.ALERT,
 }
 _PARTS: tuple[type[Model], ...] = (BlackoutDays, BlackoutHours)
 """Models whose edits are edits of their calendar."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
 from typing import Any
 
 from django.apps import apps
@@ -70,6 +71,24 @@ class Conf:
     """The model whose rows are the modifiers, such as `crm.Customer`: the admin and commands then show their names."""
     authentication_classes: Sequence[str] | None = None
     """The authentication classes of the API, as dotted paths. None: `authentication_classes()` says which."""
+    webhook_threads: int = 8
+    """How many webhooks a process sends at once. With 0, `enqueue_due_reports` sends none: `deliver_events` has to."""
+    webhook_timeout_seconds: float = 10
+    """How long a webhook may take, from the connection to the end of its answer."""
+    webhook_retry_seconds: int = 86_400
+    """For how long a delivery is tried again, after growing delays. Then it is given up."""
+    webhook_disable_seconds: int = 5 * 86_400
+    """A subscription is disabled when all its attempts have failed for this long."""
+    webhook_allowed_networks: Sequence[str] = ()
+    """Networks such as `10.1.0.0/16`, and hosts, that webhooks may be sent to though they are not public."""
+    webhook_allow_http: bool = False
+    """Whether webhooks may be sent to http:// addresses: what they say can then be read on the way."""
+    site_url: str = ""
+    """The address of the web app, such as `https://reports.example.com`: alerts then link to the admin's pages."""
+    alert_channels: Mapping[str, str] | None = None
+    """Where alerts are sent beside mail: names, each with an address of `apprise`, which may hold a secret."""
+    event_retention_seconds: int = 30 * 86_400
+    """`prune_report_queue` deletes events that have been delivered or given up for longer than this."""
     dagster_url: str = ""
     """Dagster's webserver, which is told when schedules change; empty: no webserver is told."""
 
@@ -106,6 +125,24 @@ class Conf:
             raise ImproperlyConfigured(
                 "REPORTQUEUE['MODIFIER_MODEL'] must name a model as app_label.Model, or be empty."
             )
+        _between("webhook_threads", self.webhook_threads, 0, 100)
+        _between("webhook_timeout_seconds", self.webhook_timeout_seconds, 0.1, 30)
+        _between("webhook_retry_seconds", self.webhook_retry_seconds, 1, bounds.MAX_DELAY_SECONDS)
+        _between("webhook_disable_seconds", self.webhook_disable_seconds, 1, bounds.MAX_DELAY_SECONDS)
+        _between("event_retention_seconds", self.event_retention_seconds, 3_600, 3_660 * 86_400)
+        if not isinstance(self.webhook_allow_http, bool):
+            raise ImproperlyConfigured("REPORTQUEUE['WEBHOOK_ALLOW_HTTP'] must be True or False.")
+        _networks(self.webhook_allowed_networks)
+        if not isinstance(self.site_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.site_url):
+            raise ImproperlyConfigured("REPORTQUEUE['SITE_URL'] must be an http:// or https:// address, or empty.")
+        channels = {} if self.alert_channels is None else self.alert_channels
+        if not isinstance(channels, Mapping) or not all(
+            isinstance(name, str) and re.fullmatch(r"[\w.-]{1,50}", name) and isinstance(address, str)
+            for name, address in channels.items()
+        ):
+            raise ImproperlyConfigured(
+                "REPORTQUEUE['ALERT_CHANNELS'] must be a dict: names of letters, digits, dots and dashes, to addresses."
+            )
         classes = self.authentication_classes
         if classes is not None and (
             not isinstance(classes, list | tuple) or not classes or not all(isinstance(path, str) for path in classes)
@@ -123,12 +160,30 @@ def _between(name: str, value: Any, low: float, high: float) -> None:
         )
 
 
+def _networks(given: Any) -> None:
+    if not isinstance(given, list | tuple):
+        raise ImproperlyConfigured("REPORTQUEUE['WEBHOOK_ALLOWED_NETWORKS'] must be a list of networks and hosts.")
+    for one in given:
+        try:
+            if not isinstance(one, str):
+                raise ValueError("it is no text")
+            if "/" in one or ":" in one:
+                ip_network(one)
+            elif not re.fullmatch(r"[\w.-]+", one):
+                raise ValueError("it is no name of a host")
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"REPORTQUEUE['WEBHOOK_ALLOWED_NETWORKS'] has {one!r}, which is neither a network, such as "
+                f"'10.1.0.0/16', nor a host: {error}."
+            ) from None
+
+
 def conf() -> Conf:
     """The current settings. Raises `ImproperlyConfigured`, naming the key, for an invalid one."""
     given = getattr(settings, "REPORTQUEUE", {})
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured("REPORTQUEUE must be a dict.")
-    known = {field.name.upper(): field.name for field in fields(Conf)}
+    known = {one.name.upper(): one.name for one in fields(Conf)}
     unknown = sorted(map(str, given.keys() - known.keys()))
     if unknown:
         raise ImproperlyConfigured(

@@ -82,3 +82,15 @@ class FiringTooEarly(ReportQueueError):
 
 class FiringRefused(ReportQueueError):
     """The schedule has no such firing, or the firing does not belong to this caller."""
+
+
+class SubscriptionNotFound(ReportQueueError):
+    """There is no webhook subscription with this id."""
+
+
+class DeliveryNotFound(ReportQueueError):
+    """There is no webhook delivery with this id."""
+
+
+class DeliveryRefused(ReportQueueError):
+    """Nothing can be sent now."""

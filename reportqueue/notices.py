@@ -15,6 +15,9 @@ BULK = "reportqueue_bulk"
 schedules_edited = Signal()
 """Sent within the transaction of an edit of schedules, or of a hand-over between patterns; sender is None."""
 
+schedule_disabled = Signal()
+"""Sent within the transaction that pauses or disables a schedule, with it as `schedule`; sender is None."""
+
 
 def notify(channel: str) -> None:
     """Notify the listeners at the commit of the caller's transaction, once however often this is called in it."""

@@ -23,8 +23,8 @@ LANES, IN_FLIGHT, ROUND_SECONDS = 3, 500, 5
 """Queue sensors of a code location, the unfinished rows of each, and how often Dagster starts a sensor again."""
 THREADS = 16
 """Threads of a web process; each may keep a connection."""
-SCHEDULER_CONNECTIONS, COMMAND_CONNECTIONS = 2, 1
-"""The scheduler's own and one to listen; one for `manage.py` by hand."""
+SCHEDULER_CONNECTIONS, COMMAND_CONNECTIONS = 4, 1
+"""The scheduler's own, one to listen, one for webhooks and one for alerts; one for `manage.py` by hand."""
 POOL_FROM = 60
 """Connections from which on PgBouncer is worth its process."""
 ROW_BYTES = 1_250

@@ -6,27 +6,20 @@ timestamp is more than five minutes off is refused. A redelivery, known by its i
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from reportqueue import locks, payloads, queue
+from reportqueue import locks, payloads, queue, webhook_secrets
 from reportqueue.clock import database_now
 from reportqueue.errors import BadSignature, SourceNotFound
 from reportqueue.models import WebhookSource
-from reportqueue.models.webhook import new_seed
 from reportqueue.states import Source
+from reportqueue.webhook_secrets import INCOMING, ROTATION, new_seed
 
-ROTATION = timedelta(hours=24)
-"""How long the secret before a rotation is accepted, while the sender changes over."""
 MAX_DELIVERY_ID = 140
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 """A number as a text, as many systems write their ids."""
@@ -39,7 +32,7 @@ _WRONG_TIME = "The delivery's timestamp is more than five minutes off."
 
 def secret(source: WebhookSource) -> str:
     """The source's secret as its sender needs it, `whsec_...`: shown once, when it is made or rotated."""
-    return _secret(source.seed, str(settings.SECRET_KEY))
+    return webhook_secrets.current(source.seed, INCOMING)
 
 
 def rotate(source: WebhookSource) -> str:
@@ -74,7 +67,8 @@ def sender(name: str, headers: Mapping[str, str]) -> WebhookSource:
 def verify(source: WebhookSource, body: bytes, headers: Mapping[str, str]) -> None:
     """Check that the source has signed this body. Raises `BadSignature`, as `sender`."""
     given = _signature_headers(headers)
-    refusals = [_refusal(key, body, given) for key in _secrets(source, database_now())]
+    keys = webhook_secrets.in_use(source.seed, source.previous_seed, source.previous_until, database_now(), INCOMING)
+    refusals = [_refusal(key, body, given) for key in keys]
     if all(refusals):
         raise BadSignature(refusals[-1])
 
@@ -137,18 +131,3 @@ def _value(payload: Any, path: str, field: str) -> Any:
         return payloads.at(payload, path)
     except payloads.NotThere as error:
         raise ValidationError({field: str(error)}) from None
-
-
-def _secrets(source: WebhookSource, now: datetime) -> Iterator[str]:
-    """All secrets that are accepted now: of the current and the previous seed, by each of the project's keys."""
-    seeds = [source.seed]
-    if source.previous_until is not None and now < source.previous_until:
-        seeds.append(source.previous_seed)
-    for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-        for seed in seeds:
-            yield _secret(seed, str(key))
-
-
-def _secret(seed: str, key: str) -> str:
-    derived = hmac.digest(key.encode(), f"reportqueue.webhooks:{seed}".encode(), hashlib.sha256)
-    return "whsec_" + base64.b64encode(derived).decode()

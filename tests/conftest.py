@@ -62,6 +62,7 @@ LONG = (
     ("tests/integration/test_expansion_budget.py", "-last]"),
     ("tests/integration/test_openapi_calls.py", "test_many_calls"),
     ("tests/integration/test_second_database.py", ""),
+    ("tests/outbox/test_deaths.py", "test_five_hundred"),
     ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/simulator/test_simulate.py", "[2000]"),
     ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),

@@ -22,6 +22,9 @@ PAGES = {
     Kind.REPORT: "report",
     Kind.CALENDAR: "blackoutcalendar",
     Kind.WEBHOOK: "webhooksource",
+    Kind.SUBSCRIBER: "webhooksubscription",
+    Kind.ALERT: "alertrule",
+    Kind.DELIVERY: "eventdelivery",
     Kind.TOKEN: "apitoken",
 }
 """The models of what has a page of its own."""

@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from reportqueue import bounds, credentials
 from reportqueue.models import Report
 from reportqueue.models.audit import Kind
+from reportqueue.models.event import pk_of
 
 M = TypeVar("M", bound=Model)
 Named = Callable[[str], Iterable[int]]
@@ -127,6 +128,28 @@ def find_by_name(named: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M
     for _name, word in _words(text, set()):
         named = named.filter(name__icontains=word)
     return named
+
+
+def find_subscriptions(subscriptions: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
+    """Webhook subscriptions whose description or address contains every word; there are few."""
+    for _name, word in _words(text, set()):
+        subscriptions = subscriptions.filter(Q(description__icontains=word) | Q(url__icontains=word))
+    return subscriptions
+
+
+def find_deliveries(deliveries: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:
+    """Webhook deliveries of `row:17`, of `schedule:3`, or with a `webhook-id`; a bare number is a row.
+
+    Raises `NotUnderstood`.
+    """
+    for name, word in _words(text, {"row", "schedule"}):
+        if name or bounds.as_id(word) is not None:
+            deliveries = deliveries.filter(event__subject=f"{name or 'row'}:{number(word, name or 'row')}")
+        elif (event := pk_of(word)) is not None:
+            deliveries = deliveries.filter(event=event)
+        else:
+            raise NotUnderstood(gettext("Type the number of a row, or a webhook-id."))
+    return deliveries
 
 
 def find_tokens(tokens: QuerySet[M], text: str, _modifiers: Named) -> QuerySet[M]:

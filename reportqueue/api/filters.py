@@ -12,7 +12,16 @@ from rest_framework.request import Request
 
 from reportqueue import bounds
 from reportqueue.api import pagination
-from reportqueue.models import BulkAction, Report, ReportQueue, ReportSchedule, lists
+from reportqueue.models import (
+    BulkAction,
+    EventDelivery,
+    Report,
+    ReportQueue,
+    ReportSchedule,
+    WebhookSubscription,
+    lists,
+)
+from reportqueue.models.event import DeliveryStatus
 from reportqueue.row_filters import NamesFilter, QueueFilter, choices, id_filter, report_filter
 from reportqueue.states import UNFINISHED
 
@@ -45,6 +54,18 @@ class ReportFilter(django_filters.FilterSet):  # type: ignore[misc]  # the libra
         fields: list[str] = []
 
 
+class DeliveryFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    """Filter by subscription and status."""
+
+    subscription_id = id_filter()
+    status = django_filters.ChoiceFilter(choices=choices(*DeliveryStatus.values))
+
+    class Meta:
+        model = EventDelivery
+        fields: list[str] = []
+
+
+DELIVERY_PARAMETERS = [*DeliveryFilter.base_filters, *pagination.PARAMETERS]
 REPORT_PARAMETERS = [*ReportFilter.base_filters, *pagination.PARAMETERS]
 QUEUE_PARAMETERS = [*QueueFilter.base_filters, *pagination.PARAMETERS]
 SCHEDULE_PARAMETERS = [*ScheduleFilter.base_filters, *pagination.PARAMETERS]
@@ -85,6 +106,19 @@ def bulk_page(request: Request) -> pagination.Page[BulkAction]:
     return pagination.page([BulkAction.objects.all()], request, _NEWEST)
 
 
+def subscription_page(request: Request) -> pagination.Page[WebhookSubscription]:
+    """Webhook subscriptions in the order in which they were added. Raises `ValidationError` naming the parameter."""
+    return pagination.page([WebhookSubscription.objects.of_people()], request, _AS_ADDED)
+
+
+def delivery_page(request: Request) -> pagination.Page[EventDelivery]:
+    """Webhook deliveries, the newest first. Raises `ValidationError` naming the parameter."""
+    chosen = DeliveryFilter(request.query_params, queryset=EventDelivery.objects.to_people().select_related("event"))
+    if not chosen.is_valid():
+        raise ValidationError(chosen.errors)
+    return pagination.page([chosen.qs], request, _SENT)
+
+
 def report_page(request: Request) -> pagination.Page[Report]:
     """Entries of the catalogue, by number. Raises `ValidationError` naming the parameter."""
     chosen = ReportFilter(request.query_params, queryset=Report.objects.all())
@@ -117,4 +151,6 @@ _CLAIM_ORDER = pagination.Order(lists.CLAIM_ORDER, _claim_place, _LARGE)
 _DUE_ORDER = pagination.Order(lists.DUE_ORDER, _due_place, _LARGE)
 _BY_NUMBER = pagination.Order(("report_id",), _id_place, ("params_schema", "default_params", "description"))
 _NEWEST = pagination.Order(("-id",), _id_place, ("filters", "refused"))
+_AS_ADDED = pagination.Order(("id",), _id_place, ("url", "report_ids"))
+_SENT = pagination.Order(("-id",), _id_place, ("status",))
 _BY_ID = pagination.Order(("id",), _id_place, ("params", "error"))

@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api.views import batch, bulk, catalogue, queue, schedules, schema, sensors, webhooks
+from reportqueue.api.views import batch, bulk, catalogue, outbox, queue, schedules, schema, sensors, webhooks
 
 app_name = "reportqueue"
 urlpatterns = [
@@ -47,6 +47,13 @@ urlpatterns = [
     path("schedules/<int:pk>/queue-firing/", sensors.QueueFiringView.as_view(), name="queue-firing"),
     path("schema/", schema.SchemaView.as_view(), name="schema"),
     path("schema/ui/", schema.SchemaPage.as_view(), name="schema-ui"),
+    path("webhook-subscriptions/", outbox.SubscriptionsView.as_view(), name="subscriptions"),
+    path("webhook-subscriptions/<int:pk>/", outbox.SubscriptionView.as_view(), name="subscription"),
+    path("webhook-subscriptions/<int:pk>/rotate/", outbox.RotateView.as_view(), name="rotate-subscription"),
+    path("webhook-subscriptions/<int:pk>/test/", outbox.TestView.as_view(), name="test-subscription"),
+    path("webhook-deliveries/", outbox.DeliveriesView.as_view(), name="deliveries"),
+    path("webhook-deliveries/<int:pk>/", outbox.DeliveryView.as_view(), name="delivery"),
+    path("webhook-deliveries/<int:pk>/redeliver/", outbox.RedeliverView.as_view(), name="redeliver"),
     path("webhooks/<slug:source>/", webhooks.WebhookView.as_view(), name="webhook"),
     re_path(r"", queue.UnknownEndpoint.as_view()),
 ]

@@ -1,10 +1,19 @@
 """The tables: catalogue, schedules, calendars, queue, attempts, pauses, webhook sources, bulk actions,
-muted failures, consumers, tokens, measures, audit."""
+muted failures, consumers, tokens, measures, audit, the outbox,
+alerts."""
 
+from reportqueue.models.alert import Alert, AlertRule
 from reportqueue.models.audit import AuditEntry
 from reportqueue.models.bulk import BulkAction, BulkActionRow
 from reportqueue.models.calendars import BlackoutCalendar, BlackoutDays, BlackoutHours
 from reportqueue.models.consumer import ReportConsumer
+from reportqueue.models.event import (
+    DeliveryAttempt,
+    EventDelivery,
+    OutboxEvent,
+    Trouble,
+    WebhookSubscription,
+)
 from reportqueue.models.failure import MutedFailure
 from reportqueue.models.measure import Depth, Measure
 from reportqueue.models.pause import Pause
@@ -16,6 +25,8 @@ from reportqueue.models.token import ApiToken
 from reportqueue.models.webhook import WebhookSource
 
 __all__ = [
+    "Alert",
+    "AlertRule",
     "ApiToken",
     "AuditEntry",
     "BlackoutCalendar",
@@ -23,9 +34,12 @@ __all__ = [
     "BlackoutHours",
     "BulkAction",
     "BulkActionRow",
+    "DeliveryAttempt",
     "Depth",
+    "EventDelivery",
     "Measure",
     "MutedFailure",
+    "OutboxEvent",
     "Pause",
     "Report",
     "ReportAttempt",
@@ -33,5 +47,7 @@ __all__ = [
     "ReportQueue",
     "ReportSchedule",
     "TriggerPeriod",
+    "Trouble",
     "WebhookSource",
+    "WebhookSubscription",
 ]

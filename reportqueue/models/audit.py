@@ -36,6 +36,9 @@ class Kind(models.TextChoices):
     PATTERN = "pattern", _("Pattern")
     FAILURE = "failure", _("Group of failures")
     BULK = "bulk", _("Bulk action")
+    SUBSCRIBER = "subscriber", _("Webhook subscription")
+    ALERT = "alert", _("Alert rule")
+    DELIVERY = "delivery", _("Webhook delivery")
 
 
 class AuditEntry(models.Model):

@@ -425,6 +425,8 @@ class ReportSchedule(models.Model):
             super().save(*args, **kwargs)
             if stored is not None and stored.overlap != self.overlap and (only is None or "overlap" in only):
                 self.apply_overlap()
+            if stored is not None and stored.enabled and not self.enabled:
+                notices.schedule_disabled.send(sender=None, schedule=self)
             notices.schedules_changed()
 
     def lock_turn(self) -> None:

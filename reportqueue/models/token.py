@@ -28,6 +28,12 @@ SCOPES = (
     "add_report",
     "change_report",
     "delete_report",
+    "view_webhooksubscription",
+    "add_webhooksubscription",
+    "change_webhooksubscription",
+    "delete_webhooksubscription",
+    "view_eventdelivery",
+    "redeliver_eventdelivery",
 )
 """The permissions that calls of the API need."""
 

@@ -8,19 +8,14 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
-from django.utils.crypto import get_random_string
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import bounds
 from reportqueue.clock import ClockTimestamp
 from reportqueue.payloads import validate_path
+from reportqueue.webhook_secrets import SEED_LENGTH, new_seed
 
 MAX_PARAMS = 50
-
-
-def new_seed() -> str:
-    """A new random seed: a source's secret is derived from its seed and the project's SECRET_KEY."""
-    return get_random_string(43)  # 256 bits
 
 
 class WebhookSource(models.Model):
@@ -65,8 +60,8 @@ class WebhookSource(models.Model):
             "whoever has queued it."
         ),
     )
-    seed = models.CharField(max_length=43, default=new_seed, editable=False)
-    previous_seed = models.CharField(max_length=43, blank=True, editable=False)
+    seed = models.CharField(max_length=SEED_LENGTH, default=new_seed, editable=False)
+    previous_seed = models.CharField(max_length=SEED_LENGTH, blank=True, editable=False)
     previous_until = models.DateTimeField(
         null=True, editable=False, help_text=_("Until then, the secret before the last rotation is accepted too.")
     )

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from reportqueue import audit, catalogue, database, locks
+from reportqueue import audit, catalogue, database, events, locks
 from reportqueue.models import Report, ReportQueue, ReportSchedule
+from reportqueue.models.event import EventType
 from reportqueue.models.report import DEFAULT_ROUTE
 from reportqueue.queue import turns
 from reportqueue.queue.intake import unique_lock
@@ -131,6 +132,7 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
                 for pk, _, report_id, modifier_id, status in made
             ]
         )
+        events.write_rows(EventType.SKIPPED, [pk for pk, *_, status in made if status == Status.SKIPPED])
     for pk, schedule_id, _, _, status in made:
         if status == Status.QUEUED:
             inserted.queued += 1

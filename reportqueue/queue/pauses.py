@@ -6,10 +6,11 @@ import logging
 
 from django.core.exceptions import ValidationError
 
-from reportqueue import audit, bounds, catalogue, locks, notices
+from reportqueue import audit, bounds, catalogue, events, locks, notices
 from reportqueue.clock import minute
 from reportqueue.models import Pause, Report, ReportConsumer, ReportQueue, ReportSchedule, WebhookSource
 from reportqueue.models.audit import Kind
+from reportqueue.models.event import EventType
 from reportqueue.models.pause import Scope
 from reportqueue.models.report import DEFAULT_ROUTE
 from reportqueue.queue import choice
@@ -36,6 +37,7 @@ def pause(*, route: str = "", report_id: int | None = None, by: str = "", note: 
         made.refresh_from_db()
         catalogue.name_rows([made])
         audit.record("pause", Kind.PAUSE, _key(made), label=made.named, reason=note)
+        _tell(EventType.PAUSED, made, by)
     logger.warning("%s", made)
     return made
 
@@ -53,6 +55,7 @@ def resume(*, route: str = "", report_id: int | None = None, by: str = "") -> bo
         catalogue.name_rows([there])
         there.delete()
         audit.record("resume", Kind.PAUSE, _key(there), label=there.named)
+        _tell(EventType.RESUMED, there, by)
         notices.notify(notices.ROWS)
     since = minute(there.paused_at)
     logger.warning("%s is resumed%s. It was paused since %s.", there.named, f" by {by}" if by else "", since)
@@ -95,6 +98,19 @@ def _is_report(report_id: int) -> bool:
 
 
 LOCK = "reportqueue:pauses"
+
+
+def _tell(kind: EventType, pause: Pause, by: str) -> None:
+    data = {
+        "what": pause.named,
+        "scope": pause.scope,
+        "route": pause.route,
+        "report_id": pause.report_id,
+        "paused_at": pause.paused_at.isoformat(),
+        "by": by,
+        "note": pause.note,
+    }
+    events.write(kind, f"pause:{_key(pause)}", data, report_id=pause.report_id)
 
 
 def _of(route: str, report_id: int | None) -> Pause:

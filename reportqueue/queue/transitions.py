@@ -15,7 +15,7 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError
 
-from reportqueue import bounds, database, failures, locks
+from reportqueue import bounds, database, events, failures, locks
 from reportqueue.conf import conf
 from reportqueue.errors import (
     HeldByAnother,
@@ -160,16 +160,20 @@ def transition_all(
     """Set a new status on locked rows that share one status; their claim fields stay."""
     before = rows[0].status
     _require_allowed(verb, before, to)
-    write_all(rows, each, status=to, **changes)
+    heard = write_all(rows, each, status=to, **changes)
     announce(verb, rows, before)
+    if heard:
+        events.write_rows(events.OF_STATUS[to], [row.pk for row in rows])
 
 
 def transition(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> ReportQueue:
     """Set a new status on a locked row."""
     before, consumer = row.status, row.claimed_by
     _require_allowed(verb, before, to)
-    write_all([row], status=to, **changes)
+    heard = write_all([row], status=to, **changes)
     announce(verb, [row], before, claimed_by=consumer)
+    if heard:
+        events.write_rows(events.OF_STATUS[to], [row.pk])
     return row
 
 
@@ -208,11 +212,12 @@ def _require_allowed(verb: Verb, before: str, to: Status) -> None:
         raise InvalidTransition(f"{verb} cannot bring a {before} row to {to}.", current_status=before)
 
 
-def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]] | None = None, **changes: Any) -> None:
+def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]] | None = None, **changes: Any) -> bool:
     """Write the same changes to all of the locked rows, in the table and in memory.
 
-    `each` is `{field: {pk: value}}`, for fields whose values differ; it has a value for every row. A row that fails
-    gets the fingerprint of its error, and loses it when it leaves `failed`.
+    Returns whether anybody subscribes to the event of the new status. `each` is `{field: {pk: value}}`, for fields
+    whose values differ; it has a value for every row. A row that fails gets the fingerprint of its error, and loses it
+    when it leaves `failed`.
     """
     own, connection = dict(each or {}), database.connection()
     if "status" in changes:
@@ -222,14 +227,17 @@ def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]]
             changes["fingerprint"] = ""
     values = [value for name, one in changes.items() for value in _stored(name, [one], connection)]
     arrays = [_stored(name, [by_row[row.pk] for row in rows], connection) for name, by_row in own.items()]
+    returned = events.heard(changes["status"]) if "status" in changes else ""
     with connection.cursor() as cursor:
-        cursor.execute(_update(tuple(changes), tuple(own)), [*values, [row.pk for row in rows], *arrays])
+        cursor.execute(_update(tuple(changes), tuple(own), returned), [*values, [row.pk for row in rows], *arrays])
+        heard = bool(returned) and any(first for (first,) in cursor.fetchmany(1))
     for row in rows:
         for name, value in changes.items():
             setattr(row, name, value)
         for name, by_row in own.items():
             setattr(row, name, by_row[row.pk])
         row.processed = row.status in FINAL
+    return heard
 
 
 def _fingerprints(rows: Sequence[ReportQueue], own: Mapping[int, str], shared: str | None) -> dict[int, str]:
@@ -240,8 +248,10 @@ def _fingerprints(rows: Sequence[ReportQueue], own: Mapping[int, str], shared: s
 
 
 @cache
-def _update(changed: tuple[str, ...], own: tuple[str, ...]) -> str:
+def _update(changed: tuple[str, ...], own: tuple[str, ...], returned: str) -> str:
     """The UPDATE of `write_all`: one value for all rows of each `changed` field, an array of values for each of `own`.
+
+    It returns the expression `returned`, if there is one.
 
     A CASE with a branch for each row, as the ORM writes it, costs more than all the rest of a transition.
     """
@@ -250,7 +260,10 @@ def _update(changed: tuple[str, ...], own: tuple[str, ...]) -> str:
     columns = ", ".join(["id", *(_field(name).column for name in own)])
     arrays = ", ".join(["%s::bigint[]", *(f"%s::{_field(name).db_type(database.connection())}[]" for name in own)])
     table = ReportQueue._meta.db_table
-    return f"UPDATE {table} SET {', '.join(sets)} FROM unnest({arrays}) AS own ({columns}) WHERE {table}.id = own.id"  # noqa: S608  # names of columns
+    told = f" RETURNING {returned}" if returned else ""
+    return (
+        f"UPDATE {table} SET {', '.join(sets)} FROM unnest({arrays}) AS own ({columns}) WHERE {table}.id = own.id{told}"  # noqa: S608  # names of columns
+    )
 
 
 def _field(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.db import DataError, IntegrityError
 
 from reportcron import CronError
-from reportqueue import database, keyset, locks, queue
+from reportqueue import database, keyset, locks, notices, queue
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
@@ -362,7 +362,9 @@ def _locked(ready: ReportScheduleQuerySet, size: int) -> list[DueSchedule]:
 
 
 def _disable(pk: int, error: str) -> None:
-    ReportSchedule.objects.filter(pk=pk).update(enabled=False, next_run_at=None, plan_needed=False, error=error)
+    broken = ReportSchedule.objects.filter(pk=pk)
+    if broken.update(enabled=False, next_run_at=None, plan_needed=False, error=error):
+        notices.schedule_disabled.send(sender=None, schedule=broken.get())
 
 
 def _calendars(schedules: list[DueSchedule]) -> dict[int, Calendar]:

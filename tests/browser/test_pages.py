@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from project import demo_history
-from reportqueue import bulk, queue, tokens
-from reportqueue.models import BlackoutCalendar, Report, ReportQueue, WebhookSource
+from reportqueue import bulk, outbox, queue, tokens
+from reportqueue.models import AlertRule, BlackoutCalendar, Report, ReportQueue, WebhookSource, WebhookSubscription
 from reportqueue.states import Status
 from tests.browser.conftest import WITHOUT_PLAYWRIGHT, Complaints, PageFactory
 from tests.conftest import build_row, build_schedule, minutes_ago
@@ -51,6 +51,12 @@ PAGES = [
     "auditentry/",
     "blackoutcalendar/{calendar}/change/",
     "webhooksource/{source}/change/",
+    "webhooksubscription/",
+    "webhooksubscription/{subscription}/change/",
+    "alertrule/",
+    "alertrule/{rule}/change/",
+    "eventdelivery/",
+    "eventdelivery/{delivery}/change/",
     "apitoken/{token}/change/",
 ]
 
@@ -63,6 +69,9 @@ def addresses(operator: User) -> dict[str, str]:
     demo_history.fill(150)
     schedule = build_schedule(cron="0 8 * * *", timezone="Europe/Paris")
     queue.pause(route="finance", by="anna", note="wrong totals")
+    subscription = WebhookSubscription.objects.create(url="https://example.com/hook", event_types=["report.failed"])
+    delivery = outbox.send_test(subscription.pk)
+    delivery.log.create(status_code=500, milliseconds=12, answer="no", problem="Answered with 500.")
     objects: dict[str, Any] = {
         "failed": ReportQueue.objects.filter(status=Status.FAILED).latest("id").pk,
         "waiting": build_row(schedule=schedule, trigger_time=minutes_ago(3)).pk,
@@ -70,6 +79,9 @@ def addresses(operator: User) -> dict[str, str]:
         "schedule": schedule.pk,
         "calendar": BlackoutCalendar.objects.create(name="Holidays").pk,
         "source": WebhookSource.objects.create(name="shop", report_id=1, modifier_id=2).pk,
+        "subscription": subscription.pk,
+        "delivery": delivery.pk,
+        "rule": AlertRule.objects.create(name="desk", condition="late", emails=["desk@example.com"]).pk,
         "token": tokens.issue(operator, name="dagster").token.pk,
     }
     return {page: f"{APP}{page.format(**objects)}" for page in PAGES}

@@ -11,8 +11,16 @@ from django.contrib import admin
 from django.contrib.messages import get_messages
 from django.test import Client
 
-from reportqueue import bulk, queue, tokens
-from reportqueue.models import AuditEntry, BlackoutCalendar, Pause, Report, WebhookSource
+from reportqueue import bulk, outbox, queue, tokens
+from reportqueue.models import (
+    AlertRule,
+    AuditEntry,
+    BlackoutCalendar,
+    Pause,
+    Report,
+    WebhookSource,
+    WebhookSubscription,
+)
 from tests.conftest import build_row, build_schedule
 from tests.integration.test_admin_permissions import QUEUE, text_of
 
@@ -28,12 +36,16 @@ def objects(admin_user: Any) -> dict[str, Any]:
     """An object of each model that has an admin, and a pause."""
     schedule = build_schedule()
     Report(report_id=7, name="Weather").save()
+    subscription = WebhookSubscription.objects.create(url="https://example.com/", event_types=["report.failed"])
     return {
         "reportqueue": build_row(schedule=schedule).pk,
         "reportschedule": schedule.pk,
         "report": 7,
         "blackoutcalendar": BlackoutCalendar.objects.create(name="holidays").pk,
         "webhooksource": WebhookSource.objects.create(name="shop", report_id=1, modifier_id=2).pk,
+        "alertrule": AlertRule.objects.create(name="desk", condition="late", emails=["desk@example.com"]).pk,
+        "webhooksubscription": subscription.pk,
+        "eventdelivery": outbox.send_test(subscription.pk).pk,
         "apitoken": tokens.issue(admin_user, name="test").token.pk,
         "pause": queue.pause(by="ana").pk,
         "auditentry": AuditEntry.objects.latest("id").pk,

@@ -9,6 +9,7 @@ import pytest
 from django.http import HttpResponse
 from rest_framework.test import APIClient
 
+from reportqueue.models.event import SUBSCRIBABLE
 from reportqueue.wakeup import claims
 from tests.conftest import ClientFactory
 from tests.integration.test_api_endpoints import CALLS, WITH_BODY, Call, problem, tables
@@ -230,6 +231,20 @@ BOUNDS = {
         "end": (["1970-01-01T00:00:00Z", "1970-01-01T14:00+14:00"], [*INSTANT[1], "2999-12-31T23:59:59.999999Z"]),
         "dry_run": FLAG,
     },
+}
+ADDRESS = "https://example.com/"
+BOUNDS["POST subscriptions"] = BOUNDS["PATCH subscription"] = {
+    "url": (
+        [ADDRESS, "https://8.8.8.8:8443/hook?a=b", ADDRESS + "x" * (500 - len(ADDRESS))],
+        ["", "x", "http://example.com/", "https://10.0.0.1/", ADDRESS + "x" * (501 - len(ADDRESS)), *TEXTS],
+    ),
+    "description": (["", "é" * 200], ["x" * 201, *TEXTS]),
+    "enabled": FLAG,
+    "event_types": (
+        [["report.failed"], list(map(str, SUBSCRIBABLE))],
+        [[], ["report.failed"] * (len(SUBSCRIBABLE) + 1), "report.failed", None, {}, 1],
+    ),
+    "report_ids": ([[], [0, 2**63 - 1], list(range(100))], [list(range(101)), "1", None, {}, 1]),
 }
 BOUNDS["PATCH schedule"] = BOUNDS["POST schedules"]
 BOUNDS["PATCH schedule of an interval"] = BOUNDS["POST schedules of an interval"]

@@ -11,18 +11,21 @@ from django.http import HttpResponse
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from reportqueue import bulk
+from reportqueue import bulk, outbox
 from reportqueue.api import urls
 from reportqueue.api.views import queue
 from reportqueue.models import (
     BulkAction,
     BulkActionRow,
+    EventDelivery,
+    OutboxEvent,
     Pause,
     Report,
     ReportAttempt,
     ReportQueue,
     ReportSchedule,
     TriggerPeriod,
+    WebhookSubscription,
 )
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
@@ -73,6 +76,21 @@ def build_done_bulk_action() -> BulkAction:
     action.rows.create(queue_id=row.pk, generation=row.generation, changed_at=now)
     BulkAction.objects.filter(pk=action.pk).update(status="finished", done=1, finished_at=now)
     return action
+
+
+SUBSCRIPTION = {"url": "https://example.com/hook", "event_types": ["report.failed"]}
+
+
+def build_subscription() -> WebhookSubscription:
+    """A receiver of webhooks, to which nothing is sent."""
+    return WebhookSubscription.objects.create(**SUBSCRIPTION)
+
+
+def build_delivery() -> EventDelivery:
+    """A webhook that was given up."""
+    made = outbox.send_test(build_subscription().pk)
+    EventDelivery.objects.filter(pk=made.pk).update(status="dead", finished_at=minutes_ago(0))
+    return made
 
 
 @dataclass(frozen=True)
@@ -252,8 +270,25 @@ CALLS = [
         body=lambda schedule: {"trigger_time": schedule.next_run_at.isoformat()},
     ),
     Call("POST", "mark-processed", CONSUME, subject=row(Status.QUEUED)),
+    Call("GET", "subscriptions", "view_webhooksubscription"),
+    Call("POST", "subscriptions", "add_webhooksubscription", 201, body=lambda _: SUBSCRIPTION),
+    Call("GET", "subscription", "view_webhooksubscription", subject=build_subscription),
+    Call(
+        *("PATCH", "subscription", "change_webhooksubscription"),
+        subject=build_subscription,
+        body=lambda _: {"description": "the shop"},
+    ),
+    Call("DELETE", "subscription", "delete_webhooksubscription", 204, subject=build_subscription),
+    Call("POST", "rotate-subscription", "change_webhooksubscription", subject=build_subscription),
+    Call("POST", "test-subscription", "change_webhooksubscription", 202, subject=build_subscription),
+    Call("GET", "deliveries", "view_eventdelivery"),
+    Call("GET", "delivery", "view_eventdelivery", subject=build_delivery),
+    Call("POST", "redeliver", "redeliver_eventdelivery", 202, subject=build_delivery),
 ]
-TABLES: tuple[Any, ...] = (ReportSchedule, ReportQueue, ReportAttempt, Report, Pause, BulkAction, BulkActionRow)
+TABLES: tuple[Any, ...] = (
+    *(ReportSchedule, ReportQueue, ReportAttempt, Report, Pause, BulkAction, BulkActionRow),
+    *(WebhookSubscription, OutboxEvent, EventDelivery),
+)
 WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]
 
 

@@ -279,7 +279,7 @@ settings.ALLOWED_HOSTS = ["testserver"]
 django.setup()
 call_command("migrate", verbosity=0, skip_checks=True)
 (reason,) = Client().get("/readyz").json()["reasons"]
-assert "lacks reportqueue_apitoken, " in reason, reason
+assert re.search("lacks .*reportqueue_apitoken, ", reason), reason
 router.routers = []
 for command in re.findall(r"manage\\.py (migrate[^.]*?)(?: and |\\.$)", reason):
     call_command(*command.split(), verbosity=0)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -279,8 +280,10 @@ def test_killed_anywhere_in_a_pass_every_instant_is_enqueued_once():
 
 @pytest.mark.parametrize("reason", [None, ReadOnlySqlTransaction()], ids=["away", "read-only"])
 def test_the_loop_says_why_it_tries_again(
-    db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: Exception | None
+    db: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: Any, reason: Exception | None
 ):
+    settings.REPORTQUEUE = {**settings.REPORTQUEUE, "WEBHOOK_THREADS": 0}  # their connection would stay open
+
     def fail(self: enqueue_due_reports.Command, stopping: Callable[[], bool]) -> float:
         signal.raise_signal(signal.SIGTERM)  # it ends after this pass
         raise OperationalError("cannot be done") from reason

@@ -26,9 +26,10 @@ BENCHMARKS = [
     "history",
     "fairness",
     "live",
+    "events",
 ]
 """The modules of `tools.benchmarks/`."""
-WITH_OPTIONS = {"patterns", "drain", "cost", "peers", "backlog", "history", "fairness", "live"}
+WITH_OPTIONS = {"patterns", "drain", "cost", "peers", "backlog", "history", "fairness", "live", "events"}
 """Benchmarks that have options of their own."""
 MAX_SEED = 2**63 - 1
 MAX_NUMBER = 1_000_000_000

@@ -28,7 +28,7 @@ from tools.runner.stop_signals import Stopped
 
 LOGS = DATA_DIR / "logs"
 CELERY_WORKERS = ("one", "two")
-PRIVATE = (LOGS.name, "artifacts", "dagster")
+PRIVATE = (LOGS.name, "artifacts", "dagster", "mail")
 """Folders that other users of the machine may not enter: parameters, errors and reports are in them."""
 
 
@@ -126,6 +126,9 @@ class Demo:
             "DATABASE_URL": url,
             "DAGSTER_URL": f"http://{HOST}:{self._arguments.dagster_port}",
             "REPORTQUEUE_URL": f"http://{HOST}:{self._arguments.port}",
+            # The demo's webhooks go to a receiver of its own, on this machine.
+            "WEBHOOK_ALLOW_HTTP": "1",
+            "WEBHOOK_ALLOWED_NETWORKS": HOST,
         }
         kept = {**_secrets(), **addresses}
         _write_privately(DEMO_FILE, json.dumps(kept, indent=1))
@@ -197,6 +200,8 @@ class Demo:
             **({"Celery workers": ", ".join(CELERY_WORKERS)} if self._with_celery else {}),
             "Login": f"admin / {environment['ADMIN_PASSWORD']}",
             "Logs": str(LOGS),
+            "Webhooks received": str(LOGS / "webhooks.jsonl"),
+            "Mail of alerts": str(DATA_DIR / "mail"),
         }
         for name, value in rows.items():
             print(f"  {name:<18} {value}")

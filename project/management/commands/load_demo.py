@@ -1,4 +1,4 @@
-"""`manage.py load_demo`: create the demo's users, catalogue and schedules; existing ones are not changed."""
+"""`manage.py load_demo`: create the demo's users, catalogue, schedules, a webhook subscription and an alert rule."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
+from project import receiver
 from project.demo_reports import CALENDAR, CLOSED_WEEKDAYS, HOLIDAYS, SCHEDULES
 from project.environment import BASE_DIR
 from reportqueue import api_users, catalogue_file, credentials, tokens
-from reportqueue.models import ApiToken, BlackoutCalendar, BlackoutDays, BlackoutHours, Report, ReportSchedule
+from reportqueue.conf import conf
+from reportqueue.models import (
+    AlertRule,
+    ApiToken,
+    BlackoutCalendar,
+    BlackoutDays,
+    BlackoutHours,
+    Report,
+    ReportSchedule,
+    WebhookSubscription,
+)
+from reportqueue.models.alert import Condition
+from reportqueue.models.event import EventType
 
 CATALOGUE = BASE_DIR / "project" / "catalogue.toml"
+RECEIVER = "The demo's receiver"
 TOKEN_NAME = "demo"  # noqa: S105  # the name, not the token
 
 
@@ -24,8 +38,8 @@ class Command(BaseCommand):
     """Reads its values from the environment, which `run.py demo` sets."""
 
     help = (
-        "Creates the demo's admin user, its consumer with its token, its catalogue of reports and its schedules, where "
-        "they are missing."
+        "Creates the demo's admin user, its consumer with its token, its catalogue of reports, its schedules, a "
+        "webhook subscription and an alert rule, where they are missing."
     )
 
     @transaction.atomic
@@ -45,6 +59,8 @@ class Command(BaseCommand):
             for fields in SCHEDULES:
                 calendar = calendars[fields["calendar"]] if "calendar" in fields else None
                 ReportSchedule(**{**fields, "calendar": calendar}).save()
+        if conf().webhook_allow_http:
+            self._set_up_events()
         counts = f"{Report.objects.count()} reports, {ReportSchedule.objects.count()} schedules"
         self.stdout.write(f"{counts}, users admin and dagster")
 
@@ -60,6 +76,16 @@ class Command(BaseCommand):
             tokens.issue(prepared.user, name=TOKEN_NAME, scopes=api_users.ANY_CONSUMER, key=key)
         except ValidationError as error:
             raise CommandError(f"REPORTQUEUE_TOKEN: {' '.join(error.messages)}") from None
+
+    def _set_up_events(self) -> None:
+        """A webhook subscription of the demo's own receiver, and an alert rule, where they are missing."""
+        types = [EventType.SUCCEEDED, EventType.FAILED, EventType.LATE, EventType.PAUSED, EventType.RESUMED]
+        own = WebhookSubscription.objects.of_people().filter(description=RECEIVER)
+        if not own.update(url=receiver.url()):  # the demo may have another port than before
+            chosen = [kind.value for kind in types]
+            WebhookSubscription(url=receiver.url(), description=RECEIVER, event_types=chosen).save()
+        if not AlertRule.objects.exists():
+            AlertRule(name="Failed reports", condition=Condition.FAILED, emails=["desk@example.com"]).save()
 
     def _calendar(self) -> BlackoutCalendar:
         calendar, made = BlackoutCalendar.objects.get_or_create(name=CALENDAR)

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from reportqueue.api.openapi.refusals import WHEN
 from reportqueue.api.serializers.bulk import BulkSerializer
 from reportqueue.api.serializers.catalogue import ReportSerializer
+from reportqueue.api.serializers.outbox import AttemptSerializer, DeliverySerializer, SubscriptionSerializer
 from reportqueue.api.serializers.queue import (
     FailureGroupSerializer,
     HeartbeatSerializer,
@@ -52,6 +53,37 @@ class RowPage(_Page):
     """Rows of the queue. A page ends early once its rows have 8 MiB of parameters, results and errors."""
 
     queue = ItemSerializer(many=True)
+
+
+class SubscriptionPage(_Page):
+    """Webhook subscriptions, in the order in which they were added."""
+
+    subscriptions = SubscriptionSerializer(many=True)
+
+
+class NewSecret(SubscriptionSerializer):
+    """A subscription with its new secret, which is not shown again."""
+
+    secret = serializers.CharField(help_text="`whsec_...`, for the receiver.")
+
+    class Meta(SubscriptionSerializer.Meta):
+        fields = [*SubscriptionSerializer.Meta.fields, "secret"]
+
+
+class DeliveryPage(_Page):
+    """Webhook deliveries, the newest first."""
+
+    deliveries = DeliverySerializer(many=True)
+
+
+class DeliveryWithLog(DeliverySerializer):
+    """A delivery with what is sent, and its attempts."""
+
+    data = serializers.JSONField(help_text="The event's data, as it is sent.")  # type: ignore[assignment]  # a property
+    log = AttemptSerializer(many=True)
+
+    class Meta(DeliverySerializer.Meta):
+        fields = [*DeliverySerializer.Meta.fields, "data", "log"]
 
 
 class SchedulePage(_Page):

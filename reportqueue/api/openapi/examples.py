@@ -173,6 +173,38 @@ BULK: dict[str, Any] = {
     "idempotency_key": None,
     "waits_for_scheduler": False,
 }
+SUBSCRIPTION: dict[str, Any] = {
+    "subscription_id": 2,
+    "url": "https://example.com/hook",
+    "description": "The shop",
+    "enabled": True,
+    "event_types": ["report.failed", "report.late"],
+    "report_ids": [],
+    "failures": 0,
+    "failing_since": None,
+    "disabled_reason": "",
+    "previous_until": None,
+    "created_at": "2026-11-23T08:00:00Z",
+}
+SECRET = SUBSCRIPTION | {"secret": "whsec_4v0m0eQ1kq0yWm3b5Qd2sZt8nLxUjHcF6gRaPiKoVw="}
+DELIVERY: dict[str, Any] = {
+    "delivery_id": 91,
+    "subscription_id": 2,
+    "webhook_id": "evt_47_0f8fad5bd9cb469fa16570867728950e",
+    "type": "report.failed",
+    "subject": "row:4711",
+    "report_id": 3,
+    "event_at": "2026-11-23T08:00:03Z",
+    "status": "delivered",
+    "attempts": 1,
+    "due_at": "2026-11-23T08:01:33Z",
+    "finished_at": "2026-11-23T08:00:04Z",
+}
+DELIVERY_WITH_LOG = DELIVERY | {
+    "data": {"queue_id": 4711, "report_id": 3, "status": "failed", "error": "ValueError: no data"},
+    "log": [{"at": "2026-11-23T08:00:04Z", "status_code": 200, "milliseconds": 35, "answer": "ok", "problem": ""}],
+}
+PENDING_DELIVERY = DELIVERY_WITH_LOG | {"status": "pending", "attempts": 0, "finished_at": None, "log": []}
 REFUSED_ROW = {
     "type": "stale-lease",
     "title": "The lease is not yours",

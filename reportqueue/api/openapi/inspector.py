@@ -17,7 +17,7 @@ from rest_framework import serializers
 
 from reportqueue import bounds
 from reportqueue.api import problems
-from reportqueue.api.openapi import answers, bulk, catalogue, refusals, rows, runs, schedules, sensors
+from reportqueue.api.openapi import answers, bulk, catalogue, outbox, refusals, rows, runs, schedules, sensors
 from reportqueue.api.openapi.names import ENUMS, FIELDS, NAMES, OBJECTS
 from reportqueue.api.openapi.operations import Answer, ListOf, Operation, Operations, Shape
 from reportqueue.api.views.batch import Rows
@@ -28,6 +28,7 @@ OPERATIONS: Operations = {
     **runs.OPERATIONS,
     **bulk.OPERATIONS,
     **catalogue.OPERATIONS,
+    **outbox.OPERATIONS,
     **schedules.OPERATIONS,
     **sensors.OPERATIONS,
 }

@@ -7,9 +7,10 @@ from typing import Any
 
 from rest_framework import serializers
 
-from reportqueue.api.serializers import bulk, catalogue, queue, schedules
+from reportqueue.api.serializers import bulk, catalogue, outbox, queue, schedules
 from reportqueue.api.views import batch
 from reportqueue.models.bulk import BulkStatus, BulkVerb
+from reportqueue.models.event import DeliveryStatus
 from reportqueue.states import Source, Status
 from reportqueue.timing.policies import Blackout, CatchUp, Overlap
 
@@ -29,6 +30,12 @@ NAMES: Mapping[type[serializers.BaseSerializer[Any]], str] = {
     bulk.UndoBody: "BulkUndo",
     catalogue.ReportSerializer: "Report",
     catalogue.ChangedReportSerializer: "Report",
+    outbox.SubscriptionSerializer: "WebhookSubscription",
+    outbox.DeliverySerializer: "WebhookDelivery",
+    outbox.AttemptSerializer: "WebhookAttempt",
+    outbox.RotateBody: "RotateSecret",
+    outbox.TestBody: "SendTest",
+    outbox.RedeliverBody: "Redeliver",
     schedules.PauseBody: "SchedulePause",
     schedules.BackfillBody: "Backfill",
     schedules.PreviewBody: "Preview",
@@ -49,10 +56,11 @@ ENUMS: Mapping[frozenset[Any], str] = {
         ("Blackout", Blackout),
         ("BulkVerb", BulkVerb),
         ("BulkStatus", BulkStatus),
+        ("DeliveryStatus", DeliveryStatus),
     )
 }
 """Choices that have a name of their own."""
-OBJECTS = ("params", "result", "default_params", "params_schema", "filters", "refused")
+OBJECTS = ("params", "result", "default_params", "params_schema", "filters", "refused", "data")
 """Fields of JSON that are objects."""
 _ROW = {
     "queue_id": "The row's id.",

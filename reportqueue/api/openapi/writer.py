@@ -33,6 +33,7 @@ TAGS = {
     "Bulk actions": "Requeue or cancel all rows that match a filter, in the background.",
     "Catalogue": "What a report is called, what it may be asked, and how much of it is made at once.",
     "Schedules": "When reports are due.",
+    "Events": "Signed webhooks to other systems: who gets them, and what became of them.",
     "Sensors": "For clients that evaluate the schedules themselves, or poll.",
     "Schema": "This document.",
     "Webhooks": "For other systems, which sign what they send.",

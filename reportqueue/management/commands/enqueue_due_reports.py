@@ -1,4 +1,7 @@
-"""`manage.py enqueue_due_reports`: the scheduler, which queues the due firings of schedules, and does bulk actions."""
+"""`manage.py enqueue_due_reports`: the scheduler queues the due firings of schedules, and does bulk actions.
+
+It also sends webhooks and alerts.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from reportqueue import bulk, catalogue, database, locks, measures, modifiers, queue, schedules, triggers
+from reportqueue import bulk, catalogue, database, locks, measures, modifiers, outbox, queue, schedules, triggers
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
 from reportqueue.models import ReportSchedule
@@ -35,6 +38,8 @@ BULK_WAITS_SECONDS = 1.0
 """They wait for no longer than this, however soon schedules are due."""
 BULK_SECONDS_OF_A_PASS = 10.0
 """How long a single pass works on bulk actions: of an installation whose passes are started by a timer."""
+WEBHOOK_SECONDS_OF_A_PASS = 10.0
+"""How long it sends webhooks."""
 
 
 class Command(BaseCommand):
@@ -42,7 +47,8 @@ class Command(BaseCommand):
 
     help = (
         "Puts every due report of the schedules into the queue, one row per schedule and instant, and takes "
-        "rows back whose lease has run out. Works on bulk actions meanwhile. Safe to run several times at once."
+        "rows back whose lease has run out. Works on bulk actions and sends webhooks meanwhile. Safe to run several "
+        "times at once."
     )
 
     _bulk_at = -math.inf
@@ -69,11 +75,14 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self._dry_run()
         elif options["loop"]:
-            self._loop(options["interval"])
+            with outbox.in_background():
+                self._loop(options["interval"])
         else:
             self._pass(quiet=False)
             if changed := bulk.step(BULK_SECONDS_OF_A_PASS).rows:
                 self.stdout.write(f"{changed:,} rows changed by bulk actions")
+            if conf().webhook_threads and (delivered := outbox.deliver_for(WEBHOOK_SECONDS_OF_A_PASS)):
+                self.stdout.write(f"{delivered:,} webhooks delivered")
 
     def _dry_run(self) -> None:
         found = schedules.preview(DRY_RUN_LIMIT)

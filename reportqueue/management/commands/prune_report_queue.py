@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from reportqueue import bounds, bulk, queue
+from reportqueue import bounds, bulk, outbox, queue
 from reportqueue.clock import database_now
 from reportqueue.management.arguments import duration, whole_number
 from reportqueue.models import AuditEntry
@@ -15,7 +15,10 @@ from reportqueue.models import AuditEntry
 class Command(BaseCommand):
     """Deletes in batches, each with its own commit: it may be stopped at any time, and run beside everything else."""
 
-    help = "Deletes finished reports with their attempts, and bulk actions, that ended longer ago than a given time."
+    help = (
+        "Deletes finished reports with their attempts, and bulk actions, that ended longer ago than a given time. Also "
+        "deletes the events of webhooks that are older than REPORTQUEUE['EVENT_RETENTION_SECONDS']."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
@@ -65,6 +68,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{deleted:,} finished reports deleted.")
         if actions := bulk.prune(older_than=options["older_than"]):
             self.stdout.write(f"{actions:,} bulk actions deleted.")
+        if told := sum(outbox.prune(batch=options["batch"])):
+            self.stdout.write(f"{told:,} events deleted.")
         if kept:
             self.stdout.write(f"{kept:,} could not be deleted: something else refers to them; the log names them.")
         if (age := options["audit_older_than"]) is not None:

@@ -1,0 +1,20 @@
+"""The outbox at work: events are delivered as signed webhooks, at least once and in the order of each row."""
+
+from reportqueue.outbox.deliverer import Deliverer, deliver_for, in_background, work
+from reportqueue.outbox.pruning import prune
+from reportqueue.outbox.subscriptions import redeliver, redeliver_one, rotate, secret, send_test
+from reportqueue.outbox.watch import watch
+
+__all__ = [
+    "Deliverer",
+    "deliver_for",
+    "in_background",
+    "prune",
+    "redeliver",
+    "redeliver_one",
+    "rotate",
+    "secret",
+    "send_test",
+    "watch",
+    "work",
+]

@@ -1,0 +1,219 @@
+"""Alerts: events and regular looks become messages to people, grouped, once for each thing and its end.
+
+An event is counted in the transaction that marks its delivery as done, so it counts once. A message may come twice if
+the process is killed after it was sent, and never gets lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from reportqueue import catalogue, locks
+from reportqueue.clock import ClockTimestamp, database_now, minute
+from reportqueue.lines import cut
+from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, ReportQueue
+from reportqueue.models.alert import MAX_LINE_LENGTH, Condition
+from reportqueue.models.event import DeliveryStatus, EventType
+from reportqueue.outbox import messages
+from reportqueue.states import FINAL, Status
+
+INTAKE = 500
+"""Events that one transaction counts."""
+LOOKED_AT = 500
+"""Alerts whose end one look looks for, those first that have lasted longest."""
+GROUP_SECONDS = 20.0
+"""A first message waits for so long for others of its rule."""
+RETRY_SECONDS = 60
+"""After a message that could not be sent."""
+_LOCK = "reportqueue:alerts:look"
+_OVER = {EventType.SCHEDULE_ON_TIME, EventType.HEARD}
+_OF: dict[str, set[str]] = {
+    EventType.FAILED: {Condition.FAILED, Condition.IN_A_ROW},
+    EventType.LATE: {Condition.LATE},
+    EventType.SCHEDULE_OVERDUE: {Condition.OVERDUE},
+    EventType.SCHEDULE_ON_TIME: {Condition.OVERDUE},
+    EventType.SILENT: {Condition.SILENT},
+    EventType.HEARD: {Condition.SILENT},
+}
+logger = logging.getLogger("reportqueue")
+
+
+def step() -> int:
+    """Count new events, look for backlogs and for what is over, send what is due; how many messages were sent."""
+    if not AlertRule.objects.exists():
+        return 0
+    while _take_in() == INTAKE:
+        pass
+    with locks.bounded():
+        if locks.try_until_commit(_LOCK):
+            _look()
+    return sum(_send(pk) for pk in AlertRule.objects.filter(enabled=True).values_list("pk", flat=True))
+
+
+def _take_in() -> int:
+    """Count the next events for the rules that they concern; how many events there were."""
+    mine = EventDelivery.objects.filter(
+        status=DeliveryStatus.PENDING, subscription__of_alerts=True, due_at__lte=Now()
+    ).order_by("event_id")
+    if not mine.exists():
+        return 0
+    with locks.bounded():
+        # One process at a time: the events of a thing count in their order.
+        if not locks.try_until_commit(_LOCK):
+            return 0
+        taken = list(mine.select_for_update(skip_locked=True, of=("self",)).select_related("event")[:INTAKE])
+        rules = list(AlertRule.objects.filter(enabled=True))
+        for one in taken:
+            _count(one.event, rules)
+        done = {"status": DeliveryStatus.DELIVERED, "finished_at": ClockTimestamp()}
+        EventDelivery.objects.filter(pk__in=[one.pk for one in taken]).update(**done)
+    return len(taken)
+
+
+def _count(event: OutboxEvent, rules: Iterable[AlertRule]) -> None:
+    for rule in rules:
+        if rule.condition not in _OF.get(event.type, ()) or not rule.concerns(event.report_id):
+            continue
+        if event.type in _OVER:
+            Alert.objects.filter(rule=rule, subject=event.subject, over_at=None).update(over_at=event.at)
+        elif rule.condition == Condition.IN_A_ROW:
+            if event.report_id is not None and _failed_in_a_row(event.report_id, rule.in_a_row):
+                _found(rule, f"report:{event.report_id}", event.report_id, _line(event))
+        else:
+            subject = event.subject if event.type in (EventType.SCHEDULE_OVERDUE, EventType.SILENT) else ""
+            _found(rule, subject or f"report:{event.report_id}", event.report_id, _line(event))
+
+
+def _failed_in_a_row(report_id: int, number: int) -> bool:
+    latest = list(_latest(report_id).values_list("status", flat=True)[:number])
+    return latest == [Status.FAILED] * number
+
+
+def _latest(report_id: int) -> Any:
+    """The report's finished rows, the newest by its due time first: there is an index in this order."""
+    ended = ReportQueue.objects.filter(status__in=sorted(FINAL), report_id=report_id)
+    return ended.exclude(status__in=[Status.SKIPPED, Status.CANCELLED]).order_by("-trigger_time", "-id")
+
+
+def _found(rule: AlertRule, subject: str, report_id: int | None, line: str) -> None:
+    """Count something that a rule is about; what had ended begins anew."""
+    made, created = Alert.objects.get_or_create(
+        rule=rule, subject=subject, defaults={"report_id": report_id, "line": line, "untold": 1}
+    )
+    if not created:
+        Alert.objects.filter(pk=made.pk).update(
+            untold=min(made.untold + 1, 2**31 - 1), line=line, last_at=ClockTimestamp(), over_at=None
+        )
+
+
+def _line(event: OutboxEvent) -> str:
+    """One event in words."""
+    data = event.data
+    report = catalogue.label(event.report_id, data.get("report_name")) if event.report_id is not None else ""
+    row = f"row {data.get('queue_id')} of report {report}, modifier {data.get('modifier_id')}"
+    text = {
+        EventType.FAILED: f"{row}: {data.get('error')}",
+        EventType.LATE: f"{row} should have been ready at {data.get('deadline_at')}",
+        EventType.SCHEDULE_OVERDUE: (
+            f"schedule {data.get('schedule_id')} of report {report}, {data.get('rule')}, was due at "
+            f"{data.get('next_run_at')}"
+        ),
+        EventType.SILENT: str(data.get("text")),
+    }[EventType(event.type)]
+    return cut(" ".join(text.split()), MAX_LINE_LENGTH)
+
+
+def _look() -> None:
+    """Look for backlogs, and for the end of what was found."""
+    for rule in AlertRule.objects.filter(enabled=True, condition=Condition.BACKLOG):
+        _look_for_backlog(rule)
+    open_ones = Alert.objects.filter(
+        over_at=None, rule__condition__in=[Condition.FAILED, Condition.IN_A_ROW, Condition.LATE]
+    )
+    for one in open_ones.select_related("rule").order_by("id")[:LOOKED_AT]:
+        if _is_over(one):
+            Alert.objects.filter(pk=one.pk).update(over_at=ClockTimestamp())
+    # What belongs to a rule that no longer counts it is forgotten.
+    Alert.objects.filter(rule__enabled=False).delete()
+
+
+def _look_for_backlog(rule: AlertRule) -> None:
+    before = Now() - timedelta(seconds=rule.waited_seconds)
+    waiting = ReportQueue.objects.due().filter(available_at__lt=before).order_by()
+    if rule.report_ids:
+        waiting = waiting.filter(report_id__in=rule.report_ids)
+    found = next(iter(waiting.only("report_id", "available_at")[:1]), None)
+    known = Alert.objects.filter(rule=rule, subject="backlog", over_at=None)
+    if found is None:
+        known.update(over_at=ClockTimestamp())
+    elif not known.exists():
+        line = f"row {found.pk} of report {found.report_id} has waited since {minute(found.available_at)}"
+        _found(rule, "backlog", None, line)
+
+
+def _is_over(one: Alert) -> bool:
+    """Whether the report has succeeded since, or nothing of it is late any more."""
+    if one.report_id is None:
+        return True
+    if one.rule.condition == Condition.LATE:
+        return not ReportQueue.objects.past_deadline().filter(report_id=one.report_id, report_id__gte=0).exists()
+    last = _latest(one.report_id).values_list("status", flat=True).first()
+    return bool(last != Status.FAILED)
+
+
+def _send(pk: int) -> bool:
+    """Send one message of a rule, if one is due; whether one was sent."""
+    due = _due(pk)
+    if due is None:
+        return False
+    rule, found, over, test = due
+    try:
+        problem = messages.send(rule, found, over)
+    except Exception as error:
+        logger.warning("Nobody got the message of the alert rule %s, trying again in %s s.", rule, RETRY_SECONDS)
+        AlertRule.objects.filter(pk=pk).update(problem=messages.said(error))
+        return False
+    with locks.bounded():
+        now = database_now()
+        AlertRule.objects.filter(pk=pk).update(problem=problem, sent_at=now, retry_at=None)
+        if test:
+            AlertRule.objects.filter(pk=pk).update(test_wanted=False)
+        for one in found:
+            # What has come since the message was made is for the next one.
+            left = Alert.objects.filter(pk=one.pk)
+            left.filter(untold=one.untold).update(untold=0, told_at=now)
+            left.filter(untold__gt=one.untold).update(untold=1, told_at=now)
+        Alert.objects.filter(pk__in=[one.pk for one in over], over_at__isnull=False).delete()
+    return True
+
+
+def _due(pk: int) -> tuple[AlertRule, list[Alert], list[Alert], bool] | None:
+    """The rule and what its next message tells of, if it is due; then nobody else sends it for `RETRY_SECONDS`."""
+    with locks.bounded():
+        rule = AlertRule.objects.filter(pk=pk).select_for_update(skip_locked=True).first()
+        now = database_now()
+        if rule is None or (rule.retry_at is not None and rule.retry_at > now):
+            return None
+        quiet = now - timedelta(seconds=rule.quiet_seconds)
+        untold = rule.alerts.filter(Q(told_at=None) | Q(told_at__lte=quiet), over_at=None, untold__gt=0)
+        found = list(untold.select_related("rule"))
+        over = list(rule.alerts.filter(over_at__isnull=False).select_related("rule"))
+        unseen = [one for one in over if one.told_at is None]
+        # What was over before anybody was told of it is told all the same.
+        if not (
+            rule.test_wanted or _is_ripe(found, now) or [one for one in over if one.told_at] or _is_ripe(unseen, now)
+        ):
+            return None
+        AlertRule.objects.filter(pk=pk).update(retry_at=now + timedelta(seconds=RETRY_SECONDS))
+        return rule, found, over, rule.test_wanted
+
+
+def _is_ripe(found: list[Alert], now: datetime) -> bool:
+    """Whether the first of them has waited long enough for others."""
+    return any((now - one.since).total_seconds() >= GROUP_SECONDS or one.told_at for one in found)

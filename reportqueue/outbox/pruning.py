@@ -1,0 +1,59 @@
+"""Old events are deleted with their deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reportqueue import bounds, database, locks
+from reportqueue.conf import conf
+from reportqueue.models import DeliveryAttempt, EventDelivery, OutboxEvent, ReportQueue, WebhookSubscription
+from reportqueue.models.event import EventType
+from reportqueue.states import UNFINISHED
+
+PRUNE_BATCH = 1_000
+
+# A delivery that is pending for an enabled subscription stays, however old. So does the event of a deadline whose
+# report is unfinished: without it, the report would be told of once more.
+_OLDEST = f"""
+SELECT e.id, e.at < clock_timestamp() - make_interval(secs => %(seconds)s),
+    EXISTS (
+        SELECT FROM {EventDelivery._meta.db_table} d
+        WHERE d.event_id = e.id AND (
+            d.finished_at >= clock_timestamp() - make_interval(secs => %(seconds)s)
+            OR (d.status = 'pending' AND EXISTS (
+                SELECT FROM {WebhookSubscription._meta.db_table} s WHERE s.id = d.subscription_id AND s.enabled))))
+    OR CASE WHEN e.type = '{EventType.LATE.value}' THEN EXISTS (
+        SELECT FROM {ReportQueue._meta.db_table} q
+        WHERE q.id = substr(e.subject, 5)::bigint AND q.status = ANY(%(unfinished)s)
+    ) ELSE false END
+FROM {OutboxEvent._meta.db_table} e
+WHERE e.id > %(after)s ORDER BY e.id LIMIT %(batch)s
+"""  # noqa: S608  # names of tables
+
+
+def prune(*, batch: int = PRUNE_BATCH) -> Iterator[int]:
+    """Delete events that ended longer ago than `EVENT_RETENTION_SECONDS`; yield the count of each batch."""
+    bounds.validate_numbers(batch=batch)
+    values: dict[str, Any] = {
+        "seconds": conf().event_retention_seconds,
+        "unfinished": sorted(UNFINISHED),
+        "batch": batch,
+        "after": 0,
+    }
+    while True:
+        with locks.bounded():
+            with database.connection().cursor() as cursor:
+                cursor.execute(_OLDEST, values)
+                found = cursor.fetchall()
+            old = [pk for pk, is_old, _ in found if is_old]
+            gone = [pk for pk, is_old, kept in found if is_old and not kept]
+            if gone:
+                DeliveryAttempt.objects.filter(delivery__event__in=gone).delete()
+                EventDelivery.objects.filter(event__in=gone).delete()
+                OutboxEvent.objects.filter(pk__in=gone).delete()
+        if gone:
+            yield len(gone)
+        if len(old) < batch:
+            return
+        values["after"] = old[-1]

@@ -1,0 +1,296 @@
+"""Alerts: what rules find becomes messages, grouped, once for each thing and once for its end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.exceptions import ValidationError
+from django.test import Client
+from django.utils import timezone
+
+from reportqueue import outbox, queue, schedules, triggers
+from reportqueue.models import (
+    Alert,
+    AlertRule,
+    AuditEntry,
+    OutboxEvent,
+    ReportConsumer,
+    ReportQueue,
+    WebhookSubscription,
+)
+from reportqueue.outbox import alerts, messages
+from reportqueue.patterns import Pattern
+from reportqueue.states import Status
+from tests.conftest import build_row, minutes_ago
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PAGES = "/admin/reportqueue/alertrule/"
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    monkeypatch.setattr(alerts, "GROUP_SECONDS", 0)
+    settings.REPORTQUEUE = {**settings.REPORTQUEUE, "SITE_URL": "https://reports.example.com/"}
+
+
+def rule(condition: str, **fields: Any) -> AlertRule:
+    made = AlertRule(name=f"rule {condition}", condition=condition, **{"emails": ["desk@example.com"], **fields})
+    made.save()
+    return made
+
+
+def fail(report_id: int = 1, due: float = 1) -> None:
+    row = build_row(
+        status=Status.RUNNING, attempt=1, max_attempts=1, report_id=report_id, trigger_time=minutes_ago(due)
+    )
+    queue.fail(row.pk, lease_token=row.lease_token, error="ValueError: no data")
+
+
+def succeed(report_id: int = 1) -> None:
+    row = build_row(status=Status.RUNNING, report_id=report_id, trigger_time=minutes_ago(0))
+    queue.complete(row.pk, lease_token=row.lease_token)
+
+
+def told() -> list[str]:
+    """The subjects of the messages since the last call."""
+    outbox.watch()
+    alerts.step()
+    found = [str(one.subject) for one in mail.outbox]
+    mail.outbox.clear()
+    return found
+
+
+def quiet_is_over() -> None:
+    Alert.objects.exclude(told_at=None).update(told_at=timezone.now() - timedelta(hours=2))
+
+
+def test_a_failed_report_is_told_once_then_grouped_then_its_recovery():
+    rule("failed")
+    fail()
+    alerts.step()
+    (message,) = mail.outbox
+    assert message.to == ["desk@example.com"]
+    assert message.subject == "[reportqueue] A report failed for good (rule failed)"
+    assert "ValueError: no data" in message.body
+    assert "https://reports.example.com/admin/reportqueue/reportqueue/?status=failed&q=report:1" in message.body
+    mail.outbox.clear()
+    fail()
+    fail()
+    assert told() == [], "within the quiet period"
+    quiet_is_over()
+    alerts.step()
+    assert "(2 times)" in mail.outbox[0].body
+    mail.outbox.clear()
+    succeed()
+    assert told() == ["[reportqueue] Over: A report failed for good (rule failed)"]
+    assert told() == []
+    assert not Alert.objects.exists()
+    fail(due=-1)
+    assert told() == ["[reportqueue] A report failed for good (rule failed)"], "it begins anew, at once"
+
+
+def test_failures_of_several_reports_are_one_message():
+    rule("failed")
+    for report_id in range(1, 31):
+        fail(report_id)
+    alerts.step()
+    (message,) = mail.outbox
+    assert message.body.count("ValueError") == messages.SHOWN
+    assert "and 10 more" in message.body
+
+
+def test_a_message_waits_for_others_of_its_group(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(alerts, "GROUP_SECONDS", 60)
+    rule("failed")
+    fail()
+    assert told() == []
+    Alert.objects.update(since=minutes_ago(2))
+    assert len(told()) == 1
+
+
+def test_only_the_reports_of_a_rule_count():
+    rule("failed", report_ids=[7])
+    fail(1)
+    assert told() == []
+    fail(7)
+    assert len(told()) == 1
+
+
+def test_failures_in_a_row_are_told_from_the_chosen_number_on():
+    rule("in_a_row", in_a_row=3)
+    for due in (9, 8):
+        fail(due=due)
+    assert told() == []
+    build_row(status=Status.SUCCEEDED, trigger_time=minutes_ago(7))
+    for due in (6, 5):
+        fail(due=due)
+    assert told() == [], "a success between them"
+    fail(due=4)
+    assert told() == ["[reportqueue] A report failed several times in a row (rule in_a_row)"]
+    succeed()
+    assert told() == ["[reportqueue] Over: A report failed several times in a row (rule in_a_row)"]
+
+
+def test_late_overdue_silent_and_a_backlog_are_told_with_their_end(make_schedule):
+    for condition in ("late", "overdue", "silent"):
+        rule(condition)
+    rule("backlog", waited_seconds=600)
+    triggers.saw(Pattern.QUEUE, "sensor")
+    assert told() == []
+    build_row(deadline_at=minutes_ago(1), available_at=minutes_ago(20), report_id=3)
+    make_schedule(next_run_at=minutes_ago(60))
+    ReportConsumer.objects.update(seen_at=minutes_ago(60))
+    assert sorted(told()) == [
+        "[reportqueue] A report missed its deadline (rule late)",
+        "[reportqueue] A schedule is overdue (rule overdue)",
+        "[reportqueue] Nobody claims reports (rule silent)",
+        "[reportqueue] Reports have waited for long (rule backlog)",
+    ]
+    assert told() == []
+    schedules.enqueue_due()
+    for pk in ReportQueue.objects.filter(status=Status.QUEUED).values_list("pk", flat=True):
+        queue.mark_processed(pk)
+    triggers.saw(Pattern.QUEUE, "sensor")
+    assert len(told()) == 4
+    assert not Alert.objects.exists()
+
+
+def test_events_are_written_for_what_rules_need_and_for_nothing_else():
+    one = rule("failed")
+    succeed()
+    fail()
+    assert [event.type for event in OutboxEvent.objects.all()] == ["report.failed"]
+    one.enabled = False
+    one.save()
+    fail()
+    assert OutboxEvent.objects.count() == 1
+    one.enabled = True
+    one.save()
+    two = rule("late")
+    assert WebhookSubscription.objects.get().event_types == ["report.failed", "report.late"]
+    one.delete()
+    two.delete()
+    assert not WebhookSubscription.objects.get().enabled
+
+
+def test_the_subscription_of_the_rules_is_nobodys_to_see_or_to_send_to(admin_client: Client, client_with):
+    rule("failed")
+    fail()
+    assert outbox.Deliverer().step() is False
+    one = WebhookSubscription.objects.get()
+    api = client_with("view_webhooksubscription", "change_webhooksubscription", "view_eventdelivery")
+    assert api.get("/api/webhook-subscriptions/").json()["subscriptions"] == []
+    assert api.get("/api/webhook-deliveries/").json()["deliveries"] == []
+    assert api.post(f"/api/webhook-subscriptions/{one.pk}/rotate/", {}, format="json").status_code == 404
+    assert admin_client.get(f"/admin/reportqueue/webhooksubscription/{one.pk}/change/").status_code == 302
+
+
+def test_a_message_that_cannot_be_sent_is_tried_again_and_its_rule_says_why(settings: Any, monkeypatch: Any):
+    one = rule("failed")
+    fail()
+
+    def refuse(*args: Any) -> None:
+        raise OSError("the mail server is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(messages, "_mail", refuse)
+        assert told() == []
+    one.refresh_from_db()
+    assert "the mail server is away" in one.problem
+    assert told() == [], "not at once"
+    AlertRule.objects.update(retry_at=None)
+    assert len(told()) == 1
+    one.refresh_from_db()
+    assert (one.problem, one.sent_at is not None) == ("", True)
+
+
+def test_whoever_got_a_message_does_not_get_it_again_since_another_way_fails(settings: Any):
+    settings.REPORTQUEUE = {**settings.REPORTQUEUE, "ALERT_CHANNELS": {"ops": "nothing"}}
+    one = rule("failed", channels=["ops"])
+    settings.REPORTQUEUE = {**settings.REPORTQUEUE, "ALERT_CHANNELS": {}}
+    fail()
+    assert len(told()) == 1
+    AlertRule.objects.update(retry_at=None)
+    assert told() == []
+    one.refresh_from_db()
+    assert "ALERT_CHANNELS has no ops" in one.problem
+
+
+def test_what_fails_while_a_message_is_sent_is_in_the_next_one(monkeypatch: pytest.MonkeyPatch):
+    rule("failed", quiet_seconds=0)
+    fail()
+    send = messages.send
+
+    def meanwhile(*args: Any) -> str:
+        problem = send(*args)
+        monkeypatch.setattr(messages, "send", send)
+        fail()
+        alerts._take_in()
+        return problem
+
+    monkeypatch.setattr(messages, "send", meanwhile)
+    assert len(told()) == 1
+    assert len(told()) == 1, "the second failure is not lost"
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_channels_go_to_apprise_by_their_names_in_the_settings(settings: Any, monkeypatch: pytest.MonkeyPatch):
+    apprise = pytest.importorskip("apprise")
+    settings.REPORTQUEUE = {**settings.REPORTQUEUE, "ALERT_CHANNELS": {"ops": "json://127.0.0.1:9/"}}
+    sent: list[Any] = []
+    monkeypatch.setattr(apprise.Apprise, "notify", lambda self, **given: sent.append((len(self), given)) or True)
+    rule("failed", emails=[], channels=["ops"])
+    fail()
+    alerts.step()
+    ((count, given),) = sent
+    assert count == 1, "each channel is told by itself"
+    assert given["title"].startswith("[reportqueue]")
+    with pytest.raises(ValidationError, match="no nowhere"):
+        rule("late", emails=[], channels=["nowhere"])
+    with pytest.raises(ValidationError, match="Give an address"):
+        rule("late", emails=[])
+
+
+def test_a_project_can_override_the_templates(settings: Any, tmp_path: Any):
+    folder = tmp_path / "reportqueue"
+    folder.mkdir()
+    (folder / "alert_subject.txt").write_text("Ours: {{ rule }}")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [str(tmp_path)]}]
+    rule("failed")
+    fail()
+    assert told() == ["Ours: rule failed"]
+
+
+def test_a_rule_is_made_tested_and_audited_in_the_admin(admin_client: Client):
+    form = {
+        "name": "desk",
+        "enabled": "on",
+        "condition": "failed",
+        "in_a_row": 3,
+        "waited_seconds": 900,
+        "emails": "a@example.com, b@example.com",
+        "quiet_seconds": 60,
+    }
+    assert admin_client.post(f"{PAGES}add/", {**form, "emails": ""}).context["errors"]
+    admin_client.post(f"{PAGES}add/", form)
+    one = AlertRule.objects.get()
+    assert one.emails == ["a@example.com", "b@example.com"]
+    page = admin_client.get(f"{PAGES}{one.pk}/change/").content.decode()
+    assert "Send a test message" in page
+    admin_client.post(f"{PAGES}{one.pk}/test/")
+    assert told() == ["[reportqueue] Test of desk (desk)"]
+    assert told() == []
+    fail()
+    alerts.step()
+    assert "ValueError" in admin_client.get(f"{PAGES}{one.pk}/change/").content.decode()
+    assert list(AuditEntry.objects.filter(kind="alert").values_list("action", flat=True)) == ["test", "add"]
+
+
+def test_messages_are_in_the_language_of_the_project(settings: Any):
+    settings.LANGUAGE_CODE = "de"
+    rule("failed")
+    fail()
+    assert told() == ["[reportqueue] Ein Bericht ist endgültig fehlgeschlagen (rule failed)"]

@@ -1,0 +1,104 @@
+"""The processes that deliver: the scheduler, and `deliver_events`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from project.environment import BASE_DIR
+from reportqueue import outbox, queue
+from reportqueue.models import EventDelivery
+from reportqueue.states import Status
+from tests.conftest import build_row
+from tests.integration.test_enqueue_due_reports import database_url
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PATIENCE_SECONDS = 30
+
+
+def said(*command: str) -> str:
+    out = StringIO()
+    call_command(*command, stdout=out)
+    return out.getvalue()
+
+
+def fail() -> None:
+    row = build_row(status=Status.RUNNING, attempt=1, max_attempts=1)
+    queue.fail(row.pk, lease_token=row.lease_token, error="no data")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    patience = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+
+
+@contextmanager
+def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    running = subprocess.Popen(
+        [sys.executable, "manage.py", *command],
+        cwd=BASE_DIR,
+        env=os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.outbox.settings"},
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_a_single_pass_of_each_command_delivers_what_is_due(subscribe, receiver, settings: Any):
+    subscribe()
+    fail()
+    assert said("deliver_events") == "1 webhooks delivered\n"
+    assert said("deliver_events", "--seconds", "5") == "0 webhooks delivered\n"
+    fail()
+    assert "1 webhooks delivered" in said("enqueue_due_reports")
+    settings.REPORTQUEUE = {**settings.REPORTQUEUE, "WEBHOOK_THREADS": 0}
+    fail()
+    assert "webhooks" not in said("enqueue_due_reports")
+    assert said("deliver_events") == "1 webhooks delivered\n"
+    assert len(receiver.accepted) == 3
+    with pytest.raises(CommandError):
+        said("deliver_events", "--seconds", "0")
+
+
+@pytest.mark.parametrize("command", [["enqueue_due_reports", "--loop"], ["deliver_events", "--loop"]], ids=" ".join)
+def test_a_loop_delivers_through_lost_connections_and_ends_on_sigterm(subscribe, receiver, command: list[str]):
+    subscribe()
+    fail()
+    with process(*command) as running:
+        until(lambda: len(receiver.accepted) == 1)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )
+        fail()
+        until(lambda: not EventDelivery.objects.filter(status="pending").exists())
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=15) == 0
+    assert len({got.message_id for got in receiver.accepted}) == 2
+    assert receiver.refused == []
+
+
+def test_pruning_deletes_events_and_says_how_many(subscribe, receiver):
+    subscribe()
+    fail()
+    outbox.deliver_for(5)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE reportqueue_outboxevent SET at = now() - interval '40 days'")
+        cursor.execute("UPDATE reportqueue_eventdelivery SET finished_at = now() - interval '40 days'")
+    assert "1 events deleted" in said("prune_report_queue", "--older-than", "90d")

@@ -1,0 +1,87 @@
+"""What no transaction tells of: it is told once when it is found, and once when it is over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from reportqueue import outbox, queue, schedules, triggers
+from reportqueue.models import OutboxEvent, ReportSchedule, Trouble, WebhookSubscription
+from reportqueue.patterns import Pattern
+from reportqueue.states import Status
+from tests.conftest import minutes_ago
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def told() -> list[str]:
+    return list(OutboxEvent.objects.order_by("id").values_list("type", flat=True))
+
+
+def test_a_missed_deadline_is_told_once_and_before_the_end_of_its_row(subscribe, make_row):
+    subscribe(event_types=["report.late", "report.succeeded"])
+    row = make_row(status=Status.RUNNING, deadline_at=minutes_ago(1))
+    make_row(deadline_at=minutes_ago(-5))
+    for _ in range(3):
+        outbox.watch()
+    assert told() == ["report.late"]
+    queue.complete(row.pk, lease_token=row.lease_token)
+    outbox.watch()
+    assert told() == ["report.late", "report.succeeded"]
+    assert OutboxEvent.objects.earliest("id").data["queue_id"] == row.pk
+
+
+def test_an_overdue_schedule_is_told_once_and_again_when_it_is_on_time(subscribe, make_schedule):
+    one = make_schedule(next_run_at=minutes_ago(60))
+    outbox.watch()
+    assert told() == [], "nobody subscribes"
+    subscribe(event_types=["schedule.overdue", "schedule.on_time"])
+    outbox.watch()
+    outbox.watch()
+    assert told() == ["schedule.overdue"]
+    schedules.enqueue_due()
+    outbox.watch()
+    assert told() == ["schedule.overdue", "schedule.on_time"]
+    assert {event.subject for event in OutboxEvent.objects.all()} == {f"schedule:{one.pk}"}
+    assert not Trouble.objects.exists()
+
+
+def test_silence_is_told_and_its_end(subscribe, make_schedule):
+    make_schedule()
+    subscribe(event_types=["consumers.silent", "consumers.heard"])
+    outbox.watch()
+    assert told() == ["consumers.silent"]
+    triggers.saw(Pattern.QUEUE, "sensor")
+    outbox.watch()
+    assert told() == ["consumers.silent", "consumers.heard"]
+
+
+def test_whoever_subscribes_later_is_told_of_what_lasts(subscribe, make_schedule):
+    make_schedule(next_run_at=minutes_ago(60))
+    subscribe(event_types=["schedule.overdue"])
+    outbox.watch()
+    WebhookSubscription.objects.update(enabled=False)
+    outbox.watch()
+    WebhookSubscription.objects.update(enabled=True)
+    outbox.watch()
+    assert told() == ["schedule.overdue"] * 2
+
+
+def test_pauses_and_disabled_schedules_are_told(subscribe, make_schedule):
+    subscribe()
+    queue.pause(report_id=3, by="anna", note="broken source")
+    queue.resume(report_id=3, by="bert")
+    queue.pause(by="anna")
+    one, broken = make_schedule(), make_schedule(report_id=4, next_run_at=minutes_ago(1))
+    schedules.pause(one.pk, by="anna", note="later")
+    ReportSchedule.objects.filter(pk=broken.pk).update(cron="not a cron")
+    schedules.enqueue_due()
+    assert told() == ["queue.paused", "queue.resumed", "queue.paused", "schedule.disabled", "schedule.disabled"]
+    paused, _, _, by_person, by_error = OutboxEvent.objects.order_by("id")
+    assert paused.data | {"by": "anna", "note": "broken source", "report_id": 3} == paused.data
+    assert (by_person.data["paused_by"], by_person.data["pause_note"]) == ("anna", "later")
+    assert by_error.data["error"]
+    assert by_error.data["schedule_id"] == broken.pk
+    assert timezone.now() - by_error.at < timedelta(minutes=1)
