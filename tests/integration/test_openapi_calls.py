@@ -32,7 +32,12 @@ from reportqueue.models import BlackoutCalendar, Report, ReportQueue, ReportSche
 from reportqueue.states import FINAL, Status
 from tests import openapi
 from tests.conftest import build_row, build_schedule
-from tests.integration.test_api_endpoints import build_done_bulk_action, build_fired_schedule
+from tests.integration.test_api_endpoints import (
+    build_delivery,
+    build_done_bulk_action,
+    build_fired_schedule,
+    build_subscription,
+)
 
 CHECKS = [
     not_a_server_error,
@@ -103,6 +108,8 @@ class World:
             "schedules": [one.pk for one in schedules],
             "catalogue": [1, 2, 9],
             "bulk": [one.pk for one in actions],
+            "webhook-subscriptions": [build_subscription().pk],
+            "webhook-deliveries": [build_delivery().pk],
         }
 
     def number(self, path: str, pick: int) -> int:
