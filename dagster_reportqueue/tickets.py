@@ -22,6 +22,8 @@ REPORT_TAG = "reportqueue/report"
 MODIFIER_ID_TAG = "reportqueue/modifier_id"
 BATCH_TAG = "reportqueue/batch"
 """The tag of a run of several rows. Its value is the consumer that claimed them; the run config names the rows."""
+TRACEPARENT_TAG = "reportqueue/traceparent"
+"""The W3C trace context in which the run of a row goes on."""
 STRAY_TAG = "reportqueue/stray"
 """Of a run that the reconciler has terminated: nobody wants its other reports cancelled for that."""
 NO_RETRIES = {"dagster/max_retries": "0"}

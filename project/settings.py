@@ -115,6 +115,8 @@ REPORTQUEUE = {
     "SITE_URL": variable("SITE_URL", variable("REPORTQUEUE_URL", "")),
     "WEBHOOK_ALLOW_HTTP": variable("WEBHOOK_ALLOW_HTTP", "") == "1",
     "WEBHOOK_ALLOWED_NETWORKS": list(filter(None, variable("WEBHOOK_ALLOWED_NETWORKS", "").split(","))),
+    "METRICS_TOKEN": variable("METRICS_TOKEN", ""),
+    "METRICS_OPEN": variable("METRICS_OPEN", "") == "1",
     "RETRY_BACKOFF_SECONDS": int(variable("RETRY_BACKOFF_SECONDS", "30")),
 }
 

@@ -10,6 +10,7 @@ from project.receiver import receive
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:reportqueue_reportqueue_changelist")),
     path("", include("reportqueue.health")),
+    path("", include("reportqueue.metrics")),
     path("admin/", admin.site.urls),
     path("api/", include("reportqueue.api.urls")),
     path("demo-webhooks/", receive),

@@ -38,6 +38,8 @@ MAX_DESCRIPTION_LENGTH = 4_000
 MAX_ROUTE_LENGTH = 50
 MAX_ROUTES = 50
 """Routes that one claim may name."""
+MAX_METRICS_LABELS = 200
+"""As many reports have running totals of their own."""
 MAX_PROGRESS_LENGTH = 200
 MAX_CLAIM = 1_000
 MAX_BULK = 1_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.urls import URLResolver, get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 from psycopg import sql
 from rest_framework.authentication import TokenAuthentication
@@ -28,6 +30,7 @@ NAMED = 10
 ROUTER = "reportqueue.routers.ReportQueueRouter"
 ASK_SECONDS = 2
 """How long a check may wait for the database: for the connection, and for each answer."""
+METRICS = "reportqueue.metrics"
 Configs = Sequence[AppConfig] | None
 Found = list[checks.CheckMessage]
 
@@ -61,6 +64,40 @@ def check_settings(app_configs: Configs, **kwargs: Any) -> Found:
             )
         )
     return problems
+
+
+@checks.register(checks.Tags.urls)
+def check_metrics(app_configs: Configs, **kwargs: Any) -> Found:
+    """W005 and W006: the project has the address `/metrics`, and nobody can read it."""
+    try:
+        if not settings.ROOT_URLCONF or not _includes(get_resolver(), METRICS):
+            return []
+        closed = not (conf().metrics_open or conf().metrics_token)
+    except Exception:  # Django's own check of the addresses says it, or E001
+        return []
+    if find_spec("prometheus_client") is None:
+        return [
+            checks.Warning(
+                f"The addresses include {METRICS}, but prometheus-client is not installed: there is no /metrics.",
+                hint="pip install 'reportqueue[metrics]', or leave the address out.",
+                id="reportqueue.W005",
+            )
+        ]
+    if closed:
+        return [
+            checks.Warning(
+                "/metrics answers nobody: REPORTQUEUE has neither METRICS_TOKEN nor METRICS_OPEN.",
+                hint="Set METRICS_TOKEN to a long random text, and give it to Prometheus as a bearer token.",
+                id="reportqueue.W006",
+            )
+        ]
+    return []
+
+
+def _includes(resolver: URLResolver, module: str) -> bool:
+    if getattr(resolver.urlconf_name, "__name__", resolver.urlconf_name) == module:
+        return True
+    return any(_includes(one, module) for one in resolver.url_patterns if isinstance(one, URLResolver))
 
 
 @checks.register

@@ -89,6 +89,12 @@ class Conf:
     """Where alerts are sent beside mail: names, each with an address of `apprise`, which may hold a secret."""
     event_retention_seconds: int = 30 * 86_400
     """`prune_report_queue` deletes events that have been delivered or given up for longer than this."""
+    metrics_token: str = ""
+    """`/metrics` answers callers that send this text as a bearer token; empty: nobody, unless `METRICS_OPEN`."""
+    metrics_open: bool = False
+    """Whether `/metrics` answers everybody."""
+    metrics_labels: int = 50
+    """So many reports, routes, consumers and pauses are named in `/metrics`, of each; all others are `other`."""
     dagster_url: str = ""
     """Dagster's webserver, which is told when schedules change; empty: no webserver is told."""
 
@@ -121,6 +127,17 @@ class Conf:
             raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must contain {run_id}.")
         if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):
             raise ImproperlyConfigured("REPORTQUEUE['DAGSTER_URL'] must be an http:// or https:// address, or empty.")
+        if not isinstance(self.metrics_open, bool):
+            raise ImproperlyConfigured("REPORTQUEUE['METRICS_OPEN'] must be True or False.")
+        if not isinstance(self.metrics_token, str) or not re.fullmatch(r"([!-~]{16,200})?", self.metrics_token):
+            raise ImproperlyConfigured(
+                "REPORTQUEUE['METRICS_TOKEN'] must be a text of 16 to 200 ASCII characters without blanks, or empty."
+            )
+        if self.metrics_open and self.metrics_token:
+            raise ImproperlyConfigured(
+                "REPORTQUEUE has METRICS_OPEN and a METRICS_TOKEN, which would not be asked for: leave one of them out."
+            )
+        _between("metrics_labels", self.metrics_labels, 1, bounds.MAX_METRICS_LABELS)
         if not isinstance(self.modifier_model, str) or not re.fullmatch(r"(\w+\.\w+)?", self.modifier_model):
             raise ImproperlyConfigured(
                 "REPORTQUEUE['MODIFIER_MODEL'] must name a model as app_label.Model, or be empty."

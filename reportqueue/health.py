@@ -9,14 +9,14 @@ from typing import Any
 from django.contrib.auth.decorators import login_not_required
 from django.db import DEFAULT_DB_ALIAS, Error
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from reportqueue import database, locks, moving, queue
 
-View = Callable[[HttpRequest], JsonResponse]
+View = Callable[[HttpRequest], HttpResponse]
 PROBE_SECONDS = 2
 """How long each of a probe's statements may take."""
 logger = logging.getLogger("reportqueue")
@@ -40,13 +40,14 @@ def ready(request: HttpRequest) -> JsonResponse:
         with database.quick(PROBE_SECONDS):
             paused = [] if any(reasons) else [*map(moving.paused, queue.paused())]
     except Error as error:
-        reasons = [_reason(error)]
+        reasons = [reason(error)]
     if any(reasons):
         return JsonResponse({"status": "not ready", "reasons": [*filter(None, reasons)]}, status=503)
     return JsonResponse({"status": "ready", "paused": paused})
 
 
-def _reason(error: Error) -> str:
+def reason(error: Error) -> str:
+    """Why the database cannot answer a probe, in a sentence for callers without a login."""
     if locks.is_away(error):
         return locks.why_away(error)
     logger.error("A probe fails: %s", str(error).strip().splitlines()[0])
@@ -87,23 +88,23 @@ def status(request: HttpRequest) -> JsonResponse:
     try:
         found = moving.state(PROBE_SECONDS)
     except Error as error:
-        return JsonResponse({"status": "unknown", "reasons": [_reason(error)]}, status=503)
+        return JsonResponse({"status": "unknown", "reasons": [reason(error)]}, status=503)
     document = {"status": "stalled" if found.reasons else "moving", "reasons": found.reasons}
     warnings = [*found.warnings, *map(moving.paused, found.pauses)]
     return JsonResponse({**document, "warnings": warnings, **found.counts, "counted_up_to": moving.COUNTED})
 
 
-def _probe(view: View) -> View:
+def probe(view: View) -> View:
     """A view for programs, whatever the project has for people: without login, cached answers and transactions.
 
     It takes no parameters: those of a prefix of the project are not for it.
     """
 
-    def probe(request: HttpRequest, *args: Any, **kwargs: Any) -> JsonResponse:
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return view(request)
 
-    return login_not_required(never_cache(locks.without_request_transaction(probe)))
+    return login_not_required(never_cache(locks.without_request_transaction(answer)))
 
 
-PROBES = {"healthz": _probe(live), "readyz": _probe(ready), "status": _probe(status)}
+PROBES = {"healthz": probe(live), "readyz": probe(ready), "status": probe(status)}
 urlpatterns = [path(name, probe, name=name) for name, probe in PROBES.items()]

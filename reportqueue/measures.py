@@ -17,7 +17,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.models import Max
 
-from reportqueue import database, locks
+from reportqueue import bounds, database, locks, totals
 from reportqueue.clock import database_now
 from reportqueue.models import Depth, Measure, ReportQueue
 from reportqueue.models.measure import OTHERS, What
@@ -55,21 +55,21 @@ WITH ended AS MATERIALIZED (
     SELECT coalesce(b.report_id, %(others)s) AS report_id, e.status, e.waited, e.ran
     FROM ended e LEFT JOIN busiest b ON b.report_id = e.report_id
 ), counted AS (
-    SELECT report_id, status AS what, 0 AS bin, count(*) FROM named GROUP BY 1, 2
+    SELECT report_id, status AS what, 0 AS bin, count(*), 0::float8 AS total FROM named GROUP BY 1, 2
     UNION ALL
     SELECT report_id, v.what, least(%(bins)s, greatest(0, ceil(
         ln(greatest(extract(epoch FROM v.length)::float8, %(smallest)s) / %(smallest)s) / ln(%(factor)s::float8)
-    )))::smallint, count(*)
+    )))::smallint, count(*), sum(greatest(0, extract(epoch FROM v.length)::float8))
     FROM named CROSS JOIN LATERAL (VALUES ('wait', waited), ('run', ran)) AS v (what, length)
     WHERE v.length IS NOT NULL
     GROUP BY 1, 2, 3
 )
-INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count)
-SELECT {SHORT}, %(start)s, report_id, what, bin, count FROM counted
+INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count, total)
+SELECT {SHORT}, %(start)s, report_id, what, bin, count, total FROM counted
 """  # noqa: S608  # names of tables and numbers
 _OF_AN_HOUR = f"""
-INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count)
-SELECT {HOUR}, %(start)s, report_id, what, bin, sum(count)
+INSERT INTO {Measure._meta.db_table} (seconds, start, report_id, what, bin, count, total)
+SELECT {HOUR}, %(start)s, report_id, what, bin, sum(count), sum(total)
 FROM {Measure._meta.db_table}
 WHERE seconds = {SHORT} AND start >= %(start)s AND start < %(end)s
 GROUP BY report_id, what, bin
@@ -169,6 +169,7 @@ def _roll_up(start: datetime, now: datetime) -> None:
         cursor.execute(_OF_A_SHORT_PERIOD, {"start": start, "end": end, "final": sorted(FINAL), **numbers})
     if _begin(end, HOUR) == end:
         _sum_up(end - timedelta(seconds=HOUR))
+    totals.add(SHORT, start, most=bounds.MAX_METRICS_LABELS)
     # Of a period that ended long ago nobody has counted what waited then.
     counted = _depth() if now - end < timedelta(seconds=SHORT) else {}
     Depth(start=start, **counted).save(force_insert=True)
@@ -190,6 +191,7 @@ def _forget(now: datetime) -> None:
     for seconds, kept in KEPT.items():
         Measure.objects.filter(seconds=seconds, start__lt=now - kept).delete()
     Depth.objects.filter(start__lt=now - KEPT[SHORT]).delete()
+    totals.forget(now - KEPT[HOUR])
 
 
 @dataclass(frozen=True)
@@ -321,6 +323,11 @@ def percentile(bins: dict[int, int], share: float) -> float:
         if passed >= wanted:
             return seconds_of(place)
     raise ValueError("There is nothing to take a percentile of.")
+
+
+def widest(place: int) -> float:
+    """The longest time of a bin, in seconds. The last bin has longer ones, too."""
+    return float(SMALLEST * FACTOR**place)
 
 
 def seconds_of(place: int) -> float:

@@ -54,6 +54,7 @@ LONG = (
     ("tests/dagster_reportqueue/test_moves.py", "between_the_queue_and_polling"),
     ("tests/dagster_reportqueue/test_processes.py", "test_runs_that_are_stopped"),
     ("tests/dagster_reportqueue/test_queue_lanes.py", "in a process of its own"),
+    ("tests/dagster_reportqueue/test_traces.py", "through_all_processes"),
     ("tests/dagster_reportqueue/test_queue_sensor.py", "test_a_tick_that_fails_anywhere"),
     ("tests/integration/test_admin_exports.py", "test_memory_stays_flat"),
     ("tests/integration/test_bulk.py", "test_ten_thousand"),

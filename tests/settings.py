@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("SECRET_KEY", "of-the-tests-and-of-nothing-else")  # the processes that tests start have it, too
+os.environ.setdefault("METRICS_OPEN", "1")
 os.environ["DAGSTER_URL"] = ""  # a demo that has run in this folder has left its own, which nothing here must call
 
 from project.settings import *  # noqa: F403

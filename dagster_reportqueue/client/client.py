@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+from dagster_reportqueue import counters
 from dagster_reportqueue.client.parsing import boolean, given, pages, parsed, storable, unexpected
 from dagster_reportqueue.client.plan import Plan, PlanReading
 from dagster_reportqueue.client.producing import Producing
@@ -65,7 +66,7 @@ class ReportQueueClient(Producing, Scheduling):
             "routes": None if routes is None else sorted(routes),
         }
         answer = self._post("claim/", body, read_timeout=wait_seconds + ANSWER_SECONDS)
-        return parsed(
+        claim = parsed(
             "a claim",
             lambda: Claim(
                 UUID(answer["claim_id"]) if answer["claim_id"] is not None else None,
@@ -75,6 +76,9 @@ class ReportQueueClient(Producing, Scheduling):
                 str(answer.get("warning", "")),
             ),
         )
+        counters.count("claims_total", brought="rows" if claim.items else "nothing")
+        counters.count("claimed_rows_total", len(claim.items))
+        return claim
 
     def rows(self, status: str, *, claimed_by: Collection[str] = ()) -> Iterator[HeldRow]:
         """All rows of a status, read in pages of 1,000; unfinished ones in claim order. Needs permission to view.
@@ -273,7 +277,9 @@ class ReportQueueClient(Producing, Scheduling):
         After `MAX_UNSTARTED_RUNS` reports in a row that count, the row fails. `counts` is False if no run has failed.
         """
         body = {"generation": generation, "run_id": run_id, "error": storable(error), "counts": counts}
-        return self._post_for_row(queue_id, "fail", body)
+        status = self._post_for_row(queue_id, "fail", body)
+        counters.count("launch_failures_total")
+        return status
 
     def release(
         self, queue_id: int, *, lease_token: UUID, delay_seconds: int = 0, reason: str = "", begun: bool = True

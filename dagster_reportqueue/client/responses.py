@@ -33,6 +33,8 @@ class QueueItem:
     report_name: str = ""
     """Of the report in the catalogue; empty if it has none."""
     route: str = ""
+    traceparent: str | None = None
+    """The W3C trace context of what queued the row."""
 
     @property
     def label(self) -> str:
@@ -65,6 +67,7 @@ class QueueItem:
             source=None if (source := data.get("source")) is None else str(source),
             report_name=str(data.get("report_name", "")),
             route=str(data.get("route", "")),
+            traceparent=None if (context := data.get("traceparent")) is None else str(context),
         )
 
 

@@ -15,6 +15,8 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
+from dagster_reportqueue import counters, tracing
+
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
 RETRIES = 3
@@ -23,6 +25,10 @@ DEFAULT_PATH = "/api"
 """The path of the API for an address that has none."""
 MAX_BODY_BYTES = 1024 * 1024
 """More than any verb needs for one row. A larger body is not sent: its answer could be lost with the connection."""
+
+
+CALLS = ("claim", "start", "heartbeat", "complete", "fail", "release", "cancel", "start-firing", "queue-firing")
+"""The calls that the counters name; all others are one."""
 
 
 class ApiError(Exception):
@@ -169,10 +175,15 @@ class Transport:
             raise ValueError(f"{path} is on another host than the API: the token must not be sent there.")
         seconds = self._read_timeout if read_timeout is None else read_timeout
         options.setdefault("timeout", (min(CONNECT_TIMEOUT, seconds), seconds))
+        if joins := tracing.headers():
+            options["headers"] = {**options.get("headers", {}), **joins}
+        call = _call(path)
         try:
             session = self._once if once else self._session
-            response = session.request(method, url, allow_redirects=False, **options)
+            with counters.timed(counters.CALL_SECONDS, call=call):
+                response = session.request(method, url, allow_redirects=False, **options)
         except (OSError, HTTPError) as error:  # requests' own errors are OSErrors
+            counters.count("call_failures_total", call=call, kind="unreachable")
             raise ApiUnreachable(f"{url} does not answer ({_reason(error)}); is the web app running?") from None
         time = response.headers.get(TIME_HEADER)
         if response.status_code == 304 and "If-None-Match" in options.get("headers", {}):
@@ -186,7 +197,10 @@ class Transport:
                 raise ApiUnreachable(
                     f"{url} answered something that is not JSON; is REPORTQUEUE_URL the address of the queue's API?"
                 ) from None
-        raise _refusal(response, url)
+        refusal = _refusal(response, url)
+        kind = "unreachable" if isinstance(refusal, ApiUnreachable) else "refused"
+        counters.count("call_failures_total", call=call, kind=kind)
+        raise refusal
 
     def post(
         self,
@@ -216,6 +230,12 @@ class Transport:
             )
         headers = {"Content-Type": "application/json", **(headers or {})}
         return self.request(method, path, data=data, headers=headers, **options)
+
+
+def _call(path: str) -> str:
+    """What is called, as a label: the last part of the path, if that is a verb of the queue."""
+    name = path.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return name if name in CALLS else "other"
 
 
 def _checked_url(url: str) -> str:

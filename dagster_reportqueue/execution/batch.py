@@ -16,6 +16,7 @@ from dagster import DagsterExecutionInterruptedError, Failure, OpExecutionContex
 from dagster._core.events import EngineEventData
 from dagster._utils.error import serializable_error_info_from_exc_info
 
+from dagster_reportqueue import counters, tracing
 from dagster_reportqueue.client import (
     MAX_BATCH_ROWS,
     ApiError,
@@ -85,10 +86,13 @@ def run_reports(
         raise ValueError(f"A batch has from 1 to {MAX_RUN_ROWS:,} rows; this one has {len(tickets):,}.")
     context = op_context(context)
     with (
+        counters.saved(),
         Interrupts() as interrupts,
         closing(client.clone(retries=0)) as calls,
         closing(client.clone(retries=0)) as sender_client,
         LeaseKeeper(calls, lease_seconds, run_id=context.run_id, interrupt=interrupts.interrupt) as keeper,
+        tracing.flushed(),
+        tracing.batch(len(tickets), run_id=context.run_id),
     ):
         batch = _Batch(context, calls, sender_client, keeper, interrupts, lease_seconds)
         try:
@@ -134,6 +138,7 @@ class _Batch:
             self._keeper.set_waiting(dict(waiting))
             began = time.monotonic()
             started, busy = self._start(group)
+            tracing.join(attempt.lease.started.item for attempt in started)
             waiting |= busy  # after all others
             self._keeper.set_waiting(dict(waiting))
             if busy and not started:
@@ -197,7 +202,10 @@ class _Batch:
         """Make one report. Raises if the run must end."""
         began = time.monotonic()
         try:
-            with surroundings.kept():
+            with (
+                surroundings.kept(),
+                tracing.processing(attempt.lease.started.item, run_id=self._context.run_id),
+            ):
                 result = attempt.make(work)
         except ReportCancelled:
             self._show(self._end(attempt, Outcome.CANCELLED, time.monotonic() - began))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Self
 
+from dagster_reportqueue import counters
 from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, ReportQueueClient, Started
 
 HEARTBEATS = 3
@@ -115,6 +116,7 @@ class LeaseKeeper:
                 pause = min(oldest, default=now) + self._lease_seconds / HEARTBEATS - now
                 if pause <= 0:
                     pause = 0.0 if self._renew(mine) else min(1.0, self._lease_seconds / 12)
+                    counters.save()
         finally:
             self._client.close()
 
@@ -154,11 +156,13 @@ class LeaseKeeper:
         for lease in mine:
             answer = answers[lease.started.item.queue_id]
             if isinstance(answer, ApiError):
+                counters.count("lease_renewals_total", answer="refused" if isinstance(answer, ApiRefused) else "later")
                 if isinstance(answer, ApiRefused) and answer.moved_on:
                     self._halt(lease, Stop.LOST)
                 else:
                     every = False  # another transaction has locked the row: try again soon
                 continue
+            counters.count("lease_renewals_total", answer="renewed")
             lease.renewed, lease.shown = sent, news.get(lease, lease.shown)
             if answer and lease.stop is None:
                 self._halt(lease, Stop.CANCEL)

@@ -15,6 +15,7 @@ from typing import Any
 
 from dagster import AssetExecutionContext, Failure, OpExecutionContext
 
+from dagster_reportqueue import counters, tracing
 from dagster_reportqueue.arguments import check_number
 from dagster_reportqueue.bounds import MAX_LEASE_SECONDS, MIN_LEASE_SECONDS
 from dagster_reportqueue.client import ApiRefused, ReportQueueClient, Started
@@ -23,7 +24,7 @@ from dagster_reportqueue.execution.interrupts import Interrupts
 from dagster_reportqueue.execution.leases import LeaseKeeper
 from dagster_reportqueue.execution.report import ReportRun, Work
 from dagster_reportqueue.execution.retry import retry_while_unreachable
-from dagster_reportqueue.tickets import QUEUE_ID_TAG, FiringTicket, Ticket
+from dagster_reportqueue.tickets import QUEUE_ID_TAG, TRACEPARENT_TAG, FiringTicket, Ticket
 
 LEASE_SECONDS = 60
 NO_TICKET = (
@@ -53,7 +54,7 @@ def run_report(
     if ticket is None:
         raise Failure(NO_TICKET, allow_retries=False)
     # The client makes no retries: `retry_while_unreachable` makes them, and stops at signals and time limits.
-    with Interrupts() as interrupts, closing(client.clone(retries=0)) as calls:
+    with counters.saved(), Interrupts() as interrupts, closing(client.clone(retries=0)) as calls:
         sent = 0.0
 
         def start() -> Started:
@@ -79,9 +80,11 @@ def run_report(
 
         with LeaseKeeper(calls, lease_seconds, run_id=context.run_id, interrupt=interrupts.interrupt) as keeper:
             attempt = Attempt(context, calls, keeper.add(started, sent=sent), interrupts)
+            parent = context.run.tags.get(TRACEPARENT_TAG)
             try:
-                result = attempt.make(announced)
-                attempt.complete(result)
+                with tracing.flushed(), tracing.processing(item, run_id=context.run_id, parent=parent):
+                    result = attempt.make(announced)
+                    attempt.complete(result)
             except ReportCancelled as cancelled:
                 # Dagster marks an interrupted run as failed, unless its termination was requested.
                 context.instance.report_run_canceling(context.run, str(cancelled))

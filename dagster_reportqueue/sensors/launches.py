@@ -13,7 +13,7 @@ from dagster_reportqueue.client import QueueItem, ReportQueueClient
 from dagster_reportqueue.sensors.grouping import Group
 from dagster_reportqueue.sensors.targets import OF_FUNCTIONS, BadTarget, Target, TickTargets, told
 from dagster_reportqueue.sensors.ticks import joined, launch_tags, report_tags
-from dagster_reportqueue.tickets import BATCH_TAG, REPORT_TAG, Ticket, batch_config
+from dagster_reportqueue.tickets import BATCH_TAG, REPORT_TAG, TRACEPARENT_TAG, Ticket, batch_config
 
 RunConfigOf = Callable[[QueueItem], Mapping[str, Any]]
 
@@ -30,6 +30,8 @@ class Launches:
     targets: TickTargets
     run_config: RunConfigOf | None
     consumer: str
+    traces: Mapping[int, str]
+    """The trace contexts for the runs of the rows, by their ids."""
 
     def wanted(self, items: Iterable[QueueItem]) -> dict[Target, list[QueueItem]]:
         """The rows of each target, in the order of the claim; without the rows that were reported."""
@@ -70,6 +72,7 @@ class Launches:
                 **Ticket(item.queue_id, item.generation).tags(),
                 **_tags_of([item]),
                 **launch_tags(item.priority),
+                **({TRACEPARENT_TAG: trace} if (trace := self.traces.get(item.queue_id)) else {}),
             },
         )
 

@@ -14,6 +14,7 @@ from dagster import (
     sensor,
 )
 
+from dagster_reportqueue import counters, tracing
 from dagster_reportqueue.arguments import (
     LIMIT,
     MAX_BATCH,
@@ -181,7 +182,8 @@ def build_queue_sensor(
                 context.log.warning(claim.warning)
             if claim.claim_id is None:
                 return SkipReason(f"No report is due. {NO_THREADS}" if serial else "No report is due.")
-            launches = Launches(context, client, targets_now, run_config, claims_as)
+            traces = tracing.received(claim.items, consumer=claims_as, claim_id=claim.claim_id)
+            launches = Launches(context, client, targets_now, run_config, claims_as, traces)
             wanted = launches.wanted(claim.items)
             size = sizes.of(claim, full=_is_full(claim, rows, max_in_flight, max_unstarted))
             groups = [
@@ -196,6 +198,7 @@ def build_queue_sensor(
             place = {item.queue_id: place for place, item in enumerate(claim.items)}
             groups.sort(key=lambda one: place[one[1].items[0].queue_id])
             requests = [one for target, group in groups if (one := launches.request(group, target)) is not None]
+            counters.count("run_requests_total", len(requests))
         # Dagster stores the requests and the cursor together. If the tick is not stored, the claim is redelivered.
         skipped = (
             None if requests else SkipReason("No run could be requested for these rows; their errors are in the queue.")

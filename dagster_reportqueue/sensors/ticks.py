@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dagster import DefaultSensorStatus, JobDefinition, SensorEvaluationContext
 
+from dagster_reportqueue import counters
 from dagster_reportqueue.arguments import (
     A_JOB,
     JOBS,
@@ -45,7 +46,7 @@ def queue_client(report_queue: ReportQueueResource, *, retries: int = 0) -> Iter
     if not callable(getattr(report_queue, "client", None)):  # a stand-in in tests has it, too
         raise TickFailed(refusal("The resource report_queue", "a ReportQueueResource", report_queue))
     try:
-        with closing(report_queue.client(retries=retries)) as client:
+        with counters.saved(), closing(report_queue.client(retries=retries)) as client:
             yield client
     except (ApiError, ValueError) as error:
         raise TickFailed(str(error)) from None

@@ -14,7 +14,7 @@ COPY reportqueue reportqueue
 COPY dagster_reportqueue dagster_reportqueue
 COPY reportcron reportcron
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir -c constraints.txt '/build[django,openapi]' gunicorn whitenoise
+    && /venv/bin/pip install --no-cache-dir -c constraints.txt '/build[django,metrics,openapi]' gunicorn whitenoise
 
 FROM python:3.13.7-slim-bookworm
 RUN groupadd --gid 10001 reports \

@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from reportqueue import audit, bounds, locks
+from reportqueue import audit, bounds, locks, tracing
 from reportqueue.api import problems
 from reportqueue.api.parsers import BoundedJSONParser
 from reportqueue.api.permissions import Scopes
@@ -92,7 +92,7 @@ class ApiView(APIView):
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """As DRF's. Parameters of the prefix below which the project includes the API are dropped."""
         own = {name: value for name, value in kwargs.items() if name in self.path_parameters}
-        with audit.acting("", Via.API):
+        with audit.acting("", Via.API), tracing.of_request(request.headers.get("traceparent")):
             return super().dispatch(request, **own)
 
     def get_authenticators(self) -> list[Any]:

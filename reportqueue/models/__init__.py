@@ -15,7 +15,7 @@ from reportqueue.models.event import (
     WebhookSubscription,
 )
 from reportqueue.models.failure import MutedFailure
-from reportqueue.models.measure import Depth, Measure
+from reportqueue.models.measure import Depth, Measure, MeasureTotal
 from reportqueue.models.pause import Pause
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
@@ -38,6 +38,7 @@ __all__ = [
     "Depth",
     "EventDelivery",
     "Measure",
+    "MeasureTotal",
     "MutedFailure",
     "OutboxEvent",
     "Pause",

@@ -31,6 +31,8 @@ class Measure(models.Model):
     what = models.CharField(max_length=10, choices=What.choices)
     bin = models.PositiveSmallIntegerField(help_text=_("Of a time, on a scale of powers; otherwise 0."))
     count = models.PositiveIntegerField()
+    total = models.FloatField(default=0, db_default=0, editable=False)
+    """The sum of these times, in seconds; 0 for what is no time."""
 
     class Meta:
         default_permissions = ()
@@ -41,6 +43,30 @@ class Measure(models.Model):
             models.CheckConstraint(
                 name="reportqueue_measure_makes_sense",
                 condition=Q(report_id__gte=OTHERS, what__in=sorted(What), count__gte=1),
+            ),
+        ]
+
+
+class MeasureTotal(models.Model):
+    """What has been measured of a report so far, for counters that never fall; see `reportqueue.totals`."""
+
+    report_id = models.BigIntegerField()
+    what = models.CharField(max_length=10, choices=What.choices)
+    bin = models.PositiveSmallIntegerField()
+    count = models.PositiveBigIntegerField()
+    total = models.FloatField()
+    """The sum of these times, in seconds."""
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+    """The begins of the first and of the last period that added to it."""
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["report_id", "what", "bin"], name="reportqueue_measuretotal_once"),
+            models.CheckConstraint(
+                name="reportqueue_measuretotal_makes_sense",
+                condition=Q(report_id__gte=OTHERS, what__in=sorted(What), count__gte=1, total__gte=0),
             ),
         ]
 

@@ -12,7 +12,7 @@ from django.db.models import Case, ExpressionWrapper, F, OuterRef, Q, Subquery, 
 from django.db.models.functions import Cast, Now
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, catalogue, modifiers, notices
+from reportqueue import bounds, catalogue, modifiers, notices, tracing
 from reportqueue.clock import ClockTimestamp
 from reportqueue.models.failure import MutedFailure
 from reportqueue.models.period import InPeriodsOf
@@ -317,6 +317,9 @@ class ReportQueue(models.Model):
         editable=False,
         help_text=_("Who asked for it; empty: a schedule, a webhook source or code did."),
     )
+
+    traceparent = models.CharField(max_length=tracing.MAX_LENGTH, null=True, editable=False)
+    """The W3C trace context of what queued it; empty if that belongs to no trace."""
 
     objects = ReportQueueQuerySet.as_manager()
 

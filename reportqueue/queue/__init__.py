@@ -19,6 +19,7 @@ from reportqueue.queue.claims import (
     renew_dispatch,
     renew_dispatch_many,
 )
+from reportqueue.queue.depths import RouteDepth, depths_of_routes
 from reportqueue.queue.expiry import skip_too_late
 from reportqueue.queue.failure_groups import (
     FailureGroup,
@@ -71,6 +72,7 @@ __all__ = [
     "Pruned",
     "Rescued",
     "Results",
+    "RouteDepth",
     "SkipNote",
     "Standstill",
     "Use",
@@ -81,6 +83,7 @@ __all__ = [
     "complete_many",
     "count_before",
     "count_failed_like",
+    "depths_of_routes",
     "digest_of",
     "doubt",
     "due_routes",

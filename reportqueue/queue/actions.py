@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from reportqueue import audit
+from reportqueue import audit, tracing
 from reportqueue.errors import ReportQueueError
 from reportqueue.models import ReportQueue
 from reportqueue.queue import turns
@@ -147,6 +147,7 @@ def _fit(
 def _queue_again(rows: list[ReportQueue], entry: turns.Entry, available_at: datetime, reason: str) -> None:
     """Requeue one locked row; or several that are alike, of which none takes turns."""
     first = rows[0]
+    tracing.requeued(rows)
     return_all_to_queue(
         rows,
         Verb.REQUEUE,

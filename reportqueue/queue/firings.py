@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from reportqueue import audit, catalogue, database, events, locks
+from reportqueue import audit, catalogue, database, events, locks, tracing
 from reportqueue.models import Report, ReportQueue, ReportSchedule
 from reportqueue.models.event import EventType
 from reportqueue.models.report import DEFAULT_ROUTE
@@ -45,7 +45,7 @@ _INSERT = """
 INSERT INTO {queue} (
     schedule_id, concurrency_key, trigger_time, available_at, waiting, status, error, result, finished_at,
     report_id, modifier_id, route, expires_at, deadline_at, params, priority, max_attempts, source, queued_by,
-    generation, attempt, launch_failures, claimed_by, run_id, cancel_requested
+    traceparent, generation, attempt, launch_failures, claimed_by, run_id, cancel_requested
 )
 SELECT
     s.id, CASE WHEN s.overlap <> %(allow)s THEN s.id END, f.trigger_time, f.available_at, f.waiting, f.status,
@@ -57,12 +57,15 @@ SELECT
     CASE WHEN %(in_time)s AND f.status <> %(skipped)s
         THEN f.trigger_time + make_interval(secs => r.deadline_seconds) END,
     coalesce(r.default_params, '{{}}') || s.params, s.priority, s.max_attempts, %(source)s,
-    %(queued_by)s,
+    %(queued_by)s, f.traceparent,
     0, 0, 0, '', '', false
 FROM unnest(
     %(schedules)s::bigint[], %(trigger_times)s::timestamptz[], %(available_ats)s::timestamptz[],
-    %(waiting)s::boolean[], %(statuses)s::text[], %(errors)s::text[], %(results)s::text[]
-) WITH ORDINALITY AS f (schedule_id, trigger_time, available_at, waiting, status, error, result, place)
+    %(waiting)s::boolean[], %(statuses)s::text[], %(errors)s::text[], %(results)s::text[],
+    %(traceparents)s::text[]
+) WITH ORDINALITY AS f (
+    schedule_id, trigger_time, available_at, waiting, status, error, result, traceparent, place
+)
 JOIN {schedules} s ON s.id = f.schedule_id
 LEFT JOIN {reports} r ON r.report_id = s.report_id
 ORDER BY f.place
@@ -111,6 +114,9 @@ def enqueue_firings(firings: Sequence[Firing], *, source: Source = Source.SCHEDU
                 "waiting": [firing.waiting for firing in firings],
                 "statuses": [(Status.SKIPPED if firing.skipped else Status.QUEUED).value for firing in firings],
                 "errors": [firing.skipped.error if firing.skipped else "" for firing in firings],
+                "traceparents": tracing.fired(
+                    [(firing.schedule_id, firing.trigger_time) for firing in firings], own=source == Source.SCHEDULE
+                ),
                 "results": [json.dumps(firing.skipped.result) if firing.skipped else None for firing in firings],
             },
         )
@@ -193,6 +199,7 @@ def enter_launched(schedule: ReportSchedule, trigger_time: datetime) -> ReportQu
         source=Source.SCHEDULE,
         concurrency_key=key,
         waiting=waiting,
+        traceparent=tracing.fired([(schedule.pk, trigger_time)], own=True)[0],
     )
     announce(Verb.ENQUEUE, [row], before="")
     return row

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 
-from reportqueue import audit, bounds, catalogue, database, locks, params_schema
+from reportqueue import audit, bounds, catalogue, database, locks, params_schema, tracing
 from reportqueue.catalogue import Terms
 from reportqueue.clock import database_now
 from reportqueue.errors import IdempotencyKeyReused, RowBusy
@@ -172,7 +172,7 @@ def _enqueue(reports: Sequence[NewReport], source: Source, scope: str) -> list[E
         for place, report in enumerate(reports)
     ]
     alone = [row for row, report in zip(rows, reports, strict=True) if report.unique is not None]
-    with locks.bounded():
+    with locks.bounded(), tracing.sending(rows):
         for name in sorted({unique_lock(row.report_id, row.modifier_id) for row in alone}):
             locks.lock_until_commit(name)
         holders = _insert_once(rows, {id(row) for row in alone}, scope)

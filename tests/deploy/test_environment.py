@@ -26,7 +26,12 @@ from tests.deploy.files import (
 PAGES = "".join(
     path.read_text() for path in sorted((ROOT / "docs").glob("*.md")) if path.stem in ("settings", "celery")
 )
-READERS = ("project/settings.py", "project/environment.py", "dagster_reportqueue/environment.py")
+READERS = (
+    "project/settings.py",
+    "project/environment.py",
+    "dagster_reportqueue/environment.py",
+    "dagster_reportqueue/counters.py",
+)
 FOREIGN = {
     "DAGSTER_HOME": "dagster",
     "DAGSTER_GRPC_MAX_WORKERS": "dagster",

@@ -22,7 +22,7 @@ ITEM = {
     "launch_failures", "unstarted_runs", "releases", "alone", "waiting", "run_key", "run_id",
     "available_at", "expires_at", "deadline_at", "created_at",
     "claimed_by", "claimed_at", "dispatched_at",
-    "started_at", "finished_at", "lease_expires_at", "cancel_requested", "error", "failure", "result",
+    "started_at", "finished_at", "lease_expires_at", "cancel_requested", "error", "failure", "result", "traceparent",
 }
 ATTEMPT = {
     "attempt", "generation", "run_id", "parent_run_id", "worker", "started_at", "finished_at",

@@ -234,7 +234,7 @@ SHIPPED = "reportqueue.routers.ReportQueueRouter"
 def use(settings: Any, *routers: type | str, database: str = "default") -> None:
     """Have these routers, and the setting of the shipped one."""
     named = [router if isinstance(router, str) else f"{__name__}.{router.__name__}" for router in routers]
-    settings.DATABASE_ROUTERS, settings.REPORTQUEUE = named, {"DATABASE": database}
+    settings.DATABASE_ROUTERS, settings.REPORTQUEUE = named, {"DATABASE": database, "METRICS_OPEN": True}
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,9 @@ class Demo:
             "WEBHOOK_ALLOW_HTTP": "1",
             "WEBHOOK_ALLOWED_NETWORKS": HOST,
         }
-        kept = {**_secrets(), **addresses}
+        # Only this machine reaches the demo.
+        metrics = {} if os.environ.get("METRICS_TOKEN") else {"METRICS_OPEN": "1"}
+        kept = {**_secrets(), **addresses, **metrics}
         _write_privately(DEMO_FILE, json.dumps(kept, indent=1))
         direct = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
         return {
@@ -195,6 +197,7 @@ class Demo:
             "Queue (admin)": f"{web}/admin/reportqueue/reportqueue/",
             "Schedules (admin)": f"{web}/admin/reportqueue/reportschedule/",
             "API": f"{web}/api/report-queue/",
+            "Metrics": f"{web}/metrics",
             "Dagster": environment["DAGSTER_URL"],
             "Sensors": environment["REPORT_TRIGGER_PATTERN"].replace(",", ", "),
             **({"Celery workers": ", ".join(CELERY_WORKERS)} if self._with_celery else {}),

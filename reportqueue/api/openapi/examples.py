@@ -43,6 +43,7 @@ ROW: dict[str, Any] = {
     "error": "",
     "failure": "",
     "result": None,
+    "traceparent": None,
 }
 CLAIMED = ROW | {
     "status": "claimed",

@@ -72,12 +72,16 @@ _ROW = {
     "claimed_by": "The consumer that has claimed it last.",
     "cancel_requested": "Whether a person has asked its run to stop.",
     "lease_expires_at": "When it is offered again, unless it is renewed, started or ended before.",
+    "traceparent": "The W3C trace context of what queued it; null if that belongs to no trace.",
 }
 FIELDS: Mapping[type[serializers.BaseSerializer[Any]], Mapping[str, str]] = {
     queue.ItemSerializer: _ROW,
     queue.StartedSerializer: _ROW | {"lease_token": "What proves that the run owns the row. A secret."},
     queue.ItemWithAttemptsSerializer: _ROW,
-    queue.StartedInBatchSerializer: {"lease_token": "What proves that the run owns the row. A secret."},
+    queue.StartedInBatchSerializer: {
+        "lease_token": "What proves that the run owns the row. A secret.",
+        "traceparent": _ROW["traceparent"],
+    },
     queue.HeartbeatSerializer: {"cancel_requested": "Whether the run should stop."},
     schedules.ForecastSerializer: {
         "clock_change": "`skipped`: the clock does not show this time on that day; `repeated`: it shows it twice.",

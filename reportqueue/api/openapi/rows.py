@@ -72,6 +72,12 @@ OPERATIONS: Operations = {
                     "As the field `idempotency_key`, for one report.",
                     location="header",
                 ),
+                Parameter(
+                    "traceparent",
+                    {"type": "string"},
+                    "The W3C trace context of the caller, which the rows keep. A value that is none is ignored.",
+                    location="header",
+                ),
             ),
             answers={
                 200: Answer(

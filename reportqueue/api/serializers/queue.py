@@ -421,6 +421,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "error",
             "failure",
             "result",
+            "traceparent",
         ]
 
 
@@ -469,6 +470,7 @@ class StartedInBatchSerializer(RowSerializer[ReportQueue]):
             "run_key",
             "lease_expires_at",
             "lease_token",
+            "traceparent",
         ]
 
 
