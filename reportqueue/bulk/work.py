@@ -31,9 +31,11 @@ BUSY_SECONDS = 0.25
 REASONS = 20
 """Different reasons of refusals that are counted; rows with others are counted together."""
 OTHER = "Other reasons."
-_TOGETHER = {Verb.REQUEUE: queue.requeue_together, Verb.CANCEL: queue.cancel_together}
+Together = Callable[..., Mapping[int, Any]]
+"""Does a verb to several rows; each row, or why it was refused."""
+_TOGETHER: dict[Verb, Together] = {Verb.REQUEUE: queue.requeue_together, Verb.CANCEL: queue.cancel_together}
 # What was cancelled by mistake must not run before its time.
-_UNDO = {Verb.REQUEUE: partial(queue.requeue_together, when_due=True), Verb.CANCEL: queue.cancel_together}
+_UNDO: dict[Verb, Together] = {**_TOGETHER, Verb.REQUEUE: partial(queue.requeue_together, when_due=True)}
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,7 @@ def _matching(action: BulkAction, verb: Verb, size: int) -> tuple[list[int], int
     return pks, pks[-1] if len(pks) == size else end
 
 
-def _changed(
-    together: Callable[..., Mapping[int, Any]], pks: list[int], note: str, objection: Objection
-) -> Mapping[int, Any]:
+def _changed(together: Together, pks: list[int], note: str, objection: Objection) -> Mapping[int, Any]:
     """Do a verb to the rows; each row, or why it was refused. Raises `_TooLarge`."""
     try:
         return together(pks, reason=note, objection=objection)
