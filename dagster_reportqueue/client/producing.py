@@ -18,7 +18,10 @@ MAX_BULK_BYTES = 8 * 1024 * 1024
 
 
 class Producing(Transport):
-    """Every verb may be repeated: a report that is enqueued has a key, which the client makes if it is given none."""
+    """Calls are repeated if their answer is lost. A report is enqueued under a key, so that it is one row.
+
+    A `requeue` whose answer was lost may so raise `Conflict`, although it was done: look at the row.
+    """
 
     def enqueue(
         self,
@@ -111,9 +114,10 @@ class Producing(Transport):
         return parsed("a row", lambda: RowHistory.parse(answer))
 
     def requeue(self, queue_id: int, *, reason: str = "") -> QueueRow:
-        """Queue a finished row again; returns it. Needs the permission to requeue. Raises `Conflict` if it is running.
+        """Queue a finished row again; returns it. Needs the permission to requeue.
 
-        Its attempts and failed launches are counted from the beginning.
+        Raises `Conflict` if it is not finished, or was skipped. Its attempts and failed launches are
+        counted from the beginning.
         """
         answer = self.post(f"report-queue/{queue_id}/requeue/", {"reason": storable(reason)})
         return parsed("a row", lambda: QueueRow.parse(answer))

@@ -77,6 +77,8 @@ class QueueRow:
     failure: str
     """The fingerprint of its error; empty if it has not failed."""
     result: Mapping[str, Any] | None = field(repr=False)
+    traceparent: str | None
+    """The W3C trace context of the request that queued it."""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> QueueRow:

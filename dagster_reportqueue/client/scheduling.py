@@ -58,7 +58,8 @@ class Scheduling(Transport):
     """A call that names the schedule's `version` is refused with 412 if somebody has changed the schedule since.
 
     Calls that would do something else if they were repeated are sent once: after `ApiUnreachable`, look whether they
-    were done before you repeat them. They are `add_schedule`, `run_schedule`, and every call with a `version`.
+    were done before you repeat them. They are `add_schedule`, `run_schedule`, `delete_schedule`, and every call with a
+    `version`.
     """
 
     def schedules(

@@ -42,7 +42,7 @@ class AlertRuleAdmin(ListAdmin):
             (None, {"fields": ["name", "enabled", "condition", "in_a_row", "waited_seconds", "report_ids"]}),
             (_("Whom it tells"), {"fields": ["emails", "channels", "quiet_seconds"]}),
         ]
-        return sets if obj is None else [*sets, (_("How it does"), {"fields": self.readonly_fields})]
+        return sets if obj is None else [*sets, (_("How it goes"), {"fields": self.readonly_fields})]
 
     def get_urls(self) -> list[Any]:
         """Django's, and the address of the button."""

@@ -67,7 +67,7 @@ class WebhookSubscriptionAdmin(ListAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: WebhookSubscription | None = None) -> Any:
         """The form; of one that is there also how it does."""
         asked = (None, {"fields": ["url", "description", "enabled", "event_types", "report_ids"]})
-        return [asked] if obj is None else [asked, (_("How it does"), {"fields": self.readonly_fields})]
+        return [asked] if obj is None else [asked, (_("How it goes"), {"fields": self.readonly_fields})]
 
     def get_urls(self) -> list[Any]:
         """Django's, and the addresses of the buttons."""

@@ -19,8 +19,9 @@ class Command(BaseCommand):
     """Sends what is due, or goes on until it is stopped with `--loop`; any number of processes may run at once."""
 
     help = (
-        "Delivers events to webhook subscriptions. enqueue_due_reports does so, too: run this where there are many, or "
-        "on a machine that reaches their receivers. Safe to run several times at once."
+        "Delivers events to webhook subscriptions, and sends the messages of alert rules. enqueue_due_reports does so, "
+        "too: run this where there are many, or on a machine that reaches their receivers. Safe to run several times "
+        "at once."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
