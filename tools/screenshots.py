@@ -33,6 +33,7 @@ def main() -> int:
     parser = ArgumentParser(prog="run.py screenshots", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--folder", type=Path, default=Path(".data/screenshots"), help="default: .data/screenshots")
     parser.add_argument("--docs", action="store_true", help="write the pictures of the docs, too")
+    parser.add_argument("--zone", default="", help="the pages of a person who has chosen this time zone")
     chosen = parser.parse_args()
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -42,7 +43,7 @@ def main() -> int:
     password = _fill()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     with _web_app() as address:
-        return _take(chromium, address, password, chosen.folder, docs=chosen.docs)
+        return _take(chromium, address, password, chosen.folder, docs=chosen.docs, zone=chosen.zone)
 
 
 def _fill() -> str:
@@ -82,6 +83,7 @@ def _pages() -> dict[str, str]:
         "bulk-start": "reportqueue/bulk/?verb=requeue&status=failed",
         "bulk-action": f"reportqueue/bulk/{BulkAction.objects.latest('id').pk}/",
         "enqueue": "reportqueue/enqueue/?report_id=1",
+        "zone": "reportqueue/zone/",
         "schedules": "reportschedule/",
         "schedule": f"reportschedule/{schedule}/change/",
         "agenda": "reportschedule/agenda/",
@@ -121,17 +123,22 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"The web app does not answer at {address}.")
 
 
-def _take(chromium: str, address: str, password: str, folder: Path, *, docs: bool) -> int:
+def _take(chromium: str, address: str, password: str, folder: Path, *, docs: bool, zone: str) -> int:
     from playwright.sync_api import sync_playwright
+
+    from reportqueue.admin.viewer_zone import COOKIE
 
     pages, wrong = _pages(), 0
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for size, (width, height) in SIZES.items():
             for scheme in SCHEMES:
-                page: Any = browser.new_context(
+                context = browser.new_context(
                     base_url=address, viewport={"width": width, "height": height}, color_scheme=scheme
-                ).new_page()
+                )
+                if zone:
+                    context.add_cookies([{"name": COOKIE, "value": zone, "url": address}])
+                page: Any = context.new_page()
                 _log_in(page, password)
                 for name, target in pages.items():
                     answer = page.goto(target)

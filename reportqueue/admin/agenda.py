@@ -13,14 +13,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 from django.views.decorators.http import require_safe
 
 import reportcron
 from reportqueue import catalogue, modifiers, moving, schedules
-from reportqueue.admin import formats, search
+from reportqueue.admin import formats, search, viewer_zone
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.search import NotUnderstood
 from reportqueue.clock import database_now
@@ -30,9 +29,6 @@ from reportqueue.timing.hours import ClockSet
 
 PERIODS = {24: "24 h", 72: "3 d", 168: "7 d"}
 """The numbers of hours to choose from."""
-COOKIE = "reportqueue_zone"
-"""Remembers the zone that a person has chosen."""
-COOKIE_SECONDS = 365 * 86_400
 CLOSURES_SHOWN = 5
 
 
@@ -77,7 +73,7 @@ class AgendaAdmin(ListAdmin):
         """The agenda from now on, for users who may view schedules."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        zone, chosen = self._zone(request)
+        zone = self._zone(request)
         hours = next((one for one in PERIODS if str(one) == request.GET.get("hours")), next(iter(PERIODS)))
         report = request.GET.get("report", "").strip()
         wanted = ReportSchedule.objects.all()
@@ -101,26 +97,21 @@ class AgendaAdmin(ListAdmin):
             **_Page(self, found).context(),
         }
         request.current_app = self.admin_site.name  # as Django's own admin views do
-        response = TemplateResponse(request, "admin/reportqueue/agenda.html", context)
-        if chosen:
-            secure = request.is_secure()
-            response.set_cookie(COOKIE, zone, COOKIE_SECONDS, secure=secure, httponly=True, samesite="Lax")
-        return response
+        return TemplateResponse(request, "admin/reportqueue/agenda.html", context)
 
-    def _zone(self, request: HttpRequest) -> tuple[str, bool]:
-        """The zone of the page, and whether the person has just chosen it."""
-        known = reportcron.zone_names()
-        if asked := request.GET.get("zone", "").strip():
-            if asked in known:
-                return asked, True
-            text = gettext(
-                "“%(zone)s” is not a time zone; enter a name such as Europe/Paris. These are the hours of UTC."
-            )
-            self.message_user(request, text % {"zone": asked[:64]}, messages.ERROR)
-            return "UTC", False
-        remembered = request.COOKIES.get(COOKIE, "")
-        own = timezone.get_current_timezone_name()
-        return next((name for name in (remembered, own) if name in known), "UTC"), False
+    def _zone(self, request: HttpRequest) -> str:
+        """The zone of this page: that of its form, or else the viewer's. A link to an agenda changes no other page."""
+        own = viewer_zone.of(request)
+        asked = request.GET.get("zone", "").strip()
+        if not asked:
+            return own
+        if zone := viewer_zone.known(asked):
+            return zone
+        text = gettext(
+            "“%(zone)s” is not a time zone; enter a name such as Europe/Paris. These are the hours of %(own)s."
+        )
+        self.message_user(request, text % {"zone": asked[:64], "own": own}, messages.ERROR)
+        return own
 
 
 class _Page:
@@ -147,7 +138,7 @@ class _Page:
             "work": _work(found.work_seconds),
             "unmeasured": f"{found.unmeasured:,}" if found.unmeasured else "",
             "changes": [self._clock_set(one) for one in found.clock_sets],
-            "pauses": [moving.paused(pause) for pause in found.pauses],
+            "pauses": [formats.sentence(moving.paused(pause)) for pause in found.pauses],
             "busiest": [self._minute(one) for one in found.busiest],
             "left_out": f"{found.left_out.count:,}" if found.left_out.count else "",
             "left_out_why": [_why(why, count) for why, count in found.left_out.reasons.items()],

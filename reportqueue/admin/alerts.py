@@ -92,13 +92,13 @@ class AlertRuleAdmin(ListAdmin):
     @admin.display(description=_("state"))
     def state(self, rule: AlertRule) -> str:
         """When it last sent a message, and why it could not."""
-        sent = gettext("last message at %(at)s UTC") % {"at": formats.utc(rule.sent_at)} if rule.sent_at else ""
+        sent = gettext("last message at %(at)s") % {"at": formats.instant_text(rule.sent_at)} if rule.sent_at else ""
         return formats.two_lines(rule.problem or sent or gettext("no message yet"), sent if rule.problem else "")
 
     @admin.display(description=_("what lasts"))
     def lasting(self, rule: AlertRule) -> str:
         """What it has found and is not over."""
         found = rule.alerts.filter(over_at=None).order_by(F("id").desc())[:SHOWN]
-        lines = [(one.line, formats.utc(one.since)) for one in found]
-        shown = format_html_join("", '<span class="rq-line">{} ({} UTC)</span>', lines)
+        lines = [(formats.sentence(one.line), formats.instant_text(one.since)) for one in found]
+        shown = format_html_join("", '<span class="rq-line">{}, {}</span>', lines)
         return shown or formats.EMPTY

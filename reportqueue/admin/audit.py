@@ -66,7 +66,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     The database refuses a change, too. Only pruning deletes old ones.
     """
 
-    list_display = ["at_utc", "by", "via", "action", "what", "what_changed", "reason"]
+    list_display = ["done_at", "by", "via", "action", "what", "what_changed", "reason"]
     list_display_links = None
     list_filter = [KindFilter, ViaFilter, AtFilter]
     find = search.find_entries
@@ -75,10 +75,10 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
     sortable_by = ()
 
-    @admin.display(description=_("at (UTC)"))
-    def at_utc(self, entry: AuditEntry) -> str:
+    @admin.display(description=_("at"))
+    def done_at(self, entry: AuditEntry) -> str:
         """When it was done."""
-        return formats.utc(entry.at)
+        return formats.instant(entry.at)
 
     @admin.display(description=_("what"))
     def what(self, entry: AuditEntry) -> str:

@@ -20,7 +20,7 @@ def of(request: HttpRequest, kind: Kind, pk: object) -> dict[str, Any]:
     """The lines about a thing, and the address of all of them for who may see that list."""
     found = list(AuditEntry.objects.filter(kind=kind, object_id=str(pk))[: SHOWN + 1])
     lines = [
-        (formats.utc(one.at), one.by, one.get_via_display(), one.action, changes(one), one.reason) for one in found
+        (formats.instant(one.at), one.by, one.get_via_display(), one.action, changes(one), one.reason) for one in found
     ]
     user: Any = request.user
     more = ""

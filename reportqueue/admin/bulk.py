@@ -76,6 +76,11 @@ def refusals(action: BulkAction) -> SafeString:
     return format_html_join("", "<li>{}: {}</li>", ((why.rstrip("."), f"{n:,}") for why, n in action.refused.items()))
 
 
+def words(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The filters for people: the label and the value of each."""
+    return [(label, formats.sentence(value)) for label, value in bulk.words(filters)]
+
+
 def matched(action: BulkAction) -> str:
     """How many rows an action is about, in words."""
     if action.total is None:
@@ -162,7 +167,7 @@ class BulkAdmin(ListAdmin):
         total = found.total
         return {
             "found": found,
-            "words": bulk.words(found.filters),
+            "words": words(found.filters),
             "counts": counts,
             "total": None if total is None else (many if found.more else "%(count)s") % {"count": f"{total:,}"},
             "rows": [self._sample(row) for row in found.sample],
@@ -171,7 +176,7 @@ class BulkAdmin(ListAdmin):
     def _sample(self, row: ReportQueue) -> tuple[Any, ...]:
         link = format_html('<a href="{}">#{}</a>', self.address("change", row.pk), row.pk)
         badge = formats.badge(row.status, row.get_status_display())
-        return link, self.report(row), self.modifier(row), badge, formats.utc(row.trigger_time)
+        return link, self.report(row), self.modifier(row), badge, formats.instant(row.trigger_time)
 
     def bulk_action_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """GET: one action, with its progress and the orders that this person may give."""
@@ -193,7 +198,7 @@ class BulkAdmin(ListAdmin):
             **({} if action.has_ended else {"live": live.addresses(self.admin_site.name)}),
             "title": gettext("Bulk action %(number)s") % {"number": action.pk},
             "action": action,
-            "words": bulk.words(action.filters),
+            "words": words(action.filters),
             "matched": matched(action),
             # Of rows that were not all counted, the progress is that of their numbers.
             "value": min(done, action.total or 0) if counted else looked,
@@ -209,7 +214,7 @@ class BulkAdmin(ListAdmin):
                 if self._may_order(request, action, name, undo)
             ],
             "times": [
-                (label, formats.utc(instant))
+                (label, formats.instant_text(instant))
                 for label, instant in (
                     (gettext("since"), action.created_at),
                     (gettext("started"), action.started_at),
@@ -251,7 +256,7 @@ class BulkAdmin(ListAdmin):
         found = BulkActionRow.objects.filter(queue_id=row.pk).select_related("bulk_action").order_by("-pk")
         lines = [
             (self.address("bulk_action", one.bulk_action_id), one.bulk_action_id, one.bulk_action.get_verb_display(),
-             formats.utc(one.changed_at))
+             formats.instant_text(one.changed_at))
             for one in found[:ROWS_SHOWN]
         ]  # fmt: skip
         return format_html_join("", '<span class="rq-line"><a href="{}">#{}</a> {}, {}</span>', lines) or formats.EMPTY

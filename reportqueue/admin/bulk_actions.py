@@ -11,9 +11,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds, bulk
+from reportqueue import bounds
 from reportqueue.admin import formats, search
-from reportqueue.admin.bulk import matched
+from reportqueue.admin.bulk import matched, words
 from reportqueue.admin.changelists import ReadOnlyAdmin
 from reportqueue.models import BulkAction
 
@@ -64,7 +64,7 @@ class BulkActionAdmin(ReadOnlyAdmin):
     @admin.display(description=_("filter"))
     def filters_in_words(self, action: BulkAction) -> str:
         """The filters."""
-        return "; ".join(f"{label}: {value}" for label, value in bulk.words(action.filters)) or formats.EMPTY
+        return "; ".join(f"{label}: {value}" for label, value in words(action.filters)) or formats.EMPTY
 
     @admin.display(description=_("done"))
     def progress(self, action: BulkAction) -> str:
@@ -73,7 +73,7 @@ class BulkActionAdmin(ReadOnlyAdmin):
         done = gettext("%(done)s of %(matched)s") % {"done": f"{action.done:,}", "matched": matched(action)}
         return formats.two_lines(done, refused)
 
-    @admin.display(description=_("since (UTC)"))
+    @admin.display(description=_("since"))
     def since(self, action: BulkAction) -> str:
         """When it was started."""
-        return formats.utc(action.created_at)
+        return formats.instant(action.created_at)

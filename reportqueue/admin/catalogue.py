@@ -16,6 +16,7 @@ from reportqueue.admin import actions as shared
 from reportqueue.admin import formats, search
 from reportqueue.admin.actions import ActionsAdmin
 from reportqueue.admin.filters import RouteFilter
+from reportqueue.admin.pauses import already_paused
 from reportqueue.admin.report_form import ReportForm
 from reportqueue.durations import seconds
 from reportqueue.errors import InvalidTransition
@@ -115,7 +116,7 @@ class ReportAdmin(ActionsAdmin):
             if name == PAUSE:
                 made = queue.pause(report_id=pk, by=by, note=shared.reason_of(request))
                 if made.was_there:
-                    raise InvalidTransition(gettext("It was paused already: %(pause)s.") % {"pause": made})
+                    raise InvalidTransition(already_paused(made))
             else:
                 queue.resume(report_id=pk, by=by)
             if (report := Report.objects.filter(pk=pk).first()) is not None:

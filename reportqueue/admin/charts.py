@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from reportqueue.admin import formats
 from reportqueue.measures import Throughput
 from reportqueue.models import Depth
 
@@ -18,7 +19,8 @@ GAP = 1
 class Bar:
     """A bar of one period: the part that failed is above the part that succeeded."""
 
-    start: datetime
+    begin: str
+    """When its period begins, by the viewer's clock and in UTC."""
     x: float
     width: float
     good: float
@@ -61,7 +63,7 @@ def bars(periods: Sequence[Throughput]) -> Bars:
 
     drawn = [
         Bar(
-            start=one.start,
+            begin=formats.instant_text(one.start, minutes=True),
             x=round(place * step, 1),
             width=round(max(0.5, step - GAP), 1),
             good=tall(one.succeeded),

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.template.response import SimpleTemplateResponse
 
 from reportqueue import queue, triggers
+from reportqueue.admin import formats
 from reportqueue.admin.own_messages import keep_messages
 
 View = Callable[..., Any]
@@ -18,8 +19,6 @@ STANDING = "rq-standing"
 """The tag of a warning that holds for as long as its reason: a live page refreshes it."""
 PAUSED = f"{STANDING} rq-pause"
 """Marks the messages of pauses."""
-STANDING = "rq-standing"
-"""The tag of a warning that holds for as long as its reason: a live page refreshes it."""
 
 
 def warn_of_consumers(request: HttpRequest) -> None:
@@ -29,13 +28,13 @@ def warn_of_consumers(request: HttpRequest) -> None:
     """
     if request.method == "GET":
         for one in triggers.troubles():
-            messages.warning(request, str(one), STANDING)
+            messages.warning(request, formats.sentence(one), STANDING)
 
 
 def warn_of_pauses(request: HttpRequest) -> None:
     """Show a warning above the page for each pause."""
     for pause in queue.paused():
-        messages.warning(request, f"{pause}.", PAUSED)
+        messages.warning(request, formats.sentence(f"{pause}."), PAUSED)
 
 
 def with_pauses(view: View, has_permission: Callable[[HttpRequest], bool]) -> View:

@@ -105,7 +105,7 @@ class EventDeliveryAdmin(ReadOnlyAdmin):
         """POST: have it sent again."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        if not self.has_redeliver_permission(request):
+        if not self.has_view_permission(request) or not self.has_redeliver_permission(request):
             raise PermissionDenied
         self._redeliver(request, [pk])
         return HttpResponseRedirect(self.address("change", pk))
@@ -139,15 +139,15 @@ class EventDeliveryAdmin(ReadOnlyAdmin):
         """How far it is."""
         return formats.badge(SIGNS[DeliveryStatus(one.status)], one.get_status_display())
 
-    @admin.display(description=_("at (UTC)"))
+    @admin.display(description=_("at"))
     def at(self, one: EventDelivery) -> str:
         """When it happened."""
-        return formats.utc(one.event.at)
+        return formats.instant(one.event.at)
 
-    @admin.display(description=_("next attempt (UTC)"))
+    @admin.display(description=_("next attempt"))
     def next_attempt(self, one: EventDelivery) -> str:
         """When it is sent again at the earliest, if it is pending."""
-        return formats.utc(one.due_at) if one.status == DeliveryStatus.PENDING else formats.EMPTY
+        return formats.instant(one.due_at) if one.status == DeliveryStatus.PENDING else formats.EMPTY
 
     @admin.display(description=_("data"))
     def data(self, one: EventDelivery) -> str:
@@ -159,7 +159,7 @@ class EventDeliveryAdmin(ReadOnlyAdmin):
         """The newest attempts."""
         found = list(one.log.order_by("-id")[: SHOWN + 1])
         lines = [
-            (formats.utc(each.at), each.status_code, each.milliseconds, each.problem, each.answer)
+            (formats.instant(each.at), each.status_code, each.milliseconds, each.problem, each.answer)
             for each in reversed(found[:SHOWN])
         ]
         if not lines:

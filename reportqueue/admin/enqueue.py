@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 from django import forms
@@ -147,7 +146,7 @@ class EnqueuingAdmin(SuggestingAdmin, ListAdmin):
             "params_of": "" if fields is None else fields.report_id,
             "report": None if report_id is None else Report.objects.filter(pk=report_id).first(),
             "reports": Report.objects.order_by("name")[:SUGGESTED],
-            "now": formats.utc(database_now()),
+            "now": formats.instant_text(database_now()),
         }
         request.current_app = self.admin_site.name  # as Django's own admin views do
         return TemplateResponse(request, "admin/reportqueue/enqueue.html", context)
@@ -160,12 +159,11 @@ class EnqueuingAdmin(SuggestingAdmin, ListAdmin):
         link = format_html('<a href="{}">#{}</a>', self.address("change", row.pk), row.pk)
         if done.created:
             self.log_addition(request, row, "Queued by hand in the admin")
-            text = gettext("Queued: report {label}, modifier {modifier}, {link}, due {due} UTC.")
+            text = gettext("Queued: report {label}, modifier {modifier}, {link}, due {due}.")
         else:
             text = gettext("Nothing was added: report {label}, modifier {modifier} is unfinished already, {link}.")
-        said = format_html(
-            text, label=label, modifier=modifier, link=link, due=formats.utc(row.trigger_time.astimezone(UTC))
-        )
+        due = formats.instant_text(row.trigger_time)
+        said = format_html(text, label=label, modifier=modifier, link=link, due=due)
         self.message_user(request, said, messages.SUCCESS if done.created else messages.WARNING)
         return HttpResponseRedirect(self.address("change", row.pk))
 

@@ -105,7 +105,7 @@ class FailuresAdmin(ListAdmin):
             muted = queue.mute(fingerprint, by=by, note=actions.reason_of(request))
             if there is not None:
                 text, level = gettext("It was muted already: %(failure)s."), messages.WARNING
-                self.message_user(request, text % {"failure": muted}, level)
+                self.message_user(request, text % {"failure": formats.sentence(muted)}, level)
                 return
             self.log_change(request, muted, LOGGED[name])
             self.message_user(request, gettext("The failure is muted: it is not counted any more."), messages.SUCCESS)
@@ -143,9 +143,9 @@ class FailuresAdmin(ListAdmin):
             "group": group,
             "count": _count(group.count, more=group.more),
             "reports": [catalogue.label(number, name) for number, name in group.reports],
-            "first": (formats.utc(group.first_at), group.first_at and formats.relative(group.first_at, found.now)),
-            "last": (formats.utc(group.last_at), group.last_at and formats.relative(group.last_at, found.now)),
-            "muted_at": group.muted and formats.utc(group.muted.muted_at),
+            "first": (formats.instant(group.first_at), group.first_at and formats.relative(group.first_at, found.now)),
+            "last": (formats.instant(group.last_at), group.last_at and formats.relative(group.last_at, found.now)),
+            "muted_at": group.muted and formats.instant_text(group.muted.muted_at),
             "rows": self.rows_address(group.fingerprint),
             "example": None if group.example is None else self.address("change", group.example),
             "requeue": requeue if group.count else "",

@@ -1,4 +1,4 @@
-"""The next firings as a table: in UTC and by the schedule's clock, with the effects of clock changes and calendar."""
+"""The next firings as a table, by each clock that matters, with the effects of clock changes and calendar."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ class Line:
 
     number: str
     """The number of the firing, or a sign for an instant that is skipped."""
-    utc: str
-    own: str
-    """By the schedule's own clock."""
+    clocks: list[tuple[str, str]]
+    """Each zone, and the instant in it."""
     remarks: list[str]
     closed: bool
 
@@ -41,7 +40,7 @@ def table(schedule: ReportSchedule, count: int, *, after: datetime | None = None
     fires = sum(not line.closed for line in lines)
     context = {
         "lines": lines,
-        "zone": schedule.timezone,
+        "zones": formats.clocks(schedule.timezone),
         "fires": fires,
         "complete": fires == count,
         "ended_early": not found.complete,
@@ -53,14 +52,14 @@ def table(schedule: ReportSchedule, count: int, *, after: datetime | None = None
 
 def _lines(schedule: ReportSchedule, found: list[schedules.Forecast]) -> list[Line]:
     lines = []
+    zones = formats.clocks(schedule.timezone)
     fires = 0
     for forecast in found:
         fires += not forecast.closed
         lines.append(
             Line(
                 number=formats.SYMBOLS["skipped"] if forecast.closed else str(fires),
-                utc=formats.utc(forecast.instant),
-                own=formats.local(forecast.instant, schedule.timezone),
+                clocks=list(zip(zones, formats.by_clocks(forecast.instant, zones), strict=True)),
                 remarks=_remarks(schedule, forecast),
                 closed=bool(forecast.closed),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -11,7 +12,9 @@ from zoneinfo import ZoneInfo
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 
+import reportcron
 from reportqueue import lines
+from reportqueue.admin import viewer_zone
 from reportqueue.conf import conf
 from reportqueue.durations import duration as duration
 from reportqueue.models import ReportQueue
@@ -38,19 +41,84 @@ SYMBOLS: dict[str, str] = {
 
 
 def utc(instant: datetime | None) -> str:
-    """An instant in UTC, whatever zone the project uses: operators compare it with logs and with Dagster."""
+    """An instant in UTC without saying so: for a column of UTC, and for texts that are stored."""
     return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if instant else EMPTY
 
 
-def local(instant: datetime | None, zone_name: str) -> str:
+def instant(moment: datetime | None, *, minutes: bool = False) -> str:
+    """An instant by the viewer's clock; below it in UTC, as logs and Dagster have it. For a cell; see `viewer_zone`.
+
+    `minutes`: without the seconds.
+    """
+    return two_lines(*_both(moment, minutes=minutes)) if moment else EMPTY
+
+
+def instant_text(moment: datetime | None, *, minutes: bool = False) -> str:
+    """The same as plain text, for a sentence: `2027-06-07 10:00:00+02:00 (2027-06-07 08:00:00 UTC)`."""
+    if moment is None:
+        return EMPTY
+    own, in_utc = _both(moment, minutes=minutes)
+    return f"{own} ({in_utc})" if in_utc else own
+
+
+def viewer_clock(moment: datetime, *, minutes: bool = False) -> str:
+    """An instant by the viewer's clock alone, with its offset: in an hour that comes twice, the clock is not enough."""
+    return _both(moment, minutes=minutes)[0]
+
+
+def _both(moment: datetime, *, minutes: bool) -> tuple[str, str]:
+    """By the viewer's clock, and in UTC if that is another."""
+    timespec, zone = "minutes" if minutes else "seconds", viewer_zone.current()
+    in_utc = f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(' ', timespec)} UTC"
+    if zone == "UTC":
+        return in_utc, ""
+    return reportcron.local(zone, moment).isoformat(" ", timespec), in_utc
+
+
+def sentence(text: object) -> str:
+    """A text of the queue, whose instants are in UTC as they are in its logs, with the viewer's clock beside them."""
+    return _IN_UTC.sub(_by_viewer_clock, str(text))
+
+
+def _by_viewer_clock(found: re.Match[str]) -> str:
+    try:
+        moment = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
+        return instant_text(moment, minutes=len(found[1]) == len("2027-06-07 10:00"))
+    except (ValueError, OverflowError):  # a person's note has something else in this form
+        return found[0]
+
+
+_IN_UTC = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?) UTC\b", re.ASCII)
+
+
+def clocks(zone: str) -> list[str]:
+    """The zones of a table of instants, each once: the viewer's, UTC, and the schedule's own."""
+    return list(dict.fromkeys((viewer_zone.current(), "UTC", zone)))
+
+
+def by_clocks(moment: datetime, zones: list[str]) -> list[str]:
+    """An instant by each of the zones of `clocks`."""
+    return [utc(moment) if zone == "UTC" else _by_clock(moment, zone) for zone in zones]
+
+
+def _by_clock(moment: datetime, zone: str) -> str:
+    return viewer_clock(moment) if zone == viewer_zone.current() else local(moment, zone)
+
+
+def local(moment: datetime | None, zone_name: str) -> str:
     """The instant as a clock in that zone shows it; empty for UTC itself and for a zone this machine lacks."""
-    if instant is None or zone_name == "UTC":
+    if moment is None or zone_name == "UTC":
         return ""
     try:
         zone = ZoneInfo(zone_name)
     except (KeyError, ValueError, OSError):  # a row written past the checks must not break the page
         return ""
-    return f"{instant.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
+    return f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}"
+
+
+def schedule_clock(moment: datetime, zone_name: str) -> str:
+    """The same for below `instant`; empty for the viewer's own zone, too."""
+    return "" if zone_name == viewer_zone.current() else local(moment, zone_name)
 
 
 def offset(length: timedelta) -> str:

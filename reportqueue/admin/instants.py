@@ -1,4 +1,4 @@
-"""Instants in forms are read and shown in UTC, as they are everywhere else in this admin.
+"""Inputs of instants are read and shown in UTC, whatever zone the other instants of the page are in.
 
 In a zone whose clock is changed, an instant of the hour that comes twice could not be typed, nor saved again.
 """

@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import catalogue, database, measures, overview
-from reportqueue.admin import charts, formats, live
+from reportqueue.admin import charts, formats, live, viewer_zone
 from reportqueue.admin.filters import NowFilter
 from reportqueue.measures import OfReport, Span, Times
 from reportqueue.overview import Consumer, History, Overview
@@ -60,14 +60,19 @@ class Line:
 
 def context(request: HttpRequest) -> dict[str, Any] | None:
     """What the page shows; None for a person who may not see the queue."""
-    user: Any = request.user
-    if not user.has_perm("reportqueue.view_reportqueue"):
+    if not request.user.has_perm("reportqueue.view_reportqueue"):
         return None
+    # The page is one of the admin site's own, which knows nothing of the viewer's zone.
+    with viewer_zone.shown_in(viewer_zone.of(request)):
+        return _context(request)
+
+
+def _context(request: HttpRequest) -> dict[str, Any]:
     span = _span(request.GET.get(SPAN, ""))
     shown: dict[str, Any] = {
         "spans": [(one.name, SPAN_NAMES[one.name], one is span) for one in measures.SPANS],
         "span_name": SPAN_NAMES[span.name],
-        "may_see_schedules": user.has_perm("reportqueue.view_reportschedule"),
+        "may_see_schedules": request.user.has_perm("reportqueue.view_reportschedule"),
     }
     try:
         with database.quick(STATEMENT_SECONDS, ordered=True):
@@ -90,13 +95,13 @@ def _page(request: HttpRequest, model: str, name: str = "changelist", *args: Any
 
 def _now(request: HttpRequest, seen: Overview) -> dict[str, Any]:
     return {
-        "now": formats.utc(seen.now),
+        "now": formats.instant_text(seen.now),
         "tiles": _tiles(seen, _page(request, "reportqueue")),
-        "troubles": seen.troubles,
-        "pauses": [f"{pause}." for pause in seen.pauses],
+        "troubles": [formats.sentence(text) for text in seen.troubles],
+        "pauses": [formats.sentence(f"{pause}.") for pause in seen.pauses],
         "pauses_address": _page(request, "pause"),
         "consumers": [
-            (one, _routes(one), formats.utc(one.seen_at), formats.relative(one.seen_at, seen.now))
+            (one, _routes(one), formats.instant(one.seen_at), formats.relative(one.seen_at, seen.now))
             for one in seen.consumers
         ],
         "overdue": [
@@ -107,7 +112,7 @@ def _now(request: HttpRequest, seen: Overview) -> dict[str, Any]:
         "failures": [_failure(one, _page(request, "reportqueue"), seen.now) for one in seen.failures.groups],
         "all_failures": _page(request, "reportqueue", "failures"),
         "agenda_address": _page(request, "reportschedule", "agenda"),
-        "coming": [(formats.utc(hour)[:16], count) for hour, count in seen.coming],
+        "coming": [(formats.instant(hour, minutes=True), count) for hour, count in seen.coming],
         "coming_most": max((count for _hour, count in seen.coming), default=0),
         "schedules_address": _page(request, "reportschedule"),
     }
@@ -161,7 +166,7 @@ def _history(request: HttpRequest, found: History) -> dict[str, Any]:
     begin = found.throughput[0].start if found.throughput else None
     end = found.throughput[-1].start + timedelta(seconds=found.span.seconds) if found.throughput else None
     return {
-        "until": formats.utc(found.until)[:16] if found.until else "",
+        "until": formats.instant_text(found.until, minutes=True),
         "period": formats.duration(timedelta(seconds=found.span.seconds)),
         "reports": [_line(one, names, rows) for one in found.reports],
         "bars": charts.bars(found.throughput),

@@ -11,9 +11,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
-from reportqueue.admin import search
+from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin, name_all
-from reportqueue.admin.formats import utc
 from reportqueue.admin.report_input import ReportInput
 from reportqueue.models import Pause
 from reportqueue.models.pause import Scope
@@ -53,7 +52,7 @@ class PauseForm(PauseModelForm):
             there = Pause.objects.filter(scope=scope, route=cleaned["route"], report_id=cleaned["report_id"]).first()
             if there is not None:
                 name_all([there])
-                raise forms.ValidationError(gettext("It was paused already: %(pause)s.") % {"pause": there})
+                raise forms.ValidationError(already_paused(there))
         return cleaned
 
     def validate_constraints(self) -> None:
@@ -91,7 +90,7 @@ class PauseAdmin(ListAdmin):
         """Pause it. A pause that is there already is left as it is, and said."""
         made = queue.pause(route=obj.route, report_id=obj.report_id, by=request.user.get_username(), note=obj.note)
         if made.was_there:
-            self.message_user(request, gettext("It was paused already: %(pause)s.") % {"pause": made}, messages.WARNING)
+            self.message_user(request, already_paused(made), messages.WARNING)
         if doubt := queue.doubt(made):
             self.message_user(request, doubt, messages.WARNING)
         obj.pk, obj.paused_at, obj.paused_by = made.pk, made.paused_at, made.paused_by
@@ -110,7 +109,12 @@ class PauseAdmin(ListAdmin):
         """The queue, the route or the report, by its name."""
         return pause.named
 
-    @admin.display(description=_("since (UTC)"))
+    @admin.display(description=_("since"))
     def since(self, pause: Pause) -> str:
         """When it was paused."""
-        return utc(pause.paused_at)
+        return formats.instant(pause.paused_at)
+
+
+def already_paused(pause: Pause) -> str:
+    """What a person is told who pauses it a second time."""
+    return gettext("It was paused already: %(pause)s.") % {"pause": formats.sentence(pause)}

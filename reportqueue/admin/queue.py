@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.auth import get_user_model
+from django.db.models import Field
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
@@ -34,6 +35,7 @@ from reportqueue.admin.filters import (
 )
 from reportqueue.admin.live import NotifyingAdmin
 from reportqueue.admin.queue_actions import OperableAdmin
+from reportqueue.admin.zone_chooser import ZoneChoosingAdmin
 from reportqueue.models import ReportQueue, lists
 from reportqueue.models.audit import Kind
 from reportqueue.models.report import DEFAULT_ROUTE
@@ -49,7 +51,14 @@ ATTEMPTS_SHOWN = 50
 
 @admin.register(ReportQueue)
 class ReportQueueAdmin(
-    OperableAdmin, EnqueuingAdmin, BulkAdmin, FailuresAdmin, NotifyingAdmin, ExportedAdmin, ReadOnlyAdmin
+    OperableAdmin,
+    EnqueuingAdmin,
+    BulkAdmin,
+    FailuresAdmin,
+    NotifyingAdmin,
+    ZoneChoosingAdmin,
+    ExportedAdmin,
+    ReadOnlyAdmin,
 ):
     """The queue: read only but for "requeue" and "cancel", which need their own permissions.
 
@@ -106,8 +115,8 @@ class ReportQueueAdmin(
                     "schedule",
                     "route",
                     "priority",
-                    "expires_at",
-                    "deadline_at",
+                    "expires",
+                    "deadline",
                     "attempts_used",
                     "goes_alone",
                     "run_key",
@@ -123,7 +132,7 @@ class ReportQueueAdmin(
         Its template shows how many rows an action takes.
         """
         if request.method == "GET" and (stalled := queue.standstill()) is not None:
-            messages.warning(request, str(stalled), STANDING)
+            messages.warning(request, formats.sentence(stalled), STANDING)
         warn_of_consumers(request)
         links = [(gettext("Queue a report…"), self.address("enqueue"))] if self.may_enqueue(request) else []
         links += self.bulk_links(request)
@@ -202,7 +211,7 @@ class ReportQueueAdmin(
         badge = self._badge(row, facts.get("count"), facts.get("complete"))
         if row.waiting:
             badge = format_html("{}, {}", badge, self._waiting(queue.turn_before(row)))
-        why = ((one,) for one in why_waiting(row))
+        why = ((formats.sentence(one),) for one in why_waiting(row))
         return format_html("{}{}", badge, format_html_join("", '<div class="rq-why">{}</div>', why))
 
     @admin.display(description=_("status"))
@@ -232,11 +241,11 @@ class ReportQueueAdmin(
         link = format_html('<a href="{}">#{}</a>', self.address("change", pk), pk)
         return format_html(gettext("waits until {} has ended"), link)
 
-    @admin.display(description=_("due (UTC)"), ordering="trigger_time")
+    @admin.display(description=_("due"), ordering="trigger_time")
     def due(self, row: ReportQueue) -> str:
         """`trigger_time`; below that, by the schedule's own clock."""
         zone = row.schedule.timezone if row.schedule else "UTC"
-        return formats.two_lines(formats.utc(row.trigger_time), formats.local(row.trigger_time, zone))
+        return formats.two_lines(formats.instant(row.trigger_time), formats.schedule_clock(row.trigger_time, zone))
 
     @admin.display(description=_("lateness"))
     def lateness(self, row: Any) -> str:
@@ -248,6 +257,16 @@ class ReportQueueAdmin(
         if missed:
             late = formats.two_lines(late, format_html('<strong class="rq-late">{}</strong>', missed))
         return formats.two_lines(late, then)
+
+    @admin.display(description=_("expires"))
+    def expires(self, row: ReportQueue) -> str:
+        """When it is skipped if it has not started."""
+        return _until(row, "expires_at")
+
+    @admin.display(description=_("deadline"))
+    def deadline(self, row: ReportQueue) -> str:
+        """When it is late if it has not succeeded."""
+        return _until(row, "deadline_at")
 
     @admin.display(description=_("attempts"))
     def attempts_used(self, row: ReportQueue) -> str:
@@ -293,7 +312,7 @@ class ReportQueueAdmin(
         """The rows before and after it of the same schedule, or of the same report and modifier."""
         named = zip((gettext("before"), gettext("after")), road.neighbours(row), strict=True)
         links = [
-            (text, self.address("change", one.pk), formats.utc(one.trigger_time), one.get_status_display())
+            (text, self.address("change", one.pk), formats.instant_text(one.trigger_time), one.get_status_display())
             for text, one in named
             if one is not None
         ]
@@ -301,27 +320,8 @@ class ReportQueueAdmin(
 
     @admin.display(description=_("timeline"))
     def timeline(self, row: Any) -> str:
-        """Every instant of the row in UTC, in the schedule's own zone, and relative to when it was due."""
-        zone = row.schedule.timezone if row.schedule else "UTC"
-        claimed = (
-            gettext("claimed by %(consumer)s") % {"consumer": row.claimed_by} if row.claimed_by else gettext("claimed")
-        )
-        instants = [
-            (gettext("due"), row.trigger_time),
-            (gettext("enqueued"), row.created_at),
-            (gettext("available"), row.available_at),
-            (claimed, row.claimed_at),
-            (gettext("dispatched"), row.dispatched_at),
-            (gettext("started"), row.started_at),
-            (gettext("finished"), row.finished_at),
-            (gettext("lease until"), row.lease_expires_at),
-        ]
-        lines = [
-            (name, formats.utc(instant), formats.local(instant, zone), formats.offset(instant - row.trigger_time))
-            for name, instant in instants
-            if instant is not None
-        ]
-        return render_to_string("admin/reportqueue/timeline.html", {"lines": lines, "zone": zone})
+        """Every instant of the row."""
+        return road.timeline(row)
 
     @admin.display(description=_("attempts"))
     def attempts(self, row: Any) -> str:
@@ -334,7 +334,7 @@ class ReportQueueAdmin(
                 "attempt": attempt,
                 "run": formats.run_link(attempt.run_id, row.claimed_by),
                 "parent": formats.run_link(attempt.parent_run_id, row.claimed_by) if attempt.parent_run_id else "",
-                "started": formats.utc(attempt.started_at),
+                "started": formats.instant(attempt.started_at),
                 "took": formats.duration((attempt.finished_at or row.now) - attempt.started_at),
                 "outcome": formats.badge(
                     attempt.outcome or "running", attempt.get_outcome_display() or gettext("Running")
@@ -375,3 +375,9 @@ class ReportQueueAdmin(
     def run_key(self, row: ReportQueue) -> str:
         """The run key of its last claim."""
         return row.run_key or formats.EMPTY
+
+
+def _until(row: ReportQueue, name: str) -> str:
+    """An instant of the row, and what it is for."""
+    shown, field = formats.instant(getattr(row, name)), cast("Field[Any, Any]", row._meta.get_field(name))
+    return shown if shown == formats.EMPTY else formats.two_lines(shown, str(field.help_text))

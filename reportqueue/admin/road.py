@@ -79,6 +79,30 @@ def picture(row: ReportQueue, now: datetime) -> str:
     return render_to_string("admin/reportqueue/road.html", {"parts": found, "width": WIDTH, "height": HEIGHT})
 
 
+def timeline(row: ReportQueue) -> str:
+    """Every instant by the viewer's clock, in UTC, by the schedule's clock, and relative to when it was due."""
+    zones = formats.clocks(row.schedule.timezone if row.schedule else "UTC")
+    claimed = (
+        gettext("claimed by %(consumer)s") % {"consumer": row.claimed_by} if row.claimed_by else gettext("claimed")
+    )
+    instants = [
+        (gettext("due"), row.trigger_time),
+        (gettext("enqueued"), row.created_at),
+        (gettext("available"), row.available_at),
+        (claimed, row.claimed_at),
+        (gettext("dispatched"), row.dispatched_at),
+        (gettext("started"), row.started_at),
+        (gettext("finished"), row.finished_at),
+        (gettext("lease until"), row.lease_expires_at),
+    ]
+    lines = [
+        (name, formats.by_clocks(instant, zones), formats.offset(instant - row.trigger_time))
+        for name, instant in instants
+        if instant is not None
+    ]
+    return render_to_string("admin/reportqueue/timeline.html", {"lines": lines, "zones": zones})
+
+
 def neighbours(row: ReportQueue) -> tuple[ReportQueue | None, ReportQueue | None]:
     """The rows due before and after it of the same schedule; without one, of the same report and modifier."""
     same: dict[str, Any] = {"report_id": row.report_id, "modifier_id": row.modifier_id}

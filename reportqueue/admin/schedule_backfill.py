@@ -113,11 +113,12 @@ class BackfilledAdmin(ListAdmin):
 def _counts(schedule: ReportSchedule, counted: schedules.Backfill) -> dict[str, Any]:
     instants = counted.instants
     ends = [(gettext("first"), instants[0]), (gettext("last"), instants[-1])] if instants else []
+    zones = formats.clocks(schedule.timezone)
     return {
         "counted": counted,
         "wanted": len(instants) - counted.known,
-        "lines": [(name, formats.utc(instant), formats.local(instant, schedule.timezone)) for name, instant in ends],
-        "zone": schedule.timezone,
+        "lines": [(name, formats.by_clocks(instant, zones)) for name, instant in ends],
+        "zones": zones,
         "one_by_one": schedule.overlap != Overlap.ALLOW,
         "fingerprint": _fingerprint(counted),
     }

@@ -20,18 +20,12 @@ else:
     ScheduleModelForm = forms.ModelForm
 
 WHAT = _("What")
+WHEN = _("When")
+SPAN = ("start_at", "end_at")
+WHEN_FIELDS: list[Any] = ["cron", "interval_seconds", "timezone", SPAN, ("calendar", "blackout")]
 FIELDSETS: list[Any] = [
     (WHAT, {"fields": ["report_id", "modifier_id", "params"]}),
-    (
-        _("When"),
-        {
-            "fields": [
-                *("cron", "interval_seconds", "timezone"),
-                ("start_at", "end_at"),
-                ("calendar", "blackout"),
-            ]
-        },
-    ),
+    (WHEN, {"fields": WHEN_FIELDS}),
     (
         _("When things are not as planned"),
         {
@@ -76,7 +70,7 @@ class ScheduleForm(ScheduleModelForm):
             self.initial["version"] = self.instance.version
         if self.params_fields is not None:
             self.initial.update(self.params_fields.initial())
-        for name in ("start_at", "end_at"):
+        for name in SPAN:
             if name in self.fields:  # not in the form of a person who may only view
                 field = self.fields[name]
                 field.label = gettext("%(label)s (in UTC)") % {"label": field.label}
@@ -103,7 +97,7 @@ class ScheduleForm(ScheduleModelForm):
                 ),
                 code="stale",
             )
-        for name in ("start_at", "end_at"):
+        for name in SPAN:
             # The inputs show whole seconds; an instant that was saved otherwise may lie between two.
             if name in cleaned and name not in self.changed_data:
                 cleaned[name] = getattr(self.instance, name)

@@ -37,8 +37,8 @@ def owner(schedule: Any) -> str:
     now = str(Pattern(schedule.current_pattern).label)
     if schedule.next_pattern_at is None:
         return now
-    planned = gettext("from %(when)s UTC on: %(pattern)s")
-    values = {"when": formats.utc(schedule.next_pattern_at), "pattern": Pattern(schedule.next_pattern).label}
+    planned = gettext("from %(when)s on: %(pattern)s")
+    values = {"when": formats.instant_text(schedule.next_pattern_at), "pattern": Pattern(schedule.next_pattern).label}
     return f"{now}; {planned % values}"
 
 

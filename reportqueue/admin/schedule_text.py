@@ -22,16 +22,16 @@ def rule(schedule: ReportSchedule) -> str:
 
 
 def sentence(schedule: ReportSchedule) -> str:
-    """All that decides when it fires; instants in UTC."""
+    """All that decides when it fires."""
     parts = [rule(schedule) or schedule.cron]
     if schedule.interval_seconds is not None:
-        parts.append(gettext("counted from %(start)s UTC") % {"start": formats.utc(schedule.start_at or EPOCH)})
+        parts.append(gettext("counted from %(start)s") % {"start": formats.instant_text(schedule.start_at or EPOCH)})
     elif schedule.start_at is not None:
-        parts.append(gettext("from %(start)s UTC on") % {"start": formats.utc(schedule.start_at)})
+        parts.append(gettext("from %(start)s on") % {"start": formats.instant_text(schedule.start_at)})
     if schedule.interval_seconds is None or schedule.calendar_id is not None:
         parts.insert(1, gettext("by the clock of %(zone)s") % {"zone": schedule.timezone})
     if schedule.end_at is not None:
-        parts.append(gettext("until %(end)s UTC") % {"end": formats.utc(schedule.end_at)})
+        parts.append(gettext("until %(end)s") % {"end": formats.instant_text(schedule.end_at)})
     if schedule.calendar is not None:
         what = {"calendar": schedule.calendar.name, "what": schedule.get_blackout_display().lower()}
         parts.append(gettext("when the calendar %(calendar)s is closed: %(what)s") % what)
@@ -89,7 +89,7 @@ def _stopped(schedule: ReportSchedule, now: datetime, *, brief: bool) -> State:
         parts.append(gettext("by %(user)s") % {"user": schedule.paused_by})
     if schedule.paused_at is not None:
         if not brief:
-            parts.append(gettext("at %(when)s UTC,") % {"when": formats.utc(schedule.paused_at)})
+            parts.append(gettext("at %(when)s,") % {"when": formats.instant_text(schedule.paused_at)})
         parts.append(formats.relative(schedule.paused_at, now))
     text = " ".join(parts)
     if note:

@@ -29,7 +29,7 @@ from reportqueue.admin.params_fields import ParamsFields, chosen_or_shown
 from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
-from reportqueue.admin.schedule_form import FIELDSETS, WHAT, ScheduleForm, with_params_fields
+from reportqueue.admin.schedule_form import FIELDSETS, SPAN, WHAT, WHEN, WHEN_FIELDS, ScheduleForm, with_params_fields
 from reportqueue.admin.schedule_preview import PreviewedAdmin
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.models.audit import Kind
@@ -115,6 +115,8 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Agen
             return own
         fields = ["state", "fired_by", "words", "next_run", "upcoming"]
         fields += ["last_outcomes"] if sees_queue(request) else []
+        if not self.has_change_permission(request, obj):  # no inputs, which are in UTC
+            own[1] = (WHEN, {"fields": [("start", "end") if one == SPAN else one for one in WHEN_FIELDS]})
         return [(_("Now"), {"fields": fields}), *own]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -196,9 +198,9 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Agen
             self.message_user(request, obj.day_note, messages.WARNING)
         coming = schedule_pattern.next_firing(obj) if change else obj.next_run_at
         if coming is not None:
-            own = formats.local(coming, obj.timezone)
-            text = gettext("The next run is at %(utc)s UTC%(local)s.")
-            values = {"utc": formats.utc(coming), "local": f" ({own})" if own else ""}
+            own = formats.schedule_clock(coming, obj.timezone)
+            text = gettext("The next run is at %(when)s%(local)s.")
+            values = {"when": formats.instant_text(coming), "local": f", {own}" if own else ""}
             self.message_user(request, text % values, messages.INFO)
         elif obj.enabled:
             self.message_user(request, gettext("It will not run: no firing is left before its end."), messages.WARNING)
@@ -235,13 +237,23 @@ class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, Agen
         """The pattern that owns firings now, and the planned hand-over."""
         return schedule_pattern.owner(schedule)
 
-    @admin.display(description=_("next run (UTC)"), ordering="next_run_at")
+    @admin.display(description=_("next run"), ordering="next_run_at")
     def next_run(self, schedule: Any) -> str:
-        """The next firing in UTC; below that, by the schedule's own clock, and how far off it is."""
+        """The next firing; below that, by the schedule's own clock, and how far off it is."""
         if (instant := schedule_pattern.next_firing(schedule)) is None:
             return formats.EMPTY
-        own, distance = formats.local(instant, schedule.timezone), formats.relative(instant, schedule.now)
-        return formats.two_lines(formats.utc(instant), f"{own}, {distance}" if own else distance)
+        own, distance = formats.schedule_clock(instant, schedule.timezone), formats.relative(instant, schedule.now)
+        return formats.two_lines(formats.instant(instant), f"{own}, {distance}" if own else distance)
+
+    @admin.display(description=_("start"))
+    def start(self, schedule: ReportSchedule) -> str:
+        """For a person who may not change it: the first instant at which it may fire."""
+        return formats.instant(schedule.start_at)
+
+    @admin.display(description=_("end"))
+    def end(self, schedule: ReportSchedule) -> str:
+        """The last instant at which it may fire, likewise."""
+        return formats.instant(schedule.end_at)
 
     @admin.display(description=_("fires"))
     def words(self, schedule: ReportSchedule) -> str:

@@ -157,12 +157,12 @@ class WebhookSubscriptionAdmin(ListAdmin):
             return formats.two_lines(gettext("not enabled"), one.disabled_reason)
         if one.failing_since is None:
             return gettext("all is delivered")
-        return gettext("fails since %(since)s UTC") % {"since": formats.utc(one.failing_since)}
+        return gettext("fails since %(since)s") % {"since": formats.instant_text(one.failing_since)}
 
-    @admin.display(description=_("earlier secret used until (UTC)"))
+    @admin.display(description=_("earlier secret used until"))
     def rotation(self, one: WebhookSubscription) -> str:
         """The end of the time in which both secrets sign."""
-        return formats.utc(one.previous_until)
+        return formats.instant(one.previous_until)
 
     @admin.display(description=_("deliveries"))
     def deliveries(self, one: WebhookSubscription) -> str:

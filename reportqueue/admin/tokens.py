@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -212,29 +211,25 @@ class ApiTokenAdmin(ListAdmin):
     def state(self, token: Any) -> str:
         """Whether calls with it are let in, and if not, why."""
         if token.revoked_at is not None:
-            return formats.two_lines(gettext("revoked"), f"{_minute(token.revoked_at)} UTC")
+            return formats.two_lines(gettext("revoked"), formats.instant_text(token.revoked_at, minutes=True))
         if token.expires_at is not None and token.expires_at <= token.now:
             return gettext("expired")
         return gettext("active") if token.user.is_active else gettext("the user is not active")
 
-    @admin.display(description=_("created (UTC)"), ordering="created_at")
+    @admin.display(description=_("created"), ordering="created_at")
     def created(self, token: ApiToken) -> str:
         """When it was made."""
-        return _minute(token.created_at)
+        return formats.instant(token.created_at, minutes=True)
 
-    @admin.display(description=_("expires (UTC)"), ordering="expires_at")
+    @admin.display(description=_("expires"), ordering="expires_at")
     def expires(self, token: ApiToken) -> str:
         """From when on it is refused."""
-        return _minute(token.expires_at) if token.expires_at else gettext("never")
+        return formats.instant(token.expires_at, minutes=True) if token.expires_at else gettext("never")
 
-    @admin.display(description=_("last used (UTC)"), ordering="last_used_at")
+    @admin.display(description=_("last used"), ordering="last_used_at")
     def last_used(self, token: ApiToken) -> str:
         """To the minute: it is written at most once a minute."""
-        return _minute(token.last_used_at) if token.last_used_at else gettext("never")
-
-
-def _minute(instant: datetime) -> str:
-    return formats.utc(instant).rpartition(":")[0]
+        return formats.instant(token.last_used_at, minutes=True) if token.last_used_at else gettext("never")
 
 
 def may_choose_user(request: HttpRequest) -> bool:

@@ -18,6 +18,7 @@ from reportqueue.admin.actors import with_actor
 from reportqueue.admin.consumers import with_pauses
 from reportqueue.admin.instants import in_utc
 from reportqueue.admin.json_input import JSONInput
+from reportqueue.admin.viewer_zone import with_zone
 from reportqueue.errors import RowBusy
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ class PatientAdmin(AnyModelAdmin):
 
     @property
     def urls(self) -> list[Any]:
-        """Django's and each subclass's own. Every page says what is paused, and acts in the name of its person."""
+        """Django's and each subclass's own.
+
+        Every page says what is paused, acts in the name of its person, and shows instants in their zone.
+        """
         patterns = self.get_urls()
         for pattern in patterns:
             if not str(pattern.name).endswith(NO_PAGES):
-                pattern.callback = with_pauses(pattern.callback, self.admin_site.has_permission)
+                pattern.callback = with_zone(with_pauses(pattern.callback, self.admin_site.has_permission))
             pattern.callback = with_actor(pattern.callback)
         return patterns
 
@@ -54,7 +58,7 @@ class PatientAdmin(AnyModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """As Django's, in UTC. If another transaction holds the row, it is unchanged, and a message says so."""
+        """As Django's, with inputs in UTC. If another transaction holds the row, a message says so instead."""
         return self._bounded(
             request, lambda: super(PatientAdmin, self).changeform_view(request, object_id, form_url, extra_context)
         )

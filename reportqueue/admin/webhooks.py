@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 from django.contrib import admin, messages
@@ -12,7 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import webhooks
-from reportqueue.admin import search
+from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.consumers import warn_of_consumers
 from reportqueue.admin.filters import EnabledFilter
@@ -78,7 +77,7 @@ class WebhookSourceAdmin(ListAdmin):
         """The end of the URL for deliveries; the project decides where the API is mounted."""
         return f"webhooks/{source.name}/" if source.pk else "-"
 
-    @admin.display(description=_("earlier secret accepted until (UTC)"))
+    @admin.display(description=_("earlier secret accepted until"))
     def rotation(self, source: WebhookSource) -> str:
         """The end of the time in which both secrets are accepted."""
-        return f"{source.previous_until.astimezone(UTC):%Y-%m-%d %H:%M}" if source.previous_until else "-"
+        return formats.instant(source.previous_until, minutes=True)

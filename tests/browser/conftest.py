@@ -6,11 +6,12 @@ strict content security policy of `policy.py`.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from django.contrib.auth.models import User
@@ -21,7 +22,8 @@ from tests.integration.webapp import Web, running
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
-WITHOUT_PLAYWRIGHT = "playwright is not installed: pip install playwright"
+REQUIRED = os.environ.get("REQUIRE_BROWSER") == "1"
+"""Whether these tests must run, as `.ci/run` says. Otherwise they are skipped if something is missing."""
 CHROMIUM = shutil.which("chromium")
 TIMEOUT = 15_000
 """Milliseconds for a page to load, and for what a test expects to come about."""
@@ -46,6 +48,21 @@ class Complaints:
         return [text for text in self.found if not any(part in text for part in self.expected)]
 
 
+def missing(what: str) -> NoReturn:
+    """Skip the test, or the module that is being imported; or fail, if it must run."""
+    if REQUIRED:
+        pytest.fail(f"{what} REQUIRE_BROWSER=1 says that the tests of tests/browser must run.", pytrace=False)
+    pytest.skip(what, allow_module_level=True)
+
+
+def playwright_api() -> Any:
+    """Playwright's module; without it, the tests are `missing`."""
+    try:
+        return importlib.import_module("playwright.sync_api")
+    except ImportError:
+        missing("playwright is not installed: pip install playwright.")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each of these tests works on a database that the web app sees too."""
     for item in items:
@@ -56,9 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, without a window. Its loop ends with the module: other tests of this process need their own."""
-    playwright = pytest.importorskip("playwright.sync_api", reason=WITHOUT_PLAYWRIGHT)
+    playwright = playwright_api()
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; on Debian: apt-get install chromium")
+        missing("Chromium is not installed; on Debian: apt-get install chromium.")
     with pytest.MonkeyPatch.context() as patched:
         # Playwright's loop runs in this thread. Django would refuse the database to code beside a loop.
         patched.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")

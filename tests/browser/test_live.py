@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,15 +12,16 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from reportqueue import queue
+from reportqueue.admin.viewer_zone import COOKIE
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import Status
-from tests.browser.conftest import WITHOUT_PLAYWRIGHT, Complaints, PageFactory
+from tests.browser.conftest import Complaints, PageFactory, playwright_api
 from tests.conftest import build_row, build_schedule
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-expect = pytest.importorskip("playwright.sync_api", reason=WITHOUT_PLAYWRIGHT).expect
+expect = playwright_api().expect
 QUEUE = "/admin/reportqueue/reportqueue/"
 SCHEDULES = "/admin/reportqueue/reportschedule/"
 
@@ -215,6 +217,26 @@ def test_the_list_of_schedules_follows_an_edit(page_of: PageFactory, operator: U
 
     elsewhere(pause)
     expect(page.locator(".field-state_in_short")).to_contain_text("for the holidays")
+
+
+def test_a_live_list_keeps_the_zone_and_follows_another_choice(page_of: PageFactory, operator: User):
+    due = datetime(2035, 6, 1, 1, 30, tzinfo=UTC)
+    page = page_of(operator)
+
+    def choose(zone: str) -> None:
+        page.context.add_cookies([{"name": COOKIE, "value": zone, "url": page.url}])
+
+    page.goto(QUEUE)
+    choose("Asia/Kolkata")
+    page.goto(QUEUE)
+    expect(page.get_by_role("status")).to_have_text("Live")
+    elsewhere(queue.enqueue, report_id=4711, modifier_id=1, trigger_time=due)
+    expect(page.locator(".field-due")).to_contain_text("2035-06-01 07:00:00+05:30")
+    choose("Europe/Paris")
+    elsewhere(queue.enqueue, report_id=4712, modifier_id=1, trigger_time=due)
+    expect(page.locator("#result_list tbody tr")).to_have_count(2)
+    expect(page.locator(".field-due").first).to_contain_text("2035-06-01 03:30:00+02:00")
+    expect(page.locator("#rq-times")).to_contain_text("Times are in Europe/Paris.")
 
 
 def test_without_javascript_the_list_works(page_of: PageFactory, operator: User):

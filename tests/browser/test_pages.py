@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,14 +13,18 @@ from project import demo_history
 from reportqueue import bulk, outbox, queue, tokens
 from reportqueue.models import AlertRule, BlackoutCalendar, Report, ReportQueue, WebhookSource, WebhookSubscription
 from reportqueue.states import Status
-from tests.browser.conftest import WITHOUT_PLAYWRIGHT, Complaints, PageFactory
+from tests.browser.conftest import Complaints, PageFactory, missing, playwright_api
 from tests.conftest import build_row, build_schedule, minutes_ago
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytest.importorskip("playwright.sync_api", reason=WITHOUT_PLAYWRIGHT)
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+expect = playwright_api().expect
+try:
+    from axe_playwright_python import sync_playwright as axe
+except ImportError:
+    missing("axe-playwright-python is not installed: pip install axe-playwright-python.")
+
 APP = "/admin/reportqueue/"
 RULES = {
     # WCAG 2.2, level AA.
@@ -39,6 +45,7 @@ PAGES = [
     "reportqueue/bulk/?verb=requeue&status=failed",
     "reportqueue/bulk/{bulk}/",
     "reportqueue/enqueue/?report_id=1",
+    "reportqueue/zone/?next=/admin/reportqueue/",
     "reportschedule/",
     "reportschedule/add/",
     "reportschedule/{schedule}/change/",
@@ -89,6 +96,7 @@ def addresses(operator: User) -> dict[str, str]:
 
 def overflow(page: Page) -> int:
     """How many pixels of the page are beside the window."""
+    page.wait_for_load_state()  # with its styles
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
@@ -128,6 +136,31 @@ def test_pages_obey_a_strict_policy_and_can_be_read_without_script(
         assert page.locator("#content").inner_text().strip(), name
 
 
+@pytest.mark.parametrize(("width", "javascript"), [(1280, True), (400, False)])
+def test_a_person_chooses_the_time_zone(
+    page_of: PageFactory, operator: User, complaints: Complaints, width: int, javascript: bool
+):
+    complaints.expected.append("inline style")  # axe's own
+    complaints.expected.append("400 (Bad Request)")
+    build_row(trigger_time=datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
+    page = page_of(operator, width=width, javascript=javascript)
+    page.goto(f"{APP}reportqueue/?status=queued")
+    page.get_by_role("link", name="Change the time zone").click()
+    page.get_by_label("Time zone", exact=True).fill("Europe/Atlantis")
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator("#rq-zone-problem")).to_contain_text("is not a time zone")
+    assert overflow(page) == 0
+    if javascript:
+        assert complaints_of(page) == []
+    page.get_by_label("Time zone", exact=True).fill("Europe/Paris")
+    page.get_by_role("button", name="Use it").click()
+    expect(page).to_have_url(re.compile(r"/reportqueue/reportqueue/\?status=queued$"))
+    expect(page.locator("#rq-times")).to_contain_text("Times are in Europe/Paris.")
+    expect(page.locator(".field-due")).to_contain_text("2026-10-25 02:30:00+01:00")
+    expect(page.locator(".field-due")).to_contain_text("2026-10-25 01:30:00 UTC")
+    assert overflow(page) == 0
+
+
 def test_an_operator_finds_the_errors_and_requeues_a_group(
     page_of: PageFactory, operator: User, addresses: dict[str, str]
 ):
@@ -137,7 +170,6 @@ def test_an_operator_finds_the_errors_and_requeues_a_group(
     page.get_by_role("link", name="Requeue all…").first.click()
     page.get_by_label("Reason").fill("the source is back")
     page.get_by_role("button", name="Start").click()
-    expect = pytest.importorskip("playwright.sync_api").expect
     expect(page.locator("#rq-done")).to_contain_text("done")
     while bulk.step(1).left:
         pass

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from django.contrib.auth.models import User
 
-from tests.browser.conftest import WITHOUT_PLAYWRIGHT, PageFactory
+from tests.browser.conftest import PageFactory, playwright_api
 
-expect = pytest.importorskip("playwright.sync_api", reason=WITHOUT_PLAYWRIGHT).expect
+expect = playwright_api().expect
 
 
 def test_a_part_of_a_name_suggests_the_modifier_s_number(page_of: PageFactory, operator: User):

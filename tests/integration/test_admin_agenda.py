@@ -11,7 +11,7 @@ from django.test import Client
 
 from reportqueue import queue
 from reportqueue.admin import agenda as page_module
-from reportqueue.admin.agenda import COOKIE
+from reportqueue.admin.viewer_zone import COOKIE
 from reportqueue.models import Report, ReportSchedule
 from reportqueue.schedules import agenda_counting
 from reportqueue.states import Status
@@ -89,14 +89,14 @@ def test_one_may_choose_the_period(viewer: Client, make_schedule: ScheduleFactor
     assert f"{days} firing" in page
 
 
-def test_the_zone_is_remembered(viewer: Client, make_schedule: ScheduleFactory):
+def test_the_zone_is_the_viewer_s_unless_the_address_has_another(viewer: Client, make_schedule: ScheduleFactory):
     make_schedule(cron="0 12 * * *")
-    response = viewer.get(AGENDA, {"zone": "Asia/Kolkata"})
-    cookie = response.cookies[COOKIE]
-    assert (cookie.value, cookie["httponly"], cookie["samesite"]) == ("Asia/Kolkata", True, "Lax")
-    again = viewer.get(AGENDA)
-    assert "17:00 IST" in text_of(again)
-    assert COOKIE not in again.cookies
+    viewer.cookies[COOKIE] = "Asia/Kolkata"
+    assert "17:00 IST" in text_of(viewer.get(AGENDA))
+    response = viewer.get(AGENDA, {"zone": "Europe/Paris"})
+    assert "14:00 CEST" in text_of(response)
+    assert COOKIE not in response.cookies, "a link to an agenda changes no other page"
+    assert "17:00 IST" in text_of(viewer.get(AGENDA))
 
 
 def test_without_a_choice_it_is_django_s_zone(viewer: Client, make_schedule: ScheduleFactory, settings: Any):

@@ -205,7 +205,7 @@ def test_start_and_end_are_typed_in_utc_as_their_labels_say(editor: Client, sett
     assert schedule.start_at == datetime(2026, 7, 1, 5, 30, tzinfo=UTC)
     page = text_of(editor.get(f"{SCHEDULES}{schedule.pk}/change/"))
     assert 'value="05:30:00"' in page
-    assert "from 2026-07-01 05:30:00 UTC on" in page
+    assert "from 2026-07-01 11:00:00+05:30 (2026-07-01 05:30:00 UTC) on" in page
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_somebody_who_may_only_look_sees_every_field_and_the_zone_of_its_instant
     settings.TIME_ZONE = "Asia/Kolkata"
     schedule = make_schedule(start_at=datetime(2026, 1, 1, tzinfo=UTC), overlap="queue_one")
     page = text_of(staff("view_reportschedule").get(f"{SCHEDULES}{schedule.pk}/change/"))
-    assert "from 2026-01-01 00:00:00 UTC on" in page
+    assert "from 2026-01-01 05:30:00+05:30 (2026-01-01 00:00:00 UTC) on" in page
     assert "Let one wait" in page
     assert 'name="rq-preview"' not in page
 
@@ -312,8 +312,8 @@ def test_a_saved_schedule_says_when_it_runs(editor: Client):
     response = editor.post(f"{SCHEDULES}add/", FORM, follow=True)
     schedule = ReportSchedule.objects.get()
     assert schedule.next_run_at is not None
-    assert f"The next run is at {schedule.next_run_at:%Y-%m-%d %H:%M:%S} UTC (Mon " in messages_of(response)[0]
-    assert re.search(r"08:00 CES?T\)", messages_of(response)[0])
+    assert f"The next run is at {schedule.next_run_at:%Y-%m-%d %H:%M:%S} UTC, Mon " in messages_of(response)[0]
+    assert re.search(r"08:00 CES?T\.", messages_of(response)[0])
     assert LogEntry.objects.count() == 1
 
 
