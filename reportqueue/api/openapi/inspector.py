@@ -205,7 +205,7 @@ class Described(AutoSchema):
         return self._named(name)
 
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict[str, Any]:
-        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)
         if direction == "request":
             schema["additionalProperties"] = False
             return schema
@@ -221,14 +221,14 @@ class Described(AutoSchema):
         return schema
 
     def _get_serializer_field_meta(self, field: Any, direction: Any) -> dict[str, Any]:
-        found: dict[str, Any] = super()._get_serializer_field_meta(field, direction)  # type: ignore[no-untyped-call]
+        found: dict[str, Any] = super()._get_serializer_field_meta(field, direction)
         found.pop("title", None)  # the name that the admin shows
         return found
 
     def _insert_field_validators(self, field: Any, schema: Any) -> None:
         # An answer's text may be what no request may send, such as an empty one.
         if self._asked or not isinstance(field, serializers.CharField):
-            super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]
+            super()._insert_field_validators(field, schema)
 
     def _map_serializer_field(self, field: Any, direction: Any, bypass_extensions: Any = False) -> Any:
         self._asked = direction == "request"
@@ -239,7 +239,7 @@ class Described(AutoSchema):
             return append_meta({"type": "object", "additionalProperties": {}}, meta)
         if isinstance(field, serializers.SerializerMethodField) and (shape := getattr(field, "shape", None)):
             return append_meta({"type": "array", "items": self.resolve_serializer(shape, direction).ref}, meta)
-        schema = super()._map_serializer_field(field, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        schema = super()._map_serializer_field(field, direction, bypass_extensions)
         if isinstance(field, Rows):
             schema |= {"minItems": 1, "maxItems": bounds.MAX_BATCH_ROWS}
         return schema
