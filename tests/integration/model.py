@@ -418,7 +418,7 @@ class Model:
             raise Refused("state", row.status)
         if re_executed:
             row.limited = self._limited_by(row)
-            row.attempt, row.releases, row.cycle = 0, 0, row.cycle + 1
+            row.attempt, row.releases, row.cycle, row.available = 0, 0, row.cycle + 1, self.now
         row.attempt += 1
         self.started += 1
         counted = self._limits(row.content.report).rate is not None
