@@ -58,10 +58,18 @@ def unexpected(what: str) -> ApiUnreachable:
 
 
 def pages(
-    client: Transport, path: str, chosen: Mapping[str, Any], read: Callable[[Answer], list[T]], *, limit: int = PAGE
+    client: Transport,
+    path: str,
+    chosen: Mapping[str, Any],
+    read: Callable[[Answer], list[T]],
+    *,
+    limit: int | None = None,
 ) -> Iterator[T]:
-    """All entries of a list, page by page; `chosen` are its filters, `read` reads the entries of a page."""
-    query = urlencode({**chosen, "limit": limit}, doseq=True)
+    """All entries of a list, page by page; `chosen` are its filters, `read` reads the entries of a page.
+
+    A page has `limit` entries, by default `PAGE`.
+    """
+    query = urlencode({**chosen, "limit": limit or PAGE}, doseq=True)
     while query:
         answer = client.answer("GET", f"{path}?{query}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.urls import include, path
 
-from dagster_reportqueue.client import ApiError, ApiRefused, ReportQueueClient, client
+from dagster_reportqueue.client import ApiError, ApiRefused, ReportQueueClient, parsing
 from tests.conftest import build_row, build_schedule
 from tests.dagster_reportqueue.conftest import ClientFactory, allow_consumer
 from tests.dagster_reportqueue.front import Front
@@ -47,7 +47,7 @@ def whole_road(made: ReportQueueClient) -> None:
 def test_a_client_works_wherever_the_api_is_included(
     settings: Any, make_client: ClientFactory, front: Front, prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(client, "PAGE", 1)
+    monkeypatch.setattr(parsing, "PAGE", 1)
     mount(settings, prefix)
     whole_road(make_client(f"{front.url}/{prefix}"))
 

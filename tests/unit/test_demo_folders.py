@@ -21,5 +21,5 @@ def test_logs_artifacts_and_dagsters_home_are_closed_to_others(
             (tmp_path / name).mkdir(mode=0o777)
             (tmp_path / name).chmod(0o777)
     assert demo.run(None) == 0  # type: ignore[arg-type]
-    assert set(demo.PRIVATE) == {"logs", "artifacts", "dagster"}
+    assert set(demo.PRIVATE) == {"logs", "artifacts", "dagster", "mail"}
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in demo.PRIVATE} == {0o700}
