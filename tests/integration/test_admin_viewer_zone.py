@@ -12,10 +12,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from reportqueue import bulk, queue, tokens
+from reportqueue import bulk, outbox, queue, tokens
 from reportqueue.admin import formats, viewer_zone
 from reportqueue.admin.viewer_zone import COOKIE
-from reportqueue.models import ReportQueue, ReportSchedule
+from reportqueue.models import AlertRule, ReportQueue, ReportSchedule, WebhookSubscription
 from reportqueue.states import Status
 from tests.conftest import RowFactory
 from tests.integration.test_admin_permissions import (
@@ -59,6 +59,11 @@ def pages(admin_client: Client, make_row: RowFactory, make_schedule: ScheduleFac
     tokens.authenticate(issued.key)
     token = issued.token
     queue.pause(route="finance", by="anna")
+    subscription = WebhookSubscription(url="https://example.com/", event_types=["report.failed"], failing_since=DUE)
+    subscription.save()
+    delivery = outbox.send_test(subscription.pk)
+    delivery.log.create(status_code=500, milliseconds=12, answer="no")
+    rule = AlertRule.objects.create(name="desk", condition="late", emails=["desk@example.com"], sent_at=DUE)
     started = bulk.start("requeue", {"status": ["failed"], "trigger_time_after": "2026-06-01T23:30:00Z"}, by="anna")
     action = {"action": "pause_selected", "index": 0, "_selected_action": [schedule.pk]}
     admin_client.post(SCHEDULES, action)
@@ -68,6 +73,8 @@ def pages(admin_client: Client, make_row: RowFactory, make_schedule: ScheduleFac
         "reportqueue/bulk/?verb=requeue&status=failed", "reportqueue/enqueue/",
         "reportschedule/", f"reportschedule/{schedule.pk}/change/", f"reportschedule/{schedule.pk}/history/",
         f"reportschedule/{schedule.pk}/backfill/", f"apitoken/{token.pk}/change/", f"apitoken/{token.pk}/revoke/",
+        "eventdelivery/", f"eventdelivery/{delivery.pk}/change/",
+        f"webhooksubscription/{subscription.pk}/change/", f"alertrule/{rule.pk}/change/",
     )  # fmt: skip
     return [APP + page for page in (*pages, *own)]
 
