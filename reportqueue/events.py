@@ -29,26 +29,29 @@ OF_STATUS = {
 """The event of each final status. The others have none."""
 MAX_ERROR_LENGTH = 300
 """Characters of the last line of an error."""
-_TABLES = {
-    "events": OutboxEvent._meta.db_table,
-    "deliveries": EventDelivery._meta.db_table,
-    "subscriptions": WebhookSubscription._meta.db_table,
-    "queue": ReportQueue._meta.db_table,
-    "reports": Report._meta.db_table,
-    "pending": DeliveryStatus.PENDING.value,
-}
-_SUBSCRIBED = "s.enabled AND s.event_types @> ARRAY[%(type)s]::varchar[]"
-_CONCERNED = f"{_SUBSCRIBED} AND (s.report_ids = '{{{{}}}}' OR {{report}} IS NULL OR {{report}} = ANY(s.report_ids))"
+_EVENTS, _DELIVERIES = OutboxEvent._meta.db_table, EventDelivery._meta.db_table
+_SUBSCRIPTIONS = WebhookSubscription._meta.db_table
+
+
+def _subscribed(kind: str) -> str:
+    """The condition of the subscriptions to events of this type, an SQL expression."""
+    return f"s.enabled AND s.event_types @> ARRAY[{kind}]::varchar[]"
+
+
+def _concerned(report: str) -> str:
+    """The condition of the subscriptions that get an event of this report, an SQL expression."""
+    return f"{_subscribed('%(type)s')} AND (s.report_ids = '{{}}' OR {report} IS NULL OR {report} = ANY(s.report_ids))"
+
+
 _DELIVER = f"""
-INSERT INTO {{deliveries}} (event_id, subscription_id, status, attempts, due_at)
-SELECT made.id, s.id, '{{pending}}', 0, clock_timestamp()
-FROM made JOIN {{subscriptions}} s ON {_CONCERNED.replace("{report}", "made.report_id")}
+INSERT INTO {_DELIVERIES} (event_id, subscription_id, status, attempts, due_at)
+SELECT made.id, s.id, '{DeliveryStatus.PENDING.value}', 0, clock_timestamp()
+FROM made JOIN {_SUBSCRIPTIONS} s ON {_concerned("made.report_id")}
 ORDER BY made.id, s.id
 """
-_OF_ROWS = (
-    f"""
+_OF_ROWS = f"""
 WITH made AS (
-    INSERT INTO {{events}} (uid, type, subject, report_id, at, data)
+    INSERT INTO {_EVENTS} (uid, type, subject, report_id, at, data)
     SELECT gen_random_uuid(), %(type)s, 'row:' || q.id, q.report_id, clock_timestamp(), jsonb_build_object(
         'queue_id', q.id, 'report_id', q.report_id, 'report_name', r.name, 'modifier_id', q.modifier_id,
         'route', q.route, 'status', q.status, 'source', q.source, 'schedule_id', q.schedule_id,
@@ -57,26 +60,27 @@ WITH made AS (
         'max_attempts', q.max_attempts, 'run_id', q.run_id,
         'error', left(reverse(split_part(reverse(rtrim(q.error, E' \\t\\r\\n')), E'\\n', 1)), {MAX_ERROR_LENGTH}))
     FROM unnest(%(rows)s::bigint[]) WITH ORDINALITY AS told (id, place)
-    JOIN {{queue}} q ON q.id = told.id LEFT JOIN {{reports}} r ON r.report_id = q.report_id
-    WHERE EXISTS (SELECT FROM {{subscriptions}} s WHERE {_CONCERNED.replace("{report}", "q.report_id")})
+    JOIN {ReportQueue._meta.db_table} q ON q.id = told.id
+    LEFT JOIN {Report._meta.db_table} r ON r.report_id = q.report_id
+    WHERE EXISTS (SELECT FROM {_SUBSCRIPTIONS} s WHERE {_concerned("q.report_id")})
     ORDER BY told.place
     RETURNING id, report_id
-)"""
-    + _DELIVER
-)
-_OF_SUBJECTS = (
-    f"""
+){_DELIVER}"""
+_OF_SUBJECTS = f"""
 WITH made AS (
-    INSERT INTO {{events}} (uid, type, subject, report_id, at, data)
+    INSERT INTO {_EVENTS} (uid, type, subject, report_id, at, data)
     SELECT gen_random_uuid(), %(type)s, told.subject, told.report_id, clock_timestamp(), told.data::jsonb
     FROM unnest(%(subjects)s::text[], %(reports)s::bigint[], %(data)s::text[]) WITH ORDINALITY
         AS told (subject, report_id, data, place)
-    WHERE EXISTS (SELECT FROM {{subscriptions}} s WHERE {_CONCERNED.replace("{report}", "told.report_id")})
+    WHERE EXISTS (SELECT FROM {_SUBSCRIPTIONS} s WHERE {_concerned("told.report_id")})
     ORDER BY told.place
     RETURNING id, report_id
-)"""
-    + _DELIVER
-)
+){_DELIVER}"""
+_HEARD: dict[str, str] = {
+    status: f"EXISTS (SELECT FROM {_SUBSCRIPTIONS} s WHERE {condition})"
+    for status, kind in OF_STATUS.items()
+    for condition in (_subscribed(f"'{kind.value}'"),)
+}
 
 
 def heard(status: str) -> str:
@@ -84,9 +88,7 @@ def heard(status: str) -> str:
 
     The statement that writes the status returns it: where nobody subscribes, that is all that events cost.
     """
-    if (kind := OF_STATUS.get(Status(status))) is None:
-        return ""
-    return _sql(f"EXISTS (SELECT FROM {{subscriptions}} s WHERE {_SUBSCRIBED})").replace("%(type)s", f"'{kind.value}'")
+    return _HEARD.get(status, "")
 
 
 def write_rows(kind: EventType, rows: Collection[int]) -> None:
@@ -135,10 +137,6 @@ def subscribed(kind: EventType) -> bool:
     return WebhookSubscription.objects.filter(enabled=True, event_types__contains=[kind.value]).exists()
 
 
-def _sql(statement: str) -> str:
-    return statement.format(**_TABLES)
-
-
 def _execute(statement: str, values: Mapping[str, Any]) -> None:
     with database.connection().cursor() as cursor:
-        cursor.execute(_sql(statement), values)
+        cursor.execute(statement, values)
