@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import PAGES, Answer, Operation, Operations
+from reportqueue.api.openapi.operations import PAGES, Answer, Operation, Operations, page_of
 from reportqueue.api.serializers import bulk as shapes
 from reportqueue.api.views import bulk
 
@@ -33,13 +33,7 @@ OPERATIONS: Operations = {
             tag="Bulk actions",
             summary="List bulk actions",
             parameters=PAGES,
-            answers={
-                200: Answer(
-                    "A page, the newest first.",
-                    (forms.BulkPage,),
-                    {"bulk_actions": [examples.BULK], "next": None, "previous": None},
-                )
-            },
+            answers={200: page_of("bulk_actions", examples.BULK, "A page, the newest first.", forms.BulkPage)},
         ),
         "POST": Operation(
             name="start_bulk_action",

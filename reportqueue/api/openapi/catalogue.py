@@ -15,6 +15,7 @@ from reportqueue.api.openapi.operations import (
     Answer,
     Operation,
     Operations,
+    page_of,
 )
 from reportqueue.api.openapi.parameters import of_filters
 from reportqueue.api.serializers.catalogue import ChangedReportSerializer, ReportSerializer
@@ -29,13 +30,7 @@ OPERATIONS: Operations = {
             tag="Catalogue",
             summary="List reports",
             parameters=(*of_filters(ReportFilter, FILTERS), *PAGES),
-            answers={
-                200: Answer(
-                    "A page, by number.",
-                    (forms.CataloguePage,),
-                    {"reports": [examples.REPORT], "next": None, "previous": None},
-                )
-            },
+            answers={200: page_of("reports", examples.REPORT, "A page, by number.", forms.CataloguePage)},
         ),
         "POST": Operation(
             name="add_report",

@@ -54,6 +54,11 @@ class Answer:
     headers: tuple[Header, ...] = ()
 
 
+def page_of(name: str, example: Any, text: str, shape: Shape, headers: tuple[Header, ...] = ()) -> Answer:
+    """A page of a list, whose entries are under this name; `example` is one of them."""
+    return Answer(text, (shape,), {name: [example], "next": None, "previous": None}, headers)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """One call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reportqueue.api.filters import DeliveryFilter
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import PAGES, Answer, Operation, Operations
+from reportqueue.api.openapi.operations import PAGES, Answer, Operation, Operations, page_of
 from reportqueue.api.openapi.parameters import of_filters
 from reportqueue.api.serializers import outbox as shapes
 from reportqueue.api.views import outbox
@@ -23,10 +23,11 @@ OPERATIONS: Operations = {
             summary="List webhook subscriptions",
             parameters=PAGES,
             answers={
-                200: Answer(
+                200: page_of(
+                    "subscriptions",
+                    examples.SUBSCRIPTION,
                     "A page, in the order in which they were added.",
-                    (forms.SubscriptionPage,),
-                    {"subscriptions": [examples.SUBSCRIPTION], "next": None, "previous": None},
+                    forms.SubscriptionPage,
                 )
             },
         ),
@@ -93,13 +94,7 @@ OPERATIONS: Operations = {
             tag=TAG,
             summary="List webhook deliveries",
             parameters=(*of_filters(DeliveryFilter, FILTERS), *PAGES),
-            answers={
-                200: Answer(
-                    "A page, the newest first.",
-                    (forms.DeliveryPage,),
-                    {"deliveries": [examples.DELIVERY], "next": None, "previous": None},
-                )
-            },
+            answers={200: page_of("deliveries", examples.DELIVERY, "A page, the newest first.", forms.DeliveryPage)},
         ),
     },
     outbox.DeliveryView: {

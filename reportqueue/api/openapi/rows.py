@@ -5,7 +5,7 @@ from __future__ import annotations
 from reportqueue import bounds
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import PAGES, TIME, Answer, ListOf, Operation, Operations, Parameter
+from reportqueue.api.openapi.operations import PAGES, TIME, Answer, ListOf, Operation, Operations, Parameter, page_of
 from reportqueue.api.openapi.parameters import of_filters
 from reportqueue.api.serializers import queue as shapes
 from reportqueue.api.views import queue
@@ -40,14 +40,7 @@ OPERATIONS: Operations = {
                 "parameters, results and errors of its rows have 8 MiB."
             ),
             parameters=(*of_filters(QueueFilter, FILTERS), *PAGES),
-            answers={
-                200: Answer(
-                    "A page.",
-                    (forms.RowPage,),
-                    {"queue": [examples.ROW], "next": None, "previous": None},
-                    (TIME,),
-                )
-            },
+            answers={200: page_of("queue", examples.ROW, "A page.", forms.RowPage, (TIME,))},
         ),
         "POST": Operation(
             name="enqueue",

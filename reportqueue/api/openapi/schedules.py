@@ -19,6 +19,7 @@ from reportqueue.api.openapi.operations import (
     Operation,
     Operations,
     Parameter,
+    page_of,
 )
 from reportqueue.api.openapi.parameters import of_filters
 from reportqueue.api.serializers import queue as rows
@@ -45,13 +46,7 @@ OPERATIONS: Operations = {
             tag="Schedules",
             summary="List schedules",
             parameters=(*of_filters(ScheduleFilter, FILTERS), *PAGES),
-            answers={
-                200: Answer(
-                    "A page, by id.",
-                    (forms.SchedulePage,),
-                    {"schedules": [examples.SCHEDULE], "next": None, "previous": None},
-                )
-            },
+            answers={200: page_of("schedules", examples.SCHEDULE, "A page, by id.", forms.SchedulePage)},
         ),
         "POST": Operation(
             name="add_schedule",
