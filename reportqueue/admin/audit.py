@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue.admin import audit_table, formats, search
 from reportqueue.admin.changelists import ReadOnlyAdmin
-from reportqueue.admin.filters import ChoiceFilter, DayFilter
+from reportqueue.admin.filters import DayFilter, MemberFilter
 from reportqueue.models import AuditEntry
 from reportqueue.models.audit import Kind, Via
 
@@ -30,26 +27,20 @@ PAGES = {
 """The models of what has a page of its own."""
 
 
-class KindFilter(ChoiceFilter):
+class KindFilter(MemberFilter):
     """What it was done to."""
 
     title = _("what")
     parameter_name = "kind"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        """Every kind."""
-        return Kind.choices
+    members = Kind
 
 
-class ViaFilter(ChoiceFilter):
+class ViaFilter(MemberFilter):
     """By which way it was done."""
 
     title = _("way")
     parameter_name = "via"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        """Every way."""
-        return Via.choices
+    members = Via
 
 
 class AtFilter(DayFilter):

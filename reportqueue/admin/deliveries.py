@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import outbox
 from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ReadOnlyAdmin
-from reportqueue.admin.filters import ChoiceFilter
+from reportqueue.admin.filters import ChoiceFilter, MemberFilter
 from reportqueue.errors import RowBusy
 from reportqueue.models import EventDelivery, WebhookSubscription
 from reportqueue.models.audit import Kind
@@ -30,15 +30,12 @@ MAX_SUBSCRIPTIONS = 200
 """Subscriptions that the filter offers."""
 
 
-class DeliveryStatusFilter(ChoiceFilter):
+class DeliveryStatusFilter(MemberFilter):
     """How far it is."""
 
     title = _("status")
     parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        """Every status."""
-        return DeliveryStatus.choices
+    members = DeliveryStatus
 
 
 class SubscriptionFilter(ChoiceFilter):

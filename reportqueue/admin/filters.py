@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextChoices
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -45,30 +45,34 @@ class ChoiceFilter(admin.SimpleListFilter):
         return Q((self.parameter_name, value))
 
 
-class StatusFilter(ChoiceFilter):
+class MemberFilter(ChoiceFilter):
+    """A filter by the members of an enumeration, all of which it offers."""
+
+    members: type[TextChoices]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """Every member."""
+        return self.members.choices
+
+
+class StatusFilter(MemberFilter):
     """A row's status."""
 
     title = _("status")
     parameter_name = "status"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        """Every status."""
-        return Status.choices
+    members = Status
 
     def condition(self, value: str) -> Q:
         """As the conditions of the indexes are."""
         return Q(status=value) if value in FINAL else unfinished() & Q(status=value)
 
 
-class SourceFilter(ChoiceFilter):
+class SourceFilter(MemberFilter):
     """A row's source."""
 
     title = _("source")
     parameter_name = "source"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        """Every source."""
-        return Source.choices
+    members = Source
 
 
 class YesNoFilter(ChoiceFilter):
