@@ -14,8 +14,7 @@ from dagster import DagsterInstance, instance_for_test
 from dagster._core.workspace.load_target import ModuleTarget
 from django.contrib.auth.models import Permission, User
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from dagster_reportqueue import tracing
@@ -32,19 +31,10 @@ from tests.dagster_reportqueue.daemon import MODULE, ROOT, daemon
 from tests.dagster_reportqueue.runs import Runner
 from tests.dagster_reportqueue.waiting import until
 from tests.integration import webapp
+from tests.spans import HEADER, TRACE, spans
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-HEADER = f"00-{TRACE}-b7ad6b7169203331-01"
 Spans = InMemorySpanExporter
-
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Every span that ends in this process."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    return exporter
+__all__ = ["spans"]
 
 
 def named(spans: Spans, name: str) -> list[ReadableSpan]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from reportqueue import queue, schedules, tracing
@@ -17,19 +15,10 @@ from reportqueue.models import ReportQueue
 from reportqueue.queue import NewReport
 from reportqueue.states import Status
 from tests.conftest import ClientFactory, build_row, build_schedule, minutes_ago
+from tests.spans import HEADER, TRACE, spans
 
 pytestmark = pytest.mark.django_db
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-HEADER = f"00-{TRACE}-b7ad6b7169203331-01"
-
-
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Every span that ends in this process."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    return exporter
+__all__ = ["spans"]
 
 
 @pytest.mark.parametrize(
