@@ -1,7 +1,7 @@
 """Where webhooks may be sent: valid addresses, and networks that no subscription may reach.
 
-Whoever may add a subscription could otherwise have this server call services of its own network. The check of a name
-is made when the connection is, on the very address that is connected to: a name may mean another one each time.
+Without these checks, a user who may add a subscription could make this server call services of its own network. A name
+is checked when the connection is made, and for the address that is connected to: a name may mean another one each time.
 """
 
 from __future__ import annotations

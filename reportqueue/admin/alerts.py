@@ -25,7 +25,7 @@ SHOWN = 20
 
 @admin.register(AlertRule)
 class AlertRuleAdmin(ListAdmin):
-    """Who is told of what."""
+    """The alert rules: when a message is sent, and to whom."""
 
     list_display = ["name", "enabled", "condition", "recipients", "state"]
     list_filter = [EnabledFilter]
@@ -64,7 +64,7 @@ class AlertRuleAdmin(ListAdmin):
             super().save_model(request, obj, form, change)
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """Delete each: what events are needed depends on those that stay."""
+        """Delete the rules one by one: each deletion finds out which events the other rules still need."""
         for one in queryset:
             one.delete()
 

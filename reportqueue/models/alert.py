@@ -48,7 +48,7 @@ _LOCK = "reportqueue:alerts"
 
 
 class AlertRule(models.Model):
-    """Whom to tell of what."""
+    """A rule of a person: when a message is sent, and to whom."""
 
     name = models.CharField(max_length=100, unique=True, validators=[bounds.validate_text])
     enabled = models.BooleanField(default=True)
