@@ -18,7 +18,7 @@ from reportqueue import catalogue, locks
 from reportqueue.clock import ClockTimestamp, database_now, minute
 from reportqueue.lines import cut
 from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, ReportQueue
-from reportqueue.models.alert import MAX_LINE_LENGTH, Condition
+from reportqueue.models.alert import EVENTS, MAX_LINE_LENGTH, Condition
 from reportqueue.models.event import DeliveryStatus, EventType
 from reportqueue.outbox import messages
 from reportqueue.states import FINAL, Status
@@ -33,14 +33,6 @@ RETRY_SECONDS = 60
 """After a message that could not be sent."""
 _LOCK = "reportqueue:alerts:look"
 _OVER = {EventType.SCHEDULE_ON_TIME, EventType.HEARD}
-_OF: dict[str, set[str]] = {
-    EventType.FAILED: {Condition.FAILED, Condition.IN_A_ROW},
-    EventType.LATE: {Condition.LATE},
-    EventType.SCHEDULE_OVERDUE: {Condition.OVERDUE},
-    EventType.SCHEDULE_ON_TIME: {Condition.OVERDUE},
-    EventType.SILENT: {Condition.SILENT},
-    EventType.HEARD: {Condition.SILENT},
-}
 logger = logging.getLogger("reportqueue")
 
 
@@ -78,7 +70,7 @@ def _take_in() -> int:
 
 def _count(event: OutboxEvent, rules: Iterable[AlertRule]) -> None:
     for rule in rules:
-        if rule.condition not in _OF.get(event.type, ()) or not rule.concerns(event.report_id):
+        if event.type not in EVENTS[rule.condition] or not rule.concerns(event.report_id):
             continue
         if event.type in _OVER:
             Alert.objects.filter(rule=rule, subject=event.subject, over_at=None).update(over_at=event.at)
