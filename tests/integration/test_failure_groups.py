@@ -231,6 +231,8 @@ def read(found: list[dict[str, Any]]) -> int:
 def with_statistics() -> Iterator[str]:
     """What the planner knows of the table: nothing, how many rows it has, everything."""
     with connection.cursor() as cursor:
+        # Autovacuum, which analyses the table at any moment, would wait for these changes, and ANALYZE below for it.
+        cursor.execute(f"LOCK TABLE {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
         # What autovacuum has seen of other tests' rows would be worse than nothing: rows that are quite unlike these.
         cursor.execute("DELETE FROM pg_statistic WHERE starelid = %s::regclass", [TABLE])
         cursor.execute(
