@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
@@ -195,9 +196,31 @@ def _networks(given: Any) -> None:
             ) from None
 
 
+class _Read(NamedTuple):
+    """Settings that were read, and what they mean."""
+
+    given: Mapping[str, Any]
+    """The object in Django's settings. Its content may change: code of the project may write into it."""
+    content: dict[str, Any]
+    aliases: list[str]
+    meaning: Conf
+
+    def is_current(self, given: object) -> bool:
+        """Whether they are the settings as they are now."""
+        return given is self.given and given == self.content and list(settings.DATABASES) == self.aliases
+
+
+_DEFAULTS: Mapping[str, Any] = {}
+_read: _Read | None = None
+
+
 def conf() -> Conf:
     """The current settings. Raises `ImproperlyConfigured`, naming the key, for an invalid one."""
-    given = getattr(settings, "REPORTQUEUE", {})
+    global _read
+    given = getattr(settings, "REPORTQUEUE", _DEFAULTS)
+    read = _read
+    if read is not None and read.is_current(given):
+        return read.meaning
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured("REPORTQUEUE must be a dict.")
     known = {one.name.upper(): one.name for one in fields(Conf)}
@@ -206,7 +229,9 @@ def conf() -> Conf:
         raise ImproperlyConfigured(
             f"REPORTQUEUE has no setting {', '.join(unknown)}. Its settings are {', '.join(sorted(known))}."
         )
-    return Conf(**{known[key]: value for key, value in given.items()})
+    meaning = Conf(**{known[key]: value for key, value in given.items()})
+    _read = _Read(given, deepcopy(dict(given)), list(settings.DATABASES), meaning)
+    return meaning
 
 
 def chosen_database() -> str:

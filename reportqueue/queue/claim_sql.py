@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -87,44 +88,46 @@ def _edge(direction: str, route: str = "") -> str:
     return f"(SELECT {', '.join(columns)} FROM {_QUEUE} WHERE {route}{FREE} ORDER BY {order} LIMIT 1)"  # noqa: S608
 
 
-# The parts about leases read one index each, in which there are only leased rows: `reportqueue_held`, or
-# `reportqueue_lease`. What the free rows have in common is told by the first and the last of their index.
+# What the consumer has is read from the index `reportqueue_held`, and expired leases from `reportqueue_lease`; both
+# have leased rows only. The first and the last free row of an index tell what all free rows have in common. The table
+# is named as seldom as possible: PostgreSQL plans with all of its indexes each time, and that is most of what this
+# costs.
 _LOOK = f"""
 SELECT
-    EXISTS (
-        SELECT FROM {_QUEUE}
-        WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}' AND claim_id = %(ack)s
-    ),
-    EXISTS (
-        SELECT FROM {_QUEUE} WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status = '{Status.CLAIMED}'
-    ),
+    held.unacknowledged > 0, held.claimed > 0,
     EXISTS (SELECT FROM {_QUEUE} WHERE lease_expires_at < statement_timestamp())
     OR EXISTS (SELECT FROM {_QUEUE} WHERE status = '{Status.QUEUED}' AND expires_at < statement_timestamp()),
     held.in_flight, held.unstarted,
     EXISTS (SELECT FROM {_CATALOGUE} WHERE {_LIMITED}) OR EXISTS (SELECT FROM {_PAUSES}),
     {{common}}
 FROM (
-    SELECT count(*) AS in_flight, count(*) FILTER (WHERE status <> '{Status.RUNNING}') AS unstarted FROM {_QUEUE}
-    WHERE %(count)s AND claimed_by = %(consumer)s AND api_user = %(user)s AND status IN ({_LEASED})
+    SELECT count(*) FILTER (WHERE status = '{Status.CLAIMED}' AND claim_id = %(ack)s) AS unacknowledged,
+        count(*) FILTER (WHERE status = '{Status.CLAIMED}') AS claimed,
+        count(*) FILTER (WHERE %(count)s) AS in_flight,
+        count(*) FILTER (WHERE %(count)s AND status <> '{Status.RUNNING}') AS unstarted
+    FROM {_QUEUE}
+    WHERE claimed_by = %(consumer)s AND api_user = %(user)s AND status IN ({{held}})
 ) held
 {{edges}}
 """  # noqa: S608
+_ROUTE = "route = %(route)s AND "
 
 
-def _look(route: str = "") -> str:
-    """Look at the free rows, too; of a route if there is a condition for it."""
-    return _LOOK.format(
-        common="""first.route IS NULL,
+@cache
+def _look(routes: int | None, *, count: bool) -> str:
+    """Look at what the consumer has, or only at its claim; and at the free rows of all routes, of one, or at none.
+
+    What the rows of several routes have in common need not be known: they are chosen in any case.
+    """
+    common, edges = "false, NULL, NULL, false", ""
+    if routes is None or routes == 1:
+        common = """first.route IS NULL,
     CASE WHEN first.route = last.route THEN first.route END,
     CASE WHEN first.route = last.route AND first.priority = last.priority THEN first.priority END,
-    coalesce(first = last, false)""",
-        edges=f"LEFT JOIN {_edge('ASC', route)} AS first ON true LEFT JOIN {_edge('DESC', route)} AS last ON true",
-    )
-
-
-_LOOK_AT_ALL, _LOOK_AT_ROUTE = _look(), _look("route = %(route)s AND ")
-_LOOK_AT_NONE = _LOOK.format(common="false, NULL, NULL, false", edges="")
-"""What the rows of several routes have in common need not be known: they are chosen in any case."""
+    coalesce(first = last, false)"""
+        first, last = (_edge(direction, _ROUTE if routes else "") for direction in ("ASC", "DESC"))
+        edges = f"LEFT JOIN {first} AS first ON true LEFT JOIN {last} AS last ON true"
+    return _LOOK.format(common=common, edges=edges, held=_LEASED if count else f"'{Status.CLAIMED}'")
 
 
 def _due(route: str = "") -> str:
@@ -134,7 +137,7 @@ def _due(route: str = "") -> str:
     ) AS head"""  # noqa: S608
 
 
-_DUE_OF_ALL, _DUE_OF_ROUTE = _due(), _due("route = %(route)s AND ")
+_DUE_OF_ALL, _DUE_OF_ROUTE = _due(), _due(_ROUTE)
 
 
 class View(NamedTuple):
@@ -175,9 +178,8 @@ class Claimer:
 def look(consumer: str, user: str, ack: UUID | None, *, count: bool, routes: Sequence[str] | None) -> View:
     """What the user's consumer has, whether a lease has run out, and what the free rows of the routes are like."""
     values = {"consumer": consumer, "user": user, "ack": ack, "count": count, "route": routes[0] if routes else None}
-    look = _LOOK_AT_ALL if routes is None else _LOOK_AT_ROUTE if len(routes) == 1 else _LOOK_AT_NONE
     with database.connection().cursor() as cursor:
-        cursor.execute(look, values)
+        cursor.execute(_look(None if routes is None else len(routes), count=count), values)
         return View(*cursor.fetchone())
 
 

@@ -21,7 +21,14 @@ from tools.benchmarks.goals import Goals, judge
 from tools.runner.arguments import whole_number
 from tools.runner.postgres import create_database, with_database
 
-MEASURED = {"batches": "ms a report", "singles": "ms a report", "web": "ms a row", "idle": "CPU s"}
+MEASURED = {
+    "batches": "ms a report",
+    "singles": "ms a report",
+    "web": "ms a row",
+    "claims": "ms a claim",
+    "claims of one": "ms a claim",
+    "idle": "CPU s",
+}
 """The figure of each part that is judged; more of it is worse."""
 TOLERATED = 1.05
 TRIVIAL_GOAL = 1.25
@@ -58,7 +65,7 @@ def _compare(part: str, name: str, other: Path, chosen: Namespace) -> Goals:
     for number in range(chosen.rounds):
         turns = [(name, other), ("now", BASE_DIR)]
         for label, folder in turns if number % 2 else reversed(turns):
-            database = f"cost_{part}_{number}_{'now' if folder == BASE_DIR else 'other'}"
+            database = f"cost_{part.replace(' ', '_')}_{number}_{'now' if folder == BASE_DIR else 'other'}"
             found[label].append(measure(part, folder, database))
             print(f"{part} {label}: {found[label][-1][MEASURED[part]]:.3f} {MEASURED[part]}", flush=True)
     print(f"\n{part:<34} {name:>10} {'now':>10} {'ratio':>7}")

@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import django
 import psycopg
 
-from tools.benchmarks import trivial, usage
+from tools.benchmarks import fairness, trivial, usage
 from tools.benchmarks.installation import FOLDER, Installation
 from tools.runner.stack import free_port
 
@@ -27,6 +28,8 @@ WARM_UP_RUNS = 3
 DRAIN_SECONDS, SETTLE_SECONDS, IDLE_SECONDS = 600.0, 3.0, 60.0
 CALLS, ROWS = 40, 50
 """Calls of the web app, and the rows of each."""
+CLAIMS, WARM_CLAIMS, CLAIMED = 400, 30, 100
+"""Claims of a measurement, those before it, and the rows of each claim that is not of one row."""
 CODE = "tools.benchmarks.location"
 Figures = dict[str, float]
 
@@ -86,6 +89,52 @@ def web() -> Figures:
     return {"ms a row": used / CALLS / ROWS * 1e3}
 
 
+def claims() -> Figures:
+    """CPU milliseconds of claims of a hundred rows of one modifier, in the client and in its session of PostgreSQL."""
+    return _claims(CLAIMED)
+
+
+def claims_of_one() -> Figures:
+    """The same of claims of one row."""
+    return _claims(1)
+
+
+def _claims(limit: int) -> Figures:
+    import psutil
+    from django.core.management import call_command
+    from django.db import connection
+
+    from reportqueue import queue
+
+    call_command("migrate", verbosity=0)
+    fairness.fill((WARM_CLAIMS + CLAIMS + 1) * limit + fairness.FEW, modifiers=1)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        processes = [psutil.Process(), psutil.Process(cursor.fetchone()[0])]
+    last, used, took = None, [0.0, 0.0], 0.0
+    for number in range(WARM_CLAIMS + CLAIMS):
+        if number == WARM_CLAIMS:
+            used, took = [_seconds(process) for process in processes], time.perf_counter()
+        claim = queue.claim("claimer", ack=last, limit=limit)
+        if len(claim.rows) != limit:
+            raise RuntimeError(f"A claim got {len(claim.rows)} rows of {limit}.")
+        last = claim.claim_id
+    took = time.perf_counter() - took
+    client, server = (_seconds(process) - before for process, before in zip(processes, used, strict=True))
+    each = 1e3 / CLAIMS
+    return {
+        "ms a claim": (client + server) * each,
+        "ms of the client": client * each,
+        "ms of PostgreSQL": server * each,
+        "ms it takes": took * each,
+    }
+
+
+def _seconds(process: Any) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 def idle() -> Figures:
     """What the whole demo uses in a minute in which nothing is due."""
     installation = Installation(
@@ -114,7 +163,14 @@ def idle() -> Figures:
     }
 
 
-PARTS: dict[str, Callable[[], Figures]] = {"batches": batches, "singles": singles, "web": web, "idle": idle}
+PARTS: dict[str, Callable[[], Figures]] = {
+    "batches": batches,
+    "singles": singles,
+    "web": web,
+    "claims": claims,
+    "claims of one": claims_of_one,
+    "idle": idle,
+}
 
 
 def _name() -> str:

@@ -66,7 +66,7 @@ def _delays(rows: int) -> Goals:
     """How long a row of the other customer waits for its start, with and without the many rows."""
     print(f"\nstart delay of one row a second, {SINGLES} of them")
     alone = _delay("alone")
-    _fill(rows, modifiers=1, report=MANY)
+    fill(rows, modifiers=1, report=MANY)
     beside = _delay(f"beside {rows:,} rows of another customer")
     batch = beside[2]
     goal = f"{{}} of the delay beside many rows, minus that alone, in batches under way ({batch:.2f} s): at most 1"
@@ -125,10 +125,10 @@ def _costs(large: int) -> Goals:
     """How long a claim takes if much waits, beside the same where little waits."""
     tables: dict[str, Callable[[int], object]] = {
         "two modifiers, one with nearly all rows": lambda rows: (
-            _fill(rows, modifiers=1),
-            _fill(FEW, modifiers=1, first=1),
+            fill(rows, modifiers=1),
+            fill(FEW, modifiers=1, first=1),
         ),
-        "a modifier for each ten rows": lambda rows: _fill(rows, modifiers=rows // 10),
+        "a modifier for each ten rows": lambda rows: fill(rows, modifiers=rows // 10),
         "all rows of one report over its cap": _over_the_cap,
     }
     print(f"\nclaims of {LIMIT} rows")
@@ -148,12 +148,12 @@ def _over_the_cap(rows: int) -> None:
     from reportqueue.models import Report
 
     Report(report_id=1, name="Capped", max_running=1).save()
-    _fill(rows, modifiers=100)
+    fill(rows, modifiers=100)
     queue.claim("another", limit=1)
-    _fill(FEW, modifiers=100, report=2)
+    fill(FEW, modifiers=100, report=2)
 
 
-def _fill(rows: int, *, modifiers: int, report: int = 1, first: int = 0) -> None:
+def fill(rows: int, *, modifiers: int, report: int = 1, first: int = 0) -> None:
     from django.db import connection
 
     with connection.cursor() as cursor:
