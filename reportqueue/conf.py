@@ -56,6 +56,9 @@ class Conf:
     """How many claims may wait in one process, each in a thread. A further claim is answered at once, empty."""
     max_streams: int = 4
     """How many live pages of the admin may be notified in one process, each in a thread. Further pages poll."""
+    live_share: float = 0.04
+    """How much of its time a process spends on live pages of the admin at most. With more, each page is refreshed less
+    often."""
     lock_timeout_seconds: float = 2
     """How long a call waits for a row that another transaction holds, before it is answered with 503."""
     max_body_bytes: int = 8 * 1024 * 1024
@@ -117,6 +120,7 @@ class Conf:
             raise ImproperlyConfigured("REPORTQUEUE['LISTEN_DATABASE'] must be an alias in DATABASES, or empty.")
         _between("max_waiters", self.max_waiters, 0, 10_000)
         _between("max_streams", self.max_streams, 0, 10_000)
+        _between("live_share", self.live_share, 0.001, 1)
         _between("lock_timeout_seconds", self.lock_timeout_seconds, 0.05, 30)
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
         _between("overdue_seconds", self.overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)

@@ -195,7 +195,7 @@ class BulkAdmin(ListAdmin):
         undo = action.undos.exclude(status=BulkStatus.CANCELLED).first()
         latest = action.rows.order_by("-queue_id")[:ROWS_SHOWN]
         context = {
-            **({} if action.has_ended else {"live": live.addresses(self.admin_site.name)}),
+            **({} if action.has_ended else {"live": live.addresses(request, self.admin_site.name)}),
             "title": gettext("Bulk action %(number)s") % {"number": action.pk},
             "action": action,
             "words": words(action.filters),

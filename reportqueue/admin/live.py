@@ -12,13 +12,18 @@ from django.views.decorators.http import require_GET, require_safe
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.wakeup import pages
+from reportqueue.wakeup.budget import budget, spend_request
 
+REFRESH = "reportqueue-live"
+"""What the script says that it is, in the header `X-Requested-With`."""
 BUSY_SECONDS = 60
 """After so long, a page that got no stream may ask for one again."""
 
 
-def addresses(site: str | None) -> dict[str, str]:
-    """What the template `live.html` needs, in the admin site of this name."""
+def addresses(request: HttpRequest, site: str | None) -> dict[str, str]:
+    """What the template `live.html` needs, in the admin site of this name. A refresh is counted from here on."""
+    if request.headers.get("X-Requested-With") == REFRESH:
+        spend_request()
     names = ("events", "changed")
     asked = {name: reverse(f"admin:reportqueue_reportqueue_{name}", current_app=site) for name in names}
     return {**asked, "marker": pages.marker()}
@@ -34,7 +39,7 @@ class LiveAdmin(ListAdmin):
 
     def live(self, request: HttpRequest) -> dict[str, Any]:
         """The context of a live page. Call it before the page is read from the database, or it may miss a change."""
-        return {"live": addresses(self.admin_site.name)} if request.method == "GET" else {}
+        return {"live": addresses(request, self.admin_site.name)} if request.method == "GET" else {}
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list is live."""
@@ -68,9 +73,14 @@ class NotifyingAdmin(LiveAdmin):
         return StreamingHttpResponse(stream, content_type="text/event-stream", headers=headers)
 
     def changed_view(self, request: HttpRequest) -> HttpResponse:
-        """Whether something has changed since the marker `since` of a page."""
+        """Whether something has changed since the marker `since` of a page, and how many seconds it has to `wait`.
+
+        A page that is `behind` knows that something has.
+        """
+        spend_request()
         self._check_sight(request)
-        return JsonResponse({"changed": request.GET.get("since") != pages.marker()})
+        changed = "behind" in request.GET or request.GET.get("since") != pages.marker()
+        return JsonResponse({"changed": changed, "wait": round(budget.wait(), 1)})
 
     def _check_sight(self, request: HttpRequest) -> None:
         """Raise `PermissionDenied` for a person who sees neither the queue nor the schedules."""

@@ -76,7 +76,7 @@ def _context(request: HttpRequest) -> dict[str, Any]:
     }
     try:
         with database.quick(STATEMENT_SECONDS, ordered=True):
-            shown["live"] = live.addresses(getattr(request, "current_app", None))  # before the page is read
+            shown["live"] = live.addresses(request, getattr(request, "current_app", None))  # before the page is read
             seen = overview.overview()
             return shown | _now(request, seen) | _history(request, overview.history(span, seen.now))
     except DatabaseError as error:

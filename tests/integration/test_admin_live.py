@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from reportqueue.conf import Conf
 from reportqueue.models import ReportQueue
 from reportqueue.states import Status
 from reportqueue.wakeup import pages
+from reportqueue.wakeup.budget import Budget
 from reportqueue.wakeup.claims import Listener, Waiter
 from tests.conftest import RowFactory, build_row
 from tests.dagster_reportqueue.waiting import until
@@ -234,6 +236,74 @@ def test_the_question_is_one_statement_that_reads_ends_of_indexes(make_row: RowF
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert plan.count("Limit") == 3
     assert "Seq Scan" not in plan
+
+
+def refresh(client: Client, address: str) -> Any:
+    """A page as the script fetches it."""
+    return client.get(address, headers={"X-Requested-With": "reportqueue-live"})
+
+
+@pytest.fixture
+def fresh_budget(monkeypatch: pytest.MonkeyPatch) -> Budget:
+    """Nothing has been spent on live pages."""
+    made = Budget()
+    monkeypatch.setattr("reportqueue.wakeup.budget.budget", made)
+    monkeypatch.setattr("reportqueue.admin.live.budget", made)
+    return made
+
+
+def test_a_page_waits_while_live_pages_have_used_up_their_share(
+    settings: Any, fresh_budget: Budget, make_row: RowFactory
+):
+    settings.REPORTQUEUE = {"LIVE_SHARE": 0.1}
+    make_row()
+    viewer = staff("view_reportqueue")
+    assert viewer.get(CHANGED, {"since": "before"}).json() == {"changed": True, "wait": 0}
+    fresh_budget.spend(1.5)  # the time of 15 s, of which a page may be ahead by 10
+    told = viewer.get(CHANGED, {"since": "before"}).json()
+    assert told["changed"]
+    assert 4 < told["wait"] < 12
+    fresh_budget.spend(1e6)
+    assert viewer.get(CHANGED, {"since": "before"}).json()["wait"] == 120, "it asks again at some time"
+
+
+def test_the_time_of_refreshes_and_questions_is_counted_and_no_other(
+    settings: Any, fresh_budget: Budget, make_row: RowFactory, monkeypatch: pytest.MonkeyPatch
+):
+    settings.REPORTQUEUE = {}
+    spent: list[float] = []
+    monkeypatch.setattr(fresh_budget, "spend", spent.append)
+    row = make_row()
+    viewer = staff("view_reportqueue")
+    viewer.get(QUEUE)
+    assert spent == []
+    for address in (QUEUE, f"{QUEUE}{row.pk}/change/", "/admin/reportqueue/"):
+        assert refresh(viewer, address).status_code == 200
+        (seconds,) = spent
+        assert 0 < seconds < 60
+        spent.clear()
+    viewer.get(CHANGED)
+    assert len(spent) == 1
+
+
+def test_what_was_spent_is_forgotten_as_time_passes(
+    settings: Any, fresh_budget: Budget, monkeypatch: pytest.MonkeyPatch
+):
+    settings.REPORTQUEUE = {"LIVE_SHARE": 0.5}
+    now = [1000.0]
+    monkeypatch.setattr("reportqueue.wakeup.budget.time", SimpleNamespace(monotonic=lambda: now[0]))
+    fresh_budget.spend(5)
+    assert fresh_budget.wait() == 0, "pages may be ahead by the time of 10 s"
+    fresh_budget.spend(1)
+    assert 2 <= fresh_budget.wait() <= 4
+    now[0] += 2
+    assert fresh_budget.wait() == 0
+
+
+def test_a_page_that_was_notified_need_not_be_told_that_it_is_behind(make_row: RowFactory):
+    viewer = staff("view_reportqueue")
+    assert not viewer.get(CHANGED, {"since": pages.marker()}).json()["changed"]
+    assert viewer.get(CHANGED, {"since": pages.marker(), "behind": ""}).json()["changed"]
 
 
 def test_pages_are_live_while_they_can_change(make_row: RowFactory, make_schedule: ScheduleFactory):

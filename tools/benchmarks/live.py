@@ -40,6 +40,7 @@ EVERY_SECONDS = 5.0
 """In the busy part a report is made so often."""
 ROWS = 10_000
 LIST = "/admin/reportqueue/reportqueue/?processed=yes"
+REFRESH = "reportqueue-live"
 SCRIPT = (BASE_DIR / "reportqueue" / "static" / "reportqueue" / "live.js").read_text()
 
 
@@ -66,27 +67,30 @@ class Page(threading.Thread):
             threading.Thread(target=self._listen, daemon=True).start()
         loaded = time.monotonic()
         wait = constant("POLL") * random.random()  # pages are opened at any time
+        behind = False
         while not self._ended.is_set():
             self._changed.wait(wait)
             if self._ended.is_set():
                 return
-            began = time.monotonic()
+            began, rest, changed = time.monotonic(), 0.0, True
             try:
-                if not self._changed.is_set() and began - loaded < constant("WHOLE"):
-                    self.asked += 1
-                    answer = self._get(f"/admin/reportqueue/reportqueue/changed/?since={quote(marker)}")
-                    changed = json.loads(answer)["changed"]
-                else:
-                    changed = True
+                behind = behind or self._changed.is_set()
                 self._changed.clear()
+                if began - loaded < constant("WHOLE"):
+                    self.asked += 1
+                    since = f"since={quote(marker)}{'&behind' if behind else ''}"
+                    told = json.loads(self._get(f"/admin/reportqueue/reportqueue/changed/?{since}"))
+                    rest, behind = told["wait"], behind or told["changed"]
+                    changed = behind and not rest
                 if changed:
+                    behind = False
                     marker, loaded = self._load(), time.monotonic()
             except (OSError, HTTPException):
                 self.failed += 1
             took = time.monotonic() - began
-            least = max(constant("LEAST"), constant("REST") * took)
+            least = max(constant("LEAST"), constant("REST") * took, rest)
             self._ended.wait(least)
-            wait = max(0.0, constant("POLL") - least)
+            wait = max(0.0, constant("POLL") - least) if not behind else 0.0
 
     def end(self) -> None:
         """Wait until the page is closed."""
@@ -112,7 +116,8 @@ class Page(threading.Thread):
 
     def _ask(self, address: str, timeout: float) -> HTTPConnection:
         connection = HTTPConnection(HOST, self._port, timeout=timeout)
-        connection.request("GET", address, headers={"Cookie": self._cookie})
+        headers = {"Cookie": self._cookie, "X-Requested-With": REFRESH}
+        connection.request("GET", address, headers=headers)
         return connection
 
     def _listen(self) -> None:

@@ -157,6 +157,8 @@
         let marker = shown.dataset.marker;
         let loaded = performance.now();
         let wanted = false; // a fetch of the page
+        let behind = false; // the page is known to have changed
+        let wait = 0; // before the next question: the server is busy with other pages, or does not answer
         let notBefore = 0;
         let failures = 0;
         let paused = false;
@@ -234,6 +236,7 @@
 
         const fetchPage = async () => {
             wanted = false;
+            behind = false;
             const answer = await get(window.location.href);
             const text = await answer?.text();
             if (text === undefined || !runs()) {
@@ -264,10 +267,15 @@
             const own = asking;
             const tooLong = setTimeout(() => own.abort(), TIMEOUT);
             const began = performance.now();
+            wait = 0;
             try {
                 if (!wanted && began - loaded < WHOLE) {
-                    const answer = await get(`${shown.dataset.changed}?since=${encodeURIComponent(marker)}`);
-                    wanted = wanted || Boolean((await answer?.json())?.changed);
+                    const since = `since=${encodeURIComponent(marker)}${behind ? '&behind' : ''}`;
+                    const answer = await get(`${shown.dataset.changed}?${since}`);
+                    const told = await answer?.json();
+                    wait = 1000 * (told?.wait ?? 0);
+                    behind = behind || Boolean(told?.changed);
+                    wanted = behind && !wait;
                 } else {
                     wanted = true;
                 }
@@ -290,7 +298,10 @@
                 asking = null;
                 const now = performance.now();
                 notBefore = now + Math.max(LEAST, REST * (now - began));
-                plan(failures ? Math.min(LONGEST, LEAST * 2 ** failures) : wanted ? 0 : POLL);
+                if (failures) {
+                    wait = Math.min(LONGEST, LEAST * 2 ** failures);
+                }
+                plan(Math.max(wait, wanted || behind ? 0 : POLL));
             }
         };
 
@@ -308,8 +319,8 @@
             }
             stream = new EventSource(shown.dataset.events);
             stream.addEventListener('changed', () => {
-                wanted = true;
-                if (!asking && !failures) {
+                behind = true;
+                if (!asking && !failures && !wait) {
                     plan(0);
                 }
             });
