@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reportqueue import database, locks, queue, triggers
 from reportqueue.clock import minute
 from reportqueue.conf import conf
 from reportqueue.models import Pause, ReportQueue
+from reportqueue.models.event import LATELY
+from reportqueue.outbox import OutboxTrouble, troubles
 from reportqueue.states import Status
 
 COUNTED = 1_000
 """Rows and overdue schedules are counted up to here: a probe must not read a million rows every few seconds."""
 CLAIMED_TWICE = "A consumer claims from two Dagster deployments: the admin and the log name it."
+SENDING = {
+    OutboxTrouble.DISABLED: "Webhook subscriptions that were disabled by their failures",
+    OutboxTrouble.GIVEN_UP: f"Webhook deliveries that were given up in the last {LATELY.days} days",
+    OutboxTrouble.ALERTS_FAIL: "Alert rules whose messages cannot be sent",
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ def state(seconds: float) -> State:
             "running": rows.filter(status=Status.RUNNING),
             "past_deadline": rows.past_deadline(),
         }
-        counts = database.counts(COUNTED, **counted)
+        counts = database.counts(COUNTED, **counted, **troubles.queries())
+        sending = troubles.found(counts)
         stalled = queue.standstill()
         reasons = [
             *([locks.READ_ONLY] if database.is_read_only() else []),
@@ -53,6 +62,7 @@ def state(seconds: float) -> State:
             *_late(counts["past_deadline"]),
             *([CLAIMED_TWICE] if triggers.twice(seen) else []),
             *map(str, triggers.unasked(seen)),
+            *_sending(sending),
         ]
         pauses = queue.paused()
     return State(counts, reasons, warnings, pauses)
@@ -72,13 +82,19 @@ def paused(pause: Pause) -> str:
 def _late(count: int) -> list[str]:
     if not count:
         return []
-    more = " or more" if count == COUNTED else ""
-    return [f"Reports that have missed their deadline and are unfinished: {count:,}{more}."]
+    return [f"Reports that have missed their deadline and are unfinished: {_counted(count)}."]
+
+
+def _sending(found: Mapping[OutboxTrouble, int]) -> list[str]:
+    return [f"{SENDING[one]}: {_counted(count)}." for one, count in found.items()]
+
+
+def _counted(count: int) -> str:
+    return f"{count:,}{' or more' if count == COUNTED else ''}"
 
 
 def _overdue(count: int) -> list[str]:
     if not count:
         return []
-    more = " or more" if count == COUNTED else ""
     bound = conf().overdue_seconds
-    return [f"Schedules overdue by more than {bound} s: {count:,}{more}. Does a scheduler run, or a consumer claim?"]
+    return [f"Schedules overdue by more than {bound} s: {_counted(count)}. Does a scheduler run, or a consumer claim?"]

@@ -14,6 +14,7 @@ from reportqueue.conf import conf
 from reportqueue.measures import OfReport, Span, Throughput
 from reportqueue.models import Depth, Pause, ReportConsumer, ReportQueue, ReportSchedule
 from reportqueue.models.queue import unfinished
+from reportqueue.outbox import OutboxTrouble, troubles
 from reportqueue.patterns import Pattern
 from reportqueue.queue import FailureGroups
 
@@ -55,6 +56,8 @@ class Overview:
     pauses: list[Pause]
     troubles: list[str]
     """Why reports do not move, in sentences."""
+    sending: Mapping[OutboxTrouble, int]
+    """What is wrong with webhooks and alerts; each up to `COUNTED`."""
     consumers: list[Consumer]
     overdue: list[ReportSchedule]
     """The schedules that should have fired, the longest overdue first, at most `OVERDUE`."""
@@ -77,16 +80,19 @@ def overview() -> Overview:
         late=rows.past_deadline(),
         retrying=rows.retrying(),
         failed=rows.failed_lately(),
+        **troubles.queries(),
     )
+    sending = troubles.found(counts)
     seen = triggers.watch()
     overdue = triggers.overdue(conf().overdue_seconds, now=seen.now, periods=seen.periods).order_by("next_run_at")
-    troubles = [queue.standstill(), *triggers.troubles(seen)]
+    still = [queue.standstill(), *triggers.troubles(seen)]
     return Overview(
         now=seen.now,
         counts=counts,
         oldest=oldest,
         pauses=queue.paused(),
-        troubles=[str(one) for one in troubles if one],
+        troubles=[str(one) for one in still if one],
+        sending=sending,
         consumers=[_consumer(one, seen.now) for one in seen.consumers[: -CONSUMERS - 1 : -1]],
         overdue=list(overdue[:OVERDUE]),
         failures=queue.grouped_failures(FAILURES_OF, most=FAILURES, now=seen.now),

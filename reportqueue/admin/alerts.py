@@ -16,11 +16,17 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import audit
 from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin
-from reportqueue.admin.filters import EnabledFilter
+from reportqueue.admin.filters import EnabledFilter, ProblemFilter
 from reportqueue.models import AlertRule
 from reportqueue.models.audit import Kind
 
 SHOWN = 20
+
+
+class UnsentFilter(ProblemFilter):
+    """Whether a rule's last message did not reach all of its recipients."""
+
+    field = "problem"
 
 
 @admin.register(AlertRule)
@@ -28,7 +34,7 @@ class AlertRuleAdmin(ListAdmin):
     """The alert rules: when a message is sent, and to whom."""
 
     list_display = ["name", "enabled", "condition", "recipients", "state"]
-    list_filter = [EnabledFilter]
+    list_filter = [EnabledFilter, UnsentFilter]
     audited = Kind.ALERT
     find = search.find_by_name
     search_fields = ["name"]  # For the box to be there; what may be typed is `find`'s.

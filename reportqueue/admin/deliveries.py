@@ -20,7 +20,7 @@ from reportqueue.admin.filters import ChoiceFilter, MemberFilter
 from reportqueue.errors import RowBusy
 from reportqueue.models import EventDelivery, WebhookSubscription
 from reportqueue.models.audit import Kind
-from reportqueue.models.event import DeliveryStatus
+from reportqueue.models.event import LATELY, DeliveryStatus
 
 MAX_AT_ONCE = 1_000
 """Deliveries that one action sends again, in one transaction."""
@@ -36,6 +36,21 @@ class DeliveryStatusFilter(MemberFilter):
     title = _("status")
     parameter_name = "status"
     members = DeliveryStatus
+
+
+class LatelyFilter(ChoiceFilter):
+    """What the overview counts."""
+
+    title = _("now")
+    parameter_name = "now"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        """The one count."""
+        return [("given_up", gettext("Given up in the last %(days)s days") % {"days": LATELY.days})]
+
+    def chosen_rows(self, rows: Any, value: str) -> QuerySet[Any]:
+        """By the query that the overview counts."""
+        return rows.given_up_lately()
 
 
 class SubscriptionFilter(ChoiceFilter):
@@ -61,7 +76,7 @@ class EventDeliveryAdmin(ReadOnlyAdmin):
     """The list, newest first. Only `prune_report_queue` deletes old ones."""
 
     list_display = ["number", "what", "subscription", "state", "attempts", "at", "next_attempt"]
-    list_filter = [DeliveryStatusFilter, SubscriptionFilter]
+    list_filter = [DeliveryStatusFilter, LatelyFilter, SubscriptionFilter]
     list_select_related = ["event", "subscription"]
     sortable_by = ()
     ordering = ["-id"]

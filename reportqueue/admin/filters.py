@@ -250,10 +250,13 @@ class ProblemFilter(YesNoFilter):
 
     title = _("problem")
     parameter_name = "problem"
+    field = "error"
+    """The column that has the problem as a text."""
 
     def condition(self, value: str) -> Q:
-        """By the scheduler's error."""
-        return ~Q(error="") if value == "yes" else Q(error="")
+        """By the text of the problem."""
+        none = Q((self.field, ""))
+        return ~none if value == "yes" else none
 
 
 class TimezoneFilter(ChoiceFilter):

@@ -10,13 +10,15 @@ from typing import Any
 from django.db import DatabaseError
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import catalogue, database, measures, overview
 from reportqueue.admin import charts, formats, live, viewer_zone
 from reportqueue.admin.filters import NowFilter
 from reportqueue.measures import OfReport, Span, Times
+from reportqueue.models.event import LATELY
+from reportqueue.outbox import OutboxTrouble
 from reportqueue.overview import Consumer, History, Overview
 from reportqueue.queue import FailureGroup
 from reportqueue.states import Status
@@ -31,6 +33,15 @@ OLDEST_FIRST = "&o=5"
 """The queue's list, by its column of when a report was due."""
 BAD = ("late", "failed")
 """Counts that should be 0."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What is wrong with webhooks or alerts, with the list of it."""
+
+    text: str
+    address: str
+    """Empty for a person who may not see the list."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ def _now(request: HttpRequest, seen: Overview) -> dict[str, Any]:
         "now": formats.instant_text(seen.now),
         "tiles": _tiles(seen, _page(request, "reportqueue")),
         "troubles": [formats.sentence(text) for text in seen.troubles],
+        "sending": [_sending(request, one, count) for one, count in seen.sending.items()],
         "pauses": [formats.sentence(f"{pause}.") for pause in seen.pauses],
         "pauses_address": _page(request, "pause"),
         "consumers": [
@@ -116,6 +128,37 @@ def _now(request: HttpRequest, seen: Overview) -> dict[str, Any]:
         "coming_most": max((count for _hour, count in seen.coming), default=0),
         "schedules_address": _page(request, "reportschedule"),
     }
+
+
+LISTS = {
+    OutboxTrouble.DISABLED: ("webhooksubscription", "?enabled=no&problem=yes"),
+    OutboxTrouble.GIVEN_UP: ("eventdelivery", "?now=given_up"),
+    OutboxTrouble.ALERTS_FAIL: ("alertrule", "?enabled=yes&problem=yes"),
+}
+"""The list of what is wrong, by its model and its filters."""
+
+
+def _sending(request: HttpRequest, one: OutboxTrouble, count: int) -> Sending:
+    text = {
+        OutboxTrouble.DISABLED: ngettext(
+            "%(count)s webhook subscription was disabled by its failures.",
+            "%(count)s webhook subscriptions were disabled by their failures.",
+            count,
+        ),
+        OutboxTrouble.GIVEN_UP: ngettext(
+            "%(count)s webhook delivery was given up in the last %(days)s days.",
+            "%(count)s webhook deliveries were given up in the last %(days)s days.",
+            count,
+        ),
+        OutboxTrouble.ALERTS_FAIL: ngettext(
+            "The messages of %(count)s alert rule cannot be sent.",
+            "The messages of %(count)s alert rules cannot be sent.",
+            count,
+        ),
+    }[one] % {"count": _counted(count), "days": LATELY.days}
+    model, filters = LISTS[one]
+    address = _page(request, model) + filters if request.user.has_perm(f"reportqueue.view_{model}") else ""
+    return Sending(text, address)
 
 
 def _routes(consumer: Consumer) -> str:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from reportqueue import outbox
 from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin
-from reportqueue.admin.filters import EnabledFilter
+from reportqueue.admin.filters import EnabledFilter, ProblemFilter
 from reportqueue.admin.shown_once import show_once
 from reportqueue.errors import DeliveryRefused, SubscriptionNotFound
 from reportqueue.models import WebhookSubscription
@@ -46,13 +46,20 @@ class SubscriptionForm(SubscriptionModelForm):
         widgets = {"url": forms.URLInput(attrs={"class": "vURLField"})}
 
 
+class DisabledFilter(ProblemFilter):
+    """Whether a subscription was disabled by its failures."""
+
+    title = _("disabled by its failures")
+    field = "disabled_reason"
+
+
 @admin.register(WebhookSubscription)
 class WebhookSubscriptionAdmin(ListAdmin):
     """The receivers of events."""
 
     form = SubscriptionForm
     list_display = ["named", "enabled", "events", "reports", "state"]
-    list_filter = [EnabledFilter]
+    list_filter = [EnabledFilter, DisabledFilter]
     audited = Kind.SUBSCRIBER
     find = search.find_subscriptions
     search_fields = ["description"]  # For the box to be there; what may be typed is `find`'s.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
@@ -45,6 +45,14 @@ EVENTS: dict[str, tuple[EventType, ...]] = {
 }
 """The events that tell of each condition. A backlog is looked for."""
 _LOCK = "reportqueue:alerts"
+
+
+class AlertRuleQuerySet(models.QuerySet["AlertRule"]):
+    """Queries of alert rules."""
+
+    def failing(self) -> Self:
+        """Enabled ones whose last message did not reach all of their recipients."""
+        return self.filter(enabled=True).exclude(problem="")
 
 
 class AlertRule(models.Model):
@@ -100,6 +108,8 @@ class AlertRule(models.Model):
         max_length=MAX_LINE_LENGTH, blank=True, default="", editable=False, help_text=_("Why a message was not sent.")
     )
     sent_at = models.DateTimeField(_("last message (UTC)"), null=True, editable=False)
+
+    objects = AlertRuleQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("alert rule")

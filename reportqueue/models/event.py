@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -10,6 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import addresses, bounds
@@ -23,6 +25,8 @@ MAX_REPORTS = 100
 """Reports that one subscription may name."""
 MAX_ANSWER_LENGTH = 500
 MAX_PROBLEM_LENGTH = 300
+LATELY = timedelta(days=3)
+"""For so long people are told of a delivery that was given up: a weekend, and the day after it."""
 
 
 class EventType(models.TextChoices):
@@ -98,6 +102,10 @@ class SubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
     def of_people(self) -> Self:
         """Those that people have made: all but the one of the alert rules."""
         return self.filter(of_alerts=False)
+
+    def disabled_by_failures(self) -> Self:
+        """Those that were disabled by their failures or by an answer 410, and not by a person."""
+        return self.of_people().filter(enabled=False).exclude(disabled_reason="")
 
 
 class WebhookSubscription(models.Model):
@@ -195,6 +203,10 @@ class DeliveryQuerySet(models.QuerySet["EventDelivery"]):
         """Those that are sent: the alert rules' are counted only."""
         return self.filter(subscription__of_alerts=False)
 
+    def given_up_lately(self) -> Self:
+        """Those that were given up within `LATELY`, and that nobody has had sent again."""
+        return self.to_people().filter(status=DeliveryStatus.DEAD, finished_at__gte=Now() - LATELY)
+
 
 class EventDelivery(models.Model):
     """One event on its way to one subscription. It has few indexes: there are several deliveries for each event.
@@ -233,6 +245,7 @@ class EventDelivery(models.Model):
                 condition=Q(status=DeliveryStatus.PENDING),
             ),
             models.Index("id", name="reportqueue_delivery_dead", condition=Q(status=DeliveryStatus.DEAD)),
+            models.Index("finished_at", name="reportqueue_delivery_given_up", condition=Q(status=DeliveryStatus.DEAD)),
             models.Index("finished_at", name="reportqueue_delivery_ended", condition=Q(finished_at__isnull=False)),
         ]
         constraints = [

@@ -3,10 +3,12 @@
 from reportqueue.outbox.deliverer import Deliverer, deliver_for, in_background, work
 from reportqueue.outbox.pruning import prune
 from reportqueue.outbox.subscriptions import redeliver, redeliver_one, rotate, secret, send_test
+from reportqueue.outbox.troubles import OutboxTrouble
 from reportqueue.outbox.watch import watch
 
 __all__ = [
     "Deliverer",
+    "OutboxTrouble",
     "deliver_for",
     "in_background",
     "prune",
