@@ -50,7 +50,8 @@ class LatelyFilter(ChoiceFilter):
 
     def chosen_rows(self, rows: Any, value: str) -> QuerySet[Any]:
         """By the query that the overview counts."""
-        return rows.given_up_lately()
+        found: QuerySet[Any] = rows.given_up_lately()
+        return found
 
 
 class SubscriptionFilter(ChoiceFilter):

@@ -5,7 +5,7 @@ transaction that changes the rows, so a crash neither loses nor repeats one.
 """
 
 from reportqueue.bulk.filters import COUNTED, Preview, checked, preview, words
-from reportqueue.bulk.orders import get, pause, permission, prune, resume, start, stop, undo
+from reportqueue.bulk.orders import count_prunable, get, pause, permission, prune, resume, start, stop, undo
 from reportqueue.bulk.work import Worked, step
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Preview",
     "Worked",
     "checked",
+    "count_prunable",
     "get",
     "pause",
     "permission",

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from reportqueue import audit, bounds, locks, notices
 from reportqueue.bulk import filters as rows_of
@@ -150,7 +150,7 @@ def prune(*, older_than: timedelta) -> int:
 
     An action stays for as long as there is an undo of it.
     """
-    old = BulkAction.objects.filter(status__in=sorted(ENDED), finished_at__lt=database_now() - older_than)
+    old = _old(older_than)
     deleted = 0
     for pk in list(old.order_by("-pk").values_list("pk", flat=True)):  # an undo before what it undoes
         with locks.bounded(lock=LOCK):
@@ -159,6 +159,22 @@ def prune(*, older_than: timedelta) -> int:
                 action.delete()
                 deleted += 1
     return deleted
+
+
+def count_prunable(*, older_than: timedelta) -> int:
+    """How many actions `prune` would delete now."""
+    old = list(_old(older_than).order_by("-pk").values_list("pk", "undo_of"))
+    stay = set(
+        BulkAction.objects.exclude(pk__in=_old(older_than)).exclude(undo_of=None).values_list("undo_of", flat=True)
+    )
+    for pk, undo_of in old:
+        if pk in stay and undo_of is not None:
+            stay.add(undo_of)
+    return sum(pk not in stay for pk, _ in old)
+
+
+def _old(older_than: timedelta) -> QuerySet[BulkAction]:
+    return BulkAction.objects.filter(status__in=sorted(ENDED), finished_at__lt=database_now() - older_than)
 
 
 def _verb(given: Verb | str) -> Verb:

@@ -35,25 +35,39 @@ WHERE e.id > %(after)s ORDER BY e.id LIMIT %(batch)s
 def prune(*, batch: int = PRUNE_BATCH) -> Iterator[int]:
     """Delete events that ended longer ago than `EVENT_RETENTION_SECONDS`; yield the count of each batch."""
     bounds.validate_numbers(batch=batch)
-    values: dict[str, Any] = {
-        "seconds": conf().event_retention_seconds,
-        "unfinished": sorted(UNFINISHED),
-        "batch": batch,
-        "after": 0,
-    }
-    while True:
+    after: int | None = 0
+    while after is not None:
         with locks.bounded():
-            with database.connection().cursor() as cursor:
-                cursor.execute(_OLDEST, values)
-                found = cursor.fetchall()
-            old = [pk for pk, is_old, _ in found if is_old]
-            gone = [pk for pk, is_old, kept in found if is_old and not kept]
+            gone, after = _next(after, batch)
             if gone:
                 DeliveryAttempt.objects.filter(delivery__event__in=gone).delete()
                 EventDelivery.objects.filter(event__in=gone).delete()
                 OutboxEvent.objects.filter(pk__in=gone).delete()
         if gone:
             yield len(gone)
-        if len(old) < batch:
-            return
-        values["after"] = old[-1]
+
+
+def count_prunable() -> int:
+    """How many events `prune` would delete now."""
+    count = 0
+    after: int | None = 0
+    while after is not None:
+        gone, after = _next(after, PRUNE_BATCH)
+        count += len(gone)
+    return count
+
+
+def _next(after: int, batch: int) -> tuple[list[int], int | None]:
+    """The next events that may be deleted, and the last one that is old; None for it if no further one is old."""
+    values: dict[str, Any] = {
+        "seconds": conf().event_retention_seconds,
+        "unfinished": sorted(UNFINISHED),
+        "batch": batch,
+        "after": after,
+    }
+    with database.connection().cursor() as cursor:
+        cursor.execute(_OLDEST, values)
+        found = cursor.fetchall()
+    old = [pk for pk, is_old, _ in found if is_old]
+    gone = [pk for pk, is_old, kept in found if is_old and not kept]
+    return gone, old[-1] if len(old) == batch else None

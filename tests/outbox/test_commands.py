@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from project.environment import BASE_DIR
-from reportqueue import outbox, queue
+from reportqueue import bulk, outbox, queue
 from reportqueue.models import EventDelivery
 from reportqueue.states import Status
 from tests.conftest import build_row
@@ -28,6 +28,13 @@ PATIENCE_SECONDS = 30
 
 
 def said(*command: str) -> str:
+AGES = {
+    "reportqueue_reportqueue": "finished_at",
+    "reportqueue_bulkaction": "finished_at",
+    "reportqueue_outboxevent": "at",
+    "reportqueue_eventdelivery": "finished_at",
+}
+"""By the table: what makes a row old."""
     out = StringIO()
     call_command(*command, stdout=out)
     return out.getvalue()
@@ -102,3 +109,24 @@ def test_pruning_deletes_events_and_says_how_many(subscribe, receiver):
         cursor.execute("UPDATE reportqueue_outboxevent SET at = now() - interval '40 days'")
         cursor.execute("UPDATE reportqueue_eventdelivery SET finished_at = now() - interval '40 days'")
     assert "1 events deleted" in said("prune_report_queue", "--older-than", "90d")
+
+
+def test_a_dry_run_of_pruning_counts_all_that_it_would_delete(subscribe, receiver):
+    subscribe()
+    fail()
+    outbox.deliver_for(5)
+    for status in (Status.SUCCEEDED, Status.FAILED):
+        build_row(status=status)
+    bulk.stop(bulk.start("cancel", {"report": 1}).pk)
+    with connection.cursor() as cursor:
+        for table, column in AGES.items():
+            cursor.execute(f"UPDATE {table} SET {column} = {column} - interval '90 days'")  # noqa: S608  # names
+    command = ("prune_report_queue", "--older-than", "80d")
+    asked = said(*command, "--dry-run").splitlines()
+    assert asked == [
+        "3 finished reports would be deleted.",
+        "1 bulk actions would be deleted.",
+        "1 events would be deleted.",
+    ]
+    assert said(*command).splitlines() == [line.replace("would be deleted", "deleted") for line in asked]
+    assert said(*command, "--dry-run").count("0 ") == 3

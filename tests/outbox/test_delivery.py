@@ -19,7 +19,7 @@ from reportqueue.models import (
     ReportQueue,
     WebhookSubscription,
 )
-from reportqueue.outbox import deliveries
+from reportqueue.outbox import deliveries, pruning
 from reportqueue.states import Status
 from tests.outbox.receiver import FAULTS, Receiver
 
@@ -247,7 +247,7 @@ def test_a_delivery_whose_lease_has_ended_is_taken_by_another(subscribe, make_ro
     assert DeliveryAttempt.objects.count() == 2
 
 
-def test_old_events_are_pruned_and_pending_ones_stay(subscribe, receiver, make_row):
+def test_old_events_are_pruned_and_pending_ones_stay(subscribe, receiver, make_row, monkeypatch: pytest.MonkeyPatch):
     subscribe()
     complete(make_row(status=Status.RUNNING))
     outbox.deliver_for(5)
@@ -260,10 +260,14 @@ def test_old_events_are_pruned_and_pending_ones_stay(subscribe, receiver, make_r
     OutboxEvent.objects.update(at=old)
     assert list(outbox.prune()) == [], "they ended a moment ago"
     EventDelivery.objects.exclude(finished_at=None).update(finished_at=old)
+    monkeypatch.setattr(pruning, "PRUNE_BATCH", 1)
+    assert outbox.count_prunable() == 1
     assert list(outbox.prune(batch=1)) == [1]
+    assert outbox.count_prunable() == 0
     assert set(OutboxEvent.objects.values_list("type", flat=True)) == {"report.succeeded", "report.late"}
     queue.cancel(late.pk)
-    assert sum(outbox.prune()) == 1
+    assert outbox.count_prunable() == 1, "beyond the one that stays"
+    assert list(outbox.prune(batch=1)) == [1]
     assert DeliveryAttempt.objects.count() == 0
 
 

@@ -49,13 +49,16 @@ class Command(BaseCommand):
             metavar="DURATION",
             help="delete the audit entries that are older than this, too (default: none)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="count, delete nothing")
+        parser.add_argument("--dry-run", action="store_true", help="count all that would be deleted, delete nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the count, and a line after each full batch."""
         chosen = {"older_than": options["older_than"], "keep": options["keep"]}
         if options["dry_run"]:
             self.stdout.write(f"{queue.prunable(**chosen).count():,} finished reports would be deleted.")
+            actions = bulk.count_prunable(older_than=options["older_than"])
+            self.stdout.write(f"{actions:,} bulk actions would be deleted.")
+            self.stdout.write(f"{outbox.count_prunable():,} events would be deleted.")
             if (age := options["audit_older_than"]) is not None:
                 old = AuditEntry.objects.filter(at__lt=database_now() - age)
                 self.stdout.write(f"{old.count():,} audit entries would be deleted.")
