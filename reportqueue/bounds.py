@@ -40,6 +40,7 @@ MAX_ROUTES = 50
 """Routes that one claim may name."""
 MAX_METRICS_LABELS = 200
 """As many reports have running totals of their own."""
+MAX_WEBHOOK_THREADS = 100
 MAX_PROGRESS_LENGTH = 200
 MAX_CLAIM = 1_000
 MAX_BULK = 1_000

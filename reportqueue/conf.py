@@ -147,7 +147,7 @@ class Conf:
             raise ImproperlyConfigured(
                 "REPORTQUEUE['MODIFIER_MODEL'] must name a model as app_label.Model, or be empty."
             )
-        _between("webhook_threads", self.webhook_threads, 0, 100)
+        _between("webhook_threads", self.webhook_threads, 0, bounds.MAX_WEBHOOK_THREADS)
         _between("webhook_timeout_seconds", self.webhook_timeout_seconds, 0.1, 30)
         _between("webhook_retry_seconds", self.webhook_retry_seconds, 1, bounds.MAX_DELAY_SECONDS)
         _between("webhook_disable_seconds", self.webhook_disable_seconds, 1, bounds.MAX_DELAY_SECONDS)

@@ -44,8 +44,9 @@ logger = logging.getLogger("reportqueue")
 class Deliverer:
     """Delivers what is due. Any number may work at once, also in several processes."""
 
-    def __init__(self) -> None:
-        self._threads = max(1, int(conf().webhook_threads))
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads`: how many deliveries are sent at once; None: `WEBHOOK_THREADS`, but at least one."""
+        self._threads = threads or max(1, int(conf().webhook_threads))
         self._each = max(1, self._threads // 2)
         """How many of the threads one subscription may have: a slow receiver must not hold up the others."""
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="reportqueue-webhook")
@@ -181,19 +182,22 @@ class Deliverer:
             logger.warning("What was sent last could not be recorded, and will be sent again: %s", _line(error))
 
 
-def work(stop: threading.Event) -> None:
-    """Deliver, watch and send alerts until `stop` is set, through restarts of the database."""
+def work(stop: threading.Event, *, threads: int | None = None) -> None:
+    """Deliver, watch and send alerts until `stop` is set, through restarts of the database.
+
+    `threads` is that of `Deliverer`.
+    """
     # In a thread of its own: a mail server that does not answer must not hold up webhooks.
     thread = threading.Thread(target=_send_alerts, args=(stop,), name="reportqueue-alerts")
     thread.start()
     try:
-        _deliver(stop)
+        _deliver(stop, threads)
     finally:
         stop.set()
         thread.join()
 
 
-def _deliver(stop: threading.Event) -> None:
+def _deliver(stop: threading.Event, threads: int | None) -> None:
     watched = -math.inf
 
     def look() -> None:
@@ -202,7 +206,7 @@ def _deliver(stop: threading.Event) -> None:
             watch()
             watched = time.monotonic()
 
-    _through_errors(stop, lambda: Deliverer().run(stop, meanwhile=look), "The delivery of webhooks")
+    _through_errors(stop, lambda: Deliverer(threads).run(stop, meanwhile=look), "The delivery of webhooks")
 
 
 def _send_alerts(stop: threading.Event) -> None:
@@ -231,11 +235,14 @@ def _through_errors(stop: threading.Event, work: Callable[[], None], what: str) 
                 stop.wait(UNEXPECTED_SECONDS)
 
 
-def deliver_for(seconds: float) -> int:
-    """Look, and deliver what is due, for so many seconds or until nothing is; how many were delivered."""
+def deliver_for(seconds: float, *, threads: int | None = None) -> int:
+    """Look, and deliver what is due, for so many seconds or until nothing is; how many were delivered.
+
+    `threads` is that of `Deliverer`.
+    """
     watch()
     alerts.step()
-    deliverer = Deliverer()
+    deliverer = Deliverer(threads)
     deliverer.run(threading.Event(), seconds=seconds)
     return deliverer.delivered
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,15 +20,14 @@ from django.db import connection
 from project.environment import BASE_DIR
 from reportqueue import bulk, outbox, queue
 from reportqueue.models import EventDelivery
+from reportqueue.outbox import sending
+from reportqueue.outbox.sending import Answer
 from reportqueue.states import Status
 from tests.conftest import build_row
 from tests.integration.test_enqueue_due_reports import database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATIENCE_SECONDS = 30
-
-
-def said(*command: str) -> str:
 AGES = {
     "reportqueue_reportqueue": "finished_at",
     "reportqueue_bulkaction": "finished_at",
@@ -35,6 +35,9 @@ AGES = {
     "reportqueue_eventdelivery": "finished_at",
 }
 """By the table: what makes a row old."""
+
+
+def said(*command: str) -> str:
     out = StringIO()
     call_command(*command, stdout=out)
     return out.getvalue()
@@ -80,6 +83,42 @@ def test_a_single_pass_of_each_command_delivers_what_is_due(subscribe, receiver,
     assert len(receiver.accepted) == 3
     with pytest.raises(CommandError):
         said("deliver_events", "--seconds", "0")
+
+
+@pytest.fixture
+def _own_signals() -> Iterator[None]:
+    """The command's handlers of signals end with the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_signals")
+@pytest.mark.parametrize("way", ["--seconds=5", "--loop"])
+def test_a_deliverer_sends_as_many_at_once_as_it_is_told(subscribe, settings: Any, monkeypatch: Any, way: str):
+    settings.REPORTQUEUE = {**settings.REPORTQUEUE, "WEBHOOK_THREADS": 0}
+    together = threading.Barrier(3)
+
+    def post(*args: Any) -> Answer:
+        try:
+            together.wait(timeout=5)  # until three are being sent
+            return Answer(200, 1)
+        finally:
+            if way == "--loop":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(sending, "post", post)
+    for _ in range(3):
+        outbox.send_test(subscribe().pk)
+    said("deliver_events", way, "--threads=3")
+    assert EventDelivery.objects.filter(status="delivered").count() == 3
+
+
+@pytest.mark.parametrize("threads", ["0", "101", "-1", "many"])
+def test_threads_out_of_bounds_are_refused(threads: str):
+    with pytest.raises(CommandError, match="is not a whole number from 1 to 100"):
+        said("deliver_events", "--threads", threads)
 
 
 @pytest.mark.parametrize("command", [["enqueue_due_reports", "--loop"], ["deliver_events", "--loop"]], ids=" ".join)

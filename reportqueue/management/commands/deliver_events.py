@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from reportqueue import outbox
+from reportqueue import bounds, outbox
 from reportqueue.management.arguments import whole_number
 
 DEFAULT_SECONDS = 60
@@ -34,10 +34,19 @@ class Command(BaseCommand):
             help="without --loop: the longest that it works (1 to 3600, default 60); it ends once nothing is due",
         )
 
+        parser.add_argument(
+            "--threads",
+            type=whole_number(1, bounds.MAX_WEBHOOK_THREADS),
+            metavar="N",
+            help=f"how many webhooks it sends at once (1 to {bounds.MAX_WEBHOOK_THREADS}, default: the setting "
+            "WEBHOOK_THREADS, but at least one)",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Run."""
+        threads = options["threads"]
         if not options["loop"]:
-            self.stdout.write(f"{outbox.deliver_for(options['seconds']):,} webhooks delivered")
+            self.stdout.write(f"{outbox.deliver_for(options['seconds'], threads=threads):,} webhooks delivered")
             return
         stop = threading.Event()
 
@@ -46,4 +55,4 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
-        outbox.work(stop)
+        outbox.work(stop, threads=threads)
