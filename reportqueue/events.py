@@ -27,6 +27,8 @@ OF_STATUS = {
     Status.SKIPPED: EventType.SKIPPED,
 }
 """The event of each final status. The others have none."""
+Told = tuple[str, int | None, Mapping[str, Any]]
+"""The subject, the report and the data of one event."""
 MAX_ERROR_LENGTH = 300
 """Characters of the last line of an error."""
 _EVENTS, _DELIVERIES = OutboxEvent._meta.db_table, EventDelivery._meta.db_table
@@ -102,8 +104,8 @@ def write(kind: EventType, subject: str, data: Mapping[str, Any], *, report_id: 
     write_all(kind, [(subject, report_id, data)])
 
 
-def write_all(kind: EventType, told: Sequence[tuple[str, int | None, Mapping[str, Any]]]) -> None:
-    """Write several, each with its subject, report and data."""
+def write_all(kind: EventType, told: Sequence[Told]) -> None:
+    """Write several."""
     if told:
         subjects, reports, data = zip(*told, strict=True)
         texts = [json.dumps(one) for one in data]

@@ -140,9 +140,16 @@ class AlertRule(models.Model):
             raise ValidationError(problems)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Validate and save; subscribe the alerts to the events that the enabled rules need."""
+        """Validate and save; subscribe the alerts to the events that the enabled rules need.
+
+        A rule that is switched on or off, or is about something else now, forgets what it has found: it would not learn
+        of its end.
+        """
         self.full_clean(validate_unique=False, validate_constraints=False)
         with locks.bounded(lock=_LOCK):
+            about = {"enabled": self.enabled, "condition": self.condition, "report_ids": self.report_ids}
+            if self.pk is not None and not AlertRule.objects.filter(pk=self.pk, **about).exists():
+                self.alerts.all().delete()
             super().save(*args, **kwargs)
             _subscribe()
 

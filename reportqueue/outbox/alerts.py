@@ -7,7 +7,7 @@ the process is killed after it was sent, and never gets lost.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 
 from reportqueue import catalogue, locks
 from reportqueue.clock import ClockTimestamp, database_now, minute
+from reportqueue.events import Told
 from reportqueue.lines import cut
 from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, ReportQueue
 from reportqueue.models.alert import EVENTS, MAX_LINE_LENGTH, Condition
@@ -33,6 +34,8 @@ RETRY_SECONDS = 60
 """After a message that could not be sent."""
 _LOCK = "reportqueue:alerts:look"
 _OVER = {EventType.SCHEDULE_ON_TIME, EventType.HEARD}
+_LASTS = {EventType.SCHEDULE_OVERDUE, EventType.SILENT}
+"""Events of what lasts until another event tells of its end."""
 logger = logging.getLogger("reportqueue")
 
 
@@ -46,6 +49,22 @@ def step() -> int:
         if locks.try_until_commit(_LOCK):
             _look()
     return sum(_send(pk) for pk in AlertRule.objects.filter(enabled=True).values_list("pk", flat=True))
+
+
+def tell_lasting(kind: EventType, lasting: Collection[Told]) -> None:
+    """Tell what was told before and still lasts to the rules that were added or enabled since.
+
+    The caller holds the lock under which the end of it is told, so the rules hear of the end after this.
+    """
+    rules = [one for one in AlertRule.objects.filter(enabled=True) if kind in EVENTS[one.condition]] if lasting else []
+    known = set(Alert.objects.filter(rule__in=rules).values_list("rule", "subject")) if rules else set()
+    found = [
+        Alert(rule=rule, subject=subject, report_id=report_id, line=_line(kind, report_id, data), untold=1)
+        for rule in rules
+        for subject, report_id, data in lasting
+        if (rule.pk, subject) not in known and rule.concerns(report_id)
+    ]
+    Alert.objects.bulk_create(found, ignore_conflicts=True)
 
 
 def _take_in() -> int:
@@ -76,10 +95,11 @@ def _count(event: OutboxEvent, rules: Iterable[AlertRule]) -> None:
             Alert.objects.filter(rule=rule, subject=event.subject, over_at=None).update(over_at=event.at)
         elif rule.condition == Condition.IN_A_ROW:
             if event.report_id is not None and _failed_in_a_row(event.report_id, rule.in_a_row):
-                _found(rule, f"report:{event.report_id}", event.report_id, _line(event))
+                _found(rule, f"report:{event.report_id}", event.report_id, _line_of(event))
         else:
-            subject = event.subject if event.type in (EventType.SCHEDULE_OVERDUE, EventType.SILENT) else ""
-            _found(rule, subject or f"report:{event.report_id}", event.report_id, _line(event))
+            lasts = event.type in _LASTS
+            subject = event.subject if lasts else f"report:{event.report_id}"
+            _found(rule, subject, event.report_id, _line_of(event), lasts=lasts)
 
 
 def _failed_in_a_row(report_id: int, number: int) -> bool:
@@ -93,21 +113,24 @@ def _latest(report_id: int) -> Any:
     return ended.exclude(status__in=[Status.SKIPPED, Status.CANCELLED]).order_by("-trigger_time", "-id")
 
 
-def _found(rule: AlertRule, subject: str, report_id: int | None, line: str) -> None:
-    """Count something that a rule is about; what had ended begins anew."""
+def _found(rule: AlertRule, subject: str, report_id: int | None, line: str, *, lasts: bool = False) -> None:
+    """Count something that a rule is about; what had ended begins anew. What `lasts` counts once until its end."""
     made, created = Alert.objects.get_or_create(
         rule=rule, subject=subject, defaults={"report_id": report_id, "line": line, "untold": 1}
     )
-    if not created:
+    if not created and not (lasts and made.over_at is None):
         Alert.objects.filter(pk=made.pk).update(
             untold=min(made.untold + 1, 2**31 - 1), line=line, last_at=ClockTimestamp(), over_at=None
         )
 
 
-def _line(event: OutboxEvent) -> str:
+def _line_of(event: OutboxEvent) -> str:
+    return _line(EventType(event.type), event.report_id, event.data)
+
+
+def _line(kind: EventType, report_id: int | None, data: Mapping[str, Any]) -> str:
     """One event in words."""
-    data = event.data
-    report = catalogue.label(event.report_id, data.get("report_name")) if event.report_id is not None else ""
+    report = catalogue.label(report_id, data.get("report_name")) if report_id is not None else ""
     row = f"row {data.get('queue_id')} of report {report}, modifier {data.get('modifier_id')}"
     text = {
         EventType.FAILED: f"{row}: {data.get('error')}",
@@ -117,7 +140,7 @@ def _line(event: OutboxEvent) -> str:
             f"{data.get('next_run_at')}"
         ),
         EventType.SILENT: str(data.get("text")),
-    }[EventType(event.type)]
+    }[kind]
     return cut(" ".join(text.split()), MAX_LINE_LENGTH)
 
 
@@ -131,8 +154,6 @@ def _look() -> None:
     for one in open_ones.select_related("rule").order_by("id")[:LOOKED_AT]:
         if _is_over(one):
             Alert.objects.filter(pk=one.pk).update(over_at=ClockTimestamp())
-    # What belongs to a rule that no longer counts it is forgotten.
-    Alert.objects.filter(rule__enabled=False).delete()
 
 
 def _look_for_backlog(rule: AlertRule) -> None:

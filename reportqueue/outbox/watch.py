@@ -1,12 +1,12 @@
 """What no transaction tells of: missed deadlines, overdue schedules, and that nobody claims.
 
 It is looked for from time to time, and only for events that somebody subscribes to. A trouble is told once when it is
-found, and once when it is over.
+found, and once when it is over. An alert rule that is added or enabled later is told of what lasts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models import Exists, OuterRef, TextField, Value
@@ -14,14 +14,15 @@ from django.db.models.functions import Cast, Concat
 
 from reportqueue import database, events, locks, triggers
 from reportqueue.conf import conf
+from reportqueue.events import Told
 from reportqueue.models import OutboxEvent, ReportQueue, ReportSchedule, Trouble, WebhookSubscription
 from reportqueue.models.event import EventType
+from reportqueue.outbox import alerts
 
 WATCH_SECONDS = 5.0
 MOST = 1_000
 """Rows, and schedules, that one look tells of; the next one tells of the others."""
 _LOCK = "reportqueue:events:watch"
-Told = tuple[str, int | None, Mapping[str, Any]]
 
 
 def watch() -> None:
@@ -66,6 +67,7 @@ def _settle(kind: EventType, over: EventType, find: Callable[[], dict[str, Told]
         now, known = find(), {one.subject: one for one in Trouble.objects.filter(type=kind)}
         new = [told for subject, told in now.items() if subject not in known]
         gone = [one for subject, one in known.items() if subject not in now]
+        alerts.tell_lasting(kind, [told for subject, told in now.items() if subject in known])
         Trouble.objects.bulk_create([Trouble(type=kind, subject=subject, report_id=of) for subject, of, _ in new])
         Trouble.objects.filter(pk__in=[one.pk for one in gone]).delete()
         events.write_all(kind, new)

@@ -37,7 +37,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
 
 
 def rule(condition: str, **fields: Any) -> AlertRule:
-    made = AlertRule(name=f"rule {condition}", condition=condition, **{"emails": ["desk@example.com"], **fields})
+    made = AlertRule(condition=condition, **{"name": f"rule {condition}", "emails": ["desk@example.com"], **fields})
     made.save()
     return made
 
@@ -156,6 +156,99 @@ def test_late_overdue_silent_and_a_backlog_are_told_with_their_end(make_schedule
     triggers.saw(Pattern.QUEUE, "sensor")
     assert len(told()) == 4
     assert not Alert.objects.exists()
+
+
+def begin_trouble(make_schedule) -> None:
+    """A schedule of report 3 is overdue, nobody claims, and a row has waited for long."""
+    make_schedule(report_id=3, next_run_at=minutes_ago(60))
+    build_row(available_at=minutes_ago(20))
+
+
+def end_trouble() -> None:
+    schedules.enqueue_due()
+    for pk in ReportQueue.objects.filter(status=Status.QUEUED).values_list("pk", flat=True):
+        queue.mark_processed(pk)
+    triggers.saw(Pattern.QUEUE, "sensor")
+
+
+@pytest.mark.parametrize("first", ["rule", "subscription"])
+@pytest.mark.parametrize("condition", ["overdue", "silent", "backlog"])
+def test_a_rule_that_is_added_later_is_told_of_what_lasts(make_schedule, subscribe, condition: str, first: str):
+    begin_trouble(make_schedule)
+    if first == "rule":
+        rule(condition)
+    else:
+        subscribe(event_types=["schedule.overdue", "consumers.silent"], report_ids=[7])
+    outbox.watch()
+    alerts.step()
+    mail.outbox.clear()
+    events = OutboxEvent.objects.count()
+    AlertRule(name="later", condition=condition, emails=["later@example.com"]).save()
+    outbox.watch()
+    outbox.watch()
+    alerts.step()
+    (message,) = mail.outbox
+    assert (message.to, "times" in message.body) == (["later@example.com"], False)
+    assert OutboxEvent.objects.count() == events, "it is not told to others again"
+    mail.outbox.clear()
+    assert told() == []
+    end_trouble()
+    assert {one.startswith("[reportqueue] Over: ") for one in told()} == {True}
+    assert not Alert.objects.exists()
+
+
+@pytest.mark.parametrize("condition", ["overdue", "silent", "backlog"])
+def test_a_rule_that_is_enabled_later_is_told_of_what_lasts(make_schedule, condition: str):
+    rule(condition, name="another")
+    begin_trouble(make_schedule)
+    one = rule(condition, enabled=False)
+    assert len(told()) == 1
+    one.enabled = True
+    one.save()
+    assert len(told()) == 1
+    one.enabled = False
+    one.save(update_fields=["enabled"])
+    one.enabled = True
+    one.save(update_fields=["enabled"])
+    assert len(told()) == 1, "it begins anew"
+    assert told() == []
+
+
+def test_what_lasts_counts_once_if_its_event_comes_after_it_was_seen(make_schedule):
+    rule("overdue")
+    begin_trouble(make_schedule)
+    outbox.watch()
+    outbox.watch()  # the event waits still: the rule is told of what lasts
+    assert Alert.objects.get().untold == 1
+    alerts.step()
+    (message,) = mail.outbox
+    assert "times" not in message.body
+
+
+def test_a_rule_that_is_about_something_else_now_forgets_what_it_has_found(make_schedule):
+    one = rule("overdue")
+    begin_trouble(make_schedule)
+    assert len(told()) == 1
+    one.report_ids = [7]
+    one.save()
+    assert told() == []
+    assert not Alert.objects.exists(), "it would not learn of the end"
+    one.report_ids = [3, 7]
+    one.save()
+    assert len(told()) == 1
+    one.condition = "silent"
+    one.save()
+    assert told() == ["[reportqueue] Nobody claims reports (rule overdue)"]
+    assert Alert.objects.count() == 1
+
+
+def test_an_edit_of_the_recipients_begins_nothing_anew(make_schedule):
+    one = rule("overdue")
+    begin_trouble(make_schedule)
+    assert len(told()) == 1
+    one.emails = ["desk@example.com", "other@example.com"]
+    one.save()
+    assert told() == []
 
 
 def test_events_are_written_for_what_rules_need_and_for_nothing_else():
