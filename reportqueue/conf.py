@@ -78,7 +78,7 @@ class Conf:
     webhook_threads: int = 8
     """How many webhooks a process sends at once. With 0, `enqueue_due_reports` sends none: `deliver_events` has to."""
     webhook_timeout_seconds: float = 10
-    """How long a webhook may take, from the connection to the end of its answer."""
+    """How long a webhook may take, from the look-up of its host to the end of its answer."""
     webhook_retry_seconds: int = 86_400
     """For how long a delivery is tried again, after growing delays. Then it is given up."""
     webhook_disable_seconds: int = 5 * 86_400

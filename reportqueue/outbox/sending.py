@@ -17,6 +17,7 @@ from reportqueue import addresses
 from reportqueue.conf import conf
 from reportqueue.lines import cut
 from reportqueue.models.event import MAX_ANSWER_LENGTH, MAX_PROBLEM_LENGTH
+from reportqueue.outbox.lookups import LookupFailed, look_up
 
 MAX_ANSWER_BYTES = 4096
 """So much of an answer's body is read; then the connection is closed."""
@@ -58,7 +59,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
             problem = f"Answered with {status}."
             if 300 <= status < 400:
                 problem += " Redirects are not followed: correct the address."
-    except addresses.Refused as error:
+    except (addresses.Refused, LookupFailed) as error:
         problem = str(error)
     except TimeoutError:
         problem = f"No answer within {conf().webhook_timeout_seconds:g} s."
@@ -106,8 +107,11 @@ def _context() -> ssl.SSLContext:
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
-    """A connection to one of the host's addresses, each of which is checked first. Raises the last error."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """A connection to one of the host's addresses, each of which is checked first.
+
+    Raises the last error, and `LookupFailed`.
+    """
+    found = look_up(host, port, seconds=_left(deadline))
     failed: Exception = OSError(f"{host} has no address.")
     for family, kind, protocol, _, address in found:
         made = None
