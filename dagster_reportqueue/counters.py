@@ -25,7 +25,7 @@ COUNTERS = {
     "claimed_rows_total": "Rows that sensors have claimed.",
     "run_requests_total": "Runs that queue sensors have requested, for one row or for several.",
     "launch_failures_total": "Rows that were reported because no run could be requested, or because it never started.",
-    "lease_renewals_total": "Leases of running rows that were to be renewed.",
+    "lease_renewals_total": "Renewals of the leases of running rows, by their answer.",
     "call_failures_total": "Calls to the web app that it refused, or did not answer.",
 }
 CALL_SECONDS = "call_seconds"

@@ -123,6 +123,8 @@ class Attempt:
             self._not_reported(refused)
 
     def _call(self, verb: Callable[..., T], seconds: float | None = None, **body: Any) -> T:
+        self.lease.ending = True
+
         def call() -> T:
             return verb(self.queue_id, lease_token=self.lease_token, **body)
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Self
 
 from dagster_reportqueue import counters
-from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, ReportQueueClient, Started
+from dagster_reportqueue.client import ApiError, ApiRefused, ApiUnreachable, Conflict, ReportQueueClient, Started
 
 HEARTBEATS = 3
 """Heartbeats sent during one lease."""
@@ -18,6 +18,9 @@ STOP_AT = 0.75
 no other run can own the row."""
 REMIND_SECONDS = 1.0
 """How often the interrupt is repeated until the work has stopped."""
+NOT_LOST = {"succeeded", "cancelled", "skipped"}
+"""Statuses of rows that have ended as their run or a person wanted. Another status says that the lease had ended: the
+row waits for another run, or has one, or has failed since it had no attempt left."""
 
 
 class Stop(StrEnum):
@@ -41,6 +44,8 @@ class HeldLease:
         self.stop: Stop | None = None
         self.progress: str | None = None
         self.shown: str | None = None
+        self.ending = False
+        """Whether the run has begun to tell the queue how the report ended: a refused renewal may come of that."""
 
 
 class LeaseKeeper:
@@ -156,7 +161,7 @@ class LeaseKeeper:
         for lease in mine:
             answer = answers[lease.started.item.queue_id]
             if isinstance(answer, ApiError):
-                counters.count("lease_renewals_total", answer="refused" if isinstance(answer, ApiRefused) else "later")
+                counters.count("lease_renewals_total", answer=_named(answer, lease))
                 if isinstance(answer, ApiRefused) and answer.moved_on:
                     self._halt(lease, Stop.LOST)
                 else:
@@ -185,3 +190,10 @@ class LeaseKeeper:
         if lease.stop is None or why is Stop.LOST:
             lease.stop = why
         self._interrupt(lease, again=True)
+
+
+def _named(answer: ApiError, lease: HeldLease) -> str:
+    """What the counter calls an answer that renewed nothing."""
+    if isinstance(answer, Conflict) and not lease.ending and answer.current_status not in NOT_LOST:
+        return "lost"
+    return "refused" if isinstance(answer, ApiRefused) else "later"

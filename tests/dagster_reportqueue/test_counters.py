@@ -18,8 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from dagster_reportqueue import counters
 from dagster_reportqueue.client import ApiUnreachable
 from dagster_reportqueue.execution.report import ReportRun
+from reportqueue import queue
+from reportqueue.models import ReportQueue
 from reportqueue.states import Status
-from tests.conftest import build_row
+from tests.conftest import build_row, minutes_ago
 from tests.dagster_reportqueue.daemon import daemon
 from tests.dagster_reportqueue.front import Fault, Front
 from tests.dagster_reportqueue.runs import Runner, the_row
@@ -68,6 +70,19 @@ def test_renewed_leases_are_counted_while_the_run_goes_on(file: Path, runner: Ru
 
     assert runner.make(work).success
     assert the_row().status == Status.SUCCEEDED
+
+
+def test_a_lease_that_another_run_may_have_now_is_counted_as_lost(file: Path, runner: Runner):
+    row = build_row()
+
+    def work(run: ReportRun) -> None:
+        ReportQueue.objects.filter(pk=row.pk).update(lease_expires_at=minutes_ago(1))
+        queue.rescue_expired()
+        until(lambda: run.stop_requested())
+
+    assert not runner.make(work).success
+    found = samples(file)
+    assert (found["lease_renewals_total lost"], "lease_renewals_total refused" in found) == (1, False)
 
 
 def test_failed_launches_and_calls_are_counted(file: Path, front: Front, client: Any):

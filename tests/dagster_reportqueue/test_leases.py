@@ -1,15 +1,18 @@
 """The keeper's arithmetic, with leases shorter than the API allows, against a server that answers what a test says."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from dagster_reportqueue import counters
 from dagster_reportqueue.client import QueueItem, ReportQueueClient, Started
 from dagster_reportqueue.execution import leases
 from dagster_reportqueue.execution.leases import STOP_AT, HeldLease, LeaseKeeper, Stop
@@ -191,6 +194,45 @@ def test_a_row_that_is_gone_stops_the_work_at_once_and_again_when_the_lease_woul
         until(lambda: len(body.interrupts) >= 2)
     assert body.lease.stop is Stop.LOST
     assert stranger.verbs() == ["heartbeat"], "there is nothing to renew"
+
+
+def stale(status: str) -> Reply:
+    """The lease is no longer this run's, and the row has this status."""
+    return beat(409, type="stale-lease", detail="gone", current_status=status)
+
+
+BUSY = beat(503, type="busy", detail="held by another transaction")
+
+
+@pytest.mark.parametrize(
+    ("reply", "ending", "counted"),
+    [
+        *((stale(status), False, "lost") for status in ("queued", "claimed", "dispatched", "running", "failed")),
+        *((stale(status), False, "refused") for status in ("succeeded", "cancelled")),
+        (stale("queued"), True, "refused"),
+        (beat(404, type="not-found", detail="deleted"), False, "refused"),
+        (beat(403, type="held-by-another", detail="no"), False, "refused"),
+        (BUSY, False, "later"),
+        (ALIVE, False, "renewed"),
+    ],
+    ids=[
+        *("queued", "claimed", "dispatched", "running", "failed", "succeeded", "cancelled"),
+        *("queued by this run", "deleted", "held by another", "busy", "renewed"),
+    ],
+)
+def test_only_a_lease_that_was_lost_is_counted_as_lost(
+    stranger: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: Reply, ending: bool, counted: str
+):
+    file = tmp_path / "reportqueue.prom"
+    monkeypatch.setenv(counters.VARIABLE, str(file))
+    counters._counted.clear()
+    stranger.fail(reply)
+    with alive(stranger) as body:
+        body.lease.ending = ending
+        until(file.exists)
+    found = re.findall(r'lease_renewals_total\{answer="(\w+)"\}', file.read_text())
+    assert found == [counted]
+    counters._counted.clear()
 
 
 @pytest.mark.parametrize("reply", [Reply(409, "<html>"), Reply(404, "<html>")], ids=["409", "404"])
