@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -109,6 +111,22 @@ def test_measured_times_are_histograms_with_their_sums(client: Client):
     exact = {edge: sum(ran <= float(edge) for ran in (3, 30, 4_000)) for edge in at_most}
     assert at_most == exact, "no time lies in a wrong bucket"
     assert found[key("measured_until_timestamp_seconds")] == (NOON + timedelta(minutes=5)).timestamp()
+
+
+@pytest.mark.django_db
+def test_the_buckets_go_from_a_moment_to_most_of_a_day(client: Client):
+    for waited in (0.01, 0.2):
+        ended(NOON + timedelta(minutes=1), waited=waited)
+    measured(NOON + timedelta(minutes=5))
+    counts = {
+        dict(labels)["le"]: count
+        for (name, labels), count in samples(client).items()
+        if "wait_s" in name and "le" in dict(labels)
+    }
+    edges = [float(edge) for edge in counts]
+    assert (edges[0], counts["0.05"], counts["+Inf"]) == (0.05, 1, 2)
+    assert 16 < edges[-2] / 3600 < 18
+    assert all(1.5 < wider / edge < 2.5 for edge, wider in pairwise(edges[:-1]))
 
 
 @pytest.mark.django_db
@@ -303,6 +321,27 @@ def test_of_many_callers_one_reads():
     for one in threads:
         one.join()
     assert (got, len(reads)) == ([7] * calls, 1)
+
+
+def test_a_second_call_waits_for_the_answer_of_the_first(db: None, monkeypatch: pytest.MonkeyPatch):
+    found = readings.read(5)
+    go, reads = threading.Event(), []
+
+    def read() -> readings.Readings:
+        reads.append(1)
+        go.wait(10)
+        return found
+
+    monkeypatch.setattr(page.readings, "_read", read)
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(Client().get, "/metrics")
+        while not reads:
+            time.sleep(0.01)
+        second = callers.submit(Client().get, "/metrics")
+        assert not wait([second], timeout=0.3).done, "it is answered while the first one reads"
+        go.set()
+        assert (first.result(10).status_code, second.result(10).status_code) == (200, 200)
+    assert len(reads) == 1
 
 
 def test_a_caller_does_not_wait_for_long():
