@@ -71,6 +71,8 @@ class Conf:
     """The page of a run: a URL with `{run_id}`, for instance `https://dagster.example.com/runs/{run_id}`.
 
     It may have `{consumer}`, if each consumer has a Dagster of its own."""
+    trace_url: str = ""
+    """The page of a trace: a URL with `{trace_id}`, for instance `https://traces.example.com/trace/{trace_id}`."""
     modifier_model: str = ""
     """The model whose rows are the modifiers, such as `crm.Customer`: the admin and commands then show their names."""
     authentication_classes: Sequence[str] | None = None
@@ -125,11 +127,8 @@ class Conf:
         _between("max_body_bytes", self.max_body_bytes, 1024, 2**31)
         _between("overdue_seconds", self.overdue_seconds, 1, bounds.MAX_LEASE_SECONDS)
         _between("stalled_seconds", self.stalled_seconds, 1, bounds.MAX_LEASE_SECONDS)
-        # It becomes a link in the admin: with another scheme it could be a script.
-        if not isinstance(self.run_url, str) or not re.fullmatch(r"((https?:/)?/[^\s/\\]\S*)?", self.run_url):
-            raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must be an http:// or https:// address, or a path.")
-        if self.run_url and "{run_id}" not in self.run_url:
-            raise ImproperlyConfigured("REPORTQUEUE['RUN_URL'] must contain {run_id}.")
+        _link("RUN_URL", self.run_url, "{run_id}")
+        _link("TRACE_URL", self.trace_url, "{trace_id}")
         if not isinstance(self.dagster_url, str) or not re.fullmatch(r"(https?://[^\s?#]+)?", self.dagster_url):
             raise ImproperlyConfigured("REPORTQUEUE['DAGSTER_URL'] must be an http:// or https:// address, or empty.")
         if not isinstance(self.metrics_open, bool):
@@ -180,6 +179,14 @@ def _between(name: str, value: Any, low: float, high: float) -> None:
         raise ImproperlyConfigured(
             f"REPORTQUEUE['{name.upper()}'] must be a number from {low} to {high}; it is {value!r}."
         )
+
+
+def _link(name: str, given: Any, place: str) -> None:
+    # It becomes a link in the admin: with another scheme it could be a script.
+    if not isinstance(given, str) or not re.fullmatch(r"((https?:/)?/[^\s/\\]\S*)?", given):
+        raise ImproperlyConfigured(f"REPORTQUEUE['{name}'] must be an http:// or https:// address, or a path.")
+    if given and place not in given:
+        raise ImproperlyConfigured(f"REPORTQUEUE['{name}'] must contain {place}.")
 
 
 def _networks(given: Any) -> None:

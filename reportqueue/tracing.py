@@ -38,6 +38,11 @@ def checked(header: str | None) -> str | None:
     return f"00-{found[1]}-{found[2]}-{int(found[3], 16) & 1:02x}" if found else None
 
 
+def trace_id(traceparent: str) -> str:
+    """The trace of a stored `traceparent`: 32 hexadecimal digits."""
+    return traceparent.split("-")[1]
+
+
 @contextmanager
 def of_request(header: str | None) -> Iterator[None]:
     """What is queued meanwhile belongs to the trace of this header, unless the process has a span of its own."""

@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 
 import reportcron
-from reportqueue import lines
+from reportqueue import lines, tracing
 from reportqueue.admin import viewer_zone
 from reportqueue.conf import conf
 from reportqueue.durations import duration as duration
@@ -194,6 +194,16 @@ def run_link(run_id: str, consumer: str) -> str:
     # Quoted: both are a consumer's free text, and must stay one segment of the path.
     address = pattern.replace("{consumer}", quote(consumer, safe="")).replace("{run_id}", quote(run_id, safe=""))
     return format_html('<a href="{}" title="{}">{}</a>', address, run_id, run_id[:8])
+
+
+def trace_link(traceparent: str | None) -> str:
+    """The id of a row's trace, as a link to its page if `TRACE_URL` is set."""
+    if not traceparent:
+        return EMPTY
+    found = tracing.trace_id(traceparent)
+    if not (pattern := conf().trace_url):
+        return found
+    return format_html('<a href="{}">{}</a>', pattern.replace("{trace_id}", found), found)
 
 
 def is_safe_address(address: object) -> bool:

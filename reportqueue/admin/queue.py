@@ -120,6 +120,7 @@ class ReportQueueAdmin(
                     "attempts_used",
                     "goes_alone",
                     "run_key",
+                    "trace",
                     "holder",
                 ]
             },
@@ -161,12 +162,13 @@ class ReportQueueAdmin(
         return PartsPaginator(queryset, per_page, lists.by_trigger_time(queryset, statuses, narrowed=narrowed))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Without the API user of a row that no API user has."""
+        """Without the API user and the trace of a row that has none."""
         shown = super().get_fieldsets(request, obj)
-        if obj is None or obj.api_user:
+        if obj is None:
             return shown
+        without = {name for name, value in (("holder", obj.api_user), ("trace", obj.traceparent)) if not value}
         return [
-            (name, {**options, "fields": [field for field in options["fields"] if field != "holder"]})
+            (name, {**options, "fields": [field for field in options["fields"] if field not in without]})
             for name, options in shown
         ]
 
@@ -375,6 +377,11 @@ class ReportQueueAdmin(
     def run_key(self, row: ReportQueue) -> str:
         """The run key of its last claim."""
         return row.run_key or formats.EMPTY
+
+    @admin.display(description=_("trace"))
+    def trace(self, row: ReportQueue) -> str:
+        """The trace of the request or the firing that queued it."""
+        return formats.trace_link(row.traceparent)
 
 
 def _until(row: ReportQueue, name: str) -> str:

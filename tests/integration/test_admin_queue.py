@@ -267,6 +267,24 @@ def test_without_a_run_url_the_id_is_text(viewer: Client, make_row: RowFactory, 
     assert "some-run</a>" not in listed
 
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def test_a_row_shows_its_trace_as_a_link_if_there_is_an_address(viewer: Client, make_row: RowFactory, settings: Any):
+    row = make_row(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
+    settings.REPORTQUEUE = {}
+    page = page_of(viewer, row)
+    assert TRACE in page
+    assert f"{TRACE}</a>" not in page
+    settings.REPORTQUEUE = {"TRACE_URL": "https://traces.example.com/trace/{trace_id}?from=queue"}
+    assert f'<a href="https://traces.example.com/trace/{TRACE}?from=queue">{TRACE}</a>' in page_of(viewer, row)
+
+
+def test_a_row_without_a_trace_says_nothing_of_it(viewer: Client, make_row: RowFactory):
+    assert "field-trace" not in page_of(viewer, make_row())
+    assert "field-trace" in page_of(viewer, make_row(traceparent=f"00-{TRACE}-b7ad6b7169203331-01"))
+
+
 def test_artifacts_are_links_only_where_that_is_safe(viewer: Client, make_row: RowFactory):
     artifacts = {"page": "/artifacts/1/report.html", "elsewhere": "https://example.com/x", "evil": "//evil.example"}
     row = make_row(status=Status.SUCCEEDED, result={"artifacts": artifacts | {"script": "javascript:alert(1)"}})
