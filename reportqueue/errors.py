@@ -88,6 +88,10 @@ class SubscriptionNotFound(ReportQueueError):
     """There is no webhook subscription with this id."""
 
 
+class AlertRuleNotFound(ReportQueueError):
+    """There is no alert rule with this id."""
+
+
 class DeliveryNotFound(ReportQueueError):
     """There is no webhook delivery with this id."""
 

@@ -7,16 +7,17 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import F
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import path
 from django.utils.html import format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import audit
+from reportqueue import outbox
 from reportqueue.admin import formats, search
 from reportqueue.admin.changelists import ListAdmin
 from reportqueue.admin.filters import EnabledFilter, ProblemFilter
+from reportqueue.errors import AlertRuleNotFound, DeliveryRefused
 from reportqueue.models import AlertRule
 from reportqueue.models.audit import Kind
 
@@ -80,12 +81,16 @@ class AlertRuleAdmin(ListAdmin):
             return HttpResponseNotAllowed(["POST"])
         if not self.has_change_permission(request):
             raise PermissionDenied
-        with self.bounded():
-            found = AlertRule.objects.filter(pk=pk, enabled=True)
-            if found.update(test_wanted=True, retry_at=None):
-                audit.record("test", Kind.ALERT, pk, label=str(found.get()))
-                text = gettext("The scheduler sends a test message within seconds. If it cannot, this page says why.")
-                messages.success(request, text)
+        try:
+            with self.bounded():
+                outbox.request_test(pk)
+        except AlertRuleNotFound:
+            raise Http404 from None
+        except DeliveryRefused as error:
+            messages.error(request, str(error))
+        else:
+            text = gettext("The scheduler sends a test message within seconds. If it cannot, this page says why.")
+            messages.success(request, text)
         return HttpResponseRedirect(self.address("change", pk))
 
     @admin.display(description=_("recipients"))

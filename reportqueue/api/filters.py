@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from reportqueue import bounds
 from reportqueue.api import pagination
 from reportqueue.models import (
+    AlertRule,
     BulkAction,
     EventDelivery,
     Report,
@@ -111,6 +112,11 @@ def subscription_page(request: Request) -> pagination.Page[WebhookSubscription]:
     return pagination.page([WebhookSubscription.objects.of_people()], request, _AS_ADDED)
 
 
+def alert_rule_page(request: Request) -> pagination.Page[AlertRule]:
+    """Alert rules in the order in which they were added. Raises `ValidationError` naming the parameter."""
+    return pagination.page([AlertRule.objects.all()], request, _ADDED_RULES)
+
+
 def delivery_page(request: Request) -> pagination.Page[EventDelivery]:
     """Webhook deliveries, the newest first. Raises `ValidationError` naming the parameter."""
     chosen = DeliveryFilter(request.query_params, queryset=EventDelivery.objects.to_people().select_related("event"))
@@ -152,5 +158,6 @@ _DUE_ORDER = pagination.Order(lists.DUE_ORDER, _due_place, _LARGE)
 _BY_NUMBER = pagination.Order(("report_id",), _id_place, ("params_schema", "default_params", "description"))
 _NEWEST = pagination.Order(("-id",), _id_place, ("filters", "refused"))
 _AS_ADDED = pagination.Order(("id",), _id_place, ("url", "report_ids"))
+_ADDED_RULES = pagination.Order(("id",), _id_place, ("report_ids", "emails"))
 _SENT = pagination.Order(("-id",), _id_place, ("status",))
 _BY_ID = pagination.Order(("id",), _id_place, ("params", "error"))

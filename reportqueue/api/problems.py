@@ -61,6 +61,7 @@ QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.BulkActionNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.BulkActionRefused, "bulk-action-refused", status.HTTP_409_CONFLICT),
     (errors.SubscriptionNotFound, "not-found", status.HTTP_404_NOT_FOUND),
+    (errors.AlertRuleNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.DeliveryNotFound, "not-found", status.HTTP_404_NOT_FOUND),
     (errors.DeliveryRefused, "delivery-refused", status.HTTP_409_CONFLICT),
     (errors.BadSignature, "bad-signature", status.HTTP_401_UNAUTHORIZED),

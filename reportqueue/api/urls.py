@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from reportqueue.api.views import batch, bulk, catalogue, outbox, queue, schedules, schema, sensors, webhooks
+from reportqueue.api.views import alerts, batch, bulk, catalogue, outbox, queue, schedules, schema, sensors, webhooks
 
 app_name = "reportqueue"
 urlpatterns = [
@@ -47,6 +47,9 @@ urlpatterns = [
     path("schedules/<int:pk>/queue-firing/", sensors.QueueFiringView.as_view(), name="queue-firing"),
     path("schema/", schema.SchemaView.as_view(), name="schema"),
     path("schema/ui/", schema.SchemaPage.as_view(), name="schema-ui"),
+    path("alert-rules/", alerts.AlertRulesView.as_view(), name="alert-rules"),
+    path("alert-rules/<int:pk>/", alerts.AlertRuleView.as_view(), name="alert-rule"),
+    path("alert-rules/<int:pk>/test/", alerts.TestView.as_view(), name="test-alert-rule"),
     path("webhook-subscriptions/", outbox.SubscriptionsView.as_view(), name="subscriptions"),
     path("webhook-subscriptions/<int:pk>/", outbox.SubscriptionView.as_view(), name="subscription"),
     path("webhook-subscriptions/<int:pk>/rotate/", outbox.RotateView.as_view(), name="rotate-subscription"),

@@ -17,6 +17,8 @@ from reportqueue.conf import conf
 from reportqueue.models.event import MAX_REPORTS, MAX_SUBJECT_LENGTH, EventType, WebhookSubscription
 
 MAX_RECIPIENTS = 20
+MAX_CHANNEL_LENGTH = 50
+MAX_EMAIL_LENGTH = 254
 MIN_IN_A_ROW, MAX_IN_A_ROW = 2, 100
 MIN_BACKLOG_SECONDS, MAX_BACKLOG_SECONDS = 60, 31 * 86_400
 MAX_QUIET_SECONDS = 31 * 86_400
@@ -44,7 +46,8 @@ EVENTS: dict[str, tuple[EventType, ...]] = {
     Condition.SILENT: (EventType.SILENT, EventType.HEARD),
 }
 """The events that tell of each condition. A backlog is looked for."""
-_LOCK = "reportqueue:alerts"
+LOCK = "reportqueue:alerts"
+"""Held while rules are written."""
 
 
 class AlertRuleQuerySet(models.QuerySet["AlertRule"]):
@@ -82,7 +85,7 @@ class AlertRule(models.Model):
         help_text=_("The numbers of the reports that it is about, with commas between them; empty: all."),
     )
     emails = ArrayField(
-        models.EmailField(),
+        models.EmailField(max_length=MAX_EMAIL_LENGTH),
         verbose_name=_("mail to"),
         size=MAX_RECIPIENTS,
         default=list,
@@ -90,7 +93,7 @@ class AlertRule(models.Model):
         help_text=_("Addresses, with commas between them."),
     )
     channels = ArrayField(
-        models.CharField(max_length=50),
+        models.CharField(max_length=MAX_CHANNEL_LENGTH),
         size=MAX_RECIPIENTS,
         default=list,
         blank=True,
@@ -146,7 +149,7 @@ class AlertRule(models.Model):
         of its end.
         """
         self.full_clean(validate_unique=False, validate_constraints=False)
-        with locks.bounded(lock=_LOCK):
+        with locks.bounded(lock=LOCK):
             about = {"enabled": self.enabled, "condition": self.condition, "report_ids": self.report_ids}
             if self.pk is not None and not AlertRule.objects.filter(pk=self.pk, **about).exists():
                 self.alerts.all().delete()
@@ -155,7 +158,7 @@ class AlertRule(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete, and subscribe the alerts to no more events than the others need."""
-        with locks.bounded(lock=_LOCK):
+        with locks.bounded(lock=LOCK):
             deleted = super().delete(*args, **kwargs)
             _subscribe()
         return deleted

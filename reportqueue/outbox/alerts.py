@@ -14,12 +14,14 @@ from typing import Any
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from reportqueue import catalogue, locks
+from reportqueue import audit, catalogue, locks
 from reportqueue.clock import ClockTimestamp, database_now, minute
+from reportqueue.errors import AlertRuleNotFound, DeliveryRefused
 from reportqueue.events import Told
 from reportqueue.lines import cut
 from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, ReportQueue
 from reportqueue.models.alert import EVENTS, MAX_LINE_LENGTH, Condition
+from reportqueue.models.audit import Kind
 from reportqueue.models.event import DeliveryStatus, EventType
 from reportqueue.outbox import messages
 from reportqueue.states import FINAL, Status
@@ -49,6 +51,23 @@ def step() -> int:
         if locks.try_until_commit(_LOCK):
             _look()
     return sum(_send(pk) for pk in AlertRule.objects.filter(enabled=True).values_list("pk", flat=True))
+
+
+def request_test(pk: int) -> AlertRule:
+    """Have a test message of this rule sent, by the scheduler and within seconds; returns the rule.
+
+    Raises `AlertRuleNotFound`, and `DeliveryRefused` if it is not enabled.
+    """
+    with locks.bounded():
+        rule = AlertRule.objects.filter(pk=pk).select_for_update().first()
+        if rule is None:
+            raise AlertRuleNotFound(f"There is no alert rule {pk}.")
+        if not rule.enabled:
+            raise DeliveryRefused("The alert rule is not enabled: enable it before a test.")
+        AlertRule.objects.filter(pk=pk).update(test_wanted=True, retry_at=None)
+        audit.record("test", Kind.ALERT, pk, label=str(rule))
+        rule.refresh_from_db()
+        return rule
 
 
 def tell_lasting(kind: EventType, lasting: Collection[Told]) -> None:

@@ -302,7 +302,7 @@ def test_an_unknown_parameter_is_400_naming_it(api: APIClient, call: Call):
     before = tables()
     body = [] if call.method == "GET" else [json.dumps(call.body(subject), default=str), "application/json"]
     answer = api.generic(call.method, f"{call.address(subject)}?dry_run=1&limit=5", *body)
-    lists = ("queue", "bulk", "schedules", "catalogue", "subscriptions", "deliveries")
+    lists = ("queue", "bulk", "schedules", "catalogue", "alert-rules", "subscriptions", "deliveries")
     known = {"limit"} if str(call) in {f"GET {name}" for name in lists} else set()
     assert set(problem(answer, "validation", 400)["errors"]) == {"dry_run", "limit"} - known
     assert tables() == before

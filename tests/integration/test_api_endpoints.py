@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from django.db import models
 from django.http import HttpResponse
@@ -15,6 +16,7 @@ from reportqueue import bulk, outbox
 from reportqueue.api import urls
 from reportqueue.api.views import queue
 from reportqueue.models import (
+    AlertRule,
     BulkAction,
     BulkActionRow,
     EventDelivery,
@@ -84,6 +86,14 @@ SUBSCRIPTION = {"url": "https://example.com/hook", "event_types": ["report.faile
 def build_subscription() -> WebhookSubscription:
     """A receiver of webhooks, to which nothing is sent."""
     return WebhookSubscription.objects.create(**SUBSCRIPTION)
+
+
+ALERT_RULE = {"name": "failures", "condition": "failed", "emails": ["desk@example.com"]}
+
+
+def build_alert_rule() -> AlertRule:
+    """An alert rule that has found nothing."""
+    return AlertRule.objects.create(**{**ALERT_RULE, "name": f"rule {uuid4()}"})
 
 
 def build_delivery() -> EventDelivery:
@@ -281,13 +291,19 @@ CALLS = [
     Call("DELETE", "subscription", "delete_webhooksubscription", 204, subject=build_subscription),
     Call("POST", "rotate-subscription", "change_webhooksubscription", subject=build_subscription),
     Call("POST", "test-subscription", "change_webhooksubscription", 202, subject=build_subscription),
+    Call("GET", "alert-rules", "view_alertrule"),
+    Call("POST", "alert-rules", "add_alertrule", 201, body=lambda _: ALERT_RULE),
+    Call("GET", "alert-rule", "view_alertrule", subject=build_alert_rule),
+    Call("PATCH", "alert-rule", "change_alertrule", subject=build_alert_rule, body=lambda _: {"name": "others"}),
+    Call("DELETE", "alert-rule", "delete_alertrule", 204, subject=build_alert_rule),
+    Call("POST", "test-alert-rule", "change_alertrule", 202, subject=build_alert_rule),
     Call("GET", "deliveries", "view_eventdelivery"),
     Call("GET", "delivery", "view_eventdelivery", subject=build_delivery),
     Call("POST", "redeliver", "redeliver_eventdelivery", 202, subject=build_delivery),
 ]
 TABLES: tuple[Any, ...] = (
     *(ReportSchedule, ReportQueue, ReportAttempt, Report, Pause, BulkAction, BulkActionRow),
-    *(WebhookSubscription, OutboxEvent, EventDelivery),
+    *(WebhookSubscription, OutboxEvent, EventDelivery, AlertRule),
 )
 WITH_BODY = [call for call in CALLS if call.method in ("POST", "PATCH")]
 

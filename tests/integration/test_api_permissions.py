@@ -18,6 +18,7 @@ SCOPES = {
     *(f"{verb}_reportqueue" for verb in ("view", "add", "consume", "cancel", "requeue", "pause")),
     *(f"{verb}_report" for verb in ("view", "add", "change", "delete")),
     *(f"{verb}_reportschedule" for verb in ("view", "add", "change", "delete")),
+    *(f"{verb}_alertrule" for verb in ("view", "add", "change", "delete")),
     *(f"{verb}_webhooksubscription" for verb in ("view", "add", "change", "delete")),
     *(f"{verb}_eventdelivery" for verb in ("view", "redeliver")),
 }

@@ -30,7 +30,7 @@ ARGUMENTS = {"webhook": {"source": "shop"}}
 WITHOUT_ID = {
     *("queue", "claim", "start-batch", "heartbeat-batch", "complete-batch", "pending", "reports", "schedules"),
     *("new-preview", "webhook", "pauses", "pause-queue", "resume-queue", "catalogue"),
-    *("agenda", "bulk", "failures", "schema", "schema-ui", "subscriptions", "deliveries"),
+    *("agenda", "alert-rules", "bulk", "failures", "schema", "schema-ui", "subscriptions", "deliveries"),
 }
 
 

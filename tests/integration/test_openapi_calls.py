@@ -33,6 +33,7 @@ from reportqueue.states import FINAL, Status
 from tests import openapi
 from tests.conftest import build_row, build_schedule
 from tests.integration.test_api_endpoints import (
+    build_alert_rule,
     build_delivery,
     build_done_bulk_action,
     build_fired_schedule,
@@ -110,6 +111,7 @@ class World:
             "schedules": [one.pk for one in schedules],
             "catalogue": [1, 2, 9],
             "bulk": [one.pk for one in actions],
+            "alert-rules": [build_alert_rule().pk],
             "webhook-subscriptions": [build_subscription().pk],
             "webhook-deliveries": [build_delivery().pk],
         }

@@ -24,6 +24,7 @@ from reportqueue.models import (
 from reportqueue.outbox import alerts, messages
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
+from tests.concurrency import at_once
 from tests.conftest import build_row, minutes_ago
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -380,6 +381,74 @@ def test_a_rule_is_made_tested_and_audited_in_the_admin(admin_client: Client):
     alerts.step()
     assert "ValueError" in admin_client.get(f"{PAGES}{one.pk}/change/").content.decode()
     assert list(AuditEntry.objects.filter(kind="alert").values_list("action", flat=True)) == ["test", "add"]
+
+
+RULES = "/api/alert-rules/"
+BODY = {"name": "desk", "condition": "in_a_row", "in_a_row": 2, "emails": ["a@example.com"]}
+
+
+def test_the_api_adds_changes_tests_and_deletes_a_rule(client_with):
+    api = client_with("view_alertrule", "add_alertrule", "change_alertrule", "delete_alertrule")
+    answer = api.post(RULES, BODY, format="json")
+    made = answer.json()
+    assert (answer.status_code, made["in_a_row"], made["quiet_seconds"], made["enabled"]) == (201, 2, 3600, True)
+    address = f"{RULES}{made['rule_id']}/"
+    assert api.get(RULES).json() == {"alert_rules": [made], "next": None, "previous": None}
+    assert WebhookSubscription.objects.get().event_types == ["report.failed"]
+    tested = api.post(f"{address}test/", {}, format="json")
+    assert (tested.status_code, tested.json()["test_wanted"]) == (202, True)
+    assert told() == ["[reportqueue] Test of desk (desk)"]
+    sent = api.get(address).json()
+    assert (sent["test_wanted"], sent["problem"], sent["sent_at"] is None) == (False, "", False)
+    changed = api.patch(address, {"condition": "late", "enabled": False}, format="json").json()
+    assert (changed["condition"], changed["enabled"], changed["sent_at"]) == ("late", False, sent["sent_at"])
+    refused = api.post(f"{address}test/", {}, format="json")
+    assert (refused.status_code, refused.json()["type"]) == (409, "delivery-refused")
+    assert api.delete(address).status_code == 204
+    assert api.get(address).status_code == api.post(f"{address}test/", {}, format="json").status_code == 404
+    told_of = AuditEntry.objects.filter(kind="alert").order_by("id")
+    assert list(told_of.values_list("action", "via")) == [
+        *(("add", "api"), ("test", "api"), ("change", "api"), ("delete", "api"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "known"),
+        ("name", ""),
+        ("condition", "never"),
+        ("in_a_row", 1),
+        ("in_a_row", 101),
+        ("waited_seconds", 59),
+        ("quiet_seconds", -1),
+        ("quiet_seconds", 2**40),
+        ("report_ids", [-1]),
+        ("report_ids", list(range(101))),
+        ("emails", []),
+        ("emails", ["nobody"]),
+        ("emails", [f"{number}@example.com" for number in range(21)]),
+        ("channels", ["nowhere"]),
+        ("channels", ["x" * 51]),
+        ("problem", "none"),
+        ("test_wanted", True),
+        ("subject", "ours"),
+    ],
+)
+def test_the_api_refuses_a_rule_that_is_out_of_bounds_and_names_the_field(client_with, field: str, value: Any):
+    api = client_with("add_alertrule", "change_alertrule")
+    rule("failed", name="known")
+    answer = api.post(RULES, {**BODY, field: value}, format="json")
+    assert answer.status_code == 400
+    assert any(name.startswith(field) for name in answer.json()["errors"]), answer.json()
+    other = rule("failed", name="other")
+    assert api.patch(f"{RULES}{other.pk}/", {field: value}, format="json").status_code == 400
+
+
+def test_of_two_rules_with_one_name_that_are_added_at_once_one_is_refused(client_with):
+    api = client_with("add_alertrule")
+    codes = at_once([lambda: api.post(RULES, BODY, format="json").status_code] * 4)
+    assert sorted(codes) == [201, 400, 400, 400]
 
 
 def test_messages_are_in_the_language_of_the_project(settings: Any):

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from reportqueue.api.openapi.refusals import WHEN
+from reportqueue.api.serializers.alerts import AlertRuleSerializer
 from reportqueue.api.serializers.bulk import BulkSerializer
 from reportqueue.api.serializers.catalogue import ReportSerializer
 from reportqueue.api.serializers.outbox import AttemptSerializer, DeliverySerializer, SubscriptionSerializer
@@ -59,6 +60,12 @@ class SubscriptionPage(_Page):
     """Webhook subscriptions, in the order in which they were added."""
 
     subscriptions = SubscriptionSerializer(many=True)
+
+
+class AlertRulePage(_Page):
+    """Alert rules, in the order in which they were added."""
+
+    alert_rules = AlertRuleSerializer(many=True)
 
 
 class NewSecret(SubscriptionSerializer):

@@ -174,6 +174,21 @@ BULK: dict[str, Any] = {
     "idempotency_key": None,
     "waits_for_scheduler": False,
 }
+ALERT_RULE: dict[str, Any] = {
+    "rule_id": 5,
+    "name": "Failures to the desk",
+    "enabled": True,
+    "condition": "failed",
+    "in_a_row": 3,
+    "waited_seconds": 900,
+    "report_ids": [],
+    "emails": ["desk@example.com"],
+    "channels": [],
+    "quiet_seconds": 3600,
+    "test_wanted": False,
+    "problem": "",
+    "sent_at": None,
+}
 SUBSCRIPTION: dict[str, Any] = {
     "subscription_id": 2,
     "url": "https://example.com/hook",

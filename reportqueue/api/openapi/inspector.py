@@ -17,7 +17,7 @@ from rest_framework import serializers
 
 from reportqueue import bounds
 from reportqueue.api import problems
-from reportqueue.api.openapi import answers, bulk, catalogue, outbox, refusals, rows, runs, schedules, sensors
+from reportqueue.api.openapi import alerts, answers, bulk, catalogue, outbox, refusals, rows, runs, schedules, sensors
 from reportqueue.api.openapi.names import ENUMS, FIELDS, NAMES, OBJECTS
 from reportqueue.api.openapi.operations import Answer, ListOf, Operation, Operations, Shape
 from reportqueue.api.views.batch import Rows
@@ -29,6 +29,7 @@ OPERATIONS: Operations = {
     **bulk.OPERATIONS,
     **catalogue.OPERATIONS,
     **outbox.OPERATIONS,
+    **alerts.OPERATIONS,
     **schedules.OPERATIONS,
     **sensors.OPERATIONS,
 }

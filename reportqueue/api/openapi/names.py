@@ -7,8 +7,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from reportqueue.api.serializers import bulk, catalogue, outbox, queue, schedules
+from reportqueue.api.serializers import alerts, bulk, catalogue, outbox, queue, schedules
 from reportqueue.api.views import batch
+from reportqueue.models.alert import Condition
 from reportqueue.models.bulk import BulkStatus, BulkVerb
 from reportqueue.models.event import DeliveryStatus
 from reportqueue.states import Source, Status
@@ -30,6 +31,8 @@ NAMES: Mapping[type[serializers.BaseSerializer[Any]], str] = {
     bulk.UndoBody: "BulkUndo",
     catalogue.ReportSerializer: "Report",
     catalogue.ChangedReportSerializer: "Report",
+    alerts.AlertRuleSerializer: "AlertRule",
+    alerts.TestBody: "SendTestMessage",
     outbox.SubscriptionSerializer: "WebhookSubscription",
     outbox.DeliverySerializer: "WebhookDelivery",
     outbox.AttemptSerializer: "WebhookAttempt",
@@ -57,6 +60,7 @@ ENUMS: Mapping[frozenset[Any], str] = {
         ("BulkVerb", BulkVerb),
         ("BulkStatus", BulkStatus),
         ("DeliveryStatus", DeliveryStatus),
+        ("AlertCondition", Condition),
     )
 }
 """Choices that have a name of their own."""
@@ -83,6 +87,10 @@ FIELDS: Mapping[type[serializers.BaseSerializer[Any]], Mapping[str, str]] = {
         "traceparent": _ROW["traceparent"],
     },
     queue.HeartbeatSerializer: {"cancel_requested": "Whether the run should stop."},
+    alerts.AlertRuleSerializer: {
+        "test_wanted": "Whether a test message waits to be sent.",
+        "sent_at": "When it last sent a message.",
+    },
     schedules.ForecastSerializer: {
         "clock_change": "`skipped`: the clock does not show this time on that day; `repeated`: it shows it twice.",
         "moved_from": "The instant from which the calendar has moved it.",

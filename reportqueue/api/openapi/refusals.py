@@ -19,7 +19,7 @@ WHEN = {
     "stale-lease": "The lease token, or the claim id, is no longer the row's.",
     "idempotency-key-reused": "This caller has used the key before with other content.",
     "bulk-action-refused": "The bulk action has ended, or cannot be undone.",
-    "delivery-refused": "The subscription is not enabled, or the delivery is pending already.",
+    "delivery-refused": "The subscription or the alert rule is not enabled, or the delivery is pending already.",
     "feed-too-large": "The schedules' parameters are too large for one list.",
     "firing-refused": "The schedule with its current settings has no such firing, or another pattern owns it.",
     "too-early": "The firing is still to come by the database's clock: repeat the call later.",
