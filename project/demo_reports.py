@@ -1,4 +1,4 @@
-"""The demo's schedules, and the reports that `run.py demo --once` enqueues."""
+"""The demo's schedules, and the reports that `run.py demo --once` enqueues: those that succeed, and one that fails."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ SCHEDULES: list[dict[str, Any]] = [
     {"report_id": WEATHER, "modifier_id": 2015, "cron": "0 6 1 * *", "timezone": "Asia/Kolkata", "jitter_seconds": 600},
 ]
 
+FAILING: dict[str, Any] = {"report_id": WEATHER, "modifier_id": 1899, "max_attempts": 1}
+"""A year of which there is no weather: `run.py demo --once` shows the alert that comes of it."""
 ONCE: list[dict[str, Any]] = [
     {"report_id": WEATHER, "modifier_id": 2012},
     {"report_id": WEATHER, "modifier_id": 2013, "params": {"measure": "precipitation"}},

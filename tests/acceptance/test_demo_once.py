@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -56,7 +57,33 @@ def make_once(start_demo: StartDemo, folder: Path, pattern: str | None, *options
     assert len({line["title"] for line in lines}) == len(ONCE)
     for line in lines:
         _assert_artifacts_are_valid(demo.data, line["url"], f"{demo.web}/artifacts/")
+    _assert_everything_was_told(demo.out, demo.data, demo.web, pattern)
     assert processes_on(demo.data) == {}
+
+
+def _assert_everything_was_told(out: str, data: Path, web: str, pattern: str | None) -> None:
+    """A mail, the webhooks and the metrics, each with a line that says where it is."""
+    (mail,) = re.findall(r"^Alert by mail: +“(.+)” is in (\S+)$", out, re.M)
+    assert Path(mail[1]).parent == data / "mail"
+    message = Path(mail[1]).read_text()
+    assert mail[0] in message
+    assert "To: desk@example.com" in message
+    if pattern == "polling":
+        assert "Subject: [reportqueue] Test of Failed reports" in message
+    else:
+        assert "A report failed for good" in message
+        assert "Seattle weather has no modifier 1899" in message
+    (webhooks,) = re.findall(r"^Webhooks: +(\d+) reports that succeeded are in (\S+), each with a valid", out, re.M)
+    assert (int(webhooks[0]), Path(webhooks[1])) == (len(ONCE), data / "logs" / "webhooks.jsonl")
+    events = [json.loads(line) for line in Path(webhooks[1]).read_text().splitlines()]
+    assert len({one["data"]["queue_id"] for one in events if one["type"] == "report.succeeded"}) >= len(ONCE)
+    if pattern != "polling":
+        assert "report.failed" in {one["type"] for one in events}
+    (metrics,) = re.findall(
+        r"^Metrics: +(\d+) values, reportqueue_failed_last_hour_rows is (\d+), at (\S+)$", out, re.M
+    )
+    assert (int(metrics[0]) > 50, int(metrics[1]) >= (pattern != "polling")) == (True, True)
+    assert metrics[2] == f"{web}/metrics"
 
 
 def _assert_artifacts_are_valid(data: Path, url: str, start: str) -> None:

@@ -20,6 +20,7 @@ from reportqueue.clock import database_now
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.patterns import SENSOR_FIRED, Pattern
 from reportqueue.states import Status
+from tools.runner import demo_outgoing
 from tools.runner.demo_watch import NO_DATABASE, POLL_SECONDS, Line
 
 LEAD_SECONDS = 3
@@ -30,6 +31,8 @@ HTTP_SECONDS = 10
 def run(check: Callable[[], None], environment: dict[str, str], timeout: float) -> int:
     """Request the demo's reports, wait for them, and print the results; returns 0 only if all succeeded.
 
+    It also shows a mail of an alert, the webhooks about these reports, and the metrics: all three must be there.
+
     With the patterns `cron` and `asset`, every report is requested by a schedule that is due at the next full minute.
     With the other patterns, one report is requested by a schedule, and the rest are enqueued.
     """
@@ -38,6 +41,7 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
     wanted = _by_schedules(demo_reports.ONCE[: None if pattern in SENSOR_FIRED else 1])
     new = [queue.NewReport(**entry) for entry in demo_reports.ONCE[len(wanted.schedules) :]]
     wanted.rows = [done.row.pk for done in queue.enqueue_many(new)]
+    outgoing = demo_outgoing.begin(pattern, environment)
     print(
         f"{count} reports by the pattern {pattern}, {len(wanted.schedules)} of them by a schedule due at "
         f"{wanted.instant:%H:%M:%S} UTC.",
@@ -46,22 +50,26 @@ def run(check: Callable[[], None], environment: dict[str, str], timeout: float) 
     until = time.monotonic() + timeout
     line = Line()
     found: list[_Made] = []
+    told = False
     while True:
         check()
         try:
             found = list(_made(wanted.found(), pattern, environment))
             line.say(_progress(found, count))
+            ended = len(found) == count and all(one.ended for one in found)
+            told = ended and outgoing.look([one.row.pk for one in found if one.good])
         except Error:
             line.say(NO_DATABASE)
-        if (len(found) == count and all(one.ended for one in found)) or time.monotonic() > until:
+        if told or time.monotonic() > until:
             break
         connection.close()
         time.sleep(POLL_SECONDS)
     good = _report(found, environment["REPORTQUEUE_TOKEN"])
     for _ in range(count - len(found)):
         print("A report whose schedule did not fire in time")
+    outgoing.report()
     print(f"\n{good} of {count} reports succeeded", flush=True)
-    if good < count:
+    if good < count or not told:
         return 1
     # Without this, the schedules would fire again in a year.
     ReportSchedule.objects.filter(pk__in=wanted.schedules).delete()

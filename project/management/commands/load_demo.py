@@ -85,7 +85,9 @@ class Command(BaseCommand):
             chosen = [kind.value for kind in types]
             WebhookSubscription(url=receiver.url(), description=RECEIVER, event_types=chosen).save()
         if not AlertRule.objects.exists():
-            AlertRule(name="Failed reports", condition=Condition.FAILED, emails=["desk@example.com"]).save()
+            # In the demo, each failure is told at once.
+            to = {"emails": ["desk@example.com"], "quiet_seconds": 0}
+            AlertRule(name="Failed reports", condition=Condition.FAILED, **to).save()
 
     def _calendar(self) -> BlackoutCalendar:
         calendar, made = BlackoutCalendar.objects.get_or_create(name=CALENDAR)
