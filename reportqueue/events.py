@@ -115,15 +115,16 @@ def write_all(kind: EventType, told: Sequence[Told]) -> None:
 
 def schedule_disabled(*, schedule: ReportSchedule, **_: Any) -> None:
     """The receiver of `notices.schedule_disabled`."""
-    write(EventType.SCHEDULE_DISABLED, f"schedule:{schedule.pk}", of_schedule(schedule), report_id=schedule.report_id)
+    data = of_schedule(schedule, catalogue.names([schedule.report_id]))
+    write(EventType.SCHEDULE_DISABLED, f"schedule:{schedule.pk}", data, report_id=schedule.report_id)
 
 
-def of_schedule(schedule: ReportSchedule) -> dict[str, Any]:
-    """What an event tells of a schedule."""
+def of_schedule(schedule: ReportSchedule, names: Mapping[int, str]) -> dict[str, Any]:
+    """What an event tells of a schedule; `names` has those of reports."""
     return {
         "schedule_id": schedule.pk,
         "report_id": schedule.report_id,
-        "report_name": catalogue.names([schedule.report_id]).get(schedule.report_id),
+        "report_name": names.get(schedule.report_id),
         "modifier_id": schedule.modifier_id,
         "rule": schedule.rule,
         "timezone": schedule.timezone,
@@ -137,6 +138,13 @@ def of_schedule(schedule: ReportSchedule) -> dict[str, Any]:
 def subscribed(kind: EventType) -> bool:
     """Whether anybody subscribes to these events now."""
     return WebhookSubscription.objects.filter(enabled=True, event_types__contains=[kind.value]).exists()
+
+
+def reports_told(kind: EventType) -> set[int] | None:
+    """The reports whose events of this type somebody gets now; None: of all reports."""
+    subscribed = WebhookSubscription.objects.filter(enabled=True, event_types__contains=[kind.value])
+    found = list(subscribed.values_list("report_ids", flat=True))
+    return None if [] in found else {report_id for named in found for report_id in named}
 
 
 def _execute(statement: str, values: Mapping[str, Any]) -> None:

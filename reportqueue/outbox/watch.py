@@ -6,13 +6,13 @@ found, and once when it is over. An alert rule that is added or enabled later is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.db.models import Exists, OuterRef, TextField, Value
 from django.db.models.functions import Cast, Concat
 
-from reportqueue import database, events, locks, triggers
+from reportqueue import catalogue, database, events, locks, triggers
 from reportqueue.conf import conf
 from reportqueue.events import Told
 from reportqueue.models import OutboxEvent, ReportQueue, ReportSchedule, Trouble, WebhookSubscription
@@ -39,13 +39,16 @@ def tell_late() -> int:
 
     Their rows are locked meanwhile: none of them ends at the same time, so its end is told after this.
     """
-    if not events.subscribed(EventType.LATE):
+    wanted = events.reports_told(EventType.LATE)
+    if wanted == set():
         return 0
     told = OutboxEvent.objects.filter(type=EventType.LATE, subject=_subject(OuterRef("pk")))
     with locks.bounded():
         if not locks.try_until_commit(_LOCK):
             return 0
         late = ReportQueue.objects.past_deadline().filter(~Exists(told)).order_by("deadline_at")
+        if wanted is not None:  # others would never be told of, and would be found again each time
+            late = late.filter(report_id__in=wanted)
         free = late.select_for_update(skip_locked=True, no_key=True, of=("self",))
         found = list(free.values_list("pk", flat=True)[:MOST])
         events.write_rows(EventType.LATE, found)
@@ -56,15 +59,19 @@ def _subject(pk: Any) -> Concat:
     return Concat(Value("row:"), Cast(pk, TextField()), output_field=TextField())
 
 
-def _settle(kind: EventType, over: EventType, find: Callable[[], dict[str, Told]]) -> None:
-    """Tell of each trouble that is new, and of each that is over."""
+def _settle(kind: EventType, over: EventType, find: Callable[[Collection[str]], dict[str, Told]]) -> None:
+    """Tell of each trouble that is new, and of each that is over.
+
+    `find` gets the subjects that were told of, and returns all of these that last, and new ones.
+    """
     if not events.subscribed(kind) and not events.subscribed(over):
         Trouble.objects.filter(type=kind).delete()  # so that it is told to whoever subscribes next
         return
     with locks.bounded():
         if not locks.try_until_commit(_LOCK):
             return
-        now, known = find(), {one.subject: one for one in Trouble.objects.filter(type=kind)}
+        known = {one.subject: one for one in Trouble.objects.filter(type=kind)}
+        now = find(known)
         new = [told for subject, told in now.items() if subject not in known]
         gone = [one for subject, one in known.items() if subject not in now]
         alerts.tell_lasting(kind, [told for subject, told in now.items() if subject in known])
@@ -78,18 +85,23 @@ def _over(one: Trouble) -> Told:
     return one.subject, one.report_id, {"subject": one.subject, "since": one.since.isoformat()}
 
 
-def _overdue() -> dict[str, Told]:
+def _overdue(known: Collection[str]) -> dict[str, Told]:
     seen = triggers.watch()
-    late = triggers.overdue(conf().overdue_seconds, now=seen.now, periods=seen.periods).order_by("next_run_at")
-    found: list[ReportSchedule] = list(late[:MOST])
+    late = triggers.overdue(conf().overdue_seconds, now=seen.now, periods=seen.periods).defer("params")
+    told = [int(subject.partition(":")[2]) for subject in known]
+    found: list[ReportSchedule] = [
+        *late.filter(pk__in=told),
+        *late.exclude(pk__in=told).order_by("next_run_at")[:MOST],
+    ]
+    names = catalogue.names([one.report_id for one in found])
     return {
-        subject: (subject, one.report_id, events.of_schedule(one))
+        subject: (subject, one.report_id, events.of_schedule(one, names))
         for one in found
         for subject in (f"schedule:{one.pk}",)
     }
 
 
-def _silent() -> dict[str, Told]:
+def _silent(_known: Collection[str]) -> dict[str, Told]:
     with database.atomic():
         found = triggers.silent()
     return {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from reportqueue import outbox, queue, schedules, triggers
@@ -46,6 +49,47 @@ def test_an_overdue_schedule_is_told_once_and_again_when_it_is_on_time(subscribe
     assert told() == ["schedule.overdue", "schedule.on_time"]
     assert {event.subject for event in OutboxEvent.objects.all()} == {f"schedule:{one.pk}"}
     assert not Trouble.objects.exists()
+
+
+def test_late_reports_that_nobody_asks_for_do_not_hide_the_others(subscribe, make_row, monkeypatch):
+    monkeypatch.setattr(sys.modules["reportqueue.outbox.watch"], "MOST", 2)
+    one = subscribe(event_types=["report.late"], report_ids=[7])
+    for _ in range(3):
+        make_row(report_id=3, deadline_at=minutes_ago(10))
+    make_row(report_id=7, deadline_at=minutes_ago(1))
+    outbox.watch()
+    assert [event.report_id for event in OutboxEvent.objects.all()] == [7]
+    WebhookSubscription.objects.filter(pk=one.pk).update(report_ids=[])
+    outbox.watch()
+    outbox.watch()
+    assert OutboxEvent.objects.filter(report_id=3).count() == 3
+
+
+def test_any_number_of_overdue_schedules_is_told_of(subscribe, make_schedule, monkeypatch):
+    monkeypatch.setattr(sys.modules["reportqueue.outbox.watch"], "MOST", 2)
+    subscribe(event_types=["schedule.overdue", "schedule.on_time"])
+    for modifier_id in range(5):
+        make_schedule(next_run_at=minutes_ago(60 - modifier_id), modifier_id=modifier_id)
+    for _ in range(4):
+        outbox.watch()
+    assert told() == ["schedule.overdue"] * 5
+    make_schedule(next_run_at=minutes_ago(90), modifier_id=9)
+    outbox.watch()
+    assert told() == ["schedule.overdue"] * 6, "none of them is on time"
+
+
+def test_a_look_at_many_overdue_schedules_takes_as_many_statements_as_one_at_few(subscribe, make_schedule):
+    subscribe(event_types=["schedule.overdue"])
+
+    def statements(count: int) -> int:
+        for number in range(count):
+            make_schedule(next_run_at=minutes_ago(60), report_id=count, modifier_id=number)
+        with CaptureQueriesContext(connection) as seen:
+            outbox.watch()
+        return len(seen)
+
+    statements(1)
+    assert statements(3) == statements(20)
 
 
 def test_silence_is_told_and_its_end(subscribe, make_schedule):
