@@ -177,11 +177,12 @@ class WebhookSubscription(models.Model):
         self.report_ids = sorted(set(self.report_ids))
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Validate and save. What a person enables begins without failures."""
+        """Validate and save. What a person enables, and what gets another address, begins without failures."""
         self.full_clean(validate_unique=False, validate_constraints=False)
-        if self.enabled and self.disabled_reason:
+        only = kwargs.get("update_fields")
+        if self.enabled and (self.disabled_reason or "url" in (only or ())):
             self.failures, self.failing_since, self.retry_at, self.disabled_reason = 0, None, None, ""
-            if (only := kwargs.get("update_fields")) is not None:
+            if only is not None:
                 kwargs["update_fields"] = {*only, "failures", "failing_since", "retry_at", "disabled_reason"}
         super().save(*args, **kwargs)
 

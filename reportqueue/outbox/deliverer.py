@@ -51,8 +51,10 @@ class Deliverer:
         """How many of the threads one subscription may have: a slow receiver must not hold up the others."""
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="reportqueue-webhook")
         self._done: SimpleQueue[tuple[Taken, Answer]] = SimpleQueue()
-        self._waiting: dict[int, list[tuple[Taken, Receiver, float]]] = {}
-        """By subscription: what was taken and is not being sent yet, with when it was taken."""
+        self._receivers: dict[int, Receiver] = {}
+        """The enabled subscriptions, as they were at the last step."""
+        self._waiting: dict[int, list[tuple[Taken, float]]] = {}
+        """By subscription: what was taken and is not being sent yet, with when it was taken. The first one is next."""
         self._sending: Counter[int] = Counter()
         self._seconds: dict[int, float] = {}
         """By subscription: how long an attempt usually takes."""
@@ -82,16 +84,26 @@ class Deliverer:
 
     def step(self) -> bool:
         """Take, start and record what can be now; whether there was anything to do. Waits shortly for what is sent."""
-        known = {one.pk: one for one in deliveries.receivers()}
-        self._subscribed = bool(known)
-        rooms = {pk: room for pk, one in known.items() if (room := self._room(one)) > 0}
+        self._receivers = {one.pk: one for one in deliveries.receivers()}
+        self._subscribed = bool(self._receivers)
+        self._leave_alone()
+        rooms = {pk: room for pk, one in self._receivers.items() if (room := self._room(one)) > 0}
         taken = deliveries.take(rooms) if rooms else []
         now = time.monotonic()
         for one in taken:
-            self._waiting.setdefault(one.subscription_id, []).append((one, known[one.subscription_id], now))
+            self._waiting.setdefault(one.subscription_id, []).append((one, now))
         self._start()
         recorded = self._record(wait=bool(self._sending.total()))
         return bool(taken) or recorded
+
+    def _leave_alone(self) -> None:
+        """Give back what is not to be sent now: its subscription is disabled, deleted, or probed only."""
+        gone = [
+            pk
+            for pk, waiting in self._waiting.items()
+            if (one := self._receivers.get(pk)) is None or (one.failing and len(waiting) + self._sending[pk] > 1)
+        ]
+        self._give_back([one for pk in gone for one, _ in self._waiting.pop(pk)])
 
     def _room(self, one: Receiver) -> int:
         """How many deliveries of a subscription may be taken beside those that it has."""
@@ -111,13 +123,14 @@ class Deliverer:
         while started and self._sending.total() < self._threads:
             started = False
             for pk, waiting in list(self._waiting.items()):
-                while waiting and waiting[0][2] < late:
+                while waiting and waiting[0][1] < late:
                     stale.append(waiting.pop(0)[0])
                 if waiting and self._sending[pk] < self._each and self._sending.total() < self._threads:
-                    one, receiver, _ = waiting.pop(0)
+                    one, _ = waiting.pop(0)
                     self._sending[pk] += 1
-                    self._pool.submit(self._send, one, receiver)
+                    self._pool.submit(self._send, one, self._receivers[pk])
                     started = True
+                    self._waiting[pk] = self._waiting.pop(pk)  # the next thread is for the others first
                 if not waiting:
                     del self._waiting[pk]
         self._give_back(stale)
@@ -130,7 +143,7 @@ class Deliverer:
             answer = sending.post(receiver.url, body, signed)
         except Exception:
             logger.exception("Webhook delivery %s could not be sent.", one.pk)
-            answer = Answer(None, 0, problem="An error of the sender; its log says more.")
+            answer = Answer(None, 0, receiver.url, problem="An error of the sender; its log says more.")
         self._done.put((one, answer))
 
     def _record(self, *, wait: bool) -> bool:
@@ -169,7 +182,7 @@ class Deliverer:
             deliveries.give_back([one for one in unsent if one.lease_token == token])
 
     def _finish(self) -> None:
-        unsent = [one for waiting in self._waiting.values() for one, *_ in waiting]
+        unsent = [one for waiting in self._waiting.values() for one, _ in waiting]
         self._waiting.clear()
         self._pool.shutdown(wait=True)
         try:

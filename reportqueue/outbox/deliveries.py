@@ -220,12 +220,14 @@ def backoff(attempts: int) -> timedelta:
 
 def _note(pk: int, answers: Sequence[Answer]) -> None:
     """Note on a subscription whether it fails; disable one that has failed for too long, or is gone."""
-    failed = [answer for answer in answers if not answer.delivered]
     stored = WebhookSubscription.objects.filter(pk=pk)
-    if not failed and not stored.filter(failures__gt=0).exists():
+    if all(answer.delivered for answer in answers) and not stored.filter(failures__gt=0).exists():
         return  # nearly always: no transaction has to wait for the subscription's row
     one: Any = stored.select_for_update().annotate(now=ClockTimestamp()).first()
-    if one is None:
+    # What the receiver at an earlier address has answered says nothing of the one that a person has entered since.
+    answers = [answer for answer in answers if one is not None and answer.url == one.url]
+    failed = [answer for answer in answers if not answer.delivered]
+    if not answers:
         return
     if len(failed) < len(answers):
         stored.update(failures=0, failing_since=None, retry_at=None)

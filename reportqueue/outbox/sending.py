@@ -35,6 +35,8 @@ class Answer:
     status: int | None
     """Of the answer; None if there was none."""
     milliseconds: int
+    url: str
+    """Where it was sent."""
     text: str = ""
     """The begin of the answer's body."""
     problem: str = ""
@@ -68,7 +70,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
     except (OSError, HTTPException, ValueError) as error:
         problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     took = round((time.monotonic() - began) * 1000)
-    return Answer(status, took, _storable(text, MAX_ANSWER_LENGTH), _storable(problem, MAX_PROBLEM_LENGTH))
+    return Answer(status, took, url, _storable(text, MAX_ANSWER_LENGTH), _storable(problem, MAX_PROBLEM_LENGTH))
 
 
 def _storable(text: str, limit: int) -> str:

@@ -66,7 +66,7 @@ def test_the_form_refuses_what_is_wrong_and_names_it(admin_client: Client):
 def test_an_edit_in_the_admin_keeps_what_the_deliverer_has_written(admin_client: Client, subscribe):
     one = subscribe()
     WebhookSubscription.objects.update(failures=4)
-    admin_client.post(f"{PAGES}{one.pk}/change/", {**FORM, "description": "other"})
+    admin_client.post(f"{PAGES}{one.pk}/change/", {**FORM, "url": one.url, "description": "other"})
     one.refresh_from_db()
     assert (one.description, one.failures) == ("other", 4)
 

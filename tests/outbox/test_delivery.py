@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
+from math import inf
+from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
@@ -21,7 +24,7 @@ from reportqueue.models import (
 )
 from reportqueue.outbox import deliveries, pruning
 from reportqueue.states import Status
-from tests.outbox.receiver import FAULTS, Receiver
+from tests.outbox.receiver import FAULTS, Receiver, receiving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -239,12 +242,90 @@ def test_a_delivery_whose_lease_has_ended_is_taken_by_another(subscribe, make_ro
     assert deliveries.take({one.pk: 5}) == []
     EventDelivery.objects.update(due_at=timezone.now())
     (taken,) = deliveries.take({one.pk: 5})
-    answer = deliveries.Answer(500, 1, problem="no")
+    answer = deliveries.Answer(500, 1, one.url, problem="no")
     deliveries.record([(lost, answer)])
     assert EventDelivery.objects.get().attempts == 0, "its lease is another's"
-    deliveries.record([(taken, deliveries.Answer(200, 1))])
+    deliveries.record([(taken, deliveries.Answer(200, 1, one.url))])
     assert EventDelivery.objects.get().status == "delivered"
     assert DeliveryAttempt.objects.count() == 2
+
+
+@pytest.fixture
+def holding(settings) -> outbox.Deliverer:
+    """A deliverer that has no thread free: what it takes waits until it gets some."""
+    made = outbox.Deliverer()
+    made._threads = 0
+    return made
+
+
+def go_on(held: outbox.Deliverer) -> None:
+    held._threads = 4
+    while held.step() or held._sending.total():
+        pass
+
+
+def test_what_was_taken_before_an_edit_is_sent_as_edited(subscribe, receiver, make_row, holding):
+    one = subscribe(event_types=["report.succeeded"])
+    complete(make_row(status=Status.RUNNING))
+    holding.step()
+    with receiving() as other:
+        WebhookSubscription.objects.filter(pk=one.pk).update(url=other.url)
+        go_on(holding)
+        assert (len(receiver.requests), len(other.requests)) == (0, 1)
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted"])
+def test_what_was_taken_before_a_subscription_ended_is_not_sent(subscribe, receiver, make_row, holding, how):
+    one = subscribe(event_types=["report.succeeded"])
+    complete(make_row(status=Status.RUNNING))
+    holding.step()
+    stored = WebhookSubscription.objects.filter(pk=one.pk)
+    if how == "disabled":
+        stored.update(enabled=False)
+    else:
+        stored.delete()
+    go_on(holding)
+    assert receiver.requests == []
+    assert EventDelivery.objects.get().lease_token is None, "it is given back"
+
+
+def test_what_was_taken_before_a_receiver_failed_is_left_for_its_probes(subscribe, receiver, make_row, holding):
+    subscribe(event_types=["report.succeeded"])
+    for _ in range(20):
+        complete(make_row(status=Status.RUNNING))
+    holding.step()
+    WebhookSubscription.objects.update(failures=deliveries.FAILING, retry_at=timezone.now() + timedelta(minutes=1))
+    go_on(holding)
+    assert receiver.requests == []
+
+
+@pytest.mark.parametrize("answer", ["410", "500"])
+def test_the_receiver_at_an_earlier_address_says_nothing_of_the_new_one(subscribe, receiver, make_row, answer):
+    one = subscribe(event_types=["report.succeeded"])
+    one.failures, one.failing_since = 7, timezone.now() - timedelta(days=9)
+    one.save()
+    complete(make_row(status=Status.RUNNING))
+    (sent,) = deliveries.take({one.pk: 5})
+    one.url = receiver.url + "/new"
+    one.save(update_fields=["url"])
+    deliveries.record([(sent, deliveries.Answer(int(answer), 1, receiver.url, problem=answer))])
+    one.refresh_from_db()
+    assert (one.enabled, one.failures, one.failing_since) == (True, 0, None)
+    assert EventDelivery.objects.get().attempts == 1
+
+
+def test_each_thread_that_is_free_is_for_the_subscription_that_has_waited_longest(monkeypatch):
+    made, began = outbox.Deliverer(), list[int]()
+    made._threads, made._each = 4, 2
+    monkeypatch.setattr(made._pool, "submit", lambda send, one, receiver: began.append(receiver.pk))
+    for pk in (1, 2, 3):
+        made._receivers[pk] = deliveries.Receiver(pk, "", [], failing=False, may_be_probed=True)
+        made._waiting[pk] = [(deliveries.Taken(number, pk, uuid4(), "", "", None, {}), inf) for number in range(50)]
+    for number in range(60):
+        made._start()
+        made._sending[began[number]] -= 1  # the one that began first ends first
+    shares = Counter(began)
+    assert min(shares.values()) >= 15, shares
 
 
 def test_old_events_are_pruned_and_pending_ones_stay(subscribe, receiver, make_row, monkeypatch: pytest.MonkeyPatch):
