@@ -8,9 +8,10 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 
 from reportqueue import addresses
@@ -25,6 +26,8 @@ CONNECT_SECONDS = 5.0
 """The longest wait for one address of a host that has several."""
 GONE = 410
 """The status by which a receiver says that it wants no more."""
+SWITCHING = 101
+"""The one status below 200 after which no other answer comes."""
 HTTPS_PORT, HTTP_PORT = 443, 80
 
 
@@ -94,13 +97,32 @@ def _exchange(url: str, body: bytes, headers: Mapping[str, str], deadline: float
         link.sock = timed  # it has what http.client uses of a socket
         target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         link.request("POST", target, body, {**headers, "Connection": "close"})
-        answer = link.getresponse()
-        if not timed.head_has_ended:  # http.client takes the end of the connection for that of the headers
-            raise HTTPException("The answer ended within its headers.")
-        said = answer.read(MAX_ANSWER_BYTES)
-        return answer.status, said.decode("utf-8", "replace")
+        answer = _final(timed)
+        return answer.status, _said(answer).decode("utf-8", "replace")
     finally:
         raw.close()
+
+
+def _final(timed: _Timed) -> HTTPResponse:
+    """The head of the final answer. Others, such as 103, may come before it."""
+    while True:
+        answer = HTTPResponse(timed, method="POST")  # type: ignore[arg-type]  # it has what is used of a socket
+        answer.begin()
+        if timed.lines.last not in (b"\r\n", b"\n"):  # http.client takes the end of the connection for that of the head
+            raise HTTPException("The answer ended within its headers.")
+        if answer.status >= 200 or answer.status == SWITCHING:
+            return answer
+        answer.fp = None  # type: ignore[assignment]  # its end is not that of the connection
+
+
+def _said(answer: HTTPResponse) -> bytes:
+    """The begin of what was answered. The head is the answer: it counts, whatever becomes of the rest."""
+    said = b""
+    # Not `read`: it waits for all, and believes a chunk that claims to be of any length.
+    with suppress(OSError, HTTPException, ValueError):
+        while len(said) < MAX_ANSWER_BYTES and (more := answer.read1(MAX_ANSWER_BYTES - len(said))):
+            said += more
+    return said[:MAX_ANSWER_BYTES]
 
 
 @cache
@@ -145,37 +167,37 @@ class _Timed:
 
     def __init__(self, made: socket.socket, deadline: float) -> None:
         self._made, self._deadline = made, deadline
+        self.lines = _Lines(_Reader(made, deadline))
 
     def sendall(self, data: Any) -> None:
         self._made.settimeout(_left(self._deadline))
         self._made.sendall(data)
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        self._reader = _Reader(self._made, self._deadline)
-        return io.BufferedReader(self._reader)
-
-    @property
-    def head_has_ended(self) -> bool:
-        """Whether an empty line has come."""
-        return self._reader.head_has_ended
+    def makefile(self, mode: str) -> _Lines:
+        """The same for each answer: what has come already is in its buffer."""
+        return self.lines
 
     def close(self) -> None:
         """The caller closes it."""
 
 
+class _Lines(io.BufferedReader):
+    """What comes, with the last line that was read."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        self.last = super().readline(size)
+        return self.last
+
+
 class _Reader(io.RawIOBase):
     def __init__(self, made: socket.socket, deadline: float) -> None:
-        self._made, self._deadline, self._end = made, deadline, b""
-        self.head_has_ended = False
+        self._made, self._deadline = made, deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         self._made.settimeout(_left(self._deadline))
-        count = self._made.recv_into(buffer)
-        if not self.head_has_ended:
-            seen = self._end + bytes(buffer[:count])
-            self.head_has_ended = b"\n\r\n" in seen or b"\n\n" in seen
-            self._end = seen[-2:]
-        return count
+        return self._made.recv_into(buffer)
