@@ -19,6 +19,7 @@ from django.db.models import Max
 
 from reportqueue import bounds, database, locks, totals
 from reportqueue.clock import database_now
+from reportqueue.conf import conf
 from reportqueue.models import Depth, Measure, ReportQueue
 from reportqueue.models.measure import OTHERS, What
 from reportqueue.states import FINAL, LEASED, Status
@@ -191,7 +192,7 @@ def _forget(now: datetime) -> None:
     for seconds, kept in KEPT.items():
         Measure.objects.filter(seconds=seconds, start__lt=now - kept).delete()
     Depth.objects.filter(start__lt=now - KEPT[SHORT]).delete()
-    totals.forget(now - KEPT[HOUR])
+    totals.forget(now - KEPT[HOUR], most=conf().metrics_labels)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,24 @@ FROM {_TOTALS} AS kept LEFT JOIN named ON named.report_id = kept.report_id
 GROUP BY 1, 2, 3
 ORDER BY 1, 2, 3
 """  # noqa: S608
+# Without a report, another one of those that share a label may get a label of its own.
+_KEEP_SHARED = f"""
+WITH ranked AS (
+    SELECT report_id, max(until) < %(before)s AS goes, row_number() OVER (ORDER BY min(since), report_id) AS place
+    FROM {_TOTALS} WHERE report_id <> %(others)s GROUP BY report_id
+), moved AS (
+    SELECT report_id FROM (
+        SELECT report_id, goes, place, row_number() OVER (PARTITION BY goes ORDER BY place) AS next_place FROM ranked
+    ) AS placed
+    WHERE place > %(most)s AND (goes OR next_place <= %(most)s)
+)
+INSERT INTO {_TOTALS} AS kept (report_id, what, bin, count, total, since, until)
+SELECT %(others)s, what, bin, sum(count), sum(total), min(since), max(until)
+FROM {_TOTALS} JOIN moved USING (report_id)
+GROUP BY 2, 3
+ON CONFLICT (report_id, what, bin) DO UPDATE
+SET count = kept.count + excluded.count, total = kept.total + excluded.total
+"""  # noqa: S608
 
 
 @dataclass
@@ -77,11 +95,14 @@ def add(seconds: int, start: datetime, *, most: int) -> None:
         cursor.execute(_ADD, {"seconds": seconds, "start": start, "most": most, "others": OTHERS})
 
 
-def forget(before: datetime) -> None:
+def forget(before: datetime, *, most: int) -> None:
     """Delete the totals of reports that were last measured before then: their places are free for others.
 
-    Nothing is added to the totals that reports share: there it would look like reports that have just ended.
+    What `read` counts for the others together, with the same `most`, stays: a sum that falls or rises at once would
+    look like reports that have just ended.
     """
+    with database.connection().cursor() as cursor:
+        cursor.execute(_KEEP_SHARED, {"before": before, "most": most, "others": OTHERS})
     kept = MeasureTotal.objects.exclude(report_id=OTHERS)
     old = kept.values("report_id").annotate(last=Max("until")).filter(last__lt=before).values("report_id")
     MeasureTotal.objects.filter(report_id__in=old).delete()

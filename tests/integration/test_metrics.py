@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -168,6 +168,32 @@ def test_no_count_moves_from_one_label_to_another(monkeypatch: pytest.MonkeyPatc
     assert {pk: total.ended["succeeded"] for pk, total in totals.read(2).items()} == {1: 1, 2: 2, OTHERS: 5}
     assert {pk: total.ended["succeeded"] for pk, total in totals.read(1).items()} == {1: 1, OTHERS: 7}
     assert set(MeasureTotal.objects.values_list("report_id", flat=True)) == {1, 2, OTHERS}
+
+
+@pytest.mark.django_db
+def test_the_count_of_all_others_stays_when_a_report_is_forgotten():
+    old, fresh = NOON - timedelta(days=40), NOON
+
+    def measured(report_id: int, count: int, since: datetime, until: datetime) -> None:
+        values = {"report_id": report_id, "bin": 0, "count": count, "since": since, "until": until}
+        MeasureTotal.objects.create(what="succeeded", total=0, **values)
+        MeasureTotal.objects.create(what="run", total=2.0 * count, **values)
+
+    def others() -> tuple[int, float]:
+        found = totals.read(2)[OTHERS]
+        return found.ended["succeeded"], found.ran.total
+
+    measured(1, 1, old, old)
+    measured(2, 10, old + timedelta(days=1), fresh)
+    measured(3, 100, old + timedelta(days=2), fresh)
+    measured(4, 1_000, old + timedelta(days=3), fresh)
+    measured(5, 10_000, old, old + timedelta(days=4))
+    MeasureTotal.objects.filter(report_id=5).update(since=old + timedelta(days=4))
+    for _ in range(2):
+        assert others() == (11_100, 22_200.0)
+        totals.forget(fresh - timedelta(days=35), most=2)
+    assert set(totals.read(10)) == {2, 3, 4, OTHERS}
+    assert totals.read(2)[3].ended["succeeded"] == 100
 
 
 def test_the_number_of_labels_is_bounded(client: Client, settings: Any, make_row: RowFactory):
