@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models.functions import Greatest, Now
 
 from reportqueue import audit, catalogue, locks
 from reportqueue.clock import ClockTimestamp, database_now, minute
@@ -23,17 +23,20 @@ from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, Rep
 from reportqueue.models.alert import EVENTS, MAX_LINE_LENGTH, Condition
 from reportqueue.models.audit import Kind
 from reportqueue.models.event import DeliveryStatus, EventType
+from reportqueue.models.queue import unfinished
 from reportqueue.outbox import messages
 from reportqueue.states import FINAL, Status
 
 INTAKE = 500
 """Events that one transaction counts."""
-LOOKED_AT = 500
-"""Alerts whose end one look looks for, those first that have lasted longest."""
+MOST_OVER = 500
+"""Alerts whose end one look notes; the next one notes the others."""
 GROUP_SECONDS = 20.0
 """A first message waits for so long for others of its rule."""
 RETRY_SECONDS = 60
 """After a message that could not be sent."""
+SENDING_SECONDS = 300
+"""So long a process has for a message until another one sends it: each of 20 channels may be slow."""
 _LOCK = "reportqueue:alerts:look"
 _OVER = {EventType.SCHEDULE_ON_TIME, EventType.HEARD}
 _LASTS = {EventType.SCHEDULE_OVERDUE, EventType.SILENT}
@@ -114,11 +117,11 @@ def _count(event: OutboxEvent, rules: Iterable[AlertRule]) -> None:
             Alert.objects.filter(rule=rule, subject=event.subject, over_at=None).update(over_at=event.at)
         elif rule.condition == Condition.IN_A_ROW:
             if event.report_id is not None and _failed_in_a_row(event.report_id, rule.in_a_row):
-                _found(rule, f"report:{event.report_id}", event.report_id, _line_of(event))
+                _found(rule, f"report:{event.report_id}", event.report_id, _line_of(event), at=event.at)
         else:
             lasts = event.type in _LASTS
             subject = event.subject if lasts else f"report:{event.report_id}"
-            _found(rule, subject, event.report_id, _line_of(event), lasts=lasts)
+            _found(rule, subject, event.report_id, _line_of(event), at=event.at, lasts=lasts)
 
 
 def _failed_in_a_row(report_id: int, number: int) -> bool:
@@ -126,20 +129,22 @@ def _failed_in_a_row(report_id: int, number: int) -> bool:
     return latest == [Status.FAILED] * number
 
 
-def _latest(report_id: int) -> Any:
+def _latest(report_id: int | OuterRef) -> Any:
     """The report's finished rows, the newest by its due time first: there is an index in this order."""
     ended = ReportQueue.objects.filter(status__in=sorted(FINAL), report_id=report_id)
     return ended.exclude(status__in=[Status.SKIPPED, Status.CANCELLED]).order_by("-trigger_time", "-id")
 
 
-def _found(rule: AlertRule, subject: str, report_id: int | None, line: str, *, lasts: bool = False) -> None:
+def _found(
+    rule: AlertRule, subject: str, report_id: int | None, line: str, *, at: datetime, lasts: bool = False
+) -> None:
     """Count something that a rule is about; what had ended begins anew. What `lasts` counts once until its end."""
     made, created = Alert.objects.get_or_create(
-        rule=rule, subject=subject, defaults={"report_id": report_id, "line": line, "untold": 1}
+        rule=rule, subject=subject, defaults={"report_id": report_id, "line": line, "untold": 1, "last_at": at}
     )
     if not created and not (lasts and made.over_at is None):
         Alert.objects.filter(pk=made.pk).update(
-            untold=min(made.untold + 1, 2**31 - 1), line=line, last_at=ClockTimestamp(), over_at=None
+            untold=min(made.untold + 1, 2**31 - 1), line=line, last_at=at, over_at=None
         )
 
 
@@ -167,12 +172,8 @@ def _look() -> None:
     """Look for backlogs, and for the end of what was found."""
     for rule in AlertRule.objects.filter(enabled=True, condition=Condition.BACKLOG):
         _look_for_backlog(rule)
-    open_ones = Alert.objects.filter(
-        over_at=None, rule__condition__in=[Condition.FAILED, Condition.IN_A_ROW, Condition.LATE]
-    )
-    for one in open_ones.select_related("rule").order_by("id")[:LOOKED_AT]:
-        if _is_over(one):
-            Alert.objects.filter(pk=one.pk).update(over_at=ClockTimestamp())
+    over = [*_recovered()[:MOST_OVER], *_on_time()[:MOST_OVER]]
+    Alert.objects.filter(pk__in=over).update(over_at=ClockTimestamp())
 
 
 def _look_for_backlog(rule: AlertRule) -> None:
@@ -186,17 +187,29 @@ def _look_for_backlog(rule: AlertRule) -> None:
         known.update(over_at=ClockTimestamp())
     elif not known.exists():
         line = f"row {found.pk} of report {found.report_id} has waited since {minute(found.available_at)}"
-        _found(rule, "backlog", None, line)
+        _found(rule, "backlog", None, line, at=database_now())
 
 
-def _is_over(one: Alert) -> bool:
-    """Whether the report has succeeded since, or nothing of it is late any more."""
-    if one.report_id is None:
-        return True
-    if one.rule.condition == Condition.LATE:
-        return not ReportQueue.objects.past_deadline().filter(report_id=one.report_id, report_id__gte=0).exists()
-    last = _latest(one.report_id).values_list("status", flat=True).first()
-    return bool(last != Status.FAILED)
+def _recovered() -> Any:
+    """The alerts of reports that have succeeded since they failed, or whose rows are all gone."""
+    latest = _latest(OuterRef("report_id"))
+    found = _open(Condition.FAILED, Condition.IN_A_ROW).annotate(
+        ended=Subquery(latest.values("status")[:1]), ended_at=Subquery(latest.values("finished_at")[:1])
+    )
+    # The row that failed may be requeued: then an earlier row is the latest that has ended.
+    waits = Exists(ReportQueue.objects.filter(unfinished(), report_id=OuterRef("report_id")))
+    since = Q(ended=Status.SUCCEEDED, ended_at__gte=F("last_at"))
+    return found.filter(since | (Q(ended=None) & ~waits)).values_list("pk", flat=True)
+
+
+def _on_time() -> Any:
+    """The alerts of reports of which nothing is late any more."""
+    late = ReportQueue.objects.past_deadline().filter(report_id=OuterRef("report_id"))
+    return _open(Condition.LATE).filter(~Exists(late)).values_list("pk", flat=True)
+
+
+def _open(*conditions: Condition) -> Any:
+    return Alert.objects.filter(over_at=None, rule__condition__in=conditions).order_by("id")
 
 
 def _send(pk: int) -> bool:
@@ -209,24 +222,24 @@ def _send(pk: int) -> bool:
         problem = messages.send(rule, found, over)
     except Exception as error:
         logger.warning("Nobody got the message of the alert rule %s, trying again in %s s.", rule, RETRY_SECONDS)
-        AlertRule.objects.filter(pk=pk).update(problem=messages.said(error))
+        again = ClockTimestamp() + timedelta(seconds=RETRY_SECONDS)
+        AlertRule.objects.filter(pk=pk).update(problem=messages.said(error), retry_at=again)
         return False
     with locks.bounded():
         now = database_now()
         AlertRule.objects.filter(pk=pk).update(problem=problem, sent_at=now, retry_at=None)
         if test:
             AlertRule.objects.filter(pk=pk).update(test_wanted=False)
-        for one in found:
+        for times in {one.untold for one in found}:
+            told = Alert.objects.filter(pk__in=[one.pk for one in found if one.untold == times])
             # What has come since the message was made is for the next one.
-            left = Alert.objects.filter(pk=one.pk)
-            left.filter(untold=one.untold).update(untold=0, told_at=now)
-            left.filter(untold__gt=one.untold).update(untold=1, told_at=now)
+            told.update(untold=Greatest(F("untold") - times, 0), told_at=now)
         Alert.objects.filter(pk__in=[one.pk for one in over], over_at__isnull=False).delete()
     return True
 
 
 def _due(pk: int) -> tuple[AlertRule, list[Alert], list[Alert], bool] | None:
-    """The rule and what its next message tells of, if it is due; then nobody else sends it for `RETRY_SECONDS`."""
+    """The rule and what its next message tells of, if it is due; then nobody else sends it for `SENDING_SECONDS`."""
     with locks.bounded():
         rule = AlertRule.objects.filter(pk=pk).select_for_update(skip_locked=True).first()
         now = database_now()
@@ -242,7 +255,7 @@ def _due(pk: int) -> tuple[AlertRule, list[Alert], list[Alert], bool] | None:
             rule.test_wanted or _is_ripe(found, now) or [one for one in over if one.told_at] or _is_ripe(unseen, now)
         ):
             return None
-        AlertRule.objects.filter(pk=pk).update(retry_at=now + timedelta(seconds=RETRY_SECONDS))
+        AlertRule.objects.filter(pk=pk).update(retry_at=now + timedelta(seconds=SENDING_SECONDS))
         return rule, found, over, rule.test_wanted
 
 

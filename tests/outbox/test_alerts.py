@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.exceptions import ValidationError
+from django.db import connection
+from django.db.models import F
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from reportqueue import outbox, queue, schedules, triggers
@@ -328,6 +331,86 @@ def test_what_fails_while_a_message_is_sent_is_in_the_next_one(monkeypatch: pyte
     monkeypatch.setattr(messages, "send", meanwhile)
     assert len(told()) == 1
     assert len(told()) == 1, "the second failure is not lost"
+
+
+def test_a_message_says_how_often_it_failed_while_the_one_before_was_sent(monkeypatch: pytest.MonkeyPatch):
+    rule("failed", quiet_seconds=0)
+    fail()
+    send = messages.send
+
+    def meanwhile(*args: Any) -> str:
+        monkeypatch.setattr(messages, "send", send)
+        for _ in range(5):
+            fail()
+        alerts._take_in()
+        return send(*args)
+
+    monkeypatch.setattr(messages, "send", meanwhile)
+    alerts.step()
+    mail.outbox.clear()
+    alerts.step()
+    assert "(5 times)" in mail.outbox[0].body
+
+
+def test_a_message_that_takes_minutes_to_send_is_not_sent_by_two_processes(monkeypatch: pytest.MonkeyPatch):
+    rule("failed")
+    fail()
+    send = messages.send
+
+    def slowly(*args: Any) -> str:
+        monkeypatch.setattr(messages, "send", send)
+        AlertRule.objects.update(retry_at=F("retry_at") - timedelta(seconds=200))
+        alerts.step()  # of the other process, meanwhile
+        return send(*args)
+
+    monkeypatch.setattr(messages, "send", slowly)
+    assert len(told()) == 1
+
+
+def test_a_failed_report_that_is_requeued_is_not_over_until_it_has_succeeded():
+    rule("failed")
+    build_row(status=Status.SUCCEEDED, trigger_time=minutes_ago(1440), finished_at=minutes_ago(1439))
+    fail(1)
+    fail(2)
+    assert len(told()) == 1
+    rows = list(ReportQueue.objects.filter(status=Status.FAILED))
+    for row in rows:
+        queue.requeue(row.pk)
+    assert told() == []
+    for row in rows:
+        queue.mark_processed(row.pk)
+    assert told() == ["[reportqueue] Over: A report failed for good (rule failed)"]
+    assert not Alert.objects.exists()
+
+
+def test_an_old_failure_does_not_hide_that_another_is_over(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(alerts, "MOST_OVER", 2)
+    rule("failed")
+    for report_id in range(1, 6):
+        fail(report_id)
+    assert len(told()) == 1
+    for report_id in (3, 4, 5):
+        succeed(report_id)
+    told()
+    told()
+    assert list(Alert.objects.values_list("report_id", flat=True)) == [1, 2]
+
+
+def test_many_troubles_are_told_and_looked_at_in_few_statements():
+    rule("failed")
+
+    def statements() -> int:
+        with CaptureQueriesContext(connection) as seen:
+            alerts.step()
+        return len(seen)
+
+    fail(1)
+    alerts._take_in()
+    few = statements()
+    for report_id in range(2, 32):
+        fail(report_id)
+    alerts._take_in()
+    assert statements() == few
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
