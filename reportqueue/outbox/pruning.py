@@ -38,11 +38,15 @@ def prune(*, batch: int = PRUNE_BATCH) -> Iterator[int]:
     after: int | None = 0
     while after is not None:
         with locks.bounded():
-            gone, after = _next(after, batch)
+            gone, following = _next(after, batch)
             if gone:
+                # Somebody may have had one sent again just now. Once they are locked, nobody can.
+                list(EventDelivery.objects.filter(event__in=gone).select_for_update().order_by("pk").values_list("pk"))
+                gone = [pk for pk in _next(after, batch)[0] if pk in set(gone)]
                 DeliveryAttempt.objects.filter(delivery__event__in=gone).delete()
                 EventDelivery.objects.filter(event__in=gone).delete()
                 OutboxEvent.objects.filter(pk__in=gone).delete()
+        after = following
         if gone:
             yield len(gone)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from math import inf
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from standardwebhooks import Webhook
@@ -350,6 +353,37 @@ def test_old_events_are_pruned_and_pending_ones_stay(subscribe, receiver, make_r
     assert outbox.count_prunable() == 1, "beyond the one that stays"
     assert list(outbox.prune(batch=1)) == [1]
     assert DeliveryAttempt.objects.count() == 0
+
+
+def test_what_is_sent_again_while_old_events_are_pruned_stays(subscribe, receiver, make_row, monkeypatch):
+    subscribe()
+    complete(make_row(status=Status.RUNNING))
+    outbox.deliver_for(5)
+    old = timezone.now() - timedelta(days=40)
+    OutboxEvent.objects.update(at=old)
+    EventDelivery.objects.update(finished_at=old)
+    found = pruning._oldest
+
+    def again(values: dict[str, Any]) -> tuple[list[int], list[int]]:
+        monkeypatch.setattr(pruning, "_oldest", found)
+        before = found(values)
+        in_another_session(lambda: outbox.redeliver([EventDelivery.objects.get().pk]))
+        return before
+
+    monkeypatch.setattr(pruning, "_oldest", again)
+    assert sum(outbox.prune()) == 0
+    deliver_all()
+    assert len(receiver.accepted) == 2
+
+
+def in_another_session(call: Callable[[], object]) -> None:
+    def run() -> None:
+        call()
+        connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
 
 
 def _backoffs() -> list[float]:
