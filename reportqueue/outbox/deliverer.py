@@ -216,7 +216,7 @@ def _deliver(stop: threading.Event, threads: int | None) -> None:
     def look() -> None:
         nonlocal watched
         if time.monotonic() - watched >= WATCH_SECONDS:
-            watch()
+            _beside(watch, "The look for what is late")
             watched = time.monotonic()
 
     _through_errors(stop, lambda: Deliverer(threads).run(stop, meanwhile=look), "The delivery of webhooks")
@@ -231,6 +231,16 @@ def _send_alerts(stop: threading.Event) -> None:
         _through_errors(stop, step, "The sending of alerts")
     finally:
         database.close()
+
+
+def _beside(work: Callable[[], object], what: str) -> None:
+    """Do what goes on beside the delivery: an error of its own holds up no webhooks. Raises if the database is away."""
+    try:
+        work()
+    except Exception as error:
+        if locks.is_away(error):
+            raise
+        logger.exception("%s failed. Webhooks are sent all the same.", what)
 
 
 def _through_errors(stop: threading.Event, work: Callable[[], None], what: str) -> None:
@@ -253,8 +263,8 @@ def deliver_for(seconds: float, *, threads: int | None = None) -> int:
 
     `threads` is that of `Deliverer`.
     """
-    watch()
-    alerts.step()
+    _beside(watch, "The look for what is late")
+    _beside(alerts.step, "The sending of alerts")
     deliverer = Deliverer(threads)
     deliverer.run(threading.Event(), seconds=seconds)
     return deliverer.delivered

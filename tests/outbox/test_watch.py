@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from reportqueue import outbox, queue, schedules, triggers
 from reportqueue.models import OutboxEvent, ReportSchedule, Trouble, WebhookSubscription
+from reportqueue.outbox import deliverer
 from reportqueue.patterns import Pattern
 from reportqueue.states import Status
 from tests.conftest import minutes_ago
@@ -129,3 +131,23 @@ def test_pauses_and_disabled_schedules_are_told(subscribe, make_schedule):
     assert by_error.data["error"]
     assert by_error.data["schedule_id"] == broken.pk
     assert timezone.now() - by_error.at < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_look_that_fails_holds_up_no_webhooks(subscribe, receiver, make_row, monkeypatch, goes_on):
+    def fails() -> None:
+        raise ValueError("no look")
+
+    monkeypatch.setattr(deliverer, "watch", fails)
+    monkeypatch.setattr(deliverer.alerts, "step", fails)
+    subscribe(event_types=["report.succeeded"])
+    row = make_row(status=Status.RUNNING)
+    queue.complete(row.pk, lease_token=row.lease_token)
+    if goes_on:
+        stop = threading.Event()
+        receiver.faults = lambda number: stop.set() or "ok"
+        threading.Timer(5, stop.set).start()
+        outbox.work(stop)
+    else:
+        outbox.deliver_for(5)
+    assert len(receiver.requests) == 1
