@@ -19,7 +19,10 @@ except ImportError:
 
 SYSTEM, DESTINATION = "reportqueue", "report-queue"
 MAX_LENGTH = 55
-_FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_FORM = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
+)
+"""Only a later version than 00 may have further parts."""
 _given: ContextVar[str | None] = ContextVar("reportqueue_traceparent", default=None)
 """Of the caller of the current request, in the form that `checked` returns."""
 

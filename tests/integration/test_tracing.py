@@ -28,6 +28,8 @@ __all__ = ["spans"]
         (f"00-{TRACE}-b7ad6b7169203331-00", f"00-{TRACE}-b7ad6b7169203331-00"),
         (f"00-{TRACE}-b7ad6b7169203331-ff", HEADER),  # of the flags, only one is known
         (f"01-{TRACE}-b7ad6b7169203331-01-what-comes-later", HEADER),
+        (f"00-{TRACE}-b7ad6b7169203331-01-what-comes-later", None),
+        (f"00-{TRACE}-b7ad6b7169203331-01-", None),
         (f"ff-{TRACE}-b7ad6b7169203331-01", None),
         (f"00-{'0' * 32}-b7ad6b7169203331-01", None),
         (f"00-{TRACE}-{'0' * 16}-01", None),
