@@ -47,7 +47,10 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return _text(health.reason(error), 503)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(found))
-    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    try:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    except (TypeError, ValueError):  # the library fails at a version that is none
+        encode, content_type = choose_encoder("")
     return HttpResponse(encode(registry), content_type=content_type)
 
 

@@ -146,6 +146,16 @@ def test_counters_do_not_fall_when_periods_are_deleted(client: Client):
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("version", ["x", "", "1.0.0=2", "a.b.c"])
+def test_a_format_of_no_known_version_is_answered_all_the_same(client: Client, settings: Any, version: str):
+    settings.REPORTQUEUE = {"METRICS_OPEN": True}
+    for kind in ("text/plain", "application/openmetrics-text"):
+        answer = client.get("/metrics", headers={"accept": f"{kind};version={version}"})
+        assert answer.status_code == 200
+        assert "reportqueue_stalled 0.0" in answer.content.decode()
+
+
+@pytest.mark.django_db
 def test_a_report_that_has_not_run_for_long_gives_its_place_to_another():
     ended(NOON, report_id=1)
     measured(NOON + timedelta(minutes=5))
