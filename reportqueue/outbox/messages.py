@@ -113,5 +113,6 @@ def _notify(channel: str, subject: str, body: str) -> None:
     service = apprise.Apprise()
     if not service.add(known[channel]):
         raise ChannelMissing(f"The address of {channel} in ALERT_CHANNELS is none that apprise knows.")
-    if not service.notify(title=subject, body=body):
+    # As plain text: an error such as `<class 'str'>` is no markup, and `<!channel>` calls nobody.
+    if not service.notify(title=subject, body=body, body_format=apprise.NotifyFormat.TEXT):
         raise ChannelMissing(f"{channel} did not take the message; the log of apprise says more.")

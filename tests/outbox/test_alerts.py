@@ -425,6 +425,7 @@ def test_channels_go_to_apprise_by_their_names_in_the_settings(settings: Any, mo
     ((count, given),) = sent
     assert count == 1, "each channel is told by itself"
     assert given["title"].startswith("[reportqueue]")
+    assert given["body_format"] == "text", "an error's text is no markup"
     with pytest.raises(ValidationError, match="no nowhere"):
         rule("late", emails=[], channels=["nowhere"])
     with pytest.raises(ValidationError, match="Give an address"):
