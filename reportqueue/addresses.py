@@ -67,6 +67,11 @@ def split(url: str) -> SplitResult:
     return parts
 
 
+def origin(url: str) -> str:
+    """The part of an address that is no secret, such as https://example.com:8443; it need not be valid."""
+    return re.match(r"[^/]*/*[^/?#]*", url)[0]  # type: ignore[index]  # it matches everything
+
+
 def require_allowed(address: Address, host: str) -> None:
     """Refuse an address within the networks of machines, unless the settings allow it. Raises `Refused`."""
     meant = _meant(address)

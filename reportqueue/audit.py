@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save, pre_save
 
-from reportqueue import bounds
+from reportqueue import addresses, bounds
 from reportqueue.models import (
     AlertRule,
     AuditEntry,
@@ -230,6 +230,8 @@ def _differs(before: Any, after: Any) -> bool:
 
 def _change(name: str, before: Any, after: Any) -> list[Any]:
     """The value before and after, as JSON."""
+    if name == "url":  # its path may be a secret
+        return [url and f"{addresses.origin(url)}/…" for url in (before, after)]
     return ["…", "…"] if name in _SECRET else [_json(before), _json(after)]
 
 

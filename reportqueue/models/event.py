@@ -165,7 +165,8 @@ class WebhookSubscription(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.description or self.url
+        # The path of an address is often a secret. This text is in the log, in the audit, and in the lists of others.
+        return self.description or f"#{self.pk} {addresses.origin(self.url)}"
 
     def clean(self) -> None:
         """Refuse unknown types, and name each type and report once."""

@@ -171,3 +171,18 @@ def test_http_needs_its_setting(settings: Any):
     with pytest.raises(ValidationError, match="WEBHOOK_ALLOW_HTTP"):
         addresses.validate_url("http://example.com/")
     addresses.validate_url("https://example.com/")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.com:8443/services/T0/secret", "https://example.com:8443"),
+        ("https://example.com?token=secret", "https://example.com"),
+        ("https://[::1]/secret", "https://[::1]"),
+        ("", ""),
+    ],
+)
+def test_what_others_see_of_an_address_is_no_secret(url: str, shown: str):
+    assert addresses.origin(url) == shown
+    assert str(WebhookSubscription(pk=7, url=url)) == f"#7 {shown}"
+    assert str(WebhookSubscription(pk=7, url=url, description="desk")) == "desk"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -69,6 +70,21 @@ def test_an_edit_in_the_admin_keeps_what_the_deliverer_has_written(admin_client:
     admin_client.post(f"{PAGES}{one.pk}/change/", {**FORM, "url": one.url, "description": "other"})
     one.refresh_from_db()
     assert (one.description, one.failures) == ("other", 4)
+
+
+def test_the_log_and_the_audit_do_not_name_the_path_of_an_address(subscribe, caplog: pytest.LogCaptureFixture):
+    one = subscribe(url="http://127.0.0.1:9/hook/secret?token=secret", description="")
+    one.url = "http://127.0.0.1:9/hook/another-secret"
+    one.save(update_fields=["url"])
+    WebhookSubscription.objects.update(failing_since=timezone.now() - timedelta(days=9))
+    outbox.send_test(one.pk)
+    outbox.deliver_for(1)
+    assert "is disabled" in caplog.text
+    one.delete()
+    entries = list(AuditEntry.objects.order_by("id").values("action", "label", "changes"))
+    assert [entry["action"] for entry in entries] == ["add", "change", "test", "disable", "delete"]
+    assert entries[1]["changes"]["url"] == ["http://127.0.0.1:9/…", "http://127.0.0.1:9/…"]
+    assert "secret" not in f"{entries}{caplog.text}"
 
 
 def test_each_button_needs_its_permission(page_of, subscribe):
