@@ -44,7 +44,8 @@ class Block:
 
 def pages() -> list[str]:
     """README.md, CONTRIBUTING.md and the pages of docs/, by their paths in the project."""
-    return ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+    found = [path.relative_to(ROOT) for folder in ("docs", "docs/reference") for path in (ROOT / folder).glob("*.md")]
+    return ["README.md", "CONTRIBUTING.md", *sorted(map(str, found))]
 
 
 def blocks(page: str, *languages: str) -> list[Block]:

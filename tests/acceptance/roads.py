@@ -23,7 +23,7 @@ ANSWERS = {r"Username.*: ": "root", r"Email address: ": "", r"Password( \(again\
 """What a person types at the prompts of `createsuperuser`, by their patterns."""
 APPEND = re.compile(r"\bto the end of `(\S+)`")
 SAVE = re.compile(r"\bSave this as `(\S+)`")
-DAGSTER_PAGES = ("docs/dagster.md", "docs/launcher.md")
+DAGSTER_PAGES = ("docs/client.md", "docs/dagster.md", "docs/launcher.md", "docs/side-effects.md")
 DAGSTER_SECTIONS = ("In your Dagster project", "The Dagster side")
 DRIVER = Path(__file__).parent / "their_page.py"
 TOKEN = re.compile(r"rq_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}")
@@ -158,11 +158,11 @@ class Road:
         """Do what the page says with a block, once. Raises `AssertionError` with the block if it fails."""
         if block.is_excused or block in self.ran:
             return
-        terminal, text = self._terminals[_is_dagsters(block)], self._text(block)
+        terminal, text = self._terminals[_is_dagsters(block)], self.text(block)
         if block.language == "yaml":
             self._load_instance(text)
         elif block.language == "sh":
-            self._type(terminal, text)
+            self.type(terminal, text)
         elif path := _file(block):
             self._write(terminal, block, path, text)
         else:
@@ -219,13 +219,15 @@ class Road:
         assert answer.status in (200, 201), answer.body
         return answer.json()
 
-    def _text(self, block: Block) -> str:
+    def text(self, block: Block) -> str:
+        """What is typed for the block here."""
         text = block.text
         for old, new in self.substitutions:
             text = text.replace(old, new)
         return text.replace("REPORTQUEUE_TOKEN=...", f"REPORTQUEUE_TOKEN={self._dagster_token}")
 
-    def _type(self, terminal: Terminal, text: str) -> None:
+    def type(self, terminal: Terminal, text: str) -> None:
+        """Paste these lines; a server among them goes on in a terminal of its own."""
         servers: dict[str, Callable[[], object]] = {
             "python manage.py runserver": lambda: answers(f"{self.address}/healthz"),
             "python manage.py enqueue_due_reports --loop": lambda: True,
@@ -274,7 +276,7 @@ class Road:
     def _run_parts(self, parts: list[Block]) -> None:
         """Parts of one code location: each is executed, and its jobs and sensors make a report."""
         told = self.dagster.home / "parts.json"
-        told.write_text(json.dumps([[str(block), self._text(block)] for block in parts]))
+        told.write_text(json.dumps([[str(block), self.text(block)] for block in parts]))
         printed = self.dagster.run(f"SHOP_TOKEN={self.token('shop')} python '{DRIVER}' parts.json")
         assert re.findall(r"^ran (\S+)$", printed, re.MULTILINE) == [str(block) for block in parts], printed
         self.ran += parts

@@ -1,4 +1,4 @@
-"""docs/deploying.md: its commands that can run here do, and its table is what the calculator says."""
+"""The pages about deploying: their commands that can run here do, and the table is what the calculator says."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ LOADS = {
     "10,000 at nine o'clock": Load(10_000, 5, Peak(10_000, 9, 0)),
     "8,640,000 a day, by schedules": Load(8_640_000, 5, by_http=False),
 }
-RUN = [block for block in blocks(PAGE, "sh") if "test_page.py" in block.run_by]
+PAGES = (PAGE, "docs/kubernetes.md", "docs/upgrading.md")
+RUN = [block for page in PAGES for block in blocks(page, "sh") if "test_page.py" in block.run_by]
 
 
 def test_there_are_some():
     assert len(RUN) == 2
 
 
-@pytest.mark.parametrize("block", RUN, ids=lambda block: block.section)
+@pytest.mark.parametrize("block", RUN, ids=str)
 def test_the_commands_that_can_run_here_do(block: Block):
     for line in block.text.splitlines():
         program, *arguments = shlex.split(line)
@@ -42,7 +43,7 @@ def test_the_commands_that_can_run_here_do(block: Block):
 
 
 def test_each_other_block_says_why_it_is_not_run():
-    assert all(block.not_run for block in blocks(PAGE) if block not in RUN)
+    assert all(block.not_run for page in PAGES for block in blocks(page) if block not in RUN)
 
 
 def test_its_table_is_what_the_calculator_says():
