@@ -29,6 +29,8 @@ def main() -> int:
         return checks.chaos(chosen.minutes, chosen.seed, chosen.engine, chosen.only, capped=chosen.caps)
     if chosen.command == "screenshots":
         return checks.screenshots(chosen.options)
+    if chosen.command == "docs":
+        return checks.docs(chosen.options)
     if chosen.command == "simulate":
         return checks.simulate(chosen)
     return checks.lint() if chosen.command == "lint" else checks.test(chosen.pytest)

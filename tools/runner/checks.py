@@ -1,4 +1,4 @@
-"""`run.py test`, `run.py lint`, `run.py simulate`, `run.py chaos` and `run.py screenshots`."""
+"""`run.py test`, `run.py lint`, `run.py simulate`, `run.py chaos`, `run.py screenshots` and `run.py docs`."""
 
 from __future__ import annotations
 
@@ -106,6 +106,11 @@ def screenshots(options: list[str]) -> int:
     """Take a picture of each page of the admin; returns 0 if every page could be shown. See `tools/screenshots.py`."""
     command = [sys.executable, "-m", "tools.screenshots", *options]
     return on_temporary_postgres(lambda: run_in_foreground(command, environment={**os.environ, "DEBUG": "1"}))
+
+
+def docs(options: list[str]) -> int:
+    """Build the documentation's site; returns 0 if it is whole. See `tools/docs`."""
+    return run_in_foreground([sys.executable, "-m", "tools.docs", *options])
 
 
 def lint() -> int:
