@@ -1,4 +1,5 @@
-"""Who did what: one entry for each thing that a person, or code in a person's name, has done. Entries never change."""
+"""Who did what: one entry for each thing that a person, or code in a person's name, has done. Entries never change,
+but for the texts of a modifier that is erased."""
 
 from __future__ import annotations
 
@@ -39,10 +40,12 @@ class Kind(models.TextChoices):
     SUBSCRIBER = "subscriber", _("Webhook subscription")
     ALERT = "alert", _("Alert rule")
     DELIVERY = "delivery", _("Webhook delivery")
+    MODIFIER = "modifier", _("Modifier")
 
 
 class AuditEntry(models.Model):
-    """One thing that was done. The database refuses to change an entry; only pruning may delete old ones."""
+    """One thing that was done. The database refuses to change an entry: only pruning may delete old ones, and only the
+    erasure of a modifier may empty texts."""
 
     at = models.DateTimeField(_("at (UTC)"), db_default=ClockTimestamp(), editable=False)
     action = models.CharField(max_length=30, help_text=_("A verb, such as cancel, change or resume."))

@@ -1,0 +1,14 @@
+"""Validates the words that the audit has got with the erasure of modifiers."""
+
+from django.contrib.postgres.operations import ValidateConstraint
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("reportqueue", "0030_erasure"),
+    ]
+
+    operations = [
+        ValidateConstraint(model_name="auditentry", name="reportqueue_audit_words"),
+    ]
