@@ -23,6 +23,7 @@ from project.storage import create, replace
 from reportqueue import bounds
 from reportqueue.api.base import ApiView
 from reportqueue.api.problems import BodyTooLarge
+from reportqueue.erasure import RowFiles
 from reportqueue.errors import HeldByAnother, InvalidTransition, LeaseLost
 from reportqueue.models import ReportAttempt
 
@@ -30,6 +31,7 @@ MAX_BYTES = 5 * 1024 * 1024
 KINDS = {"html": "text/html; charset=utf-8", "csv": "text/csv; charset=utf-8"}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 STORAGE = "artifacts"
+RUN_ID = re.compile(r"[0-9A-Za-z-]{1,100}")
 
 
 class StorageFull(APIException):
@@ -110,6 +112,23 @@ class ArtifactView(ApiView):
         return bool(found)
 
 
+def delete_files(row: RowFiles) -> list[str]:
+    """Delete all files that the row's runs have stored for it; the addresses of the artifacts that are gone."""
+    gone = []
+    for run_id in row.run_ids:
+        if not RUN_ID.fullmatch(run_id):
+            continue  # no run under this id has stored anything
+        folder = f"{run_id}/{row.queue_id}"
+        try:
+            names = storages[STORAGE].listdir(folder)[1]
+        except FileNotFoundError:
+            names = []
+        for name in names:
+            storages[STORAGE].delete(f"{folder}/{name}")
+        gone += [address for address in row.artifacts.values() if f"/artifacts/{folder}/" in address]
+    return gone
+
+
 def _read(path: str) -> bytes:
     with storages[STORAGE].open(path) as file:
         content: bytes = file.read()
@@ -118,7 +137,7 @@ def _read(path: str) -> bytes:
 
 def _place(run_id: str, queue_id: int | None, name: str) -> tuple[str, str]:
     kind = KINDS.get(name.rpartition(".")[2])
-    if not re.fullmatch(r"[0-9A-Za-z-]{1,100}", run_id) or not re.fullmatch(r"[a-z0-9-]{1,50}\.[a-z]{2,5}", name):
+    if not RUN_ID.fullmatch(run_id) or not re.fullmatch(r"[a-z0-9-]{1,50}\.[a-z]{2,5}", name):
         raise ValidationError({"name": ["A run id and a plain file name are wanted."]})
     if kind is None:
         raise ValidationError({"name": [f"Files end in {', '.join(sorted(KINDS))}."]})

@@ -111,6 +111,7 @@ DAGSTER_URL = variable("DAGSTER_URL", "")
 REPORTQUEUE = {
     "RUN_URL": f"{DAGSTER_URL or 'http://127.0.0.1:3000'}/runs/{{run_id}}",
     "DAGSTER_URL": DAGSTER_URL,
+    "DELETE_ARTIFACTS": "project.artifacts.delete_files",
     "LISTEN_DATABASE": "direct" if LISTEN_DATABASE_URL else "",
     "SITE_URL": variable("SITE_URL", variable("REPORTQUEUE_URL", "")),
     "WEBHOOK_ALLOW_HTTP": variable("WEBHOOK_ALLOW_HTTP", "") == "1",

@@ -21,6 +21,7 @@ from rest_framework.authentication import TokenAuthentication
 import reportcron
 from reportqueue import database, locks, modifiers
 from reportqueue.conf import DRF_TOKENS_APP, Conf, authentication_classes, chosen_database, conf
+from reportqueue.erasure import artifacts
 from reportqueue.wakeup.listening import Address
 
 OLDEST_SERVER = 15
@@ -44,6 +45,7 @@ def check_settings(app_configs: Configs, **kwargs: Any) -> Found:
         if any(issubclass(one, TokenAuthentication) and one.model is None for one in authentication_classes()):
             needed[DRF_TOKENS_APP] = "TokenAuthentication in REPORTQUEUE['AUTHENTICATION_CLASSES']"
         modifiers.model()
+        artifacts.deleter()
     except ImproperlyConfigured as error:
         problems.append(checks.Error(str(error), hint="See docs/settings.md.", id="reportqueue.E001"))
     problems += [

@@ -75,6 +75,8 @@ class Conf:
     """The page of a trace: a URL with `{trace_id}`, for instance `https://traces.example.com/trace/{trace_id}`."""
     modifier_model: str = ""
     """The model whose rows are the modifiers, such as `crm.Customer`: the admin and commands then show their names."""
+    delete_artifacts: str = ""
+    """A function, as a dotted path, that deletes the files of rows of a modifier that is erased."""
     authentication_classes: Sequence[str] | None = None
     """The authentication classes of the API, as dotted paths. None: `authentication_classes()` says which."""
     webhook_threads: int = 8
@@ -145,6 +147,10 @@ class Conf:
         if not isinstance(self.modifier_model, str) or not re.fullmatch(r"(\w+\.\w+)?", self.modifier_model):
             raise ImproperlyConfigured(
                 "REPORTQUEUE['MODIFIER_MODEL'] must name a model as app_label.Model, or be empty."
+            )
+        if not isinstance(self.delete_artifacts, str) or not re.fullmatch(r"(\w+(\.\w+)+)?", self.delete_artifacts):
+            raise ImproperlyConfigured(
+                "REPORTQUEUE['DELETE_ARTIFACTS'] must be the dotted path of a function, or empty."
             )
         _between("webhook_threads", self.webhook_threads, 0, bounds.MAX_WEBHOOK_THREADS)
         _between("webhook_timeout_seconds", self.webhook_timeout_seconds, 0.1, 30)

@@ -98,3 +98,7 @@ class DeliveryNotFound(ReportQueueError):
 
 class DeliveryRefused(ReportQueueError):
     """Nothing can be sent now."""
+
+
+class ErasureRefused(ReportQueueError):
+    """Something of the modifier goes on."""
