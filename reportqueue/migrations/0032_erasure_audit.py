@@ -6,7 +6,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("reportqueue", "0030_erasure"),
+        ("reportqueue", "0031_erasure"),
     ]
 
     operations = [

@@ -29,7 +29,7 @@ END $$;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("reportqueue", "0029_traceparent"),
+        ("reportqueue", "0030_given_up"),
     ]
 
     operations = [
