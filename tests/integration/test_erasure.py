@@ -199,7 +199,7 @@ def data_of(modifier_id: int, random: Random, rows: int) -> None:
         )
         delivery = EventDelivery.objects.create(event=event, subscription_id=1)
         DeliveryAttempt.objects.create(delivery=delivery, milliseconds=3, answer=word(), problem=word())
-        line = alerts._line(event)
+        line = alerts._line_of(event)
         Alert.objects.create(rule=rule, subject=f"report:{row.pk}", report_id=row.report_id, line=line)
         if status != Status.FAILED and random.random() < 0.4:  # what tells of the row outlives it
             row.delete()

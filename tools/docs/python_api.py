@@ -13,6 +13,7 @@ from sphinx.pycode import ModuleAnalyzer
 DJANGO = (
     "reportqueue.queue",
     "reportqueue.schedules",
+    "reportqueue.erasure",
     "reportqueue.testing",
     "reportqueue.signals",
     "reportqueue.errors",
