@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from math import inf
+from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
@@ -329,6 +330,27 @@ def test_each_thread_that_is_free_is_for_the_subscription_that_has_waited_longes
         made._sending[began[number]] -= 1  # the one that began first ends first
     shares = Counter(began)
     assert min(shares.values()) >= 15, shares
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+def test_a_few_deliveries_are_taken_at_once_from_a_long_backlog(subscribe, analyzed):
+    one = subscribe()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO reportqueue_outboxevent (uid, type, subject, at, data)"
+            " SELECT gen_random_uuid(), 'report.late', 'row:' || number, now(), '{}'"
+            " FROM generate_series(1, 80000) number"
+        )
+        cursor.execute(
+            "INSERT INTO reportqueue_eventdelivery (event_id, subscription_id, status, attempts, due_at)"
+            " SELECT id, %s, 'pending', 0, now() FROM reportqueue_outboxevent",
+            [one.pk],
+        )
+        if analyzed:
+            cursor.execute("ANALYZE reportqueue_outboxevent, reportqueue_eventdelivery")
+        began = perf_counter()
+        assert len(deliveries.take({one.pk: 100})) == 100
+        assert perf_counter() - began < 0.5
 
 
 def test_old_events_are_pruned_and_pending_ones_stay(subscribe, receiver, make_row, monkeypatch: pytest.MonkeyPatch):
