@@ -72,13 +72,25 @@ def _settle(kind: EventType, over: EventType, find: Callable[[Collection[str]], 
             return
         known = {one.subject: one for one in Trouble.objects.filter(type=kind)}
         now = find(known)
-        new = [told for subject, told in now.items() if subject not in known]
-        gone = [one for subject, one in known.items() if subject not in now]
+        held = _held([subject for subject in {**now, **known} if subject not in now or subject not in known])
+        new = [told for subject, told in now.items() if subject not in known and subject not in held]
+        gone = [one for subject, one in known.items() if subject not in now and subject not in held]
         alerts.tell_lasting(kind, [told for subject, told in now.items() if subject in known])
         Trouble.objects.bulk_create([Trouble(type=kind, subject=subject, report_id=of) for subject, of, _ in new])
         Trouble.objects.filter(pk__in=[one.pk for one in gone]).delete()
         events.write_all(kind, new)
         events.write_all(over, [_over(one) for one in gone])
+
+
+def _held(subjects: Collection[str]) -> set[str]:
+    """Lock the schedules among these subjects; those that others have locked, who may tell of them at this moment.
+
+    So the events of a schedule are committed in the order of their numbers. The next look tells of those that are held.
+    """
+    pks = [int(subject.partition(":")[2]) for subject in subjects if subject.startswith("schedule:")]
+    stored = ReportSchedule.objects.filter(pk__in=pks)
+    locked = set(stored.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
+    return {f"schedule:{pk}" for pk in stored.values_list("pk", flat=True) if pk not in locked}
 
 
 def _over(one: Trouble) -> Told:

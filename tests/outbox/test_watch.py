@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from reportqueue import outbox, queue, schedules, triggers
+from reportqueue import events, outbox, queue, schedules, triggers
 from reportqueue.models import OutboxEvent, ReportSchedule, Trouble, WebhookSubscription
 from reportqueue.outbox import deliverer
 from reportqueue.patterns import Pattern
@@ -92,6 +93,56 @@ def test_a_look_at_many_overdue_schedules_takes_as_many_statements_as_one_at_few
 
     statements(1)
     assert statements(3) == statements(20)
+
+
+def test_the_events_of_a_schedule_are_sent_in_the_order_of_their_numbers(
+    subscribe, receiver, make_schedule, monkeypatch
+):
+    subscribe(event_types=["schedule.overdue", "schedule.disabled"])
+    one = make_schedule(next_run_at=minutes_ago(60))
+    others: list[threading.Thread] = []
+    write_all = events.write_all
+
+    def pause() -> None:
+        try:
+            schedules.pause(one.pk, by="anna", note="")
+            outbox.Deliverer().run(threading.Event(), seconds=3)
+        finally:
+            connections.close_all()
+
+    def slowly(kind, told) -> None:
+        write_all(kind, told)
+        if told and not others:
+            others.append(threading.Thread(target=pause))
+            others[0].start()
+            time.sleep(0.5)
+
+    monkeypatch.setattr(events, "write_all", slowly)
+    outbox.watch()
+    others[0].join()
+    outbox.deliver_for(5)
+    assert [got.payload["type"] for got in receiver.requests] == ["schedule.overdue", "schedule.disabled"]
+
+
+def test_a_schedule_that_another_transaction_holds_is_told_of_by_the_next_look(subscribe, make_schedule):
+    subscribe(event_types=["schedule.overdue", "schedule.on_time"])
+    one = make_schedule(next_run_at=minutes_ago(60))
+
+    def look() -> None:
+        outbox.watch()
+        connections.close_all()
+
+    with transaction.atomic():
+        ReportSchedule.objects.select_for_update().get(pk=one.pk)
+        other = threading.Thread(target=look)
+        other.start()
+        other.join()
+    assert told() == []
+    outbox.watch()
+    assert told() == ["schedule.overdue"]
+    ReportSchedule.objects.all().delete()
+    outbox.watch()
+    assert told() == ["schedule.overdue", "schedule.on_time"]
 
 
 def test_silence_is_told_and_its_end(subscribe, make_schedule):
