@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from math import inf
 from time import perf_counter
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -384,15 +383,15 @@ def test_what_is_sent_again_while_old_events_are_pruned_stays(subscribe, receive
     old = timezone.now() - timedelta(days=40)
     OutboxEvent.objects.update(at=old)
     EventDelivery.objects.update(finished_at=old)
-    found = pruning._oldest
+    found = pruning._next
 
-    def again(values: dict[str, Any]) -> tuple[list[int], list[int]]:
-        monkeypatch.setattr(pruning, "_oldest", found)
-        before = found(values)
+    def again(after: int, batch: int) -> tuple[list[int], int | None]:
+        monkeypatch.setattr(pruning, "_next", found)
+        before = found(after, batch)
         in_another_session(lambda: outbox.redeliver([EventDelivery.objects.get().pk]))
         return before
 
-    monkeypatch.setattr(pruning, "_oldest", again)
+    monkeypatch.setattr(pruning, "_next", again)
     assert sum(outbox.prune()) == 0
     deliver_all()
     assert len(receiver.accepted) == 2
