@@ -124,19 +124,19 @@ def test_a_message_stays_and_a_warning_comes_and_goes(page_of: PageFactory, oper
     expect(page.locator(".messagelist .success")).to_have_text("1 report cancelled.")
 
 
-def test_the_button_pauses_and_resumes_by_the_keyboard(page_of: PageFactory, operator: User):
+def test_the_button_stops_and_starts_the_updates_by_the_keyboard(page_of: PageFactory, operator: User):
     build_row()
     page = page_of(operator)
     page.goto(QUEUE)
-    page.get_by_role("button", name="Pause").focus()
+    page.get_by_role("button", name="Stop updating").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("Paused")
+    expect(page.get_by_role("status")).to_have_text("Not updated")
     addresses = asked(page)
     elsewhere(queue.enqueue, report_id=4711, modifier_id=1)
     page.wait_for_timeout(3_000)
     assert addresses == []
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
-    expect(page.get_by_role("button", name="Resume")).to_be_focused()
+    expect(page.get_by_role("button", name="Update again")).to_be_focused()
     page.keyboard.press("Space")
     expect(page.get_by_role("status")).to_have_text("Live")
     expect(page.locator("#result_list tbody tr")).to_have_count(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -344,3 +345,14 @@ def test_a_person_who_sees_schedules_alone_has_a_live_list(make_schedule: Schedu
     page = client.get(SCHEDULES)
     assert not changed(client, page)
     assert Permission.objects.filter(codename="view_reportschedule", user=User.objects.get()).exists()
+
+
+@pytest.mark.django_db
+def test_the_button_of_a_live_page_speaks_of_its_updates_and_not_of_the_queue():
+    build_row(status=Status.FAILED)
+    address = f"{QUEUE}bulk/{bulk.start('requeue', {'status': ['failed']}).pk}/"
+    page = text_of(staff("view_reportqueue", "requeue_reportqueue").get(address))
+    (button,) = re.findall(r'<div id="rq-live"[^>]*>', page)
+    assert 'data-pause-text="Stop updating" data-resume-text="Update again"' in button
+    assert "Pause" not in button
+    assert "Resume" not in button
