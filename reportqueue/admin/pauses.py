@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from reportqueue import queue
 from reportqueue.admin import formats, search
+from reportqueue.admin.actions import MAX_AT_ONCE
 from reportqueue.admin.changelists import ListAdmin, name_all
 from reportqueue.admin.report_input import ReportInput
 from reportqueue.models import Pause
@@ -69,6 +71,7 @@ class PauseAdmin(ListAdmin):
     search_fields = ["note"]  # For the box to be there; what may be typed is `find`'s.
     search_help_text = _("A part of the note or of the name of who paused it, or a route.")
     fields = ["scope", "route", "report_id", "note"]
+    actions = ["resume_selected"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Their own permission."""
@@ -99,10 +102,21 @@ class PauseAdmin(ListAdmin):
         """Resume it."""
         queue.resume(route=obj.route, report_id=obj.report_id, by=request.user.get_username())
 
-    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """Resume each."""
-        for pause in queryset:
-            self.delete_model(request, pause)
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without Django's "delete selected": it would ask whether to delete what is resumed."""
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
+    @admin.action(description=_("Resume the selected"), permissions=["delete"])
+    def resume_selected(self, request: HttpRequest, selected: QuerySet[Pause]) -> None:
+        """End all of these pauses or none."""
+        pauses = Pause.objects.filter(pk__in=self.selected_pks(request, selected, MAX_AT_ONCE))
+        by = request.user.get_username()
+        with self.bounded():
+            self.log_deletions(request, pauses)
+            ended = [queue.resume(route=one.route, report_id=one.report_id, by=by) for one in pauses]
+        text = ngettext("%(count)s pause ended.", "%(count)s pauses ended.", sum(ended))
+        level = messages.SUCCESS if any(ended) else messages.WARNING
+        self.message_user(request, text % {"count": f"{sum(ended):,}"}, level)
 
     @admin.display(description=_("paused"))
     def what(self, pause: Pause) -> str:

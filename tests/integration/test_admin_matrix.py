@@ -273,7 +273,7 @@ ACTIONS: dict[str, Page] = {
     "webhooksubscription:delete_selected": Page(
         "subscription", writes=(may_view("webhooksubscription"), one("delete_webhooksubscription"))
     ),
-    "pause:delete_selected": Page("pause", writes=(SEE_PAUSES, PAUSE)),
+    "pause:resume_selected": Page("pause", writes=(SEE_PAUSES, PAUSE)),
     "blackoutcalendar:delete_selected": Page(
         "calendar", writes=(may_view("blackoutcalendar"), one("delete_blackoutcalendar"))
     ),

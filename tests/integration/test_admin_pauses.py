@@ -22,7 +22,7 @@ from reportqueue.models import (
     WebhookSubscription,
 )
 from tests.conftest import build_row, build_schedule
-from tests.integration.test_admin_permissions import QUEUE, text_of
+from tests.integration.test_admin_permissions import QUEUE, staff, text_of
 
 pytestmark = pytest.mark.django_db
 SAID = '<li class="rq-standing rq-pause warning">'
@@ -132,6 +132,28 @@ def test_a_second_pause_and_a_route_that_nobody_knows_are_told(admin_client: Cli
     queue.pause(report_id=7, by="ben")
     response = admin_client.post(f"{APP}report/7/pause/", follow=True)
     assert any("It was paused already: Report Weather (7)" in str(one) for one in response.context["messages"])
+
+
+def test_pauses_are_resumed_from_their_list_in_words_of_their_own(admin_client: Client, objects: dict[str, Any]):
+    other = queue.pause(report_id=7, by="ben")
+    pauses = f"{APP}pause/"
+    page = text_of(admin_client.get(pauses))
+    assert re.findall(r'<option value="(\w+)">([^<]+)<', page) == [("resume_selected", "Resume the selected")]
+    chosen = {"action": "resume_selected", "_selected_action": [objects["pause"], other.pk]}
+    response = admin_client.post(pauses, chosen, follow=True)
+    assert "2 pauses ended." in [str(one) for one in response.context["messages"]]
+    assert not Pause.objects.exists()
+    entries = AuditEntry.objects.filter(kind="pause").order_by("-pk")[:2]
+    assert [one.action for one in entries] == ["resume", "resume"]
+    response = admin_client.post(pauses, chosen, follow=True)
+    assert not AuditEntry.objects.filter(kind="pause", pk__gt=entries[0].pk).exists()
+
+
+def test_only_who_may_pause_may_resume_from_the_list(objects: dict[str, Any]):
+    viewer = staff("view_reportqueue")
+    assert "resume_selected" not in text_of(viewer.get(f"{APP}pause/"))
+    viewer.post(f"{APP}pause/", {"action": "resume_selected", "_selected_action": [objects["pause"]]})
+    assert Pause.objects.exists()
 
 
 def test_who_is_not_logged_in_is_told_nothing(client: Client, objects: dict[str, Any]):
