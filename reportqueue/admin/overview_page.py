@@ -185,7 +185,7 @@ def _tiles(seen: Overview, rows: str) -> list[Tile]:
         ("in_flight", gettext("In flight"), gettext("claimed, launched or running")),
         ("late", gettext("Late"), gettext("their deadline is over")),
         ("retrying", gettext("Waiting for another try"), ""),
-        ("failed", gettext("Failed"), gettext("in the last hour")),
+        ("failed", gettext("Failed in the last hour"), ""),
     ]
     return [
         Tile(

@@ -60,7 +60,7 @@ def test_each_number_counts_the_rows_of_its_list(viewer: Client):
         "In flight": "5",
         "Late": "1",
         "Waiting for another try": "1",
-        "Failed": "1",
+        "Failed in the last hour": "1",
     }
     for count, address in tiles.values():
         response = viewer.get(address)
