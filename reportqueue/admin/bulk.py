@@ -22,7 +22,7 @@ from reportqueue import bulk
 from reportqueue.admin import formats, live
 from reportqueue.admin.actions import reason_of
 from reportqueue.admin.changelists import ListAdmin
-from reportqueue.admin.filters import DueFilter
+from reportqueue.admin.filters import DueFilter, NowFilter
 from reportqueue.clock import database_now
 from reportqueue.errors import BulkActionNotFound, ReportQueueError
 from reportqueue.models import BulkAction, BulkActionRow, ReportQueue
@@ -37,6 +37,17 @@ ORDERS = {
     "stop": (bulk.stop, _("Stop")),
     "undo": (bulk.undo, _("Undo")),
 }
+UNDO_SAYS = {
+    Verb.REQUEUE: _(
+        "Undo cancels the rows that this action has queued and that have not been handed out, started or changed "
+        "since. They do not get their old errors and results back."
+    ),
+    Verb.CANCEL: _(
+        "Undo queues the rows again that this action has cancelled and that have not changed since; those that were "
+        "due later wait until then. What was running when it was asked to end stays as it is."
+    ),
+}
+"""What the undo of a verb does: it acts at once."""
 TITLES = {
     Verb.REQUEUE: _("Requeue all reports that match"),
     Verb.CANCEL: _("Cancel all reports that match"),
@@ -49,6 +60,10 @@ _SAME = ("status", "source", "route", "report_id", "modifier_id", "schedule", "f
 """Parameters of the list that the API's filters have under the same name and with the same values."""
 _IGNORED = (PAGE_VAR, ORDER_VAR, ALL_VAR)
 """Parameters of the list that leave out no row."""
+
+
+_WITHOUT_FILTER = {SEARCH_VAR: _("search"), NowFilter.parameter_name: NowFilter.title}
+"""Parameters of the list that the API has no filter for, with their names for people."""
 
 
 def as_filters(params: QueryDict) -> dict[str, Any] | None:
@@ -76,9 +91,9 @@ def refusals(action: BulkAction) -> SafeString:
     return format_html_join("", "<li>{}: {}</li>", ((why.rstrip("."), f"{n:,}") for why, n in action.refused.items()))
 
 
-def words(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The filters for people: the label and the value of each."""
-    return [(label, formats.sentence(value)) for label, value in bulk.words(filters)]
+def words(filters: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """The filters for people: the label and the value of each. `titles`: of failures, if they are known."""
+    return [(label, formats.sentence(value)) for label, value in bulk.words(filters, titles)]
 
 
 def matched(action: BulkAction) -> str:
@@ -118,6 +133,17 @@ class BulkAdmin(ListAdmin):
                     query = urlencode({"verb": verb.value, **wanted}, doseq=True)
                     found.append((str(LINKS[verb]), f"{self.address('bulk')}?{query}"))
         return found
+
+    def bulk_hint(self, request: HttpRequest) -> str:
+        """For a list without these links: what has to be removed from it first. Empty for who may do neither."""
+        there = [str(label) for name, label in _WITHOUT_FILTER.items() if request.GET.get(name, "").strip()]
+        if not there or not any(request.user.has_perm(f"reportqueue.{verb}_reportqueue") for verb in TITLES):
+            return ""
+        text = gettext(
+            "All that match can be requeued or cancelled for filters by status, report, modifier, due day, source, "
+            "route, schedule and failure. Remove this first: %(names)s."
+        )
+        return text % {"names": ", ".join(there)}
 
     def bulk_view(self, request: HttpRequest) -> HttpResponse:
         """GET: what would be done to which rows. POST: start it, with the filters of the address."""
@@ -207,6 +233,7 @@ class BulkAdmin(ListAdmin):
             "refusals": refusals(action),
             "waits": action.waits_for_scheduler(database_now()),
             "undo": undo,
+            "undo_says": UNDO_SAYS[Verb(action.verb)] if self._may_order(request, action, "undo", undo) else "",
             "rows": [(self.address("change", row.queue_id), row.queue_id) for row in latest],
             "buttons": [
                 (label, self.address(f"bulk_{name}", pk))

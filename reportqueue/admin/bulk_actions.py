@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from reportqueue import bounds
+from reportqueue import bounds, queue
 from reportqueue.admin import formats, search
 from reportqueue.admin.bulk import matched, words
 from reportqueue.admin.changelists import ReadOnlyAdmin
@@ -47,6 +48,15 @@ class BulkActionAdmin(ReadOnlyAdmin):
             return super().change_view(request, object_id, form_url, extra_context)
         return HttpResponseRedirect(self._page(pk))
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """As Django's, with the titles of all failures by one query."""
+        shown = super().get_changelist_instance(request)
+        shown.result_list = list(shown.result_list)
+        titles = queue.failure_titles({one.filters["failure"] for one in shown.result_list if "failure" in one.filters})
+        for one in shown.result_list:
+            one.failure_titles = titles
+        return shown
+
     def _page(self, pk: int) -> str:
         return reverse("admin:reportqueue_reportqueue_bulk_action", args=[pk], current_app=self.admin_site.name)
 
@@ -62,9 +72,12 @@ class BulkActionAdmin(ReadOnlyAdmin):
         return formats.two_lines(action.get_verb_display(), undone)
 
     @admin.display(description=_("filter"))
-    def filters_in_words(self, action: BulkAction) -> str:
+    def filters_in_words(self, action: Any) -> str:
         """The filters."""
-        return "; ".join(f"{label}: {value}" for label, value in words(action.filters)) or formats.EMPTY
+        return (
+            "; ".join(f"{label}: {value}" for label, value in words(action.filters, action.failure_titles))
+            or formats.EMPTY
+        )
 
     @admin.display(description=_("done"))
     def progress(self, action: BulkAction) -> str:

@@ -144,6 +144,7 @@ class ReportQueueAdmin(
         context = {
             "max_at_once": actions.MAX_AT_ONCE,
             "links": links,
+            "bulk_hint": self.bulk_hint(request),
             "legend": legend,
             **(extra_context or {}),
         }

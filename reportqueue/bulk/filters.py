@@ -15,7 +15,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from psycopg.errors import QueryCanceled
 
-from reportqueue import catalogue, database, keyset, modifiers
+from reportqueue import catalogue, database, keyset, modifiers, queue
 from reportqueue.models import ReportQueue, lists
 from reportqueue.models.queue import unfinished
 from reportqueue.row_filters import QueueFilter
@@ -183,12 +183,19 @@ def _first(parts: list[QuerySet[ReportQueue]], most: int) -> list[ReportQueue]:
     return list(ReportQueue.objects.filter(pk__in=pks).defer("params", "result").order_by("-trigger_time", "-id"))
 
 
-def words(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The filters for people: the label and the value of each, with the names of the report and the modifier."""
-    return [(str(_LABELS[name]), _value(name, filters[name])) for name in NAMES if name in filters]
+def words(filters: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """The filters for people: the label and the value of each, with the names of report, modifier and failure.
+
+    `titles`: as `queue.failure_titles` has them, for a caller that has looked them up for many filters.
+    """
+    if titles is None:
+        titles = queue.failure_titles([filters["failure"]]) if "failure" in filters else {}
+    return [(str(_LABELS[name]), _value(name, filters[name], titles)) for name in NAMES if name in filters]
 
 
-def _value(name: str, value: Any) -> str:
+def _value(name: str, value: Any, titles: Mapping[str, str]) -> str:
+    if name == "failure":
+        return f"{titles[value]} ({value})" if value in titles else str(value)
     if name == "report_id":
         return catalogue.label(value, catalogue.names([value]).get(value))
     if name == "modifier_id":

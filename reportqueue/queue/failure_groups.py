@@ -121,6 +121,16 @@ def count_failed_like(fingerprint: str) -> tuple[int, bool]:
     return min(count, COUNTED), count > COUNTED
 
 
+def failure_titles(fingerprints: Collection[str]) -> dict[str, str]:
+    """The titles of those of the groups that have a row, by fingerprint."""
+    if not fingerprints:
+        return {}
+    given: dict[str, Any] = {"fingerprints": sorted(set(fingerprints)), "since": bounds.EARLIEST, "read": failures.READ}
+    with database.in_index_order(), database.connection().cursor() as cursor:
+        cursor.execute(_TITLES, given)
+        return {fingerprint: title for fingerprint, error in cursor.fetchall() if (title := failures.title(error))}
+
+
 def mute(fingerprint: str, *, by: str = "", note: str = "") -> MutedFailure:
     """Mute a group: it is shown last, and not counted. One that is muted already is left as it is.
 
@@ -217,13 +227,18 @@ _WITHIN = f"""
 AND (fingerprint, finished_at) <= (wanted.fingerprint, 'infinity'::timestamptz)
 """
 _NEWEST_FIRST = "ORDER BY fingerprint DESC, finished_at DESC"
+_NEWEST = f"""
+    SELECT id, finished_at, right(error, %(read)s) AS error
+    FROM {_TABLE} WHERE {_WITHIN} {_NEWEST_FIRST} LIMIT 1
+"""  # noqa: S608  # names of tables
+_TITLES = f"""
+SELECT wanted.fingerprint, newest.error
+FROM unnest(%(fingerprints)s::varchar[]) AS wanted (fingerprint) CROSS JOIN LATERAL ({_NEWEST}) AS newest
+"""  # noqa: S608  # names of tables
 _FACTS = f"""
 SELECT wanted.fingerprint, counted.count, counted.first_at, newest.finished_at, newest.id, newest.error, sampled.reports
 FROM unnest(%(fingerprints)s::varchar[]) WITH ORDINALITY AS wanted (fingerprint, place)
-LEFT JOIN LATERAL (
-    SELECT id, finished_at, right(error, %(read)s) AS error
-    FROM {_TABLE} WHERE {_WITHIN} {_NEWEST_FIRST} LIMIT 1
-) AS newest ON true
+LEFT JOIN LATERAL ({_NEWEST}) AS newest ON true
 LEFT JOIN LATERAL (
     SELECT (SELECT count(*) FROM (
             SELECT 1 FROM {_TABLE} WHERE {_WITHIN} {_NEWEST_FIRST} LIMIT %(counted)s

@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.http import QueryDict
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
-from reportqueue import bulk
+from reportqueue import bulk, failures
 from reportqueue.admin.bulk import as_filters
 from reportqueue.models import BulkAction, Report, ReportQueue
 from reportqueue.models.bulk import BulkStatus
@@ -23,6 +25,14 @@ pytestmark = pytest.mark.django_db
 BULK = f"{QUEUE}bulk/"
 ACTIONS = "/admin/reportqueue/bulkaction/"
 START = f"{BULK}?verb=requeue&status=failed"
+UNDO_OF_A_REQUEUE = (
+    "Undo cancels the rows that this action has queued and that have not been handed out, started or changed since. "
+    "They do not get their old errors and results back."
+)
+UNDO_OF_A_CANCEL = (
+    "Undo queues the rows again that this action has cancelled and that have not changed since; those that were due "
+    "later wait until then. What was running when it was asked to end stays as it is."
+)
 BOTH = ("view_reportqueue", "requeue_reportqueue", "cancel_reportqueue")
 
 
@@ -108,17 +118,42 @@ def test_an_action_is_paused_resumed_stopped_and_undone_by_buttons(operator: Cli
     address = f"{BULK}{action.pk}/"
     finish(action)
     assert buttons(text_of(operator.get(address))) == ["undo"]
+    assert UNDO_OF_A_REQUEUE in text_of(operator.get(address))
+    assert UNDO_OF_A_REQUEUE not in text_of(staff(*BOTH[:2]).get(address)), "no button, no word about it"
     undone = operator.post(f"{address}undo/", follow=True)
     undo = BulkAction.objects.get(undo_of=action.pk)
     assert undone.redirect_chain == [(f"{BULK}{undo.pk}/", 302)]
     assert f"undoes #{action.pk}" in text_of(undone)
     assert buttons(text_of(operator.get(address))) == []
     assert f"Undone by #{undo.pk}" in text_of(operator.get(address))
+    assert UNDO_OF_A_REQUEUE not in text_of(operator.get(address))
     assert finish(undo).done == 2
     row.refresh_from_db()
     assert row.status == Status.CANCELLED
+    assert UNDO_OF_A_CANCEL in text_of(operator.get(f"{BULK}{undo.pk}/")), "an undo is undone by the other verb"
     (said,) = messages_of(operator.post(f"{address}pause/", follow=True))
     assert said == "A bulk action that has finished cannot be paused."
+
+
+def test_a_failure_group_has_its_title_and_its_fingerprint(operator: Client):
+    failure = failures.read("ValueError: <no>")
+    row = build_row(status=Status.FAILED, error=failure.title, fingerprint=failure.fingerprint)
+    wanted = {"failure": failure.fingerprint}
+    said = f"ValueError: &lt;no&gt; ({failure.fingerprint})"
+    assert f"<dt>failure</dt><dd>{said}</dd>" in text_of(operator.get(f"{BULK}?verb=requeue&failure={row.fingerprint}"))
+    action = bulk.start("requeue", wanted)
+    assert f"<dt>failure</dt><dd>{said}</dd>" in text_of(operator.get(f"{BULK}{action.pk}/"))
+    assert f"failure: {said}" in text_of(operator.get(ACTIONS))
+    with CaptureQueriesContext(connection) as one:
+        operator.get(ACTIONS)
+    for _ in range(20):
+        bulk.start("requeue", wanted)
+    with CaptureQueriesContext(connection) as many:
+        operator.get(ACTIONS)
+    assert len(many) == len(one)
+    finish(action)
+    page = text_of(operator.get(f"{BULK}{action.pk}/"))
+    assert f"<dt>failure</dt><dd>{failure.fingerprint}</dd>" in page, "no row of it is left"
 
 
 def test_the_list_has_the_newest_first_and_leads_to_their_pages(operator: Client):
@@ -170,6 +205,23 @@ def test_a_filtered_list_leads_to_the_same_rows(operator: Client):
 def test_a_list_that_no_filter_describes_has_no_link(operator: Client, query: str):
     build_row(status=Status.FAILED)
     assert links_of(operator, query) == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("now=failed&o=5", "now"),
+        ("status=failed&q=7", "search"),
+        ("status=failed&q=7&now=late", "search, now"),
+    ],
+)
+def test_a_list_says_what_keeps_all_that_match_from_being_requeued(operator: Client, query: str, named: str):
+    build_row(status=Status.FAILED)
+    said = f"Remove this first: {named}."
+    page = text_of(operator.get(f"{QUEUE}?{query}"))
+    assert f"filters by status, report, modifier, due day, source, route, schedule and failure. {said}" in page
+    assert said not in text_of(operator.get(f"{QUEUE}?status=failed"))
+    assert said not in text_of(staff("view_reportqueue").get(f"{QUEUE}?{query}"))
 
 
 def test_a_parameter_that_is_not_known_has_no_filter():
