@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from project import demo_history
-from reportqueue import bulk, outbox, queue, tokens
+from reportqueue import bulk, failures, outbox, queue, tokens
 from reportqueue.models import AlertRule, BlackoutCalendar, Report, ReportQueue, WebhookSource, WebhookSubscription
 from reportqueue.states import Status
 from tests.browser.conftest import Complaints, PageFactory, missing, playwright_api
@@ -175,3 +175,20 @@ def test_an_operator_finds_the_errors_and_requeues_a_group(
         pass
     expect(page.locator("#rq-done")).to_contain_text("Finished", timeout=30_000)
     assert ReportQueue.objects.filter(status=Status.QUEUED, queued_by="").exists()
+
+
+def test_the_failures_fit_beside_the_sidebar_and_their_links_stand_apart(page_of: PageFactory, operator: User):
+    for number, name in enumerate(("Monthly statement of accounts", "Weather of the northern regions"), start=1):
+        Report(report_id=number, name=name).save()
+        error = "requests.exceptions.ConnectionError: the exchange does not answer within its time"
+        failure = failures.read(error)
+        build_row(status=Status.FAILED, report_id=number, error=error, fingerprint=failure.fingerprint)
+    page = page_of(operator)
+    page.goto(f"{APP}reportqueue/failures/")
+    page.wait_for_load_state()
+    box = "document.querySelector('.rq-scroll')"
+    assert page.evaluate(f"{box}.scrollWidth - {box}.clientWidth") == 0
+    row, requeue = (page.get_by_role("link", name=name).bounding_box() for name in ("Newest row", "Requeue all…"))
+    assert row is not None
+    assert requeue is not None
+    assert requeue["y"] >= row["y"] + row["height"] or requeue["x"] >= row["x"] + row["width"] + 8
