@@ -100,10 +100,10 @@ def test_a_deliverer_sends_as_many_at_once_as_it_is_told(subscribe, settings: An
     settings.REPORTQUEUE = {**settings.REPORTQUEUE, "WEBHOOK_THREADS": 0}
     together = threading.Barrier(3)
 
-    def post(*args: Any) -> Answer:
+    def post(url: str, *_: Any) -> Answer:
         try:
             together.wait(timeout=5)  # until three are being sent
-            return Answer(200, 1)
+            return Answer(200, 1, url)
         finally:
             if way == "--loop":
                 os.kill(os.getpid(), signal.SIGTERM)
