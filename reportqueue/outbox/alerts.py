@@ -19,10 +19,11 @@ from reportqueue.clock import ClockTimestamp, database_now, minute
 from reportqueue.errors import AlertRuleNotFound, DeliveryRefused
 from reportqueue.events import Told
 from reportqueue.lines import cut
-from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, ReportQueue
+from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, Pause, ReportQueue
 from reportqueue.models.alert import EVENTS, MAX_LINE_LENGTH, Condition
 from reportqueue.models.audit import Kind
 from reportqueue.models.event import DeliveryStatus, EventType
+from reportqueue.models.pause import Scope
 from reportqueue.models.queue import unfinished
 from reportqueue.outbox import messages
 from reportqueue.states import FINAL, Status
@@ -37,6 +38,8 @@ RETRY_SECONDS = 60
 """After a message that could not be sent."""
 SENDING_SECONDS = 300
 """So long a process has for a message until another one sends it: each of 20 channels may be slow."""
+MOST_COUNTED = 10_000
+"""Rows of a backlog are counted up to here."""
 _LOCK = "reportqueue:alerts:look"
 _OVER = {EventType.SCHEDULE_ON_TIME, EventType.HEARD}
 _LASTS = {EventType.SCHEDULE_OVERDUE, EventType.SILENT}
@@ -181,13 +184,22 @@ def _look_for_backlog(rule: AlertRule) -> None:
     waiting = ReportQueue.objects.due().filter(available_at__lt=before).order_by()
     if rule.report_ids:
         waiting = waiting.filter(report_id__in=rule.report_ids)
-    found = next(iter(waiting.only("report_id", "available_at")[:1]), None)
+    found = next(iter(waiting.only("report_id", "route", "available_at")[:1]), None)
     known = Alert.objects.filter(rule=rule, subject="backlog", over_at=None)
     if found is None:
         known.update(over_at=ClockTimestamp())
     elif not known.exists():
-        line = f"row {found.pk} of report {found.report_id} has waited since {minute(found.available_at)}"
-        _found(rule, "backlog", None, line, at=database_now())
+        _found(rule, "backlog", None, _line_of_backlog(found, waiting[:MOST_COUNTED].count()), at=database_now())
+
+
+def _line_of_backlog(one: ReportQueue, count: int) -> str:
+    """How many rows wait, and one of them."""
+    catalogue.name_rows([one])
+    several = f"{count:,}{' or more' if count == MOST_COUNTED else ''} rows wait"
+    paused = Pause.objects.filter(Q(scope=Scope.QUEUE) | Q(route=one.route) | Q(report_id=one.report_id)).exists()
+    why = ", which is paused" if paused else ""
+    report = catalogue.label(one.report_id, one.report_name)
+    return f"{several}, such as row {one.pk} of report {report}{why}; it has waited since {minute(one.available_at)}"
 
 
 def _recovered() -> Any:

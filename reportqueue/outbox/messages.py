@@ -13,14 +13,16 @@ from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import override
 
+from reportqueue import catalogue
+from reportqueue.clock import minute
 from reportqueue.conf import conf
 from reportqueue.lines import cut
 from reportqueue.models import Alert, AlertRule
 from reportqueue.models.alert import MAX_LINE_LENGTH, Condition
 
 logger = logging.getLogger("reportqueue")
-SHOWN = 20
-"""Things that a message names; the others are counted."""
+SHOWN, NAMED = 20, 3
+"""Things that a message names, and reports that its subject names; the others are counted."""
 _ROWS = "reportqueue_reportqueue_changelist"
 PAGES: dict[str, tuple[str, str]] = {
     Condition.FAILED: (_ROWS, "?status=failed&q=report:{number}"),
@@ -66,10 +68,10 @@ def written(rule: AlertRule, found: Sequence[Alert], over: Sequence[Alert]) -> t
     """The subject and the text, from templates that a project may override, in the project's language."""
     context: dict[str, Any] = {
         "rule": rule,
-        "condition": rule.get_condition_display(),
+        "reports": _reports(found or over),
         "found": [(one, address(one)) for one in found[:SHOWN]],
         "more": max(0, len(found) - SHOWN),
-        "over": [(one, address(one)) for one in over[:SHOWN]],
+        "over": [(one, address(one), minute(one.over_at) if one.over_at else "") for one in over[:SHOWN]],
         "more_over": max(0, len(over) - SHOWN),
         "test": not found and not over,
         "settings_page": _absolute("reportqueue_alertrule_change", rule.pk),
@@ -78,6 +80,14 @@ def written(rule: AlertRule, found: Sequence[Alert], over: Sequence[Alert]) -> t
         context["condition"] = str(rule.get_condition_display())
         subject = " ".join(render_to_string("reportqueue/alert_subject.txt", context).split())
         return subject[:200], render_to_string("reportqueue/alert_body.txt", context).strip() + "\n"
+
+
+def _reports(alerts: Sequence[Alert]) -> str:
+    """The reports that a message is about, for its subject: some by name, the others counted."""
+    numbers = sorted({one.report_id for one in alerts if one.report_id is not None})
+    names = catalogue.names(numbers[:NAMED])
+    shown = [catalogue.label(number, names[number]) if number in names else f"#{number}" for number in numbers[:NAMED]]
+    return ", ".join([*shown, *([f"+{len(numbers) - NAMED}"] if len(numbers) > NAMED else [])])
 
 
 def address(one: Alert) -> str:

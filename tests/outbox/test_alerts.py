@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from reportqueue.models import (
     AlertRule,
     AuditEntry,
     OutboxEvent,
+    Report,
     ReportConsumer,
     ReportQueue,
     WebhookSubscription,
@@ -77,7 +79,7 @@ def test_a_failed_report_is_told_once_then_grouped_then_its_recovery():
     alerts.step()
     (message,) = mail.outbox
     assert message.to == ["desk@example.com"]
-    assert message.subject == "[reportqueue] A report failed for good (rule failed)"
+    assert message.subject == "[reportqueue] A report failed for good: #1 (rule failed)"
     assert "ValueError: no data" in message.body
     assert "https://reports.example.com/admin/reportqueue/reportqueue/?status=failed&q=report:1" in message.body
     mail.outbox.clear()
@@ -89,11 +91,15 @@ def test_a_failed_report_is_told_once_then_grouped_then_its_recovery():
     assert "(2 times)" in mail.outbox[0].body
     mail.outbox.clear()
     succeed()
-    assert told() == ["[reportqueue] Over: A report failed for good (rule failed)"]
+    alerts.step()
+    (message,) = mail.outbox
+    assert message.subject == "[reportqueue] Over: A report failed for good: #1 (rule failed)"
+    assert re.search(r"- Until 20\d\d-\d\d-\d\d \d\d:\d\d UTC: row \d+ of report 1, modifier 2: ", message.body)
+    mail.outbox.clear()
     assert told() == []
     assert not Alert.objects.exists()
     fail(due=-1)
-    assert told() == ["[reportqueue] A report failed for good (rule failed)"], "it begins anew, at once"
+    assert told() == ["[reportqueue] A report failed for good: #1 (rule failed)"], "it begins anew, at once"
 
 
 def test_failures_of_several_reports_are_one_message():
@@ -133,9 +139,9 @@ def test_failures_in_a_row_are_told_from_the_chosen_number_on():
         fail(due=due)
     assert told() == [], "a success between them"
     fail(due=4)
-    assert told() == ["[reportqueue] A report failed several times in a row (rule in_a_row)"]
+    assert told() == ["[reportqueue] A report failed several times in a row: #1 (rule in_a_row)"]
     succeed()
-    assert told() == ["[reportqueue] Over: A report failed several times in a row (rule in_a_row)"]
+    assert told() == ["[reportqueue] Over: A report failed several times in a row: #1 (rule in_a_row)"]
 
 
 def test_late_overdue_silent_and_a_backlog_are_told_with_their_end(make_schedule):
@@ -148,8 +154,8 @@ def test_late_overdue_silent_and_a_backlog_are_told_with_their_end(make_schedule
     make_schedule(next_run_at=minutes_ago(60))
     ReportConsumer.objects.update(seen_at=minutes_ago(60))
     assert sorted(told()) == [
-        "[reportqueue] A report missed its deadline (rule late)",
-        "[reportqueue] A schedule is overdue (rule overdue)",
+        "[reportqueue] A report missed its deadline: #3 (rule late)",
+        "[reportqueue] A schedule is overdue: #1 (rule overdue)",
         "[reportqueue] Nobody claims reports (rule silent)",
         "[reportqueue] Reports have waited for long (rule backlog)",
     ]
@@ -160,6 +166,28 @@ def test_late_overdue_silent_and_a_backlog_are_told_with_their_end(make_schedule
     triggers.saw(Pattern.QUEUE, "sensor")
     assert len(told()) == 4
     assert not Alert.objects.exists()
+
+
+def test_the_subject_names_reports_and_counts_the_others():
+    rule("failed")
+    Report.objects.create(report_id=2, name="Weather")
+    for report_id in (5, 2, 9, 4, 7):
+        fail(report_id)
+    assert told() == ["[reportqueue] A report failed for good: Weather (2), #4, #5, +2 (rule failed)"]
+
+
+def test_a_backlog_is_told_with_its_size_and_the_pause_that_holds_it():
+    rule("backlog", waited_seconds=600)
+    Report.objects.create(report_id=2, name="Weather")
+    rows = [build_row(report_id=2, available_at=minutes_ago(20)) for _ in range(3)]
+    build_row(report_id=3)
+    alerts.step()
+    assert f"3 rows wait, such as row {rows[0].pk} of report Weather (2); it has waited since " in mail.outbox[0].body
+    Alert.objects.all().delete()
+    mail.outbox.clear()
+    queue.pause(report_id=2)
+    alerts.step()
+    assert "of report Weather (2), which is paused; it has waited" in mail.outbox[0].body
 
 
 def begin_trouble(make_schedule) -> None:
@@ -379,7 +407,7 @@ def test_a_failed_report_that_is_requeued_is_not_over_until_it_has_succeeded():
     assert told() == []
     for row in rows:
         queue.mark_processed(row.pk)
-    assert told() == ["[reportqueue] Over: A report failed for good (rule failed)"]
+    assert told() == ["[reportqueue] Over: A report failed for good: #1, #2 (rule failed)"]
     assert not Alert.objects.exists()
 
 
@@ -539,4 +567,4 @@ def test_messages_are_in_the_language_of_the_project(settings: Any):
     settings.LANGUAGE_CODE = "de"
     rule("failed")
     fail()
-    assert told() == ["[reportqueue] Ein Bericht ist endgültig fehlgeschlagen (rule failed)"]
+    assert told() == ["[reportqueue] Ein Bericht ist endgültig fehlgeschlagen: #1 (rule failed)"]
