@@ -9,6 +9,7 @@ import pytest
 from django.http import HttpResponse
 from rest_framework.test import APIClient
 
+from reportqueue.models.alert import Condition
 from reportqueue.models.event import SUBSCRIBABLE
 from reportqueue.wakeup import claims
 from tests.conftest import ClientFactory
@@ -245,6 +246,17 @@ BOUNDS["POST subscriptions"] = BOUNDS["PATCH subscription"] = {
         [[], ["report.failed"] * (len(SUBSCRIBABLE) + 1), "report.failed", None, {}, 1],
     ),
     "report_ids": ([[], [0, 2**63 - 1], list(range(100))], [list(range(101)), "1", None, {}, 1]),
+}
+BOUNDS["POST alert-rules"] = BOUNDS["PATCH alert-rule"] = {
+    "name": NAME,
+    "enabled": FLAG,
+    "condition": (list(map(str, Condition)), WRONG_CHOICES),
+    "in_a_row": ([2, 100], [1, 101, -1, *NUMBERS]),
+    "waited_seconds": ([60, 31 * 86_400], [59, 31 * 86_400 + 1, -1, *NUMBERS]),
+    "report_ids": ([[], [0, 2**63 - 1], list(range(100))], [list(range(101)), "1", None, {}, 1]),
+    "emails": ([["a@example.com"] * 20], [["a@example.com"] * 21, "a@example.com", None, {}, 1]),
+    "channels": ([[]], [["x"] * 21, ["no such channel"], "x", None, {}, 1]),
+    "quiet_seconds": ([0, 31 * 86_400], [-1, 31 * 86_400 + 1, *NUMBERS]),
 }
 BOUNDS["PATCH schedule"] = BOUNDS["POST schedules"]
 BOUNDS["PATCH schedule of an interval"] = BOUNDS["POST schedules of an interval"]

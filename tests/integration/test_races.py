@@ -15,9 +15,10 @@ from uuid import uuid4
 
 import pytest
 
-from reportqueue import queue
+from reportqueue import locks, queue
 from reportqueue.errors import InvalidTransition, LeaseLost
 from reportqueue.models import ReportQueue
+from reportqueue.queue import transitions
 from reportqueue.states import Outcome, Status
 from tests.concurrency import at_once
 from tests.conftest import build_row, minutes_ago
@@ -30,8 +31,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def _quiet(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
-    settings.REPORTQUEUE = SETTINGS
+def _quiet(settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each call gets its lock, however slow the machine is: that one would be busy is another test's subject.
+    settings.REPORTQUEUE = {**SETTINGS, "LOCK_TIMEOUT_SECONDS": 30}
+    monkeypatch.setattr(locks, "IMPATIENT_SECONDS", 30)
+    monkeypatch.setattr(transitions, "BATCH_SECONDS", 30)
     caplog.set_level("ERROR", logger="reportqueue")
 
 
