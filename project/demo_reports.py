@@ -1,4 +1,4 @@
-"""The demo's schedules, and the reports that `run.py demo --once` enqueues: those that succeed, and one that fails."""
+"""The demo's schedules, and the reports that `run.py demo --once` enqueues. All but one succeed."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from django.db.models import QuerySet
+
 from reportqueue import catalogue, database
 from reportqueue.models import EventDelivery, OutboxEvent, Report, ReportQueue, ReportSchedule, WebhookSubscription
 from reportqueue.models.event import DeliveryStatus, EventType
@@ -137,14 +139,17 @@ def of_schedule(schedule: ReportSchedule, names: Mapping[int, str]) -> dict[str,
 
 def subscribed(kind: EventType) -> bool:
     """Whether anybody subscribes to these events now."""
-    return WebhookSubscription.objects.filter(enabled=True, event_types__contains=[kind.value]).exists()
+    return _subscribers(kind).exists()
 
 
 def reports_told(kind: EventType) -> set[int] | None:
     """The reports whose events of this type somebody gets now; None: of all reports."""
-    subscribed = WebhookSubscription.objects.filter(enabled=True, event_types__contains=[kind.value])
-    found = list(subscribed.values_list("report_ids", flat=True))
+    found = list(_subscribers(kind).values_list("report_ids", flat=True))
     return None if [] in found else {report_id for named in found for report_id in named}
+
+
+def _subscribers(kind: EventType) -> QuerySet[WebhookSubscription]:
+    return WebhookSubscription.objects.filter(enabled=True, event_types__contains=[kind.value])
 
 
 def _execute(statement: str, values: Mapping[str, Any]) -> None:

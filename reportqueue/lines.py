@@ -1,4 +1,4 @@
-"""Texts of errors in one line: which line says what happened, and where it may be cut."""
+"""Pieces of lines for people: what an error says in one line, where a text may be cut, a count that may be more."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def cut(text: str, limit: int) -> str:
     words, space, _ = short.rpartition(" ")
     # A long word, such as an address, is not given up as a whole.
     return (words if space and len(words) > limit // 2 else short).rstrip(" ,;:") + "…"
+
+
+def counted(count: int, *, more: bool) -> str:
+    """A count, such as `1,000 or more` if there may be `more`."""
+    return f"{count:,}{' or more' if more else ''}"

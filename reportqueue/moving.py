@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reportqueue import database, locks, queue, triggers
+from reportqueue import database, lines, locks, queue, triggers
 from reportqueue.clock import minute
 from reportqueue.conf import conf
 from reportqueue.models import Pause, ReportQueue
@@ -90,7 +90,7 @@ def _sending(found: Mapping[OutboxTrouble, int]) -> list[str]:
 
 
 def _counted(count: int) -> str:
-    return f"{count:,}{' or more' if count == COUNTED else ''}"
+    return lines.counted(count, more=count == COUNTED)
 
 
 def _overdue(count: int) -> list[str]:

@@ -60,8 +60,6 @@ _SAME = ("status", "source", "route", "report_id", "modifier_id", "schedule", "f
 """Parameters of the list that the API's filters have under the same name and with the same values."""
 _IGNORED = (PAGE_VAR, ORDER_VAR, ALL_VAR)
 """Parameters of the list that leave out no row."""
-
-
 _WITHOUT_FILTER = {SEARCH_VAR: _("search"), NowFilter.parameter_name: NowFilter.title}
 """Parameters of the list that the API has no filter for, with their names for people."""
 

@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from django.db.models.fields.json import KeyTransform
 
 from reportqueue import bounds, database, keyset, locks
-from reportqueue.erasure.decisions import left_of
+from reportqueue.erasure.decisions import left_of, reduced
 from reportqueue.models import AuditEntry, ReportQueue, ReportSchedule, WebhookSource
 from reportqueue.models.audit import Kind
 
@@ -106,20 +106,12 @@ def _is_change(found: Any) -> bool:
 
 def hide(entries: QuerySet[AuditEntry]) -> int:
     """Empty the texts of these entries; how many had some."""
-    changed: list[AuditEntry] = []
-    columns: set[str] = set()
-    for entry in entries.order_by("pk"):
-        left = left_of(entry)
-        for name, value in left.items():
-            setattr(entry, name, value)
-        if left:
-            changed.append(entry)
-            columns |= left.keys()
+    changed, columns = reduced(entries.order_by("pk"))
     if changed:
         with locks.bounded():
             with database.connection().cursor() as cursor:
                 cursor.execute("SELECT set_config('reportqueue.erasing', 'on', true)")
-            AuditEntry.objects.bulk_update(changed, sorted(columns))
+            AuditEntry.objects.bulk_update(changed, columns)
             with database.connection().cursor() as cursor:
                 cursor.execute("SELECT set_config('reportqueue.erasing', 'off', true)")
     return len(changed)

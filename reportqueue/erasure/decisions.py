@@ -7,9 +7,9 @@ says the same in words.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db.models import Model, Q
 
@@ -70,6 +70,7 @@ class Deleted:
     """The record is deleted, and this column with it."""
 
 
+R = TypeVar("R", bound=Model)
 Decision = Kept | Emptied | Reduced | Deleted
 
 HIDDEN = "…"
@@ -299,9 +300,23 @@ def left_of(record: Model) -> dict[str, Any]:
         value = getattr(record, column)
         if isinstance(decision, Emptied) and value != decision.value:
             left[column] = decision.value
-        elif isinstance(decision, Reduced) and value != (reduced := decision.to(value)):
-            left[column] = reduced
+        elif isinstance(decision, Reduced) and value != (part := decision.to(value)):
+            left[column] = part
     return left
+
+
+def reduced(records: Iterable[R]) -> tuple[list[R], list[str]]:
+    """Give records of the modifier what is left of them, in memory; those that had more, and the columns to write."""
+    changed: list[R] = []
+    columns: set[str] = set()
+    for record in records:
+        left = left_of(record)
+        for name, value in left.items():
+            setattr(record, name, value)
+        if left:
+            changed.append(record)
+            columns |= left.keys()
+    return changed, sorted(columns)
 
 
 def emptied(model: type[Model]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from django.db.models import Q, QuerySet
 
 from reportqueue import bounds, database, locks
 from reportqueue.erasure import audit_texts
-from reportqueue.erasure.decisions import emptied, left_of, to_empty
+from reportqueue.erasure.decisions import emptied, left_of, reduced, to_empty
 from reportqueue.models import (
     Alert,
     AuditEntry,
@@ -112,19 +112,10 @@ def _emptied(records: QuerySet[Any], kind: str, dry_run: bool) -> Iterator[tuple
     model = records.model
     with locks.bounded():
         locked = list(model.objects.filter(pk__in=pks).order_by("pk").select_for_update(skip_locked=True, of=("self",)))
-        _write(model.objects, locked)
+        changed, columns = reduced(locked)
+        if columns:
+            model.objects.bulk_update(changed, columns, batch_size=500)
     yield Counter({kind: len(locked)}), len(pks) - len(locked)
-
-
-def _write(manager: Any, records: Sequence[Any]) -> None:
-    columns: set[str] = set()
-    for record in records:
-        left = left_of(record)
-        columns |= left.keys()
-        for name, value in left.items():
-            setattr(record, name, value)
-    if columns:
-        manager.bulk_update(records, sorted(columns), batch_size=500)
 
 
 def _log(modifier_id: int, dry_run: bool) -> Iterator[tuple[Counter[str], int]]:

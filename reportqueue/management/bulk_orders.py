@@ -11,6 +11,7 @@ from django.core.management.base import OutputWrapper as Output
 from reportqueue import bounds, bulk
 from reportqueue.clock import database_now
 from reportqueue.errors import ReportQueueError
+from reportqueue.lines import counted
 from reportqueue.management.arguments import user_name, whole_number
 from reportqueue.management.row_filters import report_number
 from reportqueue.models import BulkAction
@@ -90,7 +91,7 @@ def _matched(action: BulkAction) -> str:
     """How many rows it is about."""
     if action.total is None:
         return "an unknown number of rows"
-    return f"{action.total:,}{' or more' if action.more else ''} rows"
+    return f"{counted(action.total, more=action.more)} rows"
 
 
 def _progress(action: BulkAction) -> str:

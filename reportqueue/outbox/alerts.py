@@ -18,7 +18,7 @@ from reportqueue import audit, catalogue, locks
 from reportqueue.clock import ClockTimestamp, database_now, minute
 from reportqueue.errors import AlertRuleNotFound, DeliveryRefused
 from reportqueue.events import Told
-from reportqueue.lines import cut
+from reportqueue.lines import counted, cut
 from reportqueue.models import Alert, AlertRule, EventDelivery, OutboxEvent, Pause, ReportQueue
 from reportqueue.models.alert import EVENTS, MAX_LINE_LENGTH, Condition
 from reportqueue.models.audit import Kind
@@ -195,7 +195,7 @@ def _look_for_backlog(rule: AlertRule) -> None:
 def _line_of_backlog(one: ReportQueue, count: int) -> str:
     """How many rows wait, and one of them."""
     catalogue.name_rows([one])
-    several = f"{count:,}{' or more' if count == MOST_COUNTED else ''} rows wait"
+    several = f"{counted(count, more=count == MOST_COUNTED)} rows wait"
     paused = Pause.objects.filter(Q(scope=Scope.QUEUE) | Q(route=one.route) | Q(report_id=one.report_id)).exists()
     why = ", which is paused" if paused else ""
     report = catalogue.label(one.report_id, one.report_name)

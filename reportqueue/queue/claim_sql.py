@@ -46,6 +46,7 @@ OPEN = f"""(expires_at IS NULL OR expires_at > statement_timestamp())
 for the statement: a handful."""
 DUE = f"{FREE} AND available_at <= statement_timestamp() AND {OPEN}"
 """The condition of rows that may be handed out: that of the queryset `claimable`, but for rows that have expired."""
+_ROUTE = "route = %(route)s AND "
 ORDER = "priority DESC, available_at, id"
 """The order of a claim, and of the indexes `reportqueue_claim_order` and `reportqueue_route_order`."""
 
@@ -62,7 +63,7 @@ WHERE id = ANY (ARRAY(
 RETURNING *
 """  # noqa: S608
 _HAND_OUT_FIRST = _HAND_OUT.format(chosen=f"{DUE} ORDER BY {ORDER} LIMIT %(limit)s")
-_HAND_OUT_FIRST_OF_ROUTE = _HAND_OUT.format(chosen=f"route = %(route)s AND {DUE} ORDER BY {ORDER} LIMIT %(limit)s")
+_HAND_OUT_FIRST_OF_ROUTE = _HAND_OUT.format(chosen=f"{_ROUTE}{DUE} ORDER BY {ORDER} LIMIT %(limit)s")
 _HAND_OUT_CHOSEN = _HAND_OUT.format(chosen=f"id = ANY (%(chosen)s) AND {DUE}")
 
 # `claimed_by`, `api_user` and `status` are those of the index `reportqueue_held`: what others hold costs nothing.
@@ -110,7 +111,6 @@ FROM (
 ) held
 {{edges}}
 """  # noqa: S608
-_ROUTE = "route = %(route)s AND "
 
 
 @cache

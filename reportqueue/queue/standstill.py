@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
+from reportqueue.lines import counted
 from reportqueue.models import ReportAttempt, ReportQueue
 from reportqueue.states import Status
 
@@ -31,7 +32,7 @@ class Standstill:
     """The row that has been running for longest, if there is one."""
 
     def __str__(self) -> str:
-        rows = f"{self.waiting:,}{' or more' if self.more else ''}"
+        rows = counted(self.waiting, more=self.more)
         text = (
             f"No report has started for {self.minutes:,} minutes, since {self.since:%Y-%m-%d %H:%M} UTC, while {rows} "
             "wait for their launched runs."

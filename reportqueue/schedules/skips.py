@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from reportqueue import queue
+from reportqueue.lines import counted
 from reportqueue.timing.catch_up import Skip
 
 ROWS = 10
@@ -21,7 +22,7 @@ def skip_rows(schedule_id: int, skipped: Iterable[Skip]) -> list[queue.Firing]:
             note = queue.SkipNote(f"Skipped: {skip.why}.", {"reason": skip.reason.value, "count": 1})
             rows += [queue.Firing(schedule_id, instant, instant, skipped=note) for instant in instants]
             continue
-        count = f"{len(instants):,}" if skip.complete else f"{len(instants):,} or more"
+        count = counted(len(instants), more=not skip.complete)
         facts = {
             "reason": skip.reason.value,
             "count": len(instants),

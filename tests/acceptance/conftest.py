@@ -71,13 +71,20 @@ def pinned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def road(wheel: Path, pinned: Path) -> Iterator[Road]:
     """The README's road, of which nothing has been done yet; all that it starts is ended."""
+    with new_road(wheel, pinned) as made:
+        yield made
+
+
+@contextmanager
+def new_road(wheel: Path, pinned: Path) -> Iterator[Road]:
+    """Terminals in an empty folder, beside an empty database; all that they start is ended."""
     url = new_database()
     with short_folder() as path:
-        walked = Road(path, wheel, pinned, libpq(url))
+        made = Road(path, wheel, pinned, libpq(url))
         try:
-            yield walked
+            yield made
         finally:
-            walked.stop()
+            made.stop()
             left = processes_on(path)
             drop_databases(url)
         assert not left, "Ctrl-C in all terminals has left these"

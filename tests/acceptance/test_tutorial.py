@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.acceptance.conftest import drop_databases, libpq, new_database, short_folder
-from tests.acceptance.demos import processes_on, wait_for
+from tests.acceptance.conftest import new_road
+from tests.acceptance.demos import wait_for
 from tests.acceptance.roads import APPEND, PASSWORD, SAVE, Road
 from tests.documents import ROOT, blocks
 from tests.integration.test_admin_schedule_form import FORM
@@ -24,17 +24,9 @@ SECONDS = 300.0
 
 @pytest.fixture
 def own_road(wheel: Path, pinned: Path) -> Iterator[Road]:
-    """Terminals in an empty folder, beside an empty database."""
-    url = new_database()
-    with short_folder() as folder:
-        made = Road(folder, wheel, pinned, libpq(url))
-        try:
-            yield made
-        finally:
-            made.stop()
-            left = processes_on(folder)
-            drop_databases(url)
-    assert not left, "Ctrl-C in all terminals has left these"
+    """A road of its own: the page begins where the README does."""
+    with new_road(wheel, pinned) as made:
+        yield made
 
 
 class Reader:

@@ -6,6 +6,7 @@ of that name, written from the code.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -88,11 +89,7 @@ def with_navigation(text: str, folder: PurePosixPath) -> str:
 
 
 def _resolved(folder: PurePosixPath, page: str) -> PurePosixPath:
-    path = folder / page
-    while ".." in path.parts:
-        place = path.parts.index("..")
-        path = PurePosixPath(*path.parts[: place - 1], *path.parts[place + 1 :])
-    return path
+    return PurePosixPath(posixpath.normpath(folder / page))
 
 
 def with_terms(text: str) -> str:

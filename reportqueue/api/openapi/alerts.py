@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import PAGES, Answer, Operation, Operations, page_of
+from reportqueue.api.openapi.operations import DELETED, PAGES, Answer, Operation, Operations, page_of
 from reportqueue.api.serializers import alerts as shapes
 from reportqueue.api.views import alerts
 
@@ -55,7 +55,7 @@ OPERATIONS: Operations = {
             name="delete_alert_rule",
             tag=TAG,
             summary="Delete an alert rule",
-            answers={204: Answer("It is deleted.")},
+            answers={204: DELETED},
         ),
     },
     alerts.TestView: {

@@ -7,6 +7,7 @@ from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
 from reportqueue.api.openapi.operations import (
     CONDITIONAL,
+    DELETED,
     ETAG,
     IF_MATCH,
     IF_NONE_MATCH,
@@ -67,7 +68,7 @@ OPERATIONS: Operations = {
             summary="Delete a report's entry",
             text="Rows, schedules and webhook sources of the report stay.",
             parameters=(IF_MATCH,),
-            answers={204: Answer("It is deleted.")},
+            answers={204: DELETED},
             refusals=(CONDITIONAL,),
         ),
     },

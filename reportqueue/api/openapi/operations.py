@@ -84,6 +84,7 @@ ETAG = Header("ETag", "The version. Send it as `If-Match` or `If-None-Match`.", 
 TIME = Header(
     "Reportqueue-Time", "The database's time just before the answer was read, in UTC.", "2026-11-23T08:00:00.123456Z"
 )
+DELETED = Answer("It is deleted.")
 NOT_MODIFIED = Answer("Nothing has changed since the version in `If-None-Match`.", headers=(ETAG,))
 IF_NONE_MATCH = Parameter(
     "If-None-Match",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reportqueue.api.filters import DeliveryFilter
 from reportqueue.api.openapi import answers as forms
 from reportqueue.api.openapi import examples
-from reportqueue.api.openapi.operations import PAGES, Answer, Operation, Operations, page_of
+from reportqueue.api.openapi.operations import DELETED, PAGES, Answer, Operation, Operations, page_of
 from reportqueue.api.openapi.parameters import of_filters
 from reportqueue.api.serializers import outbox as shapes
 from reportqueue.api.views import outbox
@@ -62,7 +62,7 @@ OPERATIONS: Operations = {
             tag=TAG,
             summary="Delete a webhook subscription",
             text="What waits to be sent to it is not sent.",
-            answers={204: Answer("It is deleted.")},
+            answers={204: DELETED},
         ),
     },
     outbox.RotateView: {

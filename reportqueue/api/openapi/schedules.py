@@ -10,6 +10,7 @@ from reportqueue.api.openapi import examples
 from reportqueue.api.openapi.agenda import Agenda
 from reportqueue.api.openapi.operations import (
     CONDITIONAL,
+    DELETED,
     ETAG,
     IF_MATCH,
     IF_NONE_MATCH,
@@ -87,7 +88,7 @@ OPERATIONS: Operations = {
             summary="Delete a schedule",
             text="The rows that it has enqueued stay.",
             parameters=(IF_MATCH,),
-            answers={204: Answer("It is deleted.")},
+            answers={204: DELETED},
             refusals=(CONDITIONAL,),
         ),
     },

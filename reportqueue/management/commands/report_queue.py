@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from reportqueue import audit, bounds, catalogue, modifiers, moving, queue
 from reportqueue.clock import database_now
-from reportqueue.lines import cut, last_line
+from reportqueue.lines import counted, cut, last_line
 from reportqueue.management import bulk_orders, row_actions, row_lists
 from reportqueue.management.arguments import plain_text, user_name, whole_number
 from reportqueue.management.row_actions import some
@@ -94,7 +94,7 @@ class Command(BaseCommand):
             raise SystemExit(STALLED)
 
     def _say_count(self, name: str, count: int) -> None:
-        self.stdout.write(f"{name}: {count:,}{' or more' if count == moving.COUNTED else ''}")
+        self.stdout.write(f"{name}: {counted(count, more=count == moving.COUNTED)}")
 
     def _list(self, options: dict[str, Any]) -> None:
         limit = options["limit"]
