@@ -63,7 +63,7 @@ def make_once(start_demo: StartDemo, folder: Path, pattern: str | None, *options
 
 def _assert_everything_was_told(out: str, data: Path, web: str, pattern: str | None) -> None:
     """A mail, the webhooks and the metrics, each with a line that says where it is."""
-    (mail,) = re.findall(r"^Alert by mail: +“(.+)” is in (\S+)$", out, re.M)
+    (mail,) = re.findall(r"^Alert by mail: +“(.+)” is in (.+)$", out, re.M)
     assert Path(mail[1]).parent == data / "mail"
     message = Path(mail[1]).read_text()
     assert mail[0] in message
@@ -73,7 +73,7 @@ def _assert_everything_was_told(out: str, data: Path, web: str, pattern: str | N
     else:
         assert "A report failed for good" in message
         assert "Seattle weather has no modifier 1899" in message
-    (webhooks,) = re.findall(r"^Webhooks: +(\d+) reports that succeeded are in (\S+), each with a valid", out, re.M)
+    (webhooks,) = re.findall(r"^Webhooks: +(\d+) reports that succeeded are in (.+), each with a valid", out, re.M)
     assert (int(webhooks[0]), Path(webhooks[1])) == (len(ONCE), data / "logs" / "webhooks.jsonl")
     events = [json.loads(line) for line in Path(webhooks[1]).read_text().splitlines()]
     assert len({one["data"]["queue_id"] for one in events if one["type"] == "report.succeeded"}) >= len(ONCE)
