@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import sys
+import time
+from uuid import uuid4
+
 import pytest
 
+from tools.simulator import machine
 from tools.simulator.chance import Chance
 from tools.simulator.world import Process, World
 
@@ -139,3 +145,16 @@ def test_an_error_that_nobody_expects_is_kept(world: World):
     assert name == "failing"
     assert isinstance(error, LookupError)
     world.end()
+
+
+def test_no_module_of_the_app_has_a_real_clock_or_real_chance():
+    """One that had them would do its work in other moments of a scenario each time."""
+    with machine.installed():
+        real = [
+            (name, key)
+            for name, module in sys.modules.items()
+            if name.startswith("reportqueue.")
+            for key, value in vars(module).items()
+            if value is time or value is random or value is uuid4
+        ]
+    assert real == []

@@ -214,6 +214,10 @@ class _Random:
         """As `random.random`."""
         return machine.chance.random()
 
+    def uniform(self, least: float, most: float) -> float:
+        """As `random.uniform`."""
+        return least + (most - least) * machine.chance.random()
+
 
 TIME = SimpleNamespace(monotonic=monotonic, sleep=sleep, time=wall)
 TIME_IN_TRANSACTION = SimpleNamespace(monotonic=monotonic, sleep=no_sleep, time=wall)
@@ -238,7 +242,7 @@ SIGNAL = SimpleNamespace(
 
 
 _DAGSTER = ("dagster_reportqueue.execution.", "dagster_reportqueue.sensors.")
-_DJANGO = tuple(f"reportqueue.{room}." for room in ("queue", "schedules", "triggers", "api", "management"))
+_DJANGO = ("reportqueue.",)
 _KEPT = ("dagster_reportqueue.execution.surroundings",)
 """It restores what a report has changed in its real process."""
 
