@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import psycopg
@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError, connections
 from django.db.transaction import non_atomic_requests
 from psycopg import errors
 
-from reportqueue import database
+from reportqueue import database, plans
 from reportqueue.conf import conf
 from reportqueue.errors import RowBusy
 
@@ -23,11 +23,15 @@ threads waited, no other request would be answered."""
 IMPATIENT_SECONDS = 0.25
 """How long every further transaction waits."""
 _TIMEOUT_AND_LOCK = """
-SELECT pg_advisory_xact_lock(%s), set_config('enable_sort', coalesce(%s::text, current_setting('enable_sort')), true)
+SELECT pg_advisory_xact_lock(%s){settings}
 FROM (SELECT set_config('lock_timeout', %s, true) AS timeout OFFSET 0) AS first
 WHERE timeout IS NOT NULL
 """
 """One statement instead of two. The subquery has to be done before there is a row for which the lock is taken."""
+_LOCK = _TIMEOUT_AND_LOCK.format(settings="")
+_LOCK_FOR_INDEX_PLANS = _TIMEOUT_AND_LOCK.format(
+    settings="".join(f", set_config('{name}', '{value}', true)" for name, value in plans.SETTINGS.items())
+)
 View = TypeVar("View", bound=Callable[..., Any])
 _patient = threading.BoundedSemaphore(PATIENT)
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
@@ -42,8 +46,9 @@ def bounded(
     """A transaction that waits for each lock for at most `LOCK_TIMEOUT_SECONDS`, or for `seconds` if that is less.
 
     With the name of a `lock`, it takes that first, as `lock_until_commit` does. It is in the queue's database, or in
-    the one with the alias `using`. If its statements read in the order of indexes alone, `ordered` has PostgreSQL do so
-    whatever its statistics say: a queue changes faster than they do, and with old ones all waiting rows may be sorted.
+    the one with the alias `using`. If its statements read along indexes alone, `ordered` has PostgreSQL do so whatever
+    its statistics say: a queue changes faster than they do, and with old ones all waiting rows may be sorted. Plans of
+    such statements last.
 
     Inside the caller's own transaction it is a savepoint, and the caller's `lock_timeout` applies. Raises `RowBusy` if
     a lock cannot be had in time, or for a deadlock; then nothing was changed.
@@ -61,10 +66,11 @@ def bounded(
                     # For this transaction alone: a connection pool may give the connection to another client next.
                     timeout = f"{max(1, round(bound * 1000))}ms"
                     if lock:
-                        cursor.execute(_TIMEOUT_AND_LOCK, [_key(lock), "off" if ordered else None, timeout])
+                        cursor.execute(_LOCK_FOR_INDEX_PLANS if ordered else _LOCK, [_key(lock), timeout])
                     else:
                         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [timeout])
-                yield
+                with plans.lasting() if ordered and lock else nullcontext():
+                    yield
     except OperationalError as error:
         if is_busy(error):
             raise RowBusy from error
@@ -123,7 +129,7 @@ def lock_until_commit(name: str, *, using: str | None = None, seconds: float | N
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_key(name)])
             return
         cursor.execute("SELECT set_config('reportqueue.waits', current_setting('lock_timeout'), true)")
-        cursor.execute(_TIMEOUT_AND_LOCK, [_key(name), None, f"{round(seconds * 1000)}ms"])
+        cursor.execute(_LOCK, [_key(name), f"{round(seconds * 1000)}ms"])
         cursor.execute("SELECT set_config('lock_timeout', current_setting('reportqueue.waits'), true)")
 
 

@@ -23,7 +23,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
-from reportqueue import bounds, database, locks
+from reportqueue import bounds, locks, plans
 from reportqueue.conf import conf
 from reportqueue.models import ReportQueue
 from reportqueue.queue import limits
@@ -301,13 +301,13 @@ def _walk(route: str, priority: int, begin: tuple[int, int], at_once: int, over:
 
 
 def _read(statement: str, **values: Any) -> list[tuple[Any, ...]]:
-    with database.connection().cursor() as cursor:
+    with plans.cursor() as cursor:
         cursor.execute(statement, values)
         return list(cursor.fetchall())
 
 
 def _rows(statement: str, **values: Any) -> list[_Candidate]:
-    with cursor_for_rows() as cursor:
+    with cursor_for_rows(plans_last=True) as cursor:
         cursor.execute(statement, values)
         return [_Candidate(*row) for row in cursor.fetchall()]
 

@@ -22,11 +22,11 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from reportqueue import database
+from reportqueue import plans
 from reportqueue.models import Pause, Report, ReportQueue, TriggerPeriod
 from reportqueue.models.report import LIMITS
 from reportqueue.patterns import Pattern
-from reportqueue.queue.transitions import ANNOUNCED, transition_matching, transition_unseen
+from reportqueue.queue.transitions import ANNOUNCED, COLUMNS, transition_matching, transition_unseen
 from reportqueue.states import LEASED, Status, Verb
 
 _QUEUE, _PERIODS = ReportQueue._meta.db_table, TriggerPeriod._meta.db_table
@@ -60,7 +60,7 @@ WHERE id = ANY (ARRAY(
     WHERE {{chosen}}
     FOR UPDATE SKIP LOCKED
 ))
-RETURNING *
+RETURNING {COLUMNS}
 """  # noqa: S608
 _HAND_OUT_FIRST = _HAND_OUT.format(chosen=f"{DUE} ORDER BY {ORDER} LIMIT %(limit)s")
 _HAND_OUT_FIRST_OF_ROUTE = _HAND_OUT.format(chosen=f"{_ROUTE}{DUE} ORDER BY {ORDER} LIMIT %(limit)s")
@@ -91,8 +91,8 @@ def _edge(direction: str, route: str = "") -> str:
 
 # What the consumer has is read from the index `reportqueue_held`, and expired leases from `reportqueue_lease`; both
 # have leased rows only. The first and the last free row of an index tell what all free rows have in common. The table
-# is named as seldom as possible: PostgreSQL plans with all of its indexes each time, and that is most of what this
-# costs.
+# is named as seldom as possible: PostgreSQL plans with all of its indexes, and where no plan is kept (`plans`), that is
+# most of what this costs.
 _LOOK = f"""
 SELECT
     held.unacknowledged > 0, held.claimed > 0,
@@ -178,14 +178,14 @@ class Claimer:
 def look(consumer: str, user: str, ack: UUID | None, *, count: bool, routes: Sequence[str] | None) -> View:
     """What the user's consumer has, whether a lease has run out, and what the free rows of the routes are like."""
     values = {"consumer": consumer, "user": user, "ack": ack, "count": count, "route": routes[0] if routes else None}
-    with database.connection().cursor() as cursor:
+    with plans.cursor() as cursor:
         cursor.execute(_look(None if routes is None else len(routes), count=count), values)
         return View(*cursor.fetchone())
 
 
 def is_more_due(limit: int, route: str | None) -> bool:
     """Whether more rows are due (on a route) than may be handed out."""
-    with database.connection().cursor() as cursor:
+    with plans.cursor() as cursor:
         statement = _DUE_OF_ALL if route is None else _DUE_OF_ROUTE
         cursor.execute(statement, {"route": route, "most": limit + 1})
         return bool(cursor.fetchone()[0] > limit)

@@ -16,7 +16,7 @@ from django.db import models
 from django.db.models.base import ModelState
 from psycopg.types.datetime import TimestamptzLoader
 
-from reportqueue import database
+from reportqueue import database, plans
 from reportqueue.clock import ClockTimestamp
 from reportqueue.models import ReportQueue
 
@@ -35,9 +35,12 @@ def fetch_locked(rows: models.QuerySet[ReportQueue]) -> list[Any]:
 
 
 @contextmanager
-def cursor_for_rows() -> Iterator[Any]:
-    """A cursor of the queue's database that reads time stamps as psycopg does, in C; Django's way is Python."""
-    with database.connection().cursor() as cursor:
+def cursor_for_rows(*, plans_last: bool = False) -> Iterator[Any]:
+    """A cursor of the queue's database that reads time stamps as psycopg does, in C; Django's way is Python.
+
+    With `plans_last` it is that of `plans`.
+    """
+    with plans.cursor() if plans_last else database.connection().cursor() as cursor:
         cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         yield cursor
 

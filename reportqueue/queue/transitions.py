@@ -15,7 +15,7 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError
 
-from reportqueue import bounds, database, events, failures, locks
+from reportqueue import bounds, database, events, failures, locks, plans
 from reportqueue.conf import conf
 from reportqueue.errors import (
     HeldByAnother,
@@ -180,15 +180,17 @@ def transition(row: ReportQueue, verb: Verb, to: Status, **changes: Any) -> Repo
 def transition_matching(
     statement: str, values: Mapping[str, Any], verb: Verb, before: Status, to: Status
 ) -> list[ReportQueue]:
-    """Run an UPDATE that moves rows from one status to another and returns them whole; return them."""
+    """Run an UPDATE that moves rows from one status to another and returns their `COLUMNS`; return them."""
     _require_allowed(verb, before, to)
-    with cursor_for_rows() as cursor:
+    with cursor_for_rows(plans_last=True) as cursor:
         cursor.execute(statement, values)
         rows = objects_of(cursor)
     announce(verb, rows, before)
     return rows
 
 
+COLUMNS = ", ".join(str(field.column) for field in ReportQueue._meta.concrete_fields)
+"""What the UPDATE of `transition_matching` returns: a whole row."""
 ANNOUNCED = "id, report_id, modifier_id, generation, attempt, run_id, claimed_by"
 """What the UPDATE of `transition_unseen` returns."""
 
@@ -196,7 +198,7 @@ ANNOUNCED = "id, report_id, modifier_id, generation, attempt, run_id, claimed_by
 def transition_unseen(statement: str, values: Mapping[str, Any], verb: Verb, before: Status, to: Status) -> None:
     """Run an UPDATE that moves rows from one status to another, and returns their columns `ANNOUNCED`."""
     _require_allowed(verb, before, to)
-    with database.connection().cursor() as cursor:
+    with plans.cursor() as cursor:
         cursor.execute(statement, values)
         moved = cursor.fetchall()
     announce_all(

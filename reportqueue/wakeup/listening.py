@@ -67,9 +67,7 @@ class Address:
         """As `connect`. Raises `Pooled` if a connection pool is in between."""
         made = self.connect(name)
         try:
-            # A pool greets its clients with a process id of its own making.
-            found = made.execute("SELECT pg_backend_pid()").fetchone()
-            if found != (made.info.backend_pid,):
+            if not database.is_direct(made):
                 raise Pooled(self.alias)
         except BaseException:
             made.close()

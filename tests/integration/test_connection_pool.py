@@ -23,7 +23,7 @@ from reportqueue import keyset, queue, schedules
 from reportqueue.models import ReportQueue, ReportSchedule
 from reportqueue.wakeup import claims
 from reportqueue.wakeup.listening import Address, Pooled
-from tests.conftest import build_schedule, minutes_ago
+from tests.conftest import build_row, build_schedule, minutes_ago
 from tests.dagster_reportqueue import waiting
 from tests.integration.test_api_claim import waiting_claim
 from tests.integration.test_enqueue_due_reports import until
@@ -195,6 +195,22 @@ def test_a_pool_is_told_from_a_server(pool: int, monkeypatch: pytest.MonkeyPatch
         for _ in range(10):
             with pytest.raises(Pooled, match="LISTEN_DATABASE"):
                 Address.of().connect_directly("test")
+
+
+@needs_pgbouncer
+def test_claims_leave_no_plans_behind_a_pool(pool: int):
+    """Another session would be asked for them."""
+    made = {build_row().pk for _ in range(40)}
+    with django_through(pool):
+        ack, found = None, set()
+        for _ in range(40):
+            claim = queue.claim("sensor", ack=ack, limit=1)
+            ack = claim.claim_id
+            found |= {row.pk for row in claim.rows}
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+                assert cursor.fetchone() == (0,)
+    assert found == made
 
 
 def test_who_listens_takes_the_role_that_django_takes(monkeypatch: pytest.MonkeyPatch):
