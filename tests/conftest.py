@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.test import TransactionTestCase
 from rest_framework.test import APIClient
 
 from reportqueue import catalogue, tokens
@@ -22,13 +23,13 @@ from reportqueue.models import ReportAttempt, ReportQueue, ReportSchedule
 from reportqueue.queue import choice
 from reportqueue.states import FINAL, LEASED, Outcome, Status
 from reportqueue.timing.policies import Overlap
+from tests import emptying
 
 RowFactory = Callable[..., ReportQueue]
 ClientFactory = Callable[..., APIClient]
 
 
 LONG = (
-    ("tests/long/", ""),
     ("tests/acceptance/test_celery_page.py", ""),
     ("tests/acceptance/test_demo_once.py", "[asset]"),
     ("tests/acceptance/test_demo_once.py", "with_celery"),
@@ -42,6 +43,7 @@ LONG = (
     ("tests/browser/test_live.py", "a_message_stays"),
     ("tests/browser/test_live.py", "a_page_goes_on_when"),
     ("tests/browser/test_pages.py", "axe[1280]"),
+    ("tests/browser/test_pages.py", "without_script[True]"),
     ("tests/chaos/test_chaos.py", "[all]"),
     ("tests/dagster_reportqueue/test_celery_launcher.py", "another_version"),
     ("tests/dagster_reportqueue/test_celery_launcher.py", "being_stopped"),
@@ -49,30 +51,63 @@ LONG = (
     ("tests/dagster_reportqueue/test_clock_skew.py", "+420s"),
     ("tests/dagster_reportqueue/test_clock_skew.py", "-40s"),
     ("tests/dagster_reportqueue/test_evaluating_sensors.py", "[asset"),
+    ("tests/dagster_reportqueue/test_evaluating_sensors.py", "[cron-RUN_IDS_RESERVED]"),
+    ("tests/dagster_reportqueue/test_evaluating_sensors.py", "[cron-TICK_CREATED]"),
+    ("tests/dagster_reportqueue/test_launcher.py", "after_them[killed]"),
     ("tests/dagster_reportqueue/test_launcher_code.py", ""),
     ("tests/dagster_reportqueue/test_launcher_stays.py", "has_ended_for_dagster_alone"),
     ("tests/dagster_reportqueue/test_launcher_stays.py", "stays_after_its_run"),
     ("tests/dagster_reportqueue/test_launcher_stays.py", "takes_its_runs_and_their_children"),
     ("tests/dagster_reportqueue/test_moves.py", "between_the_queue_and_polling"),
+    ("tests/dagster_reportqueue/test_polling_sensor.py", "[RUN_IDS_RESERVED]"),
+    ("tests/dagster_reportqueue/test_polling_sensor.py", "[TICK_CREATED]"),
+    ("tests/dagster_reportqueue/test_processes.py", "test_a_batch_that_is_killed"),
     ("tests/dagster_reportqueue/test_processes.py", "test_runs_that_are_stopped"),
     ("tests/dagster_reportqueue/test_queue_lanes.py", "in a process of its own"),
-    ("tests/dagster_reportqueue/test_traces.py", "through_all_processes"),
     ("tests/dagster_reportqueue/test_queue_sensor.py", "test_a_tick_that_fails_anywhere"),
+    ("tests/dagster_reportqueue/test_traces.py", "through_all_processes"),
+    ("tests/docs/test_site.py", "[1280-dark]"),
     ("tests/integration/test_admin_exports.py", "test_memory_stays_flat"),
+    ("tests/integration/test_admin_lookups.py", "[ReportSchedule]"),
+    ("tests/integration/test_admin_lookups.py", "[Report]"),
     ("tests/integration/test_bulk.py", "test_ten_thousand"),
     ("tests/integration/test_caps_at_once.py", "test_sixteen"),
+    ("tests/integration/test_choice.py", "test_every_row_is_handed_out"),
     ("tests/integration/test_choice.py", "than_a_claim_looks_at"),
+    ("tests/integration/test_connection_pool.py", "[compare_patterns"),
+    ("tests/integration/test_connection_pool.py", "[enqueue_due_reports --dry-run"),
+    ("tests/integration/test_connection_pool.py", "[prune_report_queue"),
+    ("tests/integration/test_connection_pool.py", "[switch_pattern"),
+    ("tests/integration/test_custom_user.py", ""),
     ("tests/integration/test_expansion_budget.py", "-last]"),
+    ("tests/integration/test_openapi_calls.py", "[negative]"),
     ("tests/integration/test_openapi_calls.py", "test_many_calls"),
+    ("tests/integration/test_races.py", "one_wins[2]"),
     ("tests/integration/test_second_database.py", ""),
+    ("tests/long/", ""),
+    ("tests/orchestrator/test_code_location.py", "REPORT_LANES"),
+    ("tests/orchestrator/test_code_location.py", "REPORT_LEASE_SECONDS"),
+    ("tests/orchestrator/test_code_location.py", "[asset]"),
+    ("tests/orchestrator/test_code_location.py", "[polling]"),
+    ("tests/outbox/test_deaths.py", "loses_nothing[recorded]"),
+    ("tests/outbox/test_deaths.py", "loses_nothing[recording]"),
+    ("tests/outbox/test_deaths.py", "loses_nothing[taken]"),
     ("tests/outbox/test_deaths.py", "test_five_hundred"),
-    ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/simulator/test_simulate.py", "[2000]"),
+    ("tests/simulator/test_simulate.py", "put_back"),
     ("tests/unit/test_cron_zones.py", "test_every_change_of_every_zone"),
     ("tests/versions/test_matrix.py", "test_a_part_passes_on_the_ends_of_the_ranges"),
 )
 """Tests that take long, by their file and a part of their name. `run.py test` leaves them out: they play more cases of
 what quicker tests hold, too. `run.py test --long` runs them."""
+
+
+def _empty_databases(case: TransactionTestCase) -> None:
+    for alias in case._databases_names(include_mirrors=False):
+        emptying.empty(alias)
+
+
+TransactionTestCase._fixture_teardown = _empty_databases
 
 
 LAUNCHER = re.compile(r"^from (tests\.)?dagster_reportqueue\.warm", re.MULTILINE)

@@ -3,7 +3,7 @@
 After each call the database must hold what the model says, row by row and attempt by attempt; rows that the model did
 not write must not have changed at all; and what was told of the moves must be what the model saw.
 
-More than the usual 50 examples: `QUEUE_MODEL_EXAMPLES=1000`.
+More than the usual 25 examples: `QUEUE_MODEL_EXAMPLES=1000`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tests.integration.model import (
 )
 
 THOROUGH = 1_000
-EXAMPLES = int(os.environ.get("QUEUE_MODEL_EXAMPLES") or 50)
+EXAMPLES = int(os.environ.get("QUEUE_MODEL_EXAMPLES") or 25)
 STEPS = 40
 MOST_ROWS = 4
 REFUSALS: dict[str, type[ReportQueueError]] = {

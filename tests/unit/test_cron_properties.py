@@ -81,7 +81,7 @@ def windows(draw) -> tuple[str, datetime, int]:
     return name, change - draw(st.sampled_from([1, 2, 16])) * HOUR, draw(st.sampled_from([180, 360, 1800]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(job=jobs(), window=windows())
 def test_agrees_with_a_walk_through_every_minute(job, window):
     assume(fires(job))
@@ -91,7 +91,7 @@ def test_agrees_with_a_walk_through_every_minute(job, window):
     assert list(cron.between(job.expression, name, start - MINUTE, end)) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(job=jobs(), window=windows(), data=st.data())
 def test_a_fresh_evaluation_agrees_with_a_continued_one(job, window, data):
     assume(fires(job))
@@ -128,7 +128,7 @@ def noons(draw) -> datetime:
     return day.astimezone(ZoneInfo(name)).replace(hour=12, minute=0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(job=jobs(for_cronsim=True), start=noons())
 def test_agrees_with_cronsim(job, start):
     assume(fires(job))

@@ -26,6 +26,10 @@ WORKERS = 2
 """Processes for the tests that may run in parallel; each has its own database."""
 ALONE = ("tests/acceptance", "tests/chaos", "tests/simulator")
 """These tests start whole demos and time them, or use all processors: nothing else may run at the same time."""
+STEADY = {"autovacuum": "off"}
+"""What a temporary server knows of its tables is what a test has it analyse, not what other tests had in them."""
+SLOWEST = ("--durations=25", "--durations-min=5")
+"""What a whole run says of its tests: those to look at when it takes too long."""
 LONG = "long"
 """The marker of the tests that take long: `run.py test --long`. tests/conftest.py lists them."""
 OLDEST = "tests/integration"
@@ -63,7 +67,7 @@ def on_temporary_postgres(run: Callable[[], int], programs: Path | None = None) 
     """
     folder = Path(tempfile.mkdtemp(prefix="reportqueue-test-"))
     children = Children(folder / "logs")
-    postgres = EmbeddedPostgres(folder, children, durable=False, programs=programs)
+    postgres = EmbeddedPostgres(folder, children, durable=False, programs=programs, settings=STEADY)
     before = os.environ.get("DATABASE_URL")
     try:
         os.environ["DATABASE_URL"] = postgres.start()
@@ -155,7 +159,7 @@ def _pytest(arguments: list[str]) -> int:
     failed = []
     for name, chosen in parts.items():
         print(f"--- {name}", flush=True)
-        if run_in_foreground([*command, *chosen]):
+        if run_in_foreground([*command, *SLOWEST, *chosen]):
             failed.append(name)
         if stop_signals.noted() is not None:
             return 130

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -48,15 +49,27 @@ def installed_programs(version: int) -> Path | None:
 class EmbeddedPostgres:
     """A PostgreSQL server on a Unix socket with its data below `folder`; it is one of `children`."""
 
-    def __init__(self, folder: Path, children: Children, *, durable: bool = True, programs: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        children: Children,
+        *,
+        durable: bool = True,
+        programs: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         """`durable=False` is faster, but loses data in a crash: for temporary data.
 
-        `programs` is the folder of other programs than the embedded ones, for a folder without data.
+        `programs` is the folder of other programs than the embedded ones, for a folder without data. `settings` are
+        PostgreSQL's.
         """
         self._programs = programs
         self._cluster = folder / "postgres"
         self._children = children
         self._durable = durable
+        self._settings = {"listen_addresses": "", **(settings or {})}
+        if not durable:
+            self._settings |= {"fsync": "off", "full_page_writes": "off"}
         self._socket_folder: Path | None = None
 
     def start(self) -> str:
@@ -86,7 +99,7 @@ class EmbeddedPostgres:
         ]
         child = self._children.start(
             "postgres",
-            [*command, "-c", "listen_addresses=", *(() if self._durable else ("-F", "-c", "full_page_writes=off"))],
+            [*command, *(part for name, value in self._settings.items() for part in ("-c", f"{name}={value}"))],
             os.environ,
             user=user,
             # SIGTERM would wait for every session to end. After SIGQUIT the next start has to recover the data, which
