@@ -35,12 +35,14 @@ PAGES = 50
 GOAL = 5.0
 """The goal: per cent of a core for all pages together, while nothing changes."""
 SECONDS = 60.0
+OPEN_SECONDS = 30.0
 SETTLE_SECONDS = 20.0
 EVERY_SECONDS = 5.0
 """In the busy part a report is made so often."""
 ROWS = 10_000
 LIST = "/admin/reportqueue/reportqueue/?processed=yes"
-REFRESH = "reportqueue-live"
+FETCHED = {"X-Requested-With": "reportqueue-live"}
+"""What the script sends with all that it fetches."""
 SCRIPT = (BASE_DIR / "reportqueue" / "static" / "reportqueue" / "live.js").read_text()
 
 
@@ -58,11 +60,14 @@ class Page(threading.Thread):
         super().__init__(daemon=True)
         self._port, self._cookie, self._streams, self._ended = port, cookie, stream, ended
         self._changed = threading.Event()
+        self.opened = threading.Event()
+        """Set when the page has been loaded for the first time."""
         self.asked = self.loaded = self.failed = 0
 
     def run(self) -> None:
         """Load the page, and refresh it until all pages end."""
-        marker = self._load()
+        marker = self._load({})  # as a person opens it
+        self.opened.set()
         if self._streams:
             threading.Thread(target=self._listen, daemon=True).start()
         loaded = time.monotonic()
@@ -97,15 +102,15 @@ class Page(threading.Thread):
         self._changed.set()
         self.join()
 
-    def _load(self) -> str:
+    def _load(self, headers: dict[str, str] = FETCHED) -> str:
         self.loaded += 1
-        found = re.search(r'data-marker="([^"]+)"', self._get(LIST))
+        found = re.search(r'data-marker="([^"]+)"', self._get(LIST, headers))
         if not found:
             raise HTTPException("The page is not live.")
         return found[1]
 
-    def _get(self, address: str) -> str:
-        connection = self._ask(address, 30)
+    def _get(self, address: str, headers: dict[str, str] = FETCHED) -> str:
+        connection = self._ask(address, 30, headers)
         try:
             answer = connection.getresponse()
             if answer.status != 200:
@@ -114,10 +119,9 @@ class Page(threading.Thread):
         finally:
             connection.close()
 
-    def _ask(self, address: str, timeout: float) -> HTTPConnection:
+    def _ask(self, address: str, timeout: float, headers: dict[str, str] = FETCHED) -> HTTPConnection:
         connection = HTTPConnection(HOST, self._port, timeout=timeout)
-        headers = {"Cookie": self._cookie, "X-Requested-With": REFRESH}
-        connection.request("GET", address, headers=headers)
+        connection.request("GET", address, headers={"Cookie": self._cookie, **headers})
         return connection
 
     def _listen(self) -> None:
@@ -188,15 +192,15 @@ def _measure(installation: Installation, cookie: str, number: int, *, busy: bool
     alone = _used(installation, busy=busy)
     ended = threading.Event()
     pages = [Page(installation.port, cookie, stream=n < conf().max_streams, ended=ended) for n in range(number)]
-    for page in pages:
+    for page in pages:  # one after the other: nobody opens all of them at once
         page.start()
+        if not page.opened.wait(OPEN_SECONDS):
+            raise RuntimeError("A page could not be loaded.")
     installation.wait(SETTLE_SECONDS)
     before = Counter(_counts(pages))
     with_pages = _used(installation, busy=busy)
     did = Counter(_counts(pages))
     did.subtract(before)
-    if not all(page.is_alive() for page in pages):
-        raise RuntimeError("A page could not be loaded.")
     ended.set()
     for page in pages:
         page.end()

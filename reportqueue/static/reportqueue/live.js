@@ -5,7 +5,7 @@
     // Milliseconds.
     const LEAST = 2000; // between two fetches
     const REST = 4; // times as long as the last fetch took: at most a fifth of the time is spent in fetches
-    const POLL = 10000; // between two questions whether something has changed
+    const POLL = 12000; // between two questions whether something has changed
     const WHOLE = 300000; // the page is fetched after this, also if nothing has changed: it shows how late reports are
     const TIMEOUT = 30000; // of one fetch
     const LONGEST = 60000; // between two attempts while the server does not answer
