@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
@@ -116,6 +117,7 @@ class Transport:
     def _new_session(self, *, once: bool) -> requests.Session:
         session = requests.Session()
         session.headers["Authorization"] = f"Token {self._token}"
+        session.headers["User-Agent"] = USER_AGENT
         # Ignore proxies and .netrc of the environment: the token must be sent to this URL only.
         session.trust_env = False
         session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
@@ -230,6 +232,18 @@ class Transport:
             )
         headers = {"Content-Type": "application/json", **(headers or {})}
         return self.request(method, path, data=data, headers=headers, **options)
+
+
+def _user_agent() -> str:
+    """What the web app's access log shows of a caller. A checkout is not installed, so it has no version."""
+    try:
+        name = f"reportqueue/{version('reportqueue')}"
+    except PackageNotFoundError:
+        name = "reportqueue"
+    return f"{name} {requests.utils.default_user_agent()}"
+
+
+USER_AGENT = _user_agent()
 
 
 def _call(path: str) -> str:

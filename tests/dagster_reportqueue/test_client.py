@@ -501,6 +501,12 @@ def test_the_environment_names_neither_proxy_nor_password(
     assert front.calls[0].headers["Authorization"] == f"Token {token}"
 
 
+def test_the_access_log_of_the_web_app_shows_who_calls(client: ReportQueueClient, front: Front):
+    client.claim("sensor")
+    # The version comes from the installed package, which a checkout is not: tests/acceptance/test_package.py has it.
+    assert front.calls[0].headers["User-Agent"].startswith("reportqueue")
+
+
 def test_a_private_certificate_authority_is_taken_from_the_environment(
     make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
 ):

@@ -13,7 +13,7 @@ pytest.importorskip("sphinx", reason="the environments of the matrix have no Sph
 
 import dagster_reportqueue
 from project.environment import BASE_DIR
-from reportqueue import queue
+from reportqueue import __version__, queue
 from reportqueue.management import commands
 from tests.browser.conftest import CHROMIUM, missing, playwright_api
 from tests.documents import pages
@@ -50,6 +50,11 @@ def test_each_page_is_in_the_navigation_and_leads_to_the_glossary(built: Path):
 
 def test_the_home_page_is_where_people_look_for_it(built: Path):
     assert "docs/index.html" in (built / "index.html").read_text()
+
+
+def test_each_page_shows_the_version(built: Path):
+    for page in pages():
+        assert f'<span class="sidebar-brand-text">reportqueue {__version__}</span>' in text_of(built, page), page
 
 
 def test_drawings_are_pictures_for_both_themes(built: Path):

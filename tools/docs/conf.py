@@ -6,11 +6,14 @@ import os
 
 import django
 
+from reportqueue import __version__
+
 os.environ.setdefault("DEBUG", "1")  # the project's settings then need no secret
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django.setup()
 
 project = "reportqueue"
+version = release = __version__
 author = "the authors of reportqueue"
 project_copyright = author
 language = "en"
@@ -40,7 +43,7 @@ nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r".*")]
 
 html_theme = "furo"
-html_title = "reportqueue"
+html_title = f"{project} {__version__}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}

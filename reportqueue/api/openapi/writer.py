@@ -11,6 +11,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 from drf_spectacular.validation import validate_schema
 
+from reportqueue import __version__
 from reportqueue.api.openapi.document import PREFIX
 from reportqueue.api.openapi.inspector import OwnRegistry
 
@@ -42,7 +43,7 @@ SETTINGS: dict[str, Any] = {
     "OAS_VERSION": "3.1.0",
     "TITLE": "reportqueue",
     "DESCRIPTION": DESCRIPTION,
-    "VERSION": "",
+    "VERSION": __version__,
     "LICENSE": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
     "SERVERS": [{"url": PREFIX}],
     "TAGS": [{"name": name, "description": text} for name, text in TAGS.items()],
