@@ -20,7 +20,9 @@ from psycopg import sql
 from tests.acceptance import wheels
 from tests.acceptance.demos import ROOT, DemoProcess, clean_environment, processes_on
 from tests.acceptance.roads import Road
+from tools.runner.environments import write_pins
 from tools.runner.postgres import create_database, with_database
+from tools.runner.release import WHEEL
 
 StartDemo = Callable[..., DemoProcess]
 
@@ -45,7 +47,10 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def wheel() -> Iterator[Path]:
-    """Built from the checkout, in which the build leaves nothing."""
+    """The one that a release has built, or one that is built from the checkout, in which the build leaves nothing."""
+    if given := os.environ.get(WHEEL):
+        yield Path(given)
+        return
     with short_folder() as path:
         before = set(ROOT.iterdir())
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(path)]
@@ -58,14 +63,8 @@ def wheel() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def pinned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The versions of requirements.txt, to install the wheel with: without the hashes, as the wheel has none there.
-
-    Its path has no space: `UV_CONSTRAINT` is a list with spaces between.
-    """
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith(" ")]
-    path = tmp_path_factory.mktemp("pinned") / "pinned.txt"
-    path.write_text("".join(f"{line.removesuffix(chr(92))}\n" for line in lines))
-    return path
+    """The versions of requirements.txt, to install the wheel with."""
+    return write_pins(tmp_path_factory.mktemp("pinned") / "pinned.txt")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Any
 from tests.acceptance.demos import clean_environment, http, wait_for
 from tests.acceptance.terminals import Terminal
 from tests.documents import RUN, Block, blocks
-from tools.runner.matrix import SYSTEM_CERTIFICATES
+from tools.runner.environments import SYSTEM_CERTIFICATES
 from tools.runner.stack import answers, free_port
 
 PASSWORD = "long-enough-and-rare"

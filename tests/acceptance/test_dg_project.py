@@ -19,7 +19,7 @@ from tests.acceptance.demos import clean_environment, http, processes_on, wait_f
 from tests.acceptance.roads import Road
 from tests.acceptance.terminals import Terminal
 from tests.documents import Block, blocks
-from tools.runner.matrix import SYSTEM_CERTIFICATES
+from tools.runner.environments import SYSTEM_CERTIFICATES
 from tools.runner.stack import answers, free_port
 
 pytestmark = pytest.mark.timeout(1800)  # an installation takes long on a busy machine

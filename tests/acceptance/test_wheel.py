@@ -158,13 +158,6 @@ def test_django_project_uses_the_wheel_without_dagster(
     assert [path for path in found["path"] if Path(path).is_relative_to(ROOT)] == []
 
 
-def test_wheel_holds_all_of_the_app(their_project: Path, unpacked: Path):
-    source = {path.relative_to(ROOT) for path in (ROOT / "reportqueue").rglob("*") if path.is_file()}
-    wanted = {path for path in source if "__pycache__" not in path.parts}
-    packed = {path.relative_to(unpacked) for path in (unpacked / "reportqueue").rglob("*") if path.is_file()}
-    assert packed == wanted
-
-
 def test_check_refuses_sqlite(their_python: str, their_project: Path):
     variables = {"DJANGO_SETTINGS_MODULE": "theirs.settings"}  # as startproject leaves it
     done = run(their_python, "manage.py", "check", cwd=their_project, variables=variables)

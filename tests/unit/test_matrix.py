@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from project.environment import BASE_DIR
-from tools.runner import arguments, matrix
+from tools.runner import arguments, environments, matrix
 from tools.runner.cells import CELLS, Cell
 
 PAGE = (BASE_DIR / "docs" / "supported.md").read_text()
@@ -41,7 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, object], *names: st
         ({"lowest": 0, "newest": 0}, 0),
         ({"lowest": 0, "newest": 1}, 1),
         ({"lowest": 0, "newest": matrix.CellSkipped("Python 3.13 is not installed")}, 0),
-        ({"lowest": 0, "newest": matrix.CellFailed("no such version")}, 1),
+        ({"lowest": 0, "newest": environments.UvFailed("no such version")}, 1),
         ({"lowest": matrix.CellSkipped("PostgreSQL 15 is not installed")}, 1),
     ],
     ids=["all passed", "one failed", "one skipped", "one not installed", "none ran"],

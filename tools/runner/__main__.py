@@ -23,6 +23,10 @@ def main() -> int:
         from tools.runner import matrix
 
         return matrix.run(chosen)
+    if chosen.command == "release":
+        from tools.runner import release
+
+        return release.run(chosen)
     from tools.runner import checks
 
     if chosen.command == "chaos":

@@ -39,7 +39,7 @@ MAX_NUMBER = 1_000_000_000
 def parse() -> argparse.Namespace:
     """Parse the arguments; wrong ones exit with code 2 and a usage line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Reports due in Django, run by Dagster.")
-    names = "demo | test | lint | matrix | simulate | chaos | screenshots | docs | bench"
+    names = "demo | test | lint | matrix | simulate | chaos | screenshots | docs | release | bench"
     commands = parser.add_subparsers(dest="command", required=True, metavar=names)
     demo = commands.add_parser("demo", help="run everything on this machine: web app, scheduler, Dagster, PostgreSQL")
     demo.add_argument("--once", action="store_true", help="make the demo's reports, print each result, and stop")
@@ -145,6 +145,10 @@ def parse() -> argparse.Namespace:
     commands.add_parser(
         "docs", help="build the documentation's site and check its links; --help has its options", add_help=False
     )
+    release = commands.add_parser(
+        "release", help="check the commit as a release, and leave its files in dist/; publishes nothing"
+    )
+    release.add_argument("--check", action="store_true", help="only check, also while the changelog says (unreleased)")
     bench = commands.add_parser("bench", help="run a benchmark and compare the result with its goals")
     bench.add_argument("name", choices=BENCHMARKS, help="the benchmark; it gets further arguments")
     bench.set_defaults(options=[])

@@ -23,6 +23,7 @@ import psycopg
 from project.environment import BASE_DIR
 from tools.runner import checks, stop_signals
 from tools.runner.cells import CELLS, Cell
+from tools.runner.environments import UvFailed, uv
 from tools.runner.postgres import EMBEDDED_VERSION, installed_programs
 from tools.runner.venv import clean_environment
 
@@ -37,18 +38,12 @@ QUICK = [
     "tests/dagster_reportqueue/test_ticks.py",
 ]
 """What `--quick` runs: something of each dependency."""
-SYSTEM_CERTIFICATES = {"UV_SYSTEM_CERTS": "1"}
-"""Have uv trust whom the system trusts: the package index may be behind a proxy with a certificate of its own."""
 SHOWN = ("django", "djangorestframework", "psycopg", "dagster")
 """The packages whose versions the table shows."""
 
 
 class CellSkipped(Exception):
     """This machine does not have what the cell needs; the message says what."""
-
-
-class CellFailed(Exception):
-    """The cell's environment could not be made; the message has the last lines of the program that failed."""
 
 
 class Result(NamedTuple):
@@ -82,7 +77,7 @@ def run(chosen: argparse.Namespace) -> int:
         except CellSkipped as reason:
             _say(f"{cell.name} is skipped: {reason}")
             skipped.append(f"`{cell.name}` was skipped: {reason}")
-        except CellFailed as error:
+        except UvFailed as error:
             print(f"error: {cell.name}: {error}", file=sys.stderr)
             results.append(Result(cell, cell.python, str(cell.postgres), {}, "could not be installed", 0, 1))
         except stop_signals.Stopped:
@@ -163,34 +158,25 @@ def _run_cell(cell: Cell, tests: list[str]) -> Result:
 
 
 def _install(cell: Cell, interpreter: Path) -> None:
-    """Make the environment, or bring it up to date. Raises `CellFailed`."""
+    """Make the environment, or bring it up to date. Raises `UvFailed`."""
     cell.home.mkdir(parents=True, exist_ok=True)
     if not cell.interpreter.exists():
-        _uv("venv", "--quiet", "--clear", "--python", str(interpreter), str(cell.home / "venv"))
+        uv("venv", "--quiet", "--clear", "--python", str(interpreter), str(cell.home / "venv"))
     pins, chosen = cell.home / "pins.txt", cell.home / "requirements.txt"
     pins.write_text("".join(f"{pin}\n" for pin in cell.pins))
     project = str(BASE_DIR / "pyproject.toml")
     # The demo's packages are among them: dagster-postgres decides which dagster can be installed. The tools of the
     # tests are not: the lowest versions are those of the package.
-    _uv(
+    uv(
         *("pip", "compile", "--quiet", "--upgrade", "--no-header", "--python", str(cell.interpreter)),
         *("--resolution", "lowest-direct" if cell.lowest else "highest", "--constraint", str(pins)),
         *("--extra", "django", "--extra", "dagster", "--extra", "openapi"),
         *("--group", "project", project, "--output-file", str(chosen)),
     )
-    _uv(
+    uv(
         *("pip", "install", "--quiet", "--exact", "--python", str(cell.interpreter), "--requirement", str(chosen)),
         *("--group", f"{project}:test"),
     )
-
-
-def _uv(*arguments: str) -> None:
-    command = [str(checks.BIN / "uv"), "--no-python-downloads", *arguments]
-    variables = {**clean_environment(), **SYSTEM_CERTIFICATES}
-    done = subprocess.run(command, cwd=BASE_DIR, env=variables, capture_output=True, text=True, check=False)
-    if done.returncode:
-        stop_signals.check()
-        raise CellFailed(done.stderr.strip()[-2_000:])
 
 
 def _pytest(cell: Cell, tests: list[str], report: Path) -> list[str]:
