@@ -72,7 +72,7 @@ def test_each_excuse_belongs_to_a_block_and_each_test_in_it_exists(page: str):
 def test_the_commands_for_the_checkout_have_options_and_tests_that_exist(monkeypatch: pytest.MonkeyPatch):
     found = list(commands())
     ours = [words[words.index("run.py") + 1 :] for words in found if "run.py" in words]
-    assert {words[0] for words in ours} == {"demo", "test", "lint", "matrix", "docs"}
+    assert {words[0] for words in ours} == {"demo", "test", "lint", "matrix", "docs", "release"}
     for words in ours:
         monkeypatch.setattr(sys, "argv", ["run.py", *words])
         arguments.parse()
