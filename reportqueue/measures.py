@@ -17,10 +17,10 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.models import Max
 
-from reportqueue import bounds, database, locks, totals
+from reportqueue import bounds, database, locks, totals, unmeasured
 from reportqueue.clock import database_now
 from reportqueue.conf import conf
-from reportqueue.models import Depth, Measure, ReportQueue
+from reportqueue.models import Depth, Measure, ReportQueue, UnmeasuredEnd
 from reportqueue.models.measure import OTHERS, What
 from reportqueue.states import FINAL, LEASED, Status
 
@@ -31,8 +31,6 @@ SETTLED_SECONDS = 30
 """After so long a period is rolled up: a row is committed later than the instant at which it ended says."""
 KEPT = {SHORT: timedelta(days=2), HOUR: timedelta(days=35)}
 """How long periods of each length are kept."""
-BEHIND = timedelta(hours=24)
-"""Periods that ended earlier than this are not rolled up any more."""
 AT_ONCE = 12
 """Periods that one call rolls up at most."""
 REPORTS = 200
@@ -48,8 +46,13 @@ _OF_A_SHORT_PERIOD = f"""
 WITH ended AS MATERIALIZED (
     SELECT report_id, status, started_at - greatest(available_at, created_at) AS waited,
         finished_at - started_at AS ran
-    FROM {ReportQueue._meta.db_table}
-    WHERE finished_at >= %(start)s AND finished_at < %(end)s AND status = ANY(%(final)s)
+    FROM (
+        SELECT {unmeasured.COLUMNS} FROM {ReportQueue._meta.db_table}
+        WHERE finished_at >= %(start)s AND finished_at < %(end)s AND status = ANY(%(final)s)
+        UNION ALL
+        SELECT {unmeasured.COLUMNS} FROM {UnmeasuredEnd._meta.db_table}
+        WHERE finished_at >= %(start)s AND finished_at < %(end)s
+    ) AS ends
 ), busiest AS (
     SELECT report_id FROM ended GROUP BY report_id ORDER BY count(*) DESC, report_id LIMIT %(reports)s
 ), named AS (
@@ -128,7 +131,7 @@ def roll_up(now: datetime | None = None) -> int:
         now = now or database_now()
         newest = _begin(now - timedelta(seconds=SETTLED_SECONDS), SHORT) - timedelta(seconds=SHORT)
         last = _last_rolled_up(newest)
-        start = oldest = _begin(now - BEHIND, SHORT)
+        start = oldest = _begin(now - unmeasured.BEHIND, SHORT)
         if last is not None:
             following = last + timedelta(seconds=SHORT)
             start = max(oldest, following)
@@ -141,6 +144,7 @@ def roll_up(now: datetime | None = None) -> int:
             done += 1
         if done:
             _forget(now)
+            unmeasured.forget(start - timedelta(seconds=SHORT))
     return done
 
 

@@ -38,6 +38,7 @@ from reportqueue.models import (
     ReportSchedule,
     TriggerPeriod,
     Trouble,
+    UnmeasuredEnd,
     WebhookSource,
     WebhookSubscription,
 )
@@ -251,6 +252,10 @@ DECISIONS: Mapping[type[Model], Mapping[str, Decision]] = {
     ),
     Measure: _none_of("counts of a report", "id", "seconds", "start", "report_id", "what", "bin", "count", "total"),
     MeasureTotal: _none_of("counts of a report", "id", "report_id", "what", "bin", "count", "total", "since", "until"),
+    UnmeasuredEnd: _none_of(
+        "how some row of a report has ended",
+        *("id", "report_id", "status", "created_at", "available_at", "started_at", "finished_at"),
+    ),
     Depth: _none_of("counts of the queue", "start", "waiting", "in_flight", "late"),
     Trouble: _none_of("numbers of schedules and consumers", "id", "type", "subject", "report_id", "since"),
     Report: _none_of(

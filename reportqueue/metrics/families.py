@@ -46,7 +46,7 @@ class Collector(Base):
         yield _gauge("reportqueue_retrying_rows", "Queued rows that wait for another try.", found.retrying)
         yield _gauge(
             "reportqueue_failed_last_hour_rows",
-            "Rows that have failed in the last hour, without those of a muted failure.",
+            "Rows that failed in the last hour and are still failed, without those of a muted failure.",
             found.failed,
         )
 

@@ -39,7 +39,7 @@ class Readings:
     late: int
     retrying: int
     failed: int
-    """Rows that have failed in the last hour, without those of a muted failure."""
+    """Rows that failed in the last hour and are still failed, without those of a muted failure."""
     oldest_due_seconds: float
     """How long the row waits that was due first; 0 if none waits."""
     routes: dict[str, RouteDepth]

@@ -15,7 +15,7 @@ from reportqueue.models.event import (
     WebhookSubscription,
 )
 from reportqueue.models.failure import MutedFailure
-from reportqueue.models.measure import Depth, Measure, MeasureTotal
+from reportqueue.models.measure import Depth, Measure, MeasureTotal, UnmeasuredEnd
 from reportqueue.models.pause import Pause
 from reportqueue.models.period import TriggerPeriod
 from reportqueue.models.queue import ReportAttempt, ReportQueue
@@ -49,6 +49,7 @@ __all__ = [
     "ReportSchedule",
     "TriggerPeriod",
     "Trouble",
+    "UnmeasuredEnd",
     "WebhookSource",
     "WebhookSubscription",
 ]

@@ -6,6 +6,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from reportqueue.states import FINAL
+
 OTHERS = -1
 """Instead of a report's number: all reports beyond the busiest ones of a period."""
 
@@ -44,6 +46,27 @@ class Measure(models.Model):
                 name="reportqueue_measure_makes_sense",
                 condition=Q(report_id__gte=OTHERS, what__in=sorted(What), count__gte=1),
             ),
+        ]
+
+
+class UnmeasuredEnd(models.Model):
+    """How a row ended that has been requeued, re-executed or deleted since, until that is measured.
+
+    Its columns are those of the row; see `reportqueue.unmeasured`.
+    """
+
+    report_id = models.BigIntegerField()
+    status = models.CharField(max_length=10)
+    created_at = models.DateTimeField()
+    available_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index("finished_at", name="reportqueue_unmeasured")]
+        constraints = [
+            models.CheckConstraint(name="reportqueue_unmeasured_is_final", condition=Q(status__in=sorted(FINAL)))
         ]
 
 

@@ -159,7 +159,7 @@ class ReportQueueQuerySet(models.QuerySet["ReportQueue"]):
         return self._free().filter(available_at__gt=Now(), generation__gt=0)
 
     def failed_lately(self) -> Self:
-        """Rows that have failed in the last hour, without those of a muted failure."""
+        """Rows that failed in the last hour and are still failed, without those of a muted failure."""
         muted = MutedFailure.objects.values("fingerprint")
         lately = self.filter(status=Status.FAILED, finished_at__gte=Now() - timedelta(hours=1))
         return lately.exclude(fingerprint__in=muted)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.db import DataError, IntegrityError
 from django.db.models import Exists, OuterRef, QuerySet
 
-from reportqueue import bounds, database, keyset, locks
+from reportqueue import bounds, database, keyset, locks, unmeasured
 from reportqueue.clock import database_now
 from reportqueue.errors import RowBusy
 from reportqueue.models import AuditEntry, ReportQueue
@@ -93,7 +93,9 @@ def _delete(rows: QuerySet[ReportQueue], batch: int, found: list[tuple[datetime,
     with locks.bounded(BUSY_SECONDS):
         free = rows.select_for_update(skip_locked=True, of=("self",))
         found += [(row.finished_at, row.pk) for row in free.only("finished_at")[:batch] if row.finished_at is not None]
-        ReportQueue.objects.filter(pk__in=[pk for _, pk in found]).delete()
+        pks = [pk for _, pk in found]
+        unmeasured.keep(pks)
+        ReportQueue.objects.filter(pk__in=pks).delete()
     return len(found)
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError
 
-from reportqueue import bounds, database, events, failures, locks, plans
+from reportqueue import bounds, database, events, failures, locks, plans, unmeasured
 from reportqueue.conf import conf
 from reportqueue.errors import (
     HeldByAnother,
@@ -223,6 +223,8 @@ def write_all(rows: Sequence[ReportQueue], each: Mapping[str, Mapping[int, Any]]
     """
     own, connection = dict(each or {}), database.connection()
     if "status" in changes:
+        if rows[0].status in FINAL and changes["status"] not in FINAL:
+            unmeasured.keep([row.pk for row in rows])
         if changes["status"] == Status.FAILED:
             own["fingerprint"] = _fingerprints(rows, own.get("error", {}), changes.get("error"))
         elif any(row.fingerprint for row in rows):

@@ -210,7 +210,11 @@ def test_a_process_whose_clock_is_set_back_goes_on(monkeypatch: pytest.MonkeyPat
 
 def test_a_report_that_a_person_executes_again_has_not_waited_since_it_was_first_due():
     row = build_row(
-        status=Status.SUCCEEDED, run_id="run", trigger_time=minutes_ago(3_000), available_at=minutes_ago(3_000)
+        status=Status.SUCCEEDED,
+        run_id="run",
+        trigger_time=minutes_ago(3_000),
+        available_at=minutes_ago(3_000),
+        finished_at=minutes_ago(2_999),
     )
     ReportQueue.objects.filter(pk=row.pk).update(created_at=minutes_ago(3_000))
     started = queue.start(row.pk, generation=1, run_id="again", parent_run_id="run")
