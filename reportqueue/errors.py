@@ -52,6 +52,10 @@ class InvalidTransition(ReportQueueError):
     """The row's status does not allow this."""
 
 
+class RowErased(ReportQueueError):
+    """The data of the report were erased: it would run without its parameters."""
+
+
 class LeaseLost(ReportQueueError):
     """The lease token is not the row's: another owner, the rescuer or a cancel has taken the row."""
 

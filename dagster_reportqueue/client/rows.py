@@ -79,6 +79,8 @@ class QueueRow:
     result: Mapping[str, Any] | None = field(repr=False)
     traceparent: str | None
     """The W3C trace context of the request that queued it."""
+    erased_at: datetime | None
+    """When its data were erased: it has no parameters any more, and cannot be run again."""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> QueueRow:

@@ -66,7 +66,8 @@ class ApiRefused(ApiError):
 class Conflict(ApiRefused):
     """409: the row has changed since the caller read it; `kind` is `stale-lease` or `invalid-state`.
 
-    It is `idempotency-key-reused` if the key of a new report is known with other content."""
+    It is `erased` if the row's data were erased, and `idempotency-key-reused` if the key of a new report is known with
+    other content."""
 
     def __init__(self, message: str, *, kind: str, current_status: str | None) -> None:
         super().__init__(message, status=409, kind=kind)

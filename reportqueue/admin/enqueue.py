@@ -22,7 +22,7 @@ from reportqueue.admin.json_input import JSONInput
 from reportqueue.admin.modifiers import SuggestingAdmin, use_input
 from reportqueue.admin.params_fields import ParamsFields, chosen_or_shown, not_as_shown
 from reportqueue.clock import database_now
-from reportqueue.errors import RowBusy
+from reportqueue.errors import RowBusy, RowErased
 from reportqueue.models import Report, ReportQueue, ReportSchedule
 from reportqueue.models.report import validate_route
 from reportqueue.states import Source
@@ -116,7 +116,13 @@ class EnqueuingAdmin(SuggestingAdmin, ListAdmin):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         if not self.may_enqueue(request):
             raise PermissionDenied
-        initial, data = _initial(request), request.POST if request.method == "POST" else None
+        data = request.POST if request.method == "POST" else None
+        try:
+            initial = _initial(request)
+        except RowErased:
+            text = gettext("The data of this report were erased: there is nothing to copy.")
+            self.message_user(request, text, messages.ERROR)
+            return HttpResponseRedirect(self.address("change", bounds.as_id(request.GET["copy_of"])))
         report_id = initial.get("report_id")
         shown = report_id if data is None else chosen_or_shown(data)
         stored = initial.get("params", {}) if shown in (report_id, None) else {}
@@ -169,11 +175,16 @@ class EnqueuingAdmin(SuggestingAdmin, ListAdmin):
 
 
 def _initial(request: HttpRequest) -> dict[str, Any]:
-    """What the form shows at first: of the row or the schedule that the address names, or of a report."""
+    """What the form shows at first: of the row or the schedule that the address names, or of a report.
+
+    Raises `RowErased` for a row whose data were erased.
+    """
     for name, model in (("copy_of", ReportQueue), ("schedule", ReportSchedule)):
         pk = bounds.as_id(request.GET.get(name, ""))
         found: Any = None if pk is None else model._default_manager.filter(pk=pk).first()
         if found is not None:
+            if name == "copy_of" and found.erased_at is not None:
+                raise RowErased
             chosen = {"report_id": found.report_id, "modifier_id": found.modifier_id, "params": found.params}
             return chosen | {"priority": found.priority} | ({"route": found.route} if name == "copy_of" else {})
     report_id = bounds.as_id(request.GET.get("report_id", ""))

@@ -104,7 +104,10 @@ class ReportQueueAdmin(
     ordering = ["-trigger_time", "-id"]
     sortable_by = ["id", "due"]  # What an index orders; another column would sort the whole history.
     fieldsets = [
-        (None, {"fields": ["report", "modifier", "status_now", "lateness", "run", "artifacts", "error_text"]}),
+        (
+            None,
+            {"fields": ["report", "modifier", "status_now", "erased", "lateness", "run", "artifacts", "error_text"]},
+        ),
         (_("History"), {"fields": ["road", "timeline", "attempts", "queued_by", "bulk_actions", "neighbours"]}),
         (_("Content"), {"fields": ["params_text", "result_text", "idempotency_key"]}),
         (
@@ -163,11 +166,12 @@ class ReportQueueAdmin(
         return PartsPaginator(queryset, per_page, lists.by_trigger_time(queryset, statuses, narrowed=narrowed))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Without the API user and the trace of a row that has none."""
+        """Without what this row does not have: an API user, a trace, erased data."""
         shown = super().get_fieldsets(request, obj)
         if obj is None:
             return shown
-        without = {name for name, value in (("holder", obj.api_user), ("trace", obj.traceparent)) if not value}
+        values = {"holder": obj.api_user, "trace": obj.traceparent, "erased": obj.erased_at}
+        without = {name for name, value in values.items() if not value}
         return [
             (name, {**options, "fields": [field for field in options["fields"] if field not in without]})
             for name, options in shown
@@ -198,7 +202,7 @@ class ReportQueueAdmin(
         """
         if obj is not None:
             context["links"] = self.links_to_failures(obj)
-            if self.may_enqueue(request):
+            if self.may_enqueue(request) and obj.erased_at is None:
                 copy = f"{self.address('enqueue')}?copy_of={obj.pk}"
                 context["links"].insert(0, (gettext("Queue a copy with other parameters…"), copy))
             if obj.processed:
@@ -265,6 +269,11 @@ class ReportQueueAdmin(
     def expires(self, row: ReportQueue) -> str:
         """When it is skipped if it has not started."""
         return _until(row, "expires_at")
+
+    @admin.display(description=_("erased"))
+    def erased(self, row: ReportQueue) -> str:
+        """When its data were erased."""
+        return _until(row, "erased_at")
 
     @admin.display(description=_("deadline"))
     def deadline(self, row: ReportQueue) -> str:

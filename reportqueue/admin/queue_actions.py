@@ -46,6 +46,10 @@ class Operation:
         """Whether a row of that status may be changed."""
         return status in TRANSITIONS[self.verb]
 
+    def takes_row(self, row: ReportQueue) -> bool:
+        """Whether the row may be changed."""
+        return self.takes(row.status) and row.erased_at is None
+
 
 REQUEUE = Operation(
     Verb.REQUEUE,
@@ -97,7 +101,7 @@ class OperableAdmin(ActionsAdmin):
         return [
             (operation.label, self.address(operation.verb, row.pk))
             for operation in OPERATIONS.values()
-            if operation.takes(row.status) and request.user.has_perm(operation.permission)
+            if operation.takes_row(row) and request.user.has_perm(operation.permission)
         ]
 
     def _operate_on_selected(

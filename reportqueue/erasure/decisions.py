@@ -150,6 +150,7 @@ DECISIONS: Mapping[type[Model], Mapping[str, Decision]] = {
         **_of(NUMBER, "generation", "attempt", "max_attempts", "launch_failures", "unstarted_runs", "releases"),
         **_of(TIME, "trigger_time", "available_at", "expires_at", "deadline_at", "created_at"),
         **_of(TIME, "claimed_at", "dispatched_at", "started_at", "finished_at", "lease_expires_at"),
+        **_of("says that the row was erased, so that it is not run again", "erased_at"),
         **_of(STATE, "status", "processed", "source", "waiting", "alone", "cancel_requested"),
         **_of(STATE, "claim_id", "lease_token"),
         **_of(OWN, "route", "claimed_by", "api_user"),

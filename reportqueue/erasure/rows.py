@@ -6,9 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from django.db.models import Q
 from django.db.models.fields.json import KeyTransform
 
 from reportqueue import database, keyset, locks
+from reportqueue.clock import ClockTimestamp
 from reportqueue.erasure import audit_texts
 from reportqueue.erasure.artifacts import Delete, RowFiles, artifacts_of
 from reportqueue.erasure.decisions import emptied, to_empty
@@ -20,6 +22,8 @@ from reportqueue.states import FINAL, Status
 BUSY_SECONDS = 0.1
 """How long a batch waits for a lock beside those of its rows."""
 ROWS, ATTEMPTS, ARTIFACTS, FAILURES = "rows", "attempts", "artifacts", "muted failures"
+_TO_ERASE = to_empty(ReportQueue) | Q(erased_at=None)
+"""Also of a row that has no parameters: it must not be run again, as little as the others."""
 Address = Callable[[int, str], None]
 Runs = Callable[[Collection[str]], None]
 
@@ -50,7 +54,7 @@ def erase(
         skipped = 0
         if dry_run:
             pks = [row.pk for row in rows]
-            counts[ROWS] += ReportQueue.objects.filter(to_empty(ReportQueue), pk__in=pks).count()
+            counts[ROWS] += ReportQueue.objects.filter(_TO_ERASE, pk__in=pks).count()
             counts[ATTEMPTS] += ReportAttempt.objects.filter(to_empty(ReportAttempt), queue__in=pks).count()
         else:
             skipped = _empty(rows, counts)
@@ -91,7 +95,8 @@ def _empty(rows: Sequence[Any], counts: Counter[str]) -> int:
         free = ReportQueue.objects.filter(pk__in=list(read), status__in=sorted(FINAL))
         locked = free.select_for_update(skip_locked=True, of=("self",)).values_list("pk", "finished_at")
         pks = [pk for pk, finished_at in locked if finished_at == read[pk].finished_at]
-        counts[ROWS] += ReportQueue.objects.filter(to_empty(ReportQueue), pk__in=pks).update(**emptied(ReportQueue))
+        to_erase = ReportQueue.objects.filter(_TO_ERASE, pk__in=pks)
+        counts[ROWS] += to_erase.update(**emptied(ReportQueue), erased_at=ClockTimestamp())
         counts[ATTEMPTS] += ReportAttempt.objects.filter(to_empty(ReportAttempt), queue__in=pks).update(
             **emptied(ReportAttempt)
         )

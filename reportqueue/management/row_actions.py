@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, QuerySet
+from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet
 
-from reportqueue.errors import ReportQueueError
+from reportqueue.errors import ReportQueueError, RowErased
 from reportqueue.models import ReportQueue
 from reportqueue.states import TRANSITIONS, Status, Verb
 
@@ -68,23 +68,32 @@ class Preview:
 
 def preview(rows: QuerySet[ReportQueue], verb: Verb) -> Preview:
     """What the verb would do to the rows as they are now."""
-    counts = dict(rows.order_by().values_list("status").annotate(Count("pk")))
-    takes = [status for status in counts if status in TRANSITIONS[verb]]
-    already = [status for status in counts if _is_already(verb, status)]
-    others = {status: _why(verb, status) for status in counts if status not in [*takes, *already]}
+    rows = rows.annotate(erased=ExpressionWrapper(Q(erased_at__isnull=False), BooleanField()))
+    counts: Counter[tuple[str, bool]] = Counter()
+    for status, erased, count in rows.order_by().values_list("status", "erased").annotate(Count("pk")):
+        counts[status, erased] += count
+    already = [kind for kind in counts if _is_already(verb, kind[0])]
+    others = {kind: why for kind in counts if kind not in already and (why := _refusal(verb, *kind))}
+    takes = [kind for kind in counts if kind not in already and kind not in others]
 
-    def first(statuses: Sequence[str]) -> list[int]:
-        return list(rows.filter(status__in=statuses).order_by("pk").values_list("pk", flat=True)[:NAMED])
+    def first(kinds: Sequence[tuple[str, bool]]) -> list[int]:
+        among = Q()
+        for status, erased in kinds:
+            among |= Q(status=status, erased=erased)
+        return list(rows.filter(among).order_by("pk").values_list("pk", flat=True)[:NAMED]) if kinds else []
 
-    firsts = {why: first([status]) for status, why in others.items()}
+    refused: dict[str, list[tuple[str, bool]]] = {}
+    for kind, why in others.items():
+        refused.setdefault(why, []).append(kind)
+    firsts = {why: first(kinds) for why, kinds in refused.items()}
     return Preview(
-        matching=sum(counts.values()),
-        changed=sum(counts[status] for status in takes),
-        first=first(takes) if takes else [],
-        running=counts.get(Status.RUNNING, 0) if Status.RUNNING in takes else 0,
-        already=first(already) if already else [],
+        matching=counts.total(),
+        changed=sum(counts[kind] for kind in takes),
+        first=first(takes),
+        running=sum(counts[kind] for kind in takes if kind[0] == Status.RUNNING),
+        already=first(already),
         refused=dict(sorted(firsts.items(), key=lambda one: one[1])),
-        refused_rows={why: counts[status] for status, why in others.items()},
+        refused_rows={why: sum(counts[kind] for kind in kinds) for why, kinds in refused.items()},
     )
 
 
@@ -98,9 +107,11 @@ def _is_already(verb: Verb, status: str) -> bool:
     return verb is Verb.CANCEL and status == Status.CANCELLED
 
 
-def _why(verb: Verb, status: str) -> str:
-    """As `queue` refuses it."""
-    return f"A {status} report cannot be {PARTICIPLES[verb]}."
+def _refusal(verb: Verb, status: str, erased: bool) -> str:
+    """As `queue` refuses it; empty if it does not."""
+    if status not in TRANSITIONS[verb]:
+        return f"A {status} report cannot be {PARTICIPLES[verb]}."
+    return str(RowErased()) if erased else ""
 
 
 def _batches(rows: QuerySet[ReportQueue]) -> Iterator[list[tuple[int, str]]]:

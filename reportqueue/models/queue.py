@@ -321,6 +321,12 @@ class ReportQueue(models.Model):
     traceparent = models.CharField(max_length=tracing.MAX_LENGTH, null=True, editable=False)
     """The W3C trace context of what queued it; empty if that belongs to no trace."""
 
+    erased_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text=_("When its data were erased: its parameters are gone, and it cannot be run again."),
+    )
+
     objects = ReportQueueQuerySet.as_manager()
 
     class Meta:
@@ -488,6 +494,8 @@ class ReportQueue(models.Model):
                 condition=~Q(status__in=sorted(WITH_CONSUMER))
                 | (Q(claim_id__isnull=False, generation__gte=1) & ~Q(claimed_by="")),
             ),
+            # It would run without its parameters.
+            models.CheckConstraint(name="reportqueue_erased_is_final", condition=Q(erased_at=None) | _final()),
             models.CheckConstraint(
                 name="reportqueue_cancel_asked_only_of_runs",
                 condition=Q(cancel_requested=False) | Q(status=Status.RUNNING),

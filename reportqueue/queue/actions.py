@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from reportqueue import audit, tracing
-from reportqueue.errors import ReportQueueError
+from reportqueue.errors import ReportQueueError, RowErased
 from reportqueue.models import ReportQueue
 from reportqueue.queue import turns
 from reportqueue.queue.transitions import (
@@ -75,11 +75,13 @@ def requeue(pk: int, *, reason: str = "") -> ReportQueue:
     """Queue a final row again, due now; its attempts are counted afresh.
 
     If its schedule does not allow overlaps and another of its reports is unfinished, it waits for its turn. Raises
-    `InvalidTransition` if the row is not final, or was skipped.
+    `InvalidTransition` if the row is not final, or was skipped; `RowErased` if its data were erased.
     """
     with turns.entry([pk]) as entry, locked(pk) as (row, now):
         if row.status not in TRANSITIONS[Verb.REQUEUE]:
             raise invalid(row, "requeued")
+        if row.erased_at is not None:
+            raise RowErased
         audit.record_rows(Verb.REQUEUE, [row], reason=reason)
         _queue_again([row], entry, now, reason)
         return row
@@ -138,6 +140,8 @@ def _fit(
         refused = None if objection is None else objection(row)
         if refused is None and row.status not in TRANSITIONS[verb]:
             refused = invalid(row, done)
+        if refused is None and row.erased_at is not None:
+            refused = RowErased()
         results[row.pk] = refused or row
         if refused is None:
             alike[row.status, row.claimed_by].append(row)

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 
 from reportqueue import bounds, catalogue, database
 from reportqueue.conf import conf
-from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError
+from reportqueue.errors import InvalidTransition, LeaseLost, ReportQueueError, RowErased
 from reportqueue.models import Report, ReportAttempt, ReportQueue
 from reportqueue.queue import expiry, turns
 from reportqueue.queue.transitions import (
@@ -61,8 +61,8 @@ def start(
     new lease, unless it names another `worker` than before. A final row starts only for a re-execution by a person:
     `parent_run_id` is the row's last run, and its attempts are counted afresh. If its schedule does not allow overlaps,
     a row starts only while no other report of the schedule is unfinished. Raises `InvalidTransition` for every other
-    run, which must end without work; `HeldByAnother` if the row was handed out to another API user than `user`, the
-    run's.
+    run, which must end without work; `RowErased` if the row's data were erased; `HeldByAnother` if the row was handed
+    out to another API user than `user`, the run's.
     """
     return single(
         start_many(
@@ -173,6 +173,8 @@ def _not_to_start(row: ReportQueue, generation: int, run: _Run) -> ReportQueueEr
     again = row.status in FINAL and bool(run.parent_run_id) and run.parent_run_id == row.run_id
     if (row.status == Status.RUNNING and row.run_id != run.run_id) or (row.status in FINAL and not again):
         return invalid(row, f"started by run {run.run_id}")
+    if row.erased_at is not None:
+        return RowErased()
     if (refusal := held_by_another(row, run.user)) is not None:
         return refusal
     return _out_of_turn(row) if row.waiting else None

@@ -23,6 +23,7 @@ ITEM = {
     "available_at", "expires_at", "deadline_at", "created_at",
     "claimed_by", "claimed_at", "dispatched_at",
     "started_at", "finished_at", "lease_expires_at", "cancel_requested", "error", "failure", "result", "traceparent",
+    "erased_at",
 }
 ATTEMPT = {
     "attempt", "generation", "run_id", "parent_run_id", "worker", "started_at", "finished_at",

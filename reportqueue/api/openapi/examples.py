@@ -44,6 +44,7 @@ ROW: dict[str, Any] = {
     "failure": "",
     "result": None,
     "traceparent": None,
+    "erased_at": None,
 }
 CLAIMED = ROW | {
     "status": "claimed",

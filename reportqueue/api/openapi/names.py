@@ -77,6 +77,7 @@ _ROW = {
     "cancel_requested": "Whether a person has asked its run to stop.",
     "lease_expires_at": "When it is offered again, unless it is renewed, started or ended before.",
     "traceparent": "The W3C trace context of what queued it; null if that belongs to no trace.",
+    "erased_at": "When its data were erased: it has no parameters any more, and cannot be run again. Otherwise null.",
 }
 FIELDS: Mapping[type[serializers.BaseSerializer[Any]], Mapping[str, str]] = {
     queue.ItemSerializer: _ROW,

@@ -16,6 +16,7 @@ WHEN = {
     "method-not-allowed": "The path has no such method.",
     "not-acceptable": "The answer is JSON, which the header `Accept` excludes.",
     "invalid-state": "The row's status does not allow it, or it is another report's turn.",
+    "erased": "The row's data were erased with those of its modifier: it would run without its parameters.",
     "stale-lease": "The lease token, or the claim id, is no longer the row's.",
     "idempotency-key-reused": "This caller has used the key before with other content.",
     "bulk-action-refused": "The bulk action has ended, or cannot be undone.",

@@ -138,7 +138,7 @@ OPERATIONS: Operations = {
             bodies=(shapes.RequeueBody,),
             examples={"with a reason": {"reason": "The source was down"}},
             answers={200: ROW},
-            refusals=("invalid-state",),
+            refusals=("invalid-state", "erased"),
         ),
     },
     queue.FailuresView: {

@@ -48,7 +48,7 @@ OPERATIONS: Operations = {
             bodies=(shapes.StartBody,),
             examples={"a run": {"generation": 1, "run_id": "run-1", "worker": "host:7"}},
             answers={200: Answer("The row.", (shapes.StartedSerializer,), examples.RUNNING | OWNED)},
-            refusals=("invalid-state", "held-by-another"),
+            refusals=("invalid-state", "erased", "held-by-another"),
         ),
     },
     queue.HeartbeatView: {

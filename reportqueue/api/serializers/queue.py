@@ -422,6 +422,7 @@ class ItemSerializer(RowSerializer[ReportQueue]):
             "failure",
             "result",
             "traceparent",
+            "erased_at",
         ]
 
 

@@ -257,7 +257,16 @@ _SHOWN = (
         "fingerprint",
     ),
     *("generation", "attempt", "max_attempts", "launch_failures", "unstarted_runs", "releases", "alone", "waiting"),
-    *("claimed_by", "claimed_at", "dispatched_at", "started_at", "finished_at", "lease_expires_at", "run_id"),
+    *(
+        "claimed_by",
+        "claimed_at",
+        "dispatched_at",
+        "started_at",
+        "finished_at",
+        "erased_at",
+        "lease_expires_at",
+        "run_id",
+    ),
     *("idempotency_key", "params", "result", "error"),
 )
 
