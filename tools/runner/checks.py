@@ -22,7 +22,7 @@ from tools.runner.processes import POLL_SECONDS, ChildFailed, Children
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 30.0
 """How long a check may take to end after a signal: the acceptance tests tear down what they have set up."""
-WORKERS = 2
+WORKERS = 3
 """Processes for the tests that may run in parallel; each has its own database."""
 ALONE = ("tests/acceptance", "tests/chaos", "tests/simulator")
 """These tests start whole demos and time them, or use all processors: nothing else may run at the same time."""
