@@ -242,7 +242,7 @@ def test_it(waiting):
 @pytest.mark.parametrize(
     ("failing", "said"),
     [
-        ("test_unit", "failed: tests in 2 processes"),
+        ("test_unit", "failed: tests in 3 processes"),
         ("test_chaos", "failed: tests that run alone"),
         ("", "all passed"),
     ],
