@@ -103,7 +103,7 @@ def test_a_person_goes_from_an_empty_folder_to_a_schedule_of_a_report_of_ones_ow
     shown = failed["error"].strip().splitlines()[-1]
     assert re.search(rf"^{re.escape(shown)}$", said, re.MULTILINE)
 
-    reader.read("7. Mend it, and requeue")
+    reader.read("7. Repair it, and requeue")
     reader.click(f"{ADMIN}/reportqueue/{failed['queue_id']}/requeue/", reason="the sales are there")
     assert reader.see(18, "succeeded")["result"]["total"] == 45
     assert len(own_road.row(failed["queue_id"])["attempts"]) == 2
