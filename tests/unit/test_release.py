@@ -225,7 +225,7 @@ def test_a_release_leaves_its_files_with_their_sums_and_says_what_comes_next(
     monkeypatch.setattr(release, "STEPS", {"a step": step})
     assert release.run(argparse.Namespace(check=True)) == 0
     assert not (checkout / "dist").exists()
-    assert capsys.readouterr().out.endswith("\nrelease: 2.3.4 may be released\n")
+    assert capsys.readouterr().out.endswith("\nrelease: 2.3.4 has passed\n")
 
     assert release.run(argparse.Namespace(check=False)) == 0
     said = capsys.readouterr().out

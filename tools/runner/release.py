@@ -71,7 +71,7 @@ def run(chosen: argparse.Namespace) -> int:
             print(f"--- {number} of {len(STEPS)}: {title}", flush=True)
             print(step(candidate), flush=True)
             stop_signals.check()
-        print(f"release: {candidate.version} may be released" if chosen.check else _leave(candidate), flush=True)
+        print(f"release: {candidate.version} has passed" if chosen.check else _leave(candidate), flush=True)
     except Refused as refused:
         print(f"error: {refused}\nWhat to do: {refused.remedy}", file=sys.stderr)
         return 1
@@ -194,7 +194,9 @@ def installations(candidate: Candidate) -> str:
 
 def documentation(candidate: Candidate) -> str:
     """Build the site."""
-    if checks.docs([]):
+    code = checks.docs([])
+    stop_signals.check()
+    if code:
         raise Refused("The documentation's site is not whole.", "mend what is named above; `run.py docs` repeats this.")
     return "no warning"
 
