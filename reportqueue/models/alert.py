@@ -129,14 +129,20 @@ class AlertRule(models.Model):
         return not self.report_ids or report_id is None or report_id in self.report_ids
 
     def clean(self) -> None:
-        """Refuse a rule that tells nobody, and unknown channels."""
+        """Refuse a rule that tells nobody, and unknown channels.
+
+        The settings may have lost a channel that was stored before. It is refused again only when the rule is enabled:
+        a rule can always be disabled.
+        """
         if not isinstance(self.emails, list) or not isinstance(self.channels, list):
             return  # the fields refuse it
         problems: dict[str, Any] = {}
         if not self.emails and not self.channels:
             problems["emails"] = _("Give an address or a channel.")
         known = conf().alert_channels or {}
-        if unknown := sorted(set(self.channels) - set(known)):
+        stored = None if self.pk is None else AlertRule.objects.filter(pk=self.pk).first()
+        kept = stored.channels if stored is not None and (stored.enabled or not self.enabled) else []
+        if unknown := sorted(set(self.channels) - set(known) - set(kept)):
             there = ", ".join(sorted(known)) or "none"
             problems["channels"] = f"The setting ALERT_CHANNELS has no {', '.join(unknown)[:200]}; it has: {there}."
         if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -167,6 +168,17 @@ class WebhookSubscription(models.Model):
     def __str__(self) -> str:
         # The path of an address is often a secret. This text is in the log, in the audit, and in the lists of others.
         return self.description or f"#{self.pk} {addresses.origin(self.url)}"
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Refuse wrong values. The settings may have come to refuse an address that was stored before.
+
+        So a stored address is checked again only when the subscription is enabled: it can always be disabled.
+        """
+        if self.pk is not None:
+            before = WebhookSubscription.objects.filter(pk=self.pk, url=self.url)
+            if before.filter(enabled=True).exists() or (not self.enabled and before.exists()):
+                exclude = {*(exclude or ()), "url"}
+        super().clean_fields(exclude)
 
     def clean(self) -> None:
         """Refuse unknown types, and name each type and report once."""

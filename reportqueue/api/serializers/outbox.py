@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
@@ -39,6 +39,9 @@ class SubscriptionSerializer(RowSerializer[WebhookSubscription]):
             "created_at",
         ]
         read_only_fields = ["failures", "failing_since", "disabled_reason", "previous_until", "created_at"]
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "url": {"validators": []}
+        }  # the model knows whether it must be checked
 
     def to_internal_value(self, data: Any) -> Any:
         """Also refuse unknown fields and fields that are read-only."""
