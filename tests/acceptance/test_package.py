@@ -66,6 +66,8 @@ def test_every_link_of_the_page_is_absolute_and_nothing_needs_mermaid(metadata: 
     urls = [text.partition(", ")[2] for text in metadata.get_all("Project-URL", [])]
     (home,) = {"/".join(url.split("/")[:3]) for url in urls}
     assert [target for target in targets if target.startswith(f"{home}/source/docs/")]
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', page)
+    assert sorted(pictures) == [f"{home}/raw/docs/images/overview-{scheme}.png" for scheme in ("dark", "light")]
 
 
 def test_the_metadata_offers_the_two_sides_and_their_additions_and_no_tools(metadata: Message):

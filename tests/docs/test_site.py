@@ -65,6 +65,20 @@ def test_drawings_are_pictures_for_both_themes(built: Path):
         assert "language-mermaid" not in shown
 
 
+def test_pictures_are_shown_in_the_scheme_of_the_page_and_open_in_their_own_size(built: Path):
+    shown = 0
+    for page in pages():
+        text = text_of(built, page)
+        assert "<picture" not in text, page
+        for found in extension.PICTURE.finditer((BASE_DIR / page).read_text()):
+            for scheme, name in extension.SCHEMES.items():
+                file = re.escape(Path(found[scheme]).name)
+                link = rf'<a class="{name}[^"]*" href="(?:\.\./)?_images/{file}"><img alt="[^"]+" class="{name}"'
+                assert re.search(link, text), f"{page} does not show {found[scheme]}"
+                shown += 1
+    assert shown >= 10
+
+
 def test_the_search_knows_the_terms_of_the_glossary(built: Path):
     assert 'id="term-lease-token"' in text_of(built, "docs/glossary.md")
     assert '"lease token"' in (built / "searchindex.js").read_text()

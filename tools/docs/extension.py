@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.osutil import relative_uri
 
 from project.environment import BASE_DIR
 from tools.docs import commands, drawings, python_api, rest_api
@@ -34,17 +36,29 @@ ENTRY = re.compile(r"^- \[(?P<title>[^\]]+)\]\((?P<page>[^)#]+)\.md\)", re.MULTI
 TERM = re.compile(r"^\*\*(?P<words>[^*\n]+)\*\*: (?P<text>.+?)\n(?=\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
+PICTURE = re.compile(
+    r'^<picture>\n  <source media="\(prefers-color-scheme: dark\)" srcset="(?P<dark>[^"]+)">\n'
+    r'  <img alt="(?P<alt>[^"]+)" src="(?P<light>[^"]+)">\n</picture>$',
+    re.MULTILINE,
+)
+"""A picture in two schemes, as GitHub shows it."""
+SCHEMES = {"light": "only-light", "dark": "only-dark"}
+"""The theme's class of a picture that is shown in this scheme alone."""
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx's entry point."""
     app.connect("source-read", _complete)
     app.connect("autodoc-process-docstring", _show_code)
     app.add_post_transform(Folders)
+    app.add_post_transform(Pictures)
     drawings.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _complete(app: Sphinx, name: str, source: list[str]) -> None:
     text = PART.sub(lambda found: PARTS[found[1]](), source[0])
+    text = PICTURE.sub(with_schemes, text)
     if name == app.config.root_doc:
         text = with_navigation(text, PurePosixPath(name).parent)
     if name.endswith("/glossary"):
@@ -71,6 +85,30 @@ class Folders(SphinxPostTransform):
         for link in list(self.document.findall(pending_xref)):
             if link["reftype"] == "myst" and (here / link["reftarget"]).is_dir():
                 link.replace_self(link.children)
+
+
+class Pictures(SphinxPostTransform):
+    """A picture of a page links to itself: a click shows it in its own size."""
+
+    default_priority = 5
+    formats = ("html",)
+
+    def run(self, **kwargs: object) -> None:
+        """Wrap those that `with_schemes` has made."""
+        here = self.app.builder.get_target_uri(self.env.docname)
+        for picture in list(self.document.findall(nodes.image)):
+            if schemes := [name for name in picture["classes"] if name in SCHEMES.values()]:
+                file = posixpath.join(self.app.builder.imagedir, self.env.images[picture["uri"]][1])
+                link = nodes.reference(refuri=relative_uri(here, file), classes=schemes, internal=True)
+                picture.replace_self(link)
+                link += picture
+
+
+def with_schemes(found: re.Match[str]) -> str:
+    """The two files of a picture, each for its scheme."""
+    return "\n".join(
+        f"```{{image}} {found[scheme]}\n:alt: {found['alt']}\n:class: {name}\n```" for scheme, name in SCHEMES.items()
+    )
 
 
 def with_navigation(text: str, folder: PurePosixPath) -> str:

@@ -107,7 +107,7 @@ def simulate(arguments: argparse.Namespace) -> int:
 
 
 def screenshots(options: list[str]) -> int:
-    """Take a picture of each page of the admin; returns 0 if every page could be shown. See `tools/screenshots.py`."""
+    """Take a picture of each page of the admin; returns 0 if every page could be shown. See `tools/screenshots`."""
     command = [sys.executable, "-m", "tools.screenshots", *options]
     return on_temporary_postgres(lambda: run_in_foreground(command, environment={**os.environ, "DEBUG": "1"}))
 
