@@ -64,6 +64,10 @@ class HeldByAnother(ReportQueueError):
     """The row was handed out to another API user. That user alone may go on with it, until its lease ends."""
 
 
+class HistoryLeft(ReportQueueError):
+    """Many finished reports belong to the schedule, and not all could be detached yet. Delete it again to go on."""
+
+
 class RowBusy(ReportQueueError):
     """Another transaction holds its lock and did not release it in time: try again soon."""
 

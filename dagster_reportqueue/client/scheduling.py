@@ -134,7 +134,10 @@ class Scheduling(Transport):
         return parsed("a row", lambda: QueueRow.parse(answer))
 
     def delete_schedule(self, schedule_id: int, *, version: int | None = None) -> None:
-        """Delete it; the rows that it has enqueued stay. Needs the permission to delete schedules."""
+        """Delete it; the rows that it has enqueued stay. Needs the permission to delete schedules.
+
+        If very many finished rows belong to it, this raises `ApiUnreachable`, whose text says so: call it again.
+        """
         self.answer("DELETE", f"schedules/{schedule_id}/", headers=_if_match(version), once=True)
 
     def _changed(self, method: str, path: str, body: Mapping[str, Any], version: int | None) -> Schedule:

@@ -29,6 +29,7 @@ from reportqueue.admin.params_fields import ParamsFields, chosen_or_shown
 from reportqueue.admin.report_input import ReportInput
 from reportqueue.admin.schedule_actions import SwitchableAdmin, sees_queue
 from reportqueue.admin.schedule_backfill import BackfilledAdmin
+from reportqueue.admin.schedule_deletion import DeletingAdmin
 from reportqueue.admin.schedule_form import FIELDSETS, SPAN, WHAT, WHEN, WHEN_FIELDS, ScheduleForm, with_params_fields
 from reportqueue.admin.schedule_preview import PreviewedAdmin
 from reportqueue.models import ReportQueue, ReportSchedule
@@ -49,7 +50,9 @@ DETAIL_SHOWN = 150
 
 
 @admin.register(ReportSchedule)
-class ReportScheduleAdmin(SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, AgendaAdmin, LiveAdmin, ExportedAdmin):
+class ReportScheduleAdmin(
+    SwitchableAdmin, BackfilledAdmin, PreviewedAdmin, AgendaAdmin, DeletingAdmin, LiveAdmin, ExportedAdmin
+):
     """The list and the form of schedules. A schedule that cannot fire is refused, naming the field."""
 
     list_display = [

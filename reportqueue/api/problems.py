@@ -73,6 +73,7 @@ QUEUE_ERRORS: list[tuple[type[errors.ReportQueueError], str, int]] = [
     (errors.FiringRefused, "firing-refused", status.HTTP_409_CONFLICT),
     (errors.FiringTooEarly, "too-early", status.HTTP_409_CONFLICT),
     (errors.IdempotencyKeyReused, "idempotency-key-reused", status.HTTP_409_CONFLICT),
+    (errors.HistoryLeft, "history-left", status.HTTP_503_SERVICE_UNAVAILABLE),
     (errors.RowBusy, "busy", status.HTTP_503_SERVICE_UNAVAILABLE),
 ]
 TITLES = {
@@ -88,6 +89,7 @@ TITLES = {
     "firing-refused": "The schedule has no such firing to run",
     "too-early": "The firing is still to come",
     "idempotency-key-reused": "Idempotency key reused",
+    "history-left": "Finished reports are left",
     "busy": "Held by another transaction",
     "unavailable": "The database is not available",
     "not-migrated": "The database lacks tables",

@@ -99,6 +99,8 @@ def delete(modifier_id: int, *, dry_run: bool) -> Counter[str]:
     for model, name in ((ReportSchedule, SCHEDULES), (WebhookSource, SOURCES)):
         own: Any = model.objects
         for pk in list(own.filter(modifier_id=modifier_id).values_list("pk", flat=True)):
+            if not dry_run and model is ReportSchedule:
+                ReportSchedule.objects.filter(pk=pk).detach_history()
             counts[name] += 1 if dry_run else _delete(model, pk, modifier_id)
     return counts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -14,13 +15,19 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 import reportcron
-from reportqueue import bounds, catalogue, locks, modifiers, notices
+from reportqueue import bounds, catalogue, database, locks, modifiers, notices
 from reportqueue.clock import ClockTimestamp, database_now
 from reportqueue.errors import ScheduleNotFound
 from reportqueue.models.calendars import BlackoutCalendar
 from reportqueue.models.period import TriggerPeriod
+from reportqueue.states import FINAL
 from reportqueue.timing import MAX_MOVED_A_DAY, NeverFires, Timing, words
 from reportqueue.timing.policies import Blackout, CatchUp, Overlap
+
+DETACHED_AT_ONCE = 1_000
+"""Finished reports that one transaction takes from a schedule that is to be deleted."""
+DETACH_SECONDS = 5.0
+"""How long a call of the API or a page of the admin may do that."""
 
 
 class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
@@ -77,12 +84,23 @@ class ReportScheduleQuerySet(models.QuerySet["ReportSchedule"]):
                 schedule.apply_overlap()
             return changed
 
+    def detach_history(self, *, seconds: float | None = None) -> bool:
+        """Take the finished reports from these schedules, in batches with a commit each; whether none is left.
+
+        For schedules that are to be deleted: a deletion takes all reports from a schedule, in one transaction. That of
+        100,000 reports takes ten seconds, and holds their locks until its end. After about so many `seconds` this ends
+        and returns False: call it again.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
+        return all(schedule.detach_history(until) for schedule in self.order_by("pk"))
+
     def _to_lock(self) -> Self:
         """These schedules, locked in one order. A later statement may find others: name the locked ones in it."""
         return self.order_by("pk").select_for_update(of=("self",))
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Delete as Django does, and notify the schedulers and sensors."""
+        """Delete as Django does, and notify the schedulers and sensors. Finished reports are detached before."""
+        self.detach_history()
         with locks.bounded():
             locked = list(self._to_lock())
             for schedule in locked:
@@ -442,7 +460,8 @@ class ReportSchedule(models.Model):
             self.queue_rows.line_up(self.pk)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Delete as Django does, and notify the schedulers and sensors."""
+        """Delete as Django does, and notify the schedulers and sensors. Finished reports are detached before."""
+        self.detach_history()
         with locks.bounded():
             stored = ReportSchedule.objects.select_for_update(of=("self",)).filter(pk=self.pk).first()
             if stored is not None:
@@ -450,6 +469,23 @@ class ReportSchedule(models.Model):
             deleted = super().delete(*args, **kwargs)
             notices.schedules_changed()
         return deleted
+
+    def detach_history(self, until: float | None = None) -> bool:
+        """As that of the queryset does, until this instant of `time.monotonic()`."""
+        finished = self.queue_rows.filter(status__in=sorted(FINAL)).order_by("trigger_time")
+        left = finished
+        while True:
+            with locks.bounded(), database.in_index_order():
+                free = left.select_for_update(skip_locked=True, no_key=True, of=("self",))
+                found = list(free.values_list("pk", "trigger_time")[:DETACHED_AT_ONCE])
+                # By their ids alone: otherwise PostgreSQL may go through the index of the schedule's rows once more.
+                self.queue_rows.model.objects.filter(pk__in=[pk for pk, _ in found]).update(schedule=None)
+            if len(found) < DETACHED_AT_ONCE:
+                return True
+            # Not from the beginning: the index keeps the places of those that were detached, until it is vacuumed.
+            left = finished.filter(trigger_time__gte=found[-1][1])
+            if until is not None and time.monotonic() > until:
+                return False
 
     def _plan(self, now: datetime, *, was_enabled: bool) -> None:
         self.error, self.planned_from, self.plan_needed, self.timing_set_at = "", now, False, now

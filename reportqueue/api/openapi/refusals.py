@@ -28,6 +28,7 @@ WHEN = {
     "precondition-failed": "It has another version than `If-Match` names.",
     "body-too-large": "The body is larger than `MAX_BODY_BYTES`.",
     "unsupported-media-type": "The body is not `application/json`.",
+    "history-left": "Many finished rows belong to the schedule. Some were detached: repeat the call to go on.",
     "busy": "Another transaction has held the row for too long: repeat the call.",
     "unavailable": "The database does not answer, accepts no more connections, or is read-only: repeat the call.",
     "not-migrated": "The database lacks a table or a column of the app.",

@@ -86,10 +86,13 @@ OPERATIONS: Operations = {
             name="delete_schedule",
             tag="Schedules",
             summary="Delete a schedule",
-            text="The rows that it has enqueued stay.",
+            text=(
+                "The rows that it has enqueued stay, without its id. If there are very many finished ones, some are "
+                "detached and the answer is 503 `history-left`: repeat the call."
+            ),
             parameters=(IF_MATCH,),
             answers={204: DELETED},
-            refusals=(CONDITIONAL,),
+            refusals=(CONDITIONAL, "history-left"),
         ),
     },
     schedules.PauseView: {

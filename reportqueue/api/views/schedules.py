@@ -18,7 +18,9 @@ from reportqueue.api.serializers import schedules as shapes
 from reportqueue.api.serializers.agenda import agenda_shown
 from reportqueue.api.serializers.queue import Body, all_shown, item, shown
 from reportqueue.clock import database_now
+from reportqueue.errors import HistoryLeft
 from reportqueue.models import ReportSchedule
+from reportqueue.models.schedule import DETACH_SECONDS
 from reportqueue.row_filters import InstantField
 from reportqueue.states import Source
 
@@ -75,7 +77,11 @@ class ScheduleView(_SchedulesView):
             return _answer(form.save_as(request.user.get_username()))
 
     def delete(self, request: Request, pk: int) -> Response:
-        """204; rows that it has enqueued stay."""
+        """204; rows that it has enqueued stay. 503 while many finished rows are still detached from it."""
+        with _matching(request, pk):
+            pass  # a call that is refused detaches nothing
+        if not ReportSchedule.objects.filter(pk=pk).detach_history(seconds=DETACH_SECONDS):
+            raise HistoryLeft
         with _matching(request, pk) as schedule:
             schedule.delete()
         return Response(status=204)
