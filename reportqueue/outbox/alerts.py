@@ -7,7 +7,7 @@ the process is killed after it was sent, and never gets lost.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,8 +47,11 @@ _LASTS = {EventType.SCHEDULE_OVERDUE, EventType.SILENT}
 logger = logging.getLogger("reportqueue")
 
 
-def step() -> int:
-    """Count new events, look for backlogs and for what is over, send what is due; how many messages were sent."""
+def step(stopping: Callable[[], bool] = lambda: False) -> int:
+    """Count new events, look for backlogs and for what is over, send what is due; how many messages were sent.
+
+    Once `stopping` returns True, no further message is begun.
+    """
     if not AlertRule.objects.exists():
         return 0
     while _take_in() == INTAKE:
@@ -56,7 +59,8 @@ def step() -> int:
     with locks.bounded():
         if locks.try_until_commit(_LOCK):
             _look()
-    return sum(_send(pk) for pk in AlertRule.objects.filter(enabled=True).values_list("pk", flat=True))
+    rules = AlertRule.objects.filter(enabled=True).values_list("pk", flat=True)
+    return sum(_send(pk) for pk in rules if not stopping())
 
 
 def request_test(pk: int) -> AlertRule:

@@ -224,7 +224,7 @@ def _deliver(stop: threading.Event, threads: int | None) -> None:
 
 def _send_alerts(stop: threading.Event) -> None:
     def step() -> None:
-        alerts.step()
+        alerts.step(stop.is_set)
         stop.wait(WATCH_SECONDS)
 
     try:

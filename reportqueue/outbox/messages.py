@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMessage, get_connection
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import override
@@ -23,6 +23,8 @@ from reportqueue.models.alert import MAX_LINE_LENGTH, Condition
 logger = logging.getLogger("reportqueue")
 SHOWN, NAMED = 20, 3
 """Things that a message names, and reports that its subject names; the others are counted."""
+MAIL_SECONDS = 10.0
+"""How long each answer of the mail server may take, if the setting EMAIL_TIMEOUT does not say so."""
 _ROWS = "reportqueue_reportqueue_changelist"
 PAGES: dict[str, tuple[str, str]] = {
     Condition.FAILED: (_ROWS, "?status=failed&q=report:{number}"),
@@ -109,7 +111,11 @@ def _absolute(page: str, *arguments: object) -> str:
 
 
 def _mail(addresses: Sequence[str], subject: str, body: str) -> None:
-    EmailMessage(subject, body, to=list(addresses)).send()
+    link: Any = get_connection()  # each backend has attributes of its own
+    # Without a limit, a server that does not answer would hold the process for ever, also one that is told to stop.
+    if getattr(link, "timeout", MAIL_SECONDS) is None:
+        link.timeout = MAIL_SECONDS
+    EmailMessage(subject, body, to=list(addresses), connection=link).send()
 
 
 def _notify(channel: str, subject: str, body: str) -> None:

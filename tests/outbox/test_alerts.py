@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import mail
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.core.mail.backends.smtp import EmailBackend as SmtpBackend
+from django.db import connection, connections
 from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -330,6 +334,51 @@ def test_a_message_that_cannot_be_sent_is_tried_again_and_its_rule_says_why(sett
     assert len(told()) == 1
     one.refresh_from_db()
     assert (one.problem, one.sent_at is not None) == ("", True)
+
+
+@pytest.fixture
+def silent_server(settings: Any) -> Iterator[socket.socket]:
+    """A mail server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.getsockname()
+        server.settimeout(20)
+        yield server
+
+
+def test_a_mail_server_that_says_nothing_does_not_keep_the_process_from_stopping(
+    silent_server: socket.socket, settings: Any, monkeypatch: pytest.MonkeyPatch
+):
+    settings.EMAIL_TIMEOUT = None
+    monkeypatch.setattr(messages, "MAIL_SECONDS", 0.5)
+    one, stop = rule("failed"), threading.Event()
+    rule("late", name="the next", test_wanted=True)
+    fail()
+
+    def work() -> None:
+        outbox.work(stop)
+        connections.close_all()
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    with silent_server.accept()[0]:
+        stop.set()
+        working.join(20)
+        assert not working.is_alive()
+    one.refresh_from_db()
+    assert "TimeoutError" in one.problem or "timed out" in one.problem
+    assert AlertRule.objects.get(name="the next").problem == "", "no further message is begun"
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(None, messages.MAIL_SECONDS), (3, 3), (0.5, 0.5)])
+def test_the_time_of_the_settings_is_kept(setting: Any, expected: float, settings: Any, monkeypatch: Any):
+    settings.EMAIL_BACKEND, settings.EMAIL_TIMEOUT = "django.core.mail.backends.smtp.EmailBackend", setting
+    used: list[Any] = []
+    monkeypatch.setattr(SmtpBackend, "send_messages", lambda link, several: used.append(link.timeout))
+    rule("failed")
+    fail()
+    told()
+    assert used == [expected]
 
 
 def test_whoever_got_a_message_does_not_get_it_again_since_another_way_fails(settings: Any):
