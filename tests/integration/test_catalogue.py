@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from reportqueue import queue, schedules
 from reportqueue.models import Report, ReportQueue, ReportSchedule, WebhookSource
 from reportqueue.states import Source, Status
 from reportqueue.webhooks import accept
-from tests.concurrency import at_once
+from tests.concurrency import at_once, patiently
 from tests.conftest import build_row, build_schedule, minutes_ago
 
 pytestmark = pytest.mark.django_db
@@ -195,7 +196,8 @@ def test_a_schema_is_an_object(schema: Any):
 
 @pytest.mark.django_db(transaction=True)
 def test_who_asks_at_once_for_the_same_report_gets_the_same_row():
-    rows = at_once([lambda: queue.enqueue(1, 2, params={"a": 1}, unique=queue.UNFINISHED)] * 8)
+    enqueue = partial(patiently, queue.enqueue, 1, 2, params={"a": 1}, unique=queue.UNFINISHED)
+    rows = at_once([enqueue] * 8)
     assert len({row.pk for row in rows}) == 1
     assert ReportQueue.objects.count() == 1
 
