@@ -98,9 +98,8 @@ def tell_lasting(kind: EventType, lasting: Collection[Told]) -> None:
 
 def _take_in() -> int:
     """Count the next events for the rules that they concern; how many events there were."""
-    mine = EventDelivery.objects.filter(
-        status=DeliveryStatus.PENDING, subscription__of_alerts=True, due_at__lte=Now()
-    ).order_by("event_id")
+    mine = EventDelivery.objects.filter(status=DeliveryStatus.PENDING, subscription__of_alerts=True)
+    mine = mine.order_by("event_id")
     if not mine.exists():
         return 0
     with locks.bounded():
@@ -259,10 +258,12 @@ def _due(pk: int) -> tuple[AlertRule, list[Alert], list[Alert], bool] | None:
     with locks.bounded():
         rule = AlertRule.objects.filter(pk=pk).select_for_update(skip_locked=True).first()
         now = database_now()
-        if rule is None or (rule.retry_at is not None and rule.retry_at > now):
+        # What lies further ahead was noted before the database's clock was set back.
+        if rule is None or (rule.retry_at is not None and 0 < (rule.retry_at - now).total_seconds() <= SENDING_SECONDS):
             return None
         quiet = now - timedelta(seconds=rule.quiet_seconds)
-        untold = rule.alerts.filter(Q(told_at=None) | Q(told_at__lte=quiet), over_at=None, untold__gt=0)
+        loud = Q(told_at=None) | Q(told_at__lte=quiet) | Q(told_at__gt=now)
+        untold = rule.alerts.filter(loud, over_at=None, untold__gt=0)
         found = list(untold.select_related("rule"))
         over = list(rule.alerts.filter(over_at__isnull=False).select_related("rule"))
         unseen = [one for one in over if one.told_at is None]
@@ -277,4 +278,4 @@ def _due(pk: int) -> tuple[AlertRule, list[Alert], list[Alert], bool] | None:
 
 def _is_ripe(found: list[Alert], now: datetime) -> bool:
     """Whether the first of them has waited long enough for others."""
-    return any((now - one.since).total_seconds() >= GROUP_SECONDS or one.told_at for one in found)
+    return any(abs((now - one.since).total_seconds()) >= GROUP_SECONDS or one.told_at for one in found)

@@ -36,6 +36,8 @@ MOST_AHEAD = 100
 ABANDON_SECONDS = deliveries.LEASE_SECONDS / 3
 """What was taken for longer than this is given back unsent: it must have ended when its lease does."""
 RECORD_AT_ONCE = 200
+HELD_SECONDS = 60.0
+"""How often it looks for deliveries that a clock which was set back holds up."""
 RETRY_SECONDS = 1.0
 UNEXPECTED_SECONDS = 5.0
 logger = logging.getLogger("reportqueue")
@@ -211,13 +213,16 @@ def work(stop: threading.Event, *, threads: int | None = None) -> None:
 
 
 def _deliver(stop: threading.Event, threads: int | None) -> None:
-    watched = -math.inf
+    watched = freed = -math.inf
 
     def look() -> None:
-        nonlocal watched
+        nonlocal watched, freed
         if time.monotonic() - watched >= WATCH_SECONDS:
             _beside(watch, "The look for what is late")
             watched = time.monotonic()
+        if time.monotonic() - freed >= HELD_SECONDS:
+            _beside(deliveries.free_held, "The look for deliveries that are held up")
+            freed = time.monotonic()
 
     _through_errors(stop, lambda: Deliverer(threads).run(stop, meanwhile=look), "The delivery of webhooks")
 
@@ -265,6 +270,7 @@ def deliver_for(seconds: float, *, threads: int | None = None) -> int:
     """
     _beside(watch, "The look for what is late")
     _beside(alerts.step, "The sending of alerts")
+    _beside(deliveries.free_held, "The look for deliveries that are held up")
     deliverer = Deliverer(threads)
     deliverer.run(threading.Event(), seconds=seconds)
     return deliverer.delivered

@@ -34,6 +34,9 @@ JITTER = 0.2
 FAILING = 3
 """After so many failures in a row a subscription is probed: one delivery at a time, after a delay that grows."""
 PROBE_MAX_SECONDS = 300
+AHEAD_SECONDS = 60
+"""What is to come so much later than after its longest delay was noted before the database's clock was set back."""
+HELD_AT_ONCE = 10_000
 logger = logging.getLogger("reportqueue")
 
 
@@ -71,6 +74,9 @@ class Receiver:
     """Whether it is time for that."""
 
 
+_LONGEST_BREAK = timedelta(seconds=PROBE_MAX_SECONDS * (1 + JITTER) + AHEAD_SECONDS)
+
+
 def receivers() -> list[Receiver]:
     """All enabled subscriptions."""
     found: list[Any] = list(WebhookSubscription.objects.of_people().filter(enabled=True).annotate(now=ClockTimestamp()))
@@ -84,7 +90,7 @@ def receivers() -> list[Receiver]:
                 )
             ),
             failing=one.failures >= FAILING,
-            may_be_probed=one.retry_at is None or one.retry_at <= one.now,
+            may_be_probed=one.retry_at is None or not one.now < one.retry_at <= one.now + _LONGEST_BREAK,
         )
         for one in found
     ]
@@ -147,6 +153,40 @@ def take(rooms: Mapping[int, int]) -> list[Taken]:
         Taken(pk, subscription, token, message_id(event, uid), kind, at, json.loads(data))
         for pk, subscription, event, uid, kind, at, data in found
     ]
+
+
+# By how often it was tried, and by whether it is taken: a new one is due at once.
+_FREE_HELD = f"""
+UPDATE {EventDelivery._meta.db_table} SET due_at = clock_timestamp(), lease_token = NULL
+WHERE id = ANY(ARRAY(
+    SELECT id FROM {EventDelivery._meta.db_table}
+    WHERE status = 'pending' AND due_at > statement_timestamp() + make_interval(secs => %(ahead)s)  -- by the index
+        AND due_at > statement_timestamp() + make_interval(secs => %(ahead)s + CASE
+        WHEN lease_token IS NOT NULL THEN %(lease)s
+        WHEN attempts = 0 THEN 0
+        ELSE least(%(first)s * %(growth)s ^ least(attempts - 1, 20), %(longest)s) * (1 + %(jitter)s)
+    END)
+    LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608  # a table's name
+
+
+def free_held() -> int:
+    """Have sent now what would be sent later than any delay allows; how many deliveries there were.
+
+    The database's clock was set back since their next attempt was noted: they would wait until it comes there again.
+    """
+    values = {
+        "ahead": AHEAD_SECONDS,
+        "lease": LEASE_SECONDS,
+        "first": BACKOFF_SECONDS,
+        "growth": BACKOFF_GROWTH,
+        "longest": BACKOFF_MAX_SECONDS,
+        "jitter": JITTER,
+        "most": HELD_AT_ONCE,
+    }
+    with locks.bounded(), database.connection().cursor() as cursor:
+        cursor.execute(_FREE_HELD, values)
+        return int(cursor.rowcount)
 
 
 def give_back(unsent: Sequence[Taken]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db.models.functions import Now
+
 from reportqueue import database
 from reportqueue.models import Pause, Report, ReportAttempt, ReportQueue
 from reportqueue.models.pause import Scope
@@ -31,6 +33,7 @@ _STARTED = f"""
 SELECT count(*) FROM (
     SELECT FROM {ReportAttempt._meta.db_table}
     WHERE report_id = %s AND started_at > statement_timestamp() - make_interval(secs => %s)
+        AND started_at <= statement_timestamp()  -- later ones are from before the clock was set back
     LIMIT %s
 ) AS started
 """  # noqa: S608
@@ -153,7 +156,7 @@ def next_start(report: Report, unstarted: int) -> datetime | None:
     """
     if report.rate_limit is None or report.rate_period_seconds is None or unstarted >= report.rate_limit:
         return None
-    starts = ReportAttempt.objects.filter(report_id=report.pk).order_by("-started_at")
+    starts = ReportAttempt.objects.filter(report_id=report.pk, started_at__lte=Now()).order_by("-started_at")
     deciding = starts.values_list("started_at", flat=True)[report.rate_limit - unstarted - 1 :][:1]
     return next((at + timedelta(seconds=report.rate_period_seconds) for at in deciding), None)
 

@@ -133,11 +133,12 @@ def _changes(consumer: Any, deployment: str, user: str) -> dict[str, Any]:
     """What a call changes of a consumer, which is read with the database's time."""
     lately, gone = (consumer.now - timedelta(seconds=seconds) for seconds in (NOTED_SECONDS, REPLACED_SECONDS))
     moved = consumer.deployment not in ("", deployment or consumer.deployment)
-    if (moved or consumer.api_user != user) and consumer.seen_at > gone:
+    # What was noted for later is from before the clock was set back: it is noted anew.
+    if (moved or consumer.api_user != user) and gone < consumer.seen_at <= consumer.now:
         if consumer.api_user != user or (consumer.other_deployment == deployment and consumer.other_seen_at > lately):
             return {}
         return {"other_deployment": deployment, "other_seen_at": ClockTimestamp()}
-    if consumer.seen_at > lately and deployment in ("", consumer.deployment):
+    if lately < consumer.seen_at <= consumer.now and deployment in ("", consumer.deployment):
         return {}
     return {
         "seen_at": ClockTimestamp(),

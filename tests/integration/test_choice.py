@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from reportqueue import queue
-from reportqueue.models import Report, ReportQueue
+from reportqueue.models import Report, ReportAttempt, ReportQueue
 from reportqueue.states import Status
 from tests.concurrency import at_once
 
@@ -227,6 +228,15 @@ def test_a_rate_bounds_starts_in_any_period():
     started.started_at -= timedelta(seconds=3_601)
     started.save()
     assert len(claimed(100)) == 1
+
+
+def test_starts_of_before_the_clock_was_set_back_do_not_count_for_the_rate_until_it_comes_there():
+    entry(rate_limit=1, rate_period_seconds=60)
+    many(2)
+    run(claimed(1))
+    assert claimed(1) == []
+    ReportAttempt.objects.update(started_at=F("started_at") + timedelta(hours=3))
+    assert len(claimed(1)) == 1
 
 
 def test_a_row_that_is_handed_out_and_not_started_counts_for_the_rate():

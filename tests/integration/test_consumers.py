@@ -113,6 +113,15 @@ def test_two_deployments_are_forgotten_once_one_is_gone():
     assert triggers.twice() == []
 
 
+def test_after_the_clock_was_set_back_a_consumer_is_noted_anew():
+    saw("one")
+    assert saw("one", after=-3 * 3600) == ""
+    (noted,) = ReportConsumer.objects.all()
+    assert abs(noted.seen_at - minutes_ago(0)) < timedelta(minutes=1)
+    assert saw("two", after=-3 * 3600) == "", "it has taken the place of the other"
+    assert ReportConsumer.objects.get().deployment == "two"
+
+
 def test_who_names_no_deployment_is_not_a_second_one():
     assert [saw(""), saw("one"), saw(""), saw("one", after=consumers.NOTED_SECONDS + 1)] == [""] * 4
     assert ReportConsumer.objects.get().deployment == "one"

@@ -105,6 +105,10 @@ def test_a_rate_says_when_the_next_start_is_free():
     said = reason(row)
     assert said.startswith("The rate of its report is used up, 2 starts in 10 min: the next start is free at ")
     assert said.endswith((" in 6 min.", " in 5 min 59 s."))
+    ReportAttempt.objects.filter(started_at__lt=minutes_ago(20)).update(started_at=minutes_ago(-180))
+    assert reason(row).endswith((" in 6 min.", " in 5 min 59 s.")), (
+        "one of before the clock was set back does not count"
+    )
     build_row(status=Status.DISPATCHED)
     assert reason(row).endswith((" in 8 min.", " in 7 min 59 s.")), "it counts as a start"
     build_row(status=Status.CLAIMED)
