@@ -177,6 +177,17 @@ def _old(older_than: timedelta) -> QuerySet[BulkAction]:
     return BulkAction.objects.filter(status__in=sorted(ENDED), finished_at__lt=database_now() - older_than)
 
 
+def told(action: BulkAction) -> dict[str, Any]:
+    """What the audit says of an action that has ended: its filters, how many rows it has changed, how many refused."""
+    counts = {"done": action.done, "asked": action.asked, "refused": action.refused_count}
+    return _filters(action) | {name: [None, count] for name, count in counts.items() if count or name == "done"}
+
+
+def _filters(action: BulkAction) -> dict[str, Any]:
+    undone = {"undo_of": action.undo_of_id} if action.undo_of_id is not None else {}
+    return {name: [None, value] for name, value in (action.filters | undone).items()}
+
+
 def _verb(given: Verb | str) -> Verb:
     if given not in BulkVerb.values:
         raise ValidationError({"verb": f"Must be {' or '.join(BulkVerb.values)}."})
@@ -203,9 +214,8 @@ def _known(asked: BulkAction) -> BulkAction | None:
 def _saved(action: BulkAction) -> BulkAction:
     action.save(force_insert=True)
     action.refresh_from_db()
-    filters = {name: [None, value] for name, value in action.filters.items()}
     order = f"{'undo' if action.undo_of_id else 'start'} {action.verb}"
-    audit.record(order, Kind.BULK, action.pk, label=str(action), changes=filters, reason=action.reason)
+    audit.record(order, Kind.BULK, action.pk, label=str(action), changes=_filters(action), reason=action.reason)
     notices.notify(notices.BULK)
     logger.info("%s: %s by %s", action, action.verb, action.requested_by or "somebody")
     return action
@@ -231,5 +241,6 @@ def _write(action: BulkAction, order: str, by: str, **changes: Any) -> None:
     for name, value in changes.items():
         setattr(action, name, value)
     action.save(update_fields=list(changes))
-    audit.record(order, Kind.BULK, action.pk, label=str(action))
+    what = told(action) if action.has_ended else {}
+    audit.record(order, Kind.BULK, action.pk, label=str(action), changes=what)
     logger.info("%s is %s%s", action, action.status, f" by {by}" if by else "")

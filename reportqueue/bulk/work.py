@@ -13,10 +13,11 @@ from django.db import DataError, IntegrityError
 
 from reportqueue import audit, bounds, locks, queue
 from reportqueue.bulk import filters as rows_of
+from reportqueue.bulk.orders import told
 from reportqueue.clock import database_now
 from reportqueue.errors import InvalidTransition, ReportQueueError, RowBusy, RowNotFound
 from reportqueue.models import BulkAction, BulkActionRow, ReportQueue
-from reportqueue.models.audit import Via
+from reportqueue.models.audit import Kind, Via
 from reportqueue.models.bulk import OPEN, BulkStatus
 from reportqueue.queue import Objection
 from reportqueue.states import Status, Verb
@@ -135,6 +136,9 @@ def _advance(action: BulkAction, size: int) -> int:
     if reached >= action.until_id:
         action.status, action.finished_at = BulkStatus.FINISHED, now
         logger.info("%s has finished: %s done, %s refused", action, action.done, action.refused_count)
+        with audit.acting(action.requested_by, Via(action.requested_via)):
+            order = f"finish {'undo ' if action.undo_of_id else ''}{verb}"
+            audit.record(order, Kind.BULK, action.pk, label=str(action), changes=told(action), reason=action.reason)
     action.save(
         update_fields=[
             "last_id", "done", "asked", "refused", "worked_at", "started_at", "status", "finished_at"

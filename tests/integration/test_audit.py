@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -16,6 +17,7 @@ from reportqueue.models import (
     AuditEntry,
     BlackoutCalendar,
     BlackoutDays,
+    BulkAction,
     Pause,
     Report,
     ReportQueue,
@@ -300,8 +302,50 @@ def test_a_bulk_action_is_told_of_and_so_is_each_of_its_rows():
         bulk.resume(action.pk, by="anna")
     while bulk.step(1).left:
         pass
-    assert [one[0] for one in told(kind=Kind.BULK)] == ["start requeue", "pause", "resume"]
+    assert told(kind=Kind.BULK) == [
+        (what, "anna", "page") for what in ("start requeue", "pause", "resume", "finish requeue")
+    ]
     assert told(kind=Kind.ROW) == [("requeue", "anna", "page")] * 3
     assert set(AuditEntry.objects.filter(kind=Kind.ROW).values_list("object_id", flat=True)) == {
         str(row.pk) for row in rows
     }
+
+
+def test_the_end_of_a_bulk_action_is_told_with_its_filters_and_counts():
+    for status in (Status.QUEUED, Status.QUEUED, Status.RUNNING):
+        build_row(status=status)
+    with audit.acting("anna", Via.API):
+        action = bulk.start("cancel", {"report_id": 1}, reason="a mistake", by="anna")
+    while bulk.step(1).left:
+        pass
+    with audit.acting("otto", Via.PAGE):
+        undo = bulk.undo(action.pk, by="otto")
+    while bulk.step(1).left:
+        pass
+    with audit.acting("anna", Via.API):
+        stopped = bulk.start("cancel", {"report_id": 1}, by="anna")
+        bulk.stop(stopped.pk, by="anna")
+    told_of = AuditEntry.objects.filter(kind=Kind.BULK).order_by("id")
+    found = [(one.action, one.by, one.object_id, one.changes, one.reason) for one in told_of]
+    filters = {"report_id": [None, 1]}
+    undone = {"undo_of": [None, action.pk]}
+    assert found == [
+        ("start cancel", "anna", str(action.pk), filters, "a mistake"),
+        ("finish cancel", "anna", str(action.pk), {**filters, "done": [None, 3], "asked": [None, 1]}, "a mistake"),
+        ("undo requeue", "otto", str(undo.pk), undone, ""),
+        ("finish undo requeue", "otto", str(undo.pk), {**undone, "done": [None, 2], "refused": [None, 1]}, ""),
+        ("start cancel", "anna", str(stopped.pk), filters, ""),
+        ("stop", "anna", str(stopped.pk), {**filters, "done": [None, 0]}, ""),
+    ]
+
+
+def test_a_row_says_by_whom_it_was_cancelled_in_a_bulk_action_also_once_that_is_pruned():
+    row = build_row()
+    with audit.acting("anna", Via.PAGE):
+        bulk.start("cancel", {"report_id": 1}, reason="a mistake", by="anna")
+    while bulk.step(1).left:
+        pass
+    BulkAction.objects.all().delete()
+    queue.requeue(row.pk, reason="all is well")
+    page = text_of(staff("view_reportqueue").get(f"{QUEUE}{row.pk}/change/"))
+    assert re.search(r"anna.*cancel.*Cancelled by anna in bulk action \d+: a mistake", page, re.DOTALL)
