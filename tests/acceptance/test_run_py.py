@@ -229,12 +229,12 @@ import pytest
 
 @pytest.fixture
 def waiting():
-    Path("began").touch()
     yield
     Path("ended").touch()
 
 
 def test_it(waiting):
+    Path("began").touch()
     time.sleep(300)
 """
 
