@@ -36,6 +36,8 @@ from reportqueue.models.audit import MAX_LABEL_LENGTH, Kind, Via
 MAX_VALUE = 2_000
 """Characters of a value before or after; a longer one is cut."""
 ADD, CHANGE, DELETE = "add", "change", "delete"
+ROTATE = "rotate"
+"""A webhook got another secret."""
 C = TypeVar("C", bound=type)
 
 
@@ -204,9 +206,12 @@ def _saved(sender: type[Model], instance: Any, created: bool, update_fields: Any
         for name, field in _fields(sender).items()
         if (update_fields is None or field in update_fields) and _differs(before.get(name), getattr(instance, name))
     }
-    if not created and not changes:
-        return
-    _record_edit(ADD if created else CHANGE, sender, instance, changes)
+    if not created and "seed" in changes:
+        until = changes.pop("previous_until", None)
+        _record_edit(ROTATE, sender, instance, {} if until is None else {"previous_until": until})
+        changes = {name: change for name, change in changes.items() if name not in _SECRET}
+    if created or changes:
+        _record_edit(ADD if created else CHANGE, sender, instance, changes)
 
 
 def _deleted(sender: type[Model], instance: Any, **options: Any) -> None:

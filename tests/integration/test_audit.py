@@ -189,9 +189,12 @@ def test_the_catalogue_calendars_sources_tokens_and_patterns_are_told_of(django_
     assert [one[0] for one in told(kind=Kind.REPORT)] == ["add", "change"]
     assert AuditEntry.objects.get(kind=Kind.REPORT, action="change").changes == {"max_running": [3, 5]}
     assert [one[0] for one in told(kind=Kind.CALENDAR)] == ["add", "add days", "delete days"]
-    rotated = AuditEntry.objects.get(kind=Kind.WEBHOOK, action="change")
-    assert rotated.changes["seed"] == ["…", "…"]
-    assert str(source.seed) not in str(list(AuditEntry.objects.values_list("changes", flat=True)))
+    assert [one[0] for one in told(kind=Kind.WEBHOOK)] == ["add", "rotate"]
+    rotated = AuditEntry.objects.get(kind=Kind.WEBHOOK, action="rotate")
+    assert list(rotated.changes) == ["previous_until"]
+    assert rotated.changes["previous_until"][0] is None
+    said = str(list(AuditEntry.objects.values()))
+    assert not [one for one in (source.seed, source.previous_seed, webhooks.secret(source)) if one in said]
     assert [one[0] for one in told(kind=Kind.TOKEN)] == ["issue", "revoke"]
     assert issued.key not in str(list(AuditEntry.objects.values()))
     assert [one[0] for one in told(kind=Kind.PATTERN)] == ["hand over"]

@@ -52,7 +52,7 @@ def test_a_secret_is_shown_once_and_signs(admin_client: Client, receiver: Receiv
     assert rotated != secret
     assert Webhook(rotated)
     told = list(AuditEntry.objects.filter(kind="subscriber").order_by("id").values_list("action", "by"))
-    assert told == [("add", "admin"), ("test", "admin"), ("change", "admin")]
+    assert told == [("add", "admin"), ("test", "admin"), ("rotate", "admin")]
     assert "whsec" not in str(list(AuditEntry.objects.values()))
     assert one.seed not in str(list(AuditEntry.objects.values()))
 
