@@ -53,7 +53,7 @@ def quick(seconds: float, using: str | None = None, *, ordered: bool = False) ->
     `ordered` is that of `in_index_order`. In the caller's transaction, later statements have what they had before.
     """
     wanted = {"statement_timeout": f"{round(seconds * 1000)}ms"}
-    with _with_settings(wanted | (_ORDERED if ordered else {}), using):
+    with _with_settings(wanted | (IN_ORDER if ordered else {}), using):
         if not ordered:
             yield
             return
@@ -67,12 +67,13 @@ def quick(seconds: float, using: str | None = None, *, ordered: bool = False) ->
 @contextmanager
 def in_index_order() -> Iterator[None]:
     """A transaction in which PostgreSQL sorts no rows that an index has in order, whatever the statistics say."""
-    with nullcontext() if _in_order.get() else _with_settings(_ORDERED):
+    with nullcontext() if _in_order.get() else _with_settings(IN_ORDER):
         yield
 
 
 # A step that is switched off, but needed, counts as a very long one. PostgreSQL would compile the statement for it.
-_ORDERED = {"enable_sort": "off", "jit": "off"}
+IN_ORDER = {"enable_sort": "off", "jit": "off"}
+"""PostgreSQL's settings in a transaction that sorts no rows which an index has in order."""
 _in_order = ContextVar("in_order", default=False)
 """Whether `quick` has seen to it already."""
 

@@ -18,8 +18,7 @@ from psycopg.errors import InvalidSqlStatementName
 
 from reportqueue import database
 
-# A step that is switched off, but needed, counts as a very long one. PostgreSQL would compile the statement for it.
-SETTINGS = {"enable_sort": "off", "enable_seqscan": "off", "jit": "off"}
+SETTINGS = database.IN_ORDER | {"enable_seqscan": "off"}
 """PostgreSQL's settings in a transaction whose plans last."""
 FROM_USE = 5
 """A connection that is used less gets no plans: for one or two requests they cost more than they save."""
