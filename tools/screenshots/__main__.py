@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +14,7 @@ from pathlib import Path
 
 import django
 
+from tools.runner.stack import HOST, answers, free_port
 from tools.screenshots import pictures
 
 START_SECONDS = 60
@@ -47,12 +45,10 @@ def main() -> int:
 @contextmanager
 def _web_app() -> Iterator[str]:
     """The web app, as a process of its own; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
+    place = f"{HOST}:{free_port()}"
+    command = [sys.executable, "manage.py", "runserver", "--noreload", place]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{place}"
     try:
         _wait_for(f"{address}/healthz", process)
         yield address
@@ -64,11 +60,9 @@ def _web_app() -> Iterator[str]:
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=5):  # noqa: S310  # this machine's own web app
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+        if answers(address):
+            return
+        time.sleep(0.2)
     raise RuntimeError(f"The web app does not answer at {address}.")
 
 
