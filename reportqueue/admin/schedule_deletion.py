@@ -37,7 +37,7 @@ class DeletingAdmin(ListAdmin):
         return super().response_action(request, queryset, *args, **kwargs)
 
     def _left(self, request: HttpRequest, pks: list[int]) -> HttpResponse | None:
-        """Detach finished reports; what to answer if some are left. Whoever may not delete detaches nothing."""
+        """Detach finished reports; the answer if some are left. Without the permission to delete, none is detached."""
         if not self.has_delete_permission(request):
             return None
         try:

@@ -312,7 +312,7 @@ def left_of(record: Model) -> dict[str, Any]:
 
 
 def reduced(records: Iterable[R]) -> tuple[list[R], list[str]]:
-    """Give records of the modifier what is left of them, in memory; those that had more, and the columns to write."""
+    """Erase in memory what records have of the modifier; returns the changed records and the names of their columns."""
     changed: list[R] = []
     columns: set[str] = set()
     for record in records:

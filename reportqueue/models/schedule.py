@@ -482,7 +482,7 @@ class ReportSchedule(models.Model):
                 self.queue_rows.model.objects.filter(pk__in=[pk for pk, _ in found]).update(schedule=None)
             if len(found) < DETACHED_AT_ONCE:
                 return True
-            # Not from the beginning: the index keeps the places of those that were detached, until it is vacuumed.
+            # Go on behind the last one: until a vacuum, the index still has entries of the detached reports.
             left = finished.filter(trigger_time__gte=found[-1][1])
             if until is not None and time.monotonic() > until:
                 return False

@@ -21,7 +21,7 @@ from tools.runner.packages import Built, Unfit
 
 @pytest.fixture(scope="module")
 def source(folder: Path) -> Path:
-    """The files of this checkout, also those that no commit has yet."""
+    """The files of this checkout, with those that are not committed yet."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):

@@ -180,7 +180,7 @@ def test_an_operator_finds_the_errors_and_requeues_a_group(
     page.get_by_label("Reason").fill("the source is back")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#rq-done")).to_contain_text("done")
-    while BulkAction.objects.filter(status__in=OPEN).exists():  # the scheduler comes again and again, too
+    while BulkAction.objects.filter(status__in=OPEN).exists():  # as the scheduler does: pass after pass
         bulk.step(1)
     expect(page.locator("#rq-done")).to_contain_text("Finished", timeout=30_000)
     assert ReportQueue.objects.filter(status=Status.QUEUED, queued_by="").exists()

@@ -94,7 +94,7 @@ class Pictures(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **kwargs: object) -> None:
-        """Wrap those that `with_schemes` has made."""
+        """Put a link around each picture of `with_schemes`."""
         here = self.app.builder.get_target_uri(self.env.docname)
         for picture in list(self.document.findall(nodes.image)):
             if schemes := [name for name in picture["classes"] if name in SCHEMES.values()]:
